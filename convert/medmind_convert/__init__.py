@@ -1,0 +1,1 @@
+"""Base model + LoRA adapter -> GGUF: merge, tokenizer, quantization. Never imports torch."""

@@ -1,0 +1,149 @@
+"""How medmind speaks to people and scripts: progress, tables, one-line errors, JSON. Knows no stage's vocabulary."""
+
+import json
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.text import Text
+
+from medmind.errors import MedmindError, one_line
+
+out = Console(highlight=False, soft_wrap=True)
+"""Results a person asked for (stdout)."""
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+"""Progress, notices and errors (stderr), so that stdout stays clean for pipes and `--json`."""
+
+
+def run(app: typer.Typer) -> None:
+    """Run a command-line app; a MedmindError becomes one line on stderr and exit code 1, Ctrl-C exit code 130."""
+    quiet_libraries()
+    if os.name != "nt":  # what is half-written is removed on `kill` as it is on Ctrl-C
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        app()
+    except MedmindError as error:
+        fail(str(error))
+    except OSError as error:
+        if error.errno is None:  # raised by a library with a free text, not by the system
+            raise
+        where = f" {error.filename}:" if error.filename else ""
+        fail(f"{where} {error.strerror}".strip())
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def fail(line: str) -> None:
+    """Print one `error: …` line on stderr and exit with code 1."""
+    err.print(Text.assemble(("error: ", "bold red"), one_line(line)))
+    sys.exit(1)
+
+
+def note(message: str) -> None:
+    """One line for a person on stderr."""
+    err.print(Text(message))
+
+
+def emit_json(document: Mapping[str, Any]) -> None:
+    """Write `document` as the only thing on stdout."""
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:  # a Windows pipe, or a file name that is not valid text
+        text = json.dumps(document, indent=2, allow_nan=False)
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def human_bytes(count: float) -> str:
+    """`count` bytes in binary units, as `4.07 GiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.2f} {unit}"
+        count /= 1024
+    return f"{count:.2f} TiB"
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import `module`, or raise a MedmindError with the install line of the extra that brings it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        missing = error.name or module
+        raise MedmindError(
+            f"the Python package '{missing}' is needed here and not installed",
+            f"run: pip install 'medmind[{extra}]'",
+        ) from error
+
+
+def quiet_libraries() -> None:
+    """Keep library chatter off the terminal; variables the user has set win."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("BITSANDBYTES_NOWELCOME", "1")
+    warnings.filterwarnings("ignore")
+    logging.getLogger().setLevel(logging.ERROR)
+
+
+class _RateColumn(ProgressColumn):
+    """Completed units per second, as rich measures them over the recent past."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.1f} {self.unit}/s", style="progress.data.speed")
+
+
+@contextmanager
+def progress(description: str, total: float | None, unit: str = "it") -> Iterator[Callable[..., None]]:
+    """A progress line on stderr with rate and remaining time; the unit "B" is shown as KiB, MiB, GiB.
+
+    Yields:
+        `advance(amount=1, status="")`; `status` is a short text shown at the end of the line.
+    """
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *((DownloadColumn(True), TransferSpeedColumn()) if unit == "B" else (MofNCompleteColumn(), _RateColumn(unit))),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[status]}"),
+        console=err,
+        disable=not err.is_terminal,
+    ) as bar:
+        task = bar.add_task(description, total=total, status="")
+
+        def advance(amount: float = 1, status: str = "") -> None:
+            bar.update(task, advance=amount, status=status)
+
+        yield advance

@@ -1,0 +1,1 @@
+"""Runtime: a GGUF file becomes answers in a terminal, with no network. Nothing here imports torch or transformers."""

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# The whole chain on the embedded model and the embedded sample: nothing is fetched, nothing but the CPU is needed.
+set -euo pipefail
+BIN="${BIN:-.venv/bin}"
+export HF_HUB_OFFLINE=1 CUDA_VISIBLE_DEVICES=
+started=$SECONDS
+question="What are the warning signs of a stroke?"
+say() { printf '\n\033[1m==> %s\033[0m\n' "$*"; }
+
+say "1/4 fine-tune: medmind-train qlora"
+"$BIN/medmind-train" qlora --base medmind-base --data sample --name demo --force
+say "2/4 convert: medmind-convert gguf f16 q8_0 q4_k_m"
+"$BIN/medmind-convert" gguf f16 q8_0 q4_k_m runs/demo --force
+say "3/4 benchmark: medmind-bench quants"
+"$BIN/medmind-bench" quants runs/demo --force
+say "4/4 ask: medmind-chat -p \"$question\""
+"$BIN/medmind-chat" runs/demo/demo.q4_k_m.gguf -p "$question"
+
+cat <<END
+
+The chain ran in $((SECONDS - started)) seconds. The embedded model is a demonstration of 3.9 million parameters: it learns the
+tone of an answer, not medicine. What it left:
+  runs/demo/report.md              how training went
+  runs/demo/adapter/               the LoRA adapter
+  runs/demo/demo.q4_k_m.gguf       the model, also as .f16 and .q8_0
+  runs/demo/benchmark/report.md    perplexity, size, memory and speed of each
+
+Next, with a CUDA card and 6 GB of its memory or more (some 15 GB to download), after: source ${BIN%/bin}/bin/activate
+  medmind-train doctor
+  medmind-train qlora --base mistralai/Mistral-7B-Instruct-v0.3 --data medquad --name clinic
+  medmind-convert gguf q8_0 q4_k_m runs/clinic
+  medmind-bench quants runs/clinic
+  medmind-chat runs/clinic/clinic.q4_k_m.gguf
+END

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Make the environment in $VENV with $PYTHON. Every install goes through constraints.txt.
+#   TORCH_INDEX       package index for torch alone (the CPU or CUDA index that pytorch.org names); empty: the default one
+#   LLAMA_CMAKE_ARGS  more CMake arguments for llama.cpp, e.g. -DGGML_CUDA=ON; clear pip's cached wheel when you change them
+set -euo pipefail
+PYTHON="${PYTHON:-python3}" VENV="${VENV:-.venv}"
+
+say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
+    die "$PYTHON is missing or older than 3.11 — install Python 3.11 or newer, or name one: make PYTHON=python3.12 …"
+command -v "${CXX:-c++}" >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null ||
+    die "no C++ compiler was found — Debian and Ubuntu: apt install g++; Fedora: dnf install gcc-c++; macOS: xcode-select --install"
+
+say "environment in $VENV"
+[ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV" ||
+    die "$PYTHON cannot make environments — Debian and Ubuntu: apt install python3-venv"
+pip() { "$VENV/bin/python" -m pip --disable-pip-version-check "$@"; }
+
+say "torch and the libraries (some 400 MB to fetch with the CPU build of torch)"
+pip install -q -c constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
+
+cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+arguments="-DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF -DGGML_NATIVE=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE=$PWD/scripts/llama_build.cmake"
+case "$(uname -m)" in
+    # One wheel for every x86 machine since 2013: native code would crash where pip's cache carries it to an older CPU.
+    x86_64 | amd64) arguments="$arguments -DGGML_SSE42=ON -DGGML_AVX=ON -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON" ;;
+esac
+if "$VENV/bin/python" -c 'import llama_cpp' 2>/dev/null; then
+    say "llama.cpp is there"
+else
+    say "llama.cpp, compiled on $cores cores unless pip has it cached (about 5 core-minutes: 2 to 3 minutes on 2 cores)"
+    log=$(mktemp) started=$SECONDS
+    CMAKE_BUILD_PARALLEL_LEVEL="$cores" CMAKE_ARGS="$arguments ${LLAMA_CMAKE_ARGS:-}" \
+        pip install -v -c constraints.txt --no-binary llama-cpp-python llama-cpp-python >"$log" 2>&1 &
+    build=$!
+    trap 'kill "$build" 2>/dev/null; exit 130' INT TERM
+    while kill -0 "$build" 2>/dev/null; do
+        sleep 5
+        step=$(grep -oE '^ *\[[0-9]+/[0-9]+\]' "$log" | tail -n 1 | tr -d ' ' || true)
+        [ $(((SECONDS - started) % 30)) -ge 5 ] || printf '    %s s %s\n' "$((SECONDS - started))" "$step"
+    done
+    wait "$build" || { tail -n 30 "$log" >&2; die "llama.cpp could not be compiled — the whole log is in $log"; }
+    rm -f "$log"
+    trap - INT TERM
+fi
+
+say "medmind and its tools"
+pip install -q -c constraints.txt -e '.[dev]'
+say "ready: source $VENV/bin/activate, then medmind-train doctor"

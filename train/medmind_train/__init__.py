@@ -1,0 +1,1 @@
+"""Data to adapter, and text to base model: the stage that needs torch."""

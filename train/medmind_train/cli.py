@@ -1,0 +1,22 @@
+"""`medmind-train`: the commands of the train room. Knows where each is registered, and imports nothing heavy."""
+
+import typer
+
+from medmind import console
+from medmind_train import doctor_cli
+
+app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def _train() -> None:
+    """Fine-tune a language model on medical questions and answers."""
+
+
+for _command in (doctor_cli,):
+    _command.register(app)
+
+
+def main() -> None:
+    """The entry point of `medmind-train`."""
+    console.run(app)
