@@ -1,0 +1,100 @@
+"""What this machine can compute with, and the compute type that follows. Knows devices; nothing of models."""
+
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+from medmind.errors import MedmindError
+
+Device = Literal["cuda", "cpu"]
+Dtype = Literal["bfloat16", "float16", "float32"]
+BF16_UNITS = frozenset({"amx_bf16", "avx512_bf16"})
+"""CPU flags (as Linux names them) of units that multiply bf16 faster than fp32."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The device a model trains on.
+
+    Attributes:
+        device: `cuda` or `cpu`.
+        name: as the maker calls it.
+        memory: bytes of the device's memory.
+        capability: CUDA compute capability, None on a CPU.
+        cpu_flags: the CPU's feature flags in Linux spelling, empty where the system does not tell.
+    """
+
+    device: Device
+    name: str
+    memory: int
+    capability: tuple[int, int] | None = None
+    cpu_flags: frozenset[str] = frozenset()
+
+
+def describe(wanted: str = "auto") -> Hardware:
+    """This machine's CUDA card, or its CPU when there is none or `wanted` is `cpu`.
+
+    Raises:
+        MedmindError: `wanted` is `cuda` and torch sees no card.
+    """
+    import torch
+
+    if wanted != "cpu" and torch.cuda.is_available():
+        card = torch.cuda.get_device_properties(0)
+        return Hardware("cuda", card.name, card.total_memory, (card.major, card.minor))
+    if wanted == "cuda":
+        raise MedmindError(
+            "torch sees no CUDA card", "see what is amiss with: medmind-train doctor, or give --device cpu"
+        )
+    import psutil
+
+    return Hardware("cpu", _cpu_name(), psutil.virtual_memory().total, cpu_flags=_cpu_flags())
+
+
+def compute_dtype(hardware: Hardware, wanted: str = "auto") -> Dtype:
+    """bf16 where the hardware has units for it, fp16 (with loss scaling) on older cards, fp32 on other CPUs.
+
+    Args:
+        hardware: the device.
+        wanted: a type that wins over this, or `auto`.
+    """
+    for dtype in get_args(Dtype):
+        if dtype == wanted:
+            return cast(Dtype, dtype)
+    if hardware.device == "cuda":
+        return "bfloat16" if (hardware.capability or (0, 0)) >= (8, 0) else "float16"
+    return "bfloat16" if hardware.cpu_flags & BF16_UNITS else "float32"
+
+
+def peak_memory(device: Device) -> int:
+    """Bytes: the most that torch had allocated on the card, or the most of this process in RAM, so far."""
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.max_memory_allocated())
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
+
+
+def _cpu_info(field: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
+
+
+def _cpu_name() -> str:
+    return _cpu_info("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_flags() -> frozenset[str]:
+    return frozenset(_cpu_info("flags").split())

@@ -1,0 +1,1 @@
+"""A small Mistral-architecture base model from plain text: tokenizer, token file, training loop."""

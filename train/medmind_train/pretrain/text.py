@@ -1,0 +1,87 @@
+"""Documents out of plain text files and JSON lines, compressed or not. Knows no token."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from medmind.console import require
+from medmind.errors import MedmindError
+
+_TEXT, _LINES = (".txt", ".md", ".text"), (".jsonl", ".ndjson")
+_COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
+
+
+def find_files(sources: list[Path]) -> list[Path]:
+    """The text files that `sources` name: files as given, directories searched through, in name order.
+
+    Raises:
+        MedmindError: a source that does not exist, a file of an unknown kind, or nothing found at all.
+    """
+    found: list[Path] = []
+    for source in sources:
+        if source.is_dir():
+            found += sorted(path for path in source.rglob("*") if path.is_file() and _kind(path))
+        elif source.is_file():
+            if not _kind(source):
+                raise MedmindError(
+                    f"{source} is neither text nor JSON lines",
+                    f"known endings: {', '.join(_TEXT + _LINES)}, also compressed",
+                )
+            found.append(source)
+        else:
+            raise MedmindError(f"{source} does not exist")
+    if not found:
+        raise MedmindError("no text file was found", "give .txt or .jsonl files, or a directory of them")
+    return found
+
+
+def documents(files: list[Path]) -> Iterator[str]:
+    """Every non-empty document: a text file is one, a line of JSON lines is one under its key `text`."""
+    for file in files:
+        try:
+            with _open(file) as stream:
+                yield from _read(file, stream)
+        except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError) as error:
+            raise MedmindError(f"{file} cannot be read: {error}", "is the file whole and UTF-8?") from error
+
+
+def _kind(path: Path) -> str:
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in _COMPRESSED]
+    last = suffixes[-1] if suffixes else ""
+    return "text" if last in _TEXT else "lines" if last in _LINES else ""
+
+
+def _open(file: Path) -> IO[str]:
+    match file.suffix.lower():
+        case ".gz":
+            return gzip.open(file, "rt", encoding="utf-8")
+        case ".xz":
+            return lzma.open(file, "rt", encoding="utf-8")
+        case ".bz2":
+            return bz2.open(file, "rt", encoding="utf-8")
+        case ".zst":
+            reader = require("zstandard", "train").ZstdDecompressor().stream_reader(file.open("rb"), closefd=True)
+            return io.TextIOWrapper(reader, encoding="utf-8")
+    return file.open(encoding="utf-8")
+
+
+def _read(file: Path, stream: IO[str]) -> Iterator[str]:
+    if _kind(file) == "text":
+        text = stream.read().strip()
+        if text:
+            yield text
+        return
+    for number, line in enumerate(stream, 1):
+        if not line.strip():
+            continue
+        try:
+            text = json.loads(line)["text"]
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise MedmindError(f"{file}:{number} is no JSON object with a 'text'") from None
+        if isinstance(text, str) and text.strip():
+            yield text.strip()

@@ -1,0 +1,105 @@
+"""A corpus as one memory-mapped file of token ids, with a validation part split off by document hash.
+
+Knows documents and ids; not what is learnt from them.
+"""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medmind.artifacts import atomic_file, read_json, sha256, write_json
+from medmind.console import progress
+from medmind.errors import MedmindError
+from medmind_train.pretrain.text import documents
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_BATCH = 512
+
+
+@dataclass(frozen=True)
+class TokenFile:
+    """Where the token ids of a corpus lie.
+
+    Attributes:
+        directory: holds train.bin and validation.bin, arrays of `dtype` without header.
+        dtype: numpy name, uint16 or uint32.
+        digest: of the text files, the tokenizer and the validation share; the file is built anew when it changes.
+        documents, tokens: of both parts together.
+        validation_documents, validation_tokens: of the validation part alone.
+        validation_bytes: UTF-8 bytes of the validation text, the divisor of bits per byte.
+    """
+
+    directory: Path
+    dtype: str
+    digest: str
+    documents: int
+    tokens: int
+    validation_documents: int
+    validation_tokens: int
+    validation_bytes: int
+
+    def part(self, name: str) -> "NDArray[np.generic]":
+        """The ids of `train` or `validation`, shape (tokens,), read from disk on demand."""
+        import numpy as np
+
+        return np.memmap(self.directory / f"{name}.bin", dtype=self.dtype, mode="r")
+
+
+def build(files: list[Path], tokenizer_model: Path, directory: Path, validation_share: float) -> TokenFile:
+    """Encode `files` as `<s> document </s>` runs; reuse what lies in `directory` if it was made from the same input.
+
+    A document is held out when the hash of its text falls below `validation_share`, whatever its neighbours.
+
+    Raises:
+        MedmindError: nothing is left for training or for validation.
+    """
+    import numpy as np
+    from sentencepiece import SentencePieceProcessor
+
+    inputs = [sha256(file) for file in [*files, tokenizer_model]]
+    digest = hashlib.sha256(f"{inputs} {validation_share}".encode()).hexdigest()
+    summary = directory / "tokens.json"
+    if summary.exists() and (saved := read_json(summary)).get("digest") == digest:
+        return TokenFile(directory=directory, **saved)
+    directory.mkdir(parents=True, exist_ok=True)
+    model = SentencePieceProcessor(model_file=str(tokenizer_model))
+    dtype = "uint16" if model.get_piece_size() <= 1 << 16 else "uint32"
+    counts = dict.fromkeys(("documents", "tokens", "validation_documents", "validation_tokens", "validation_bytes"), 0)
+    with (
+        atomic_file(directory / "train.bin") as train,
+        atomic_file(directory / "validation.bin") as validation,
+        train.open("wb") as train_out,
+        validation.open("wb") as validation_out,
+        progress("encoding text", None, "docs") as advance,
+    ):
+        stream = documents(files)
+        while batch := list(islice(stream, _BATCH)):
+            for text, ids in zip(batch, model.encode(batch, num_threads=-1), strict=True):
+                row = np.array([model.bos_id(), *ids, model.eos_id()], dtype=dtype).tobytes()
+                held_out = _hash(text) < validation_share
+                (validation_out if held_out else train_out).write(row)
+                counts["documents"] += 1
+                counts["tokens"] += len(ids) + 2
+                if held_out:
+                    counts["validation_documents"] += 1
+                    counts["validation_tokens"] += len(ids) + 2
+                    counts["validation_bytes"] += len(text.encode())
+            advance(len(batch))
+        if not 0 < counts["validation_tokens"] < counts["tokens"]:
+            raise MedmindError(
+                f"{counts['documents']} documents leave nothing to train on, or nothing held out at {validation_share}",
+                "give more text, or change --validation-share",
+            )
+    result = TokenFile(directory=directory, dtype=dtype, digest=digest, **counts)
+    write_json(summary, {key: value for key, value in asdict(result).items() if key != "directory"})
+    return result
+
+
+def _hash(text: str) -> float:
+    """A number in [0, 1) that depends on the text alone."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

@@ -1,0 +1,193 @@
+"""The pretraining loop: model, optimizer, place in the data, checkpoints. Knows no text and no finished directory."""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from medmind.artifacts import atomic_directory, atomic_file, read_json, write_json
+from medmind.console import note, progress
+from medmind.errors import MedmindError
+from medmind_train.hardware import Device
+from medmind_train.interrupt import Interrupt
+from medmind_train.optimizer import load_state, state_tensors
+from medmind_train.pretrain import model as shapes
+from medmind_train.pretrain.config import PretrainConfig
+from medmind_train.pretrain.tokenfile import TokenFile
+from medmind_train.schedule import rate
+
+_LOG_EVERY = 20
+
+
+class Interrupted(Exception):
+    """Training stopped before its end, with a checkpoint to go on from."""
+
+
+@dataclass
+class Progress:
+    """Steps done and seconds spent, over all starts."""
+
+    step: int = 0
+    seconds: float = 0.0
+
+
+class Trainer:
+    """The loop with its model, optimizer and place in the data.
+
+    Args:
+        work: holds tokenizer.json; gets metrics.jsonl and the checkpoint.
+        resume: go on from the checkpoint under `work`, if there is one.
+    """
+
+    def __init__(self, config: PretrainConfig, tokens: TokenFile, work: Path, *, resume: bool) -> None:
+        self.config, self.tokens, self.work = config, tokens, work
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        vocab_size = len(json.loads((work / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"])
+        self.model = cast(Any, shapes.build_model(config, vocab_size))
+        self.model.to(self.device)
+        matrices = [p for p in self.model.parameters() if p.ndim >= 2]
+        vectors = [p for p in self.model.parameters() if p.ndim < 2]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+            lr=config.lr,
+            betas=(0.9, config.beta2),
+            fused=self.device.type == "cuda",
+        )
+        self.state = Progress()
+        self.evaluations: list[tuple[int, float]] = []
+        self.losses: list[tuple[int, float]] = []
+        if resume:
+            self._load()
+
+    def run(self) -> None:
+        """Train to the last step.
+
+        Raises:
+            Interrupted: the time limit or a signal came first; a checkpoint was written.
+            MedmindError: the loss is no number.
+        """
+        config, began = self.config, time.monotonic()
+        before = self.state.seconds
+        step_loss = shapes.loss_sums
+        if config.compile and self.device.type == "cuda":
+            step_loss = torch.compile(shapes.loss_sums)
+        windows = shapes.training_windows(self.tokens.part("train"), config, self.state.step)
+        per_step = config.batch * config.context
+        parameters = sum(p.numel() for p in self.model.parameters())
+        note(f"{parameters:,} parameters, {config.steps:,} steps of {per_step:,} tokens on {self.device.type}")
+        with (
+            Interrupt() as interrupt,
+            (self.work / "metrics.jsonl").open("a", encoding="utf-8") as metrics,
+            progress("pretraining", config.steps * per_step, "tok") as advance,
+        ):
+            advance(self.state.step * per_step)
+            interrupt.deferred = True
+            for batch in _prefetched(windows, self.device, self.state.step, config.steps):
+                loss = self._step(step_loss, batch)
+                self.state.step += 1
+                self.state.seconds = before + time.monotonic() - began
+                last = self.state.step == config.steps
+                due = last or self.state.step % config.eval_every == 0
+                if due or self.state.step % _LOG_EVERY == 0:
+                    self._record(metrics, loss, evaluate=due)
+                advance(per_step, f"loss {self.losses[-1][1]:.3f}" if self.losses else "")
+                late = config.max_minutes and time.monotonic() - began > config.max_minutes * 60
+                stop = not last and (interrupt.requested or late)
+                if last or stop or self.state.step % config.checkpoint_every == 0:
+                    self._save()
+                if stop:
+                    raise Interrupted(f"stopped at step {self.state.step} of {config.steps}")
+
+    def _step(self, step_loss: Any, batch: torch.Tensor) -> torch.Tensor:
+        """One optimizer step over `batch` (batch, context + 1); returns the mean loss per token, on the device."""
+        config = self.config
+        factor = rate(
+            self.state.step,
+            config.steps,
+            kind=config.schedule,
+            warmup=config.warmup,
+            decay=config.decay,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.lr * factor
+        count = batch.shape[0] * (batch.shape[1] - 1)
+        total = batch.new_zeros((), dtype=torch.float32)
+        for part in torch.split(batch, config.micro_batch):
+            with shapes.autocast(self.device):
+                loss, nll = step_loss(self.model, part, config.z_loss)
+            (loss / count).backward()
+            total += nll
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return total / count
+
+    def _record(self, metrics: Any, loss: torch.Tensor, *, evaluate: bool) -> None:
+        value = float(loss)
+        if not math.isfinite(value):
+            raise MedmindError(f"the loss is {value} at step {self.state.step}", "lower --lr and start again")
+        seen = self.state.step * self.config.batch * self.config.context
+        line: dict[str, float] = {"step": self.state.step, "loss": value, "tokens": seen, "seconds": self.state.seconds}
+        self.losses.append((self.state.step, value))
+        if evaluate:
+            line["bits_per_byte"] = shapes.bits_per_byte(
+                self.model, self.tokens.part("validation"), self.tokens.validation_bytes, self.config
+            )
+            self.evaluations.append((self.state.step, line["bits_per_byte"]))
+            note(f"step {self.state.step}: loss {value:.3f}, validation {line['bits_per_byte']:.4f} bits per byte")
+        metrics.write(json.dumps(line) + "\n")
+        metrics.flush()
+
+    def _save(self) -> None:
+        from safetensors.torch import save_file
+
+        with atomic_directory(self.work / "checkpoint") as partial:
+            weights = {name: p.detach().contiguous() for name, p in self.model.named_parameters()}
+            save_file(weights, partial / "weights.safetensors")
+            save_file(state_tensors(self.optimizer)[0], partial / "optimizer.safetensors")
+            write_json(partial / "state.json", asdict(self.state) | {"digest": self.tokens.digest})
+
+    def _load(self) -> None:
+        from safetensors.torch import load_file
+
+        place = self.work / "checkpoint"
+        if not (place / "state.json").exists():
+            return
+        saved = read_json(place / "state.json")
+        if saved.pop("digest") != self.tokens.digest:
+            raise MedmindError(f"{place} was made from another text", "resume with the text it was started with")
+        self.state = Progress(**saved)
+        weights = load_file(place / "weights.safetensors")
+        for name, parameter in self.model.named_parameters():
+            parameter.data.copy_(weights[name])
+        load_state(self.optimizer, load_file(place / "optimizer.safetensors"), {}, cast(Device, self.device.type))
+        self._reread_metrics()
+
+    def _reread_metrics(self) -> None:
+        """Keep the recorded lines up to the checkpoint; those after it will be made again."""
+        path = self.work / "metrics.jsonl"
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+        lines = [line for line in lines if line["step"] <= self.state.step]
+        with atomic_file(path) as partial:
+            partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        self.losses = [(line["step"], line["loss"]) for line in lines]
+        self.evaluations = [(line["step"], line["bits_per_byte"]) for line in lines if "bits_per_byte" in line]
+
+
+def _prefetched(windows: Iterator[Any], device: torch.device, start: int, stop: int) -> Iterator[torch.Tensor]:
+    """Batches on `device`, the next one copied while the last one is worked on."""
+
+    def ready() -> torch.Tensor:
+        tensor = torch.from_numpy(next(windows))
+        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+    following = ready() if start < stop else None
+    for _ in range(start, stop):
+        assert following is not None
+        yield following
+        following = ready()
