@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import inspect
 import math
+import operator
 import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,12 @@ from medmind import console
 from medmind.errors import MedmindError
 
 T = TypeVar("T")
+_LIMITS: tuple[tuple[str, Callable[[Any, Any], Any], str], ...] = (
+    ("minimum", operator.ge, "at least"),
+    ("above", operator.gt, "above"),
+    ("maximum", operator.le, "at most"),
+    ("below", operator.lt, "below"),
+)
 
 
 def setting(
@@ -140,13 +147,8 @@ def _checked(name: str, value: Any, field: dataclasses.Field[Any], kind: type, o
     if kind in (int, float):
         if not math.isfinite(value):
             raise MedmindError(f"{flag} cannot be {value}", "give a finite number")
-        for limit, broken, words in (
-            ("minimum", lambda low: value < low, "at least"),
-            ("above", lambda low: value <= low, "above"),
-            ("maximum", lambda high: value > high, "at most"),
-            ("below", lambda high: value >= high, "below"),
-        ):
-            if limits[limit] is not None and broken(limits[limit]):
+        for limit, holds, words in _LIMITS:
+            if limits[limit] is not None and not holds(value, limits[limit]):
                 raise MedmindError(f"{flag} cannot be {value}", f"it must be {words} {limits[limit]:g}")
     return value
 

@@ -1,6 +1,5 @@
-"""AdamW (torch's, or bitsandbytes' with 8-bit state), its learning-rate schedule, and its state as plain tensors."""
+"""AdamW, torch's or bitsandbytes' with 8-bit state, and its state as plain tensors. Knows no model and no schedule."""
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,17 +24,6 @@ def make(name: str, parameters: Iterable[torch.nn.Parameter], *, lr: float, weig
     import bitsandbytes
 
     return bitsandbytes.optim.AdamW8bit(parameters, lr=lr, betas=BETAS, weight_decay=weight_decay)
-
-
-def learning_rate(step: int, *, total: int, peak: float, warmup: float, schedule: str) -> float:
-    """The learning rate of step `step` (from 0): a linear rise over the warm-up, then the schedule down to 0."""
-    rise = math.ceil(total * warmup)
-    if step < rise:
-        return peak * (step + 1) / rise
-    done = (step - rise) / max(1, total - rise)
-    if schedule == "cosine":
-        return peak * 0.5 * (1 + math.cos(math.pi * done))
-    return peak * (1 - done) if schedule == "linear" else peak
 
 
 def set_learning_rate(optimizer: Any, lr: float) -> None:

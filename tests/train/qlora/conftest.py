@@ -1,0 +1,118 @@
+"""What the QLoRA tests share: a small data file in our own words, and the command, in this process or in its own."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from medmind.base import EMBEDDED_PATH
+from medmind_train import cli
+from medmind_train.encoding import load_tokenizer
+
+TOPICS = ("hay fever", "tension headache", "sunburn", "athlete's foot", "motion sickness", "ingrown nail")
+QUESTIONS = {
+    "symptoms": ("How does {} show?", "People with {} often notice it in the morning, and it fades within days."),
+    "causes": ("Why do people get {}?", "Most often {} comes from something harmless in daily life."),
+    "treatment": ("What helps against {}?", "Rest helps with {}. See a doctor if it gets worse."),
+}
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eighteen rows on six topics."""
+    path = tmp_path_factory.mktemp("data") / "small.jsonl"
+    rows = [
+        {"question": question.format(topic), "answer": answer.format(topic), "focus": topic, "question_type": kind}
+        for topic in TOPICS
+        for kind, (question, answer) in QUESTIONS.items()
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return load_tokenizer(EMBEDDED_PATH, "medmind-base")
+
+
+@pytest.fixture
+def small(data: Path) -> Callable[..., list[str]]:
+    """Arguments of a quick run, later ones winning."""
+
+    def arguments(*more: str) -> list[str]:
+        quick = {
+            "--base": "medmind-base",
+            "--data": str(data),
+            "--heldout-share": "0.3",
+            "--context": "96",
+            "--max-steps": "4",
+            "--batch": "2",
+            "--accumulate": "2",
+            "--rank": "4",
+            "--device": "cpu",
+        }
+        return [part for pair in quick.items() for part in pair] + list(more)
+
+    return arguments
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+    def refused(self, *words: str) -> None:
+        """Exit code 1, nothing on stdout, and an error of one line that has all the words."""
+        errors = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        assert self.code == 1, self.err
+        assert self.out == ""
+        assert len(errors) == 1 and self.err.rstrip().endswith(errors[0]), self.err
+        for word in words:
+            assert word in errors[0]
+
+
+@pytest.fixture
+def qlora(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Result]:
+    """Run `medmind-train qlora` in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def run(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["medmind-train", "qlora", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        captured = capsys.readouterr()
+        return Result(int(stop.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def command() -> Callable[..., list[str]]:
+    """The command line of `medmind-train qlora` for a process of its own."""
+    return lambda *arguments: [sys.executable, "-c", "from medmind_train.cli import main; main()", "qlora", *arguments]
+
+
+@pytest.fixture
+def row() -> Callable[..., SimpleNamespace]:
+    """A conversation of alternating turns, the user's first."""
+
+    def make(identity: str, *turns: str, system: str = "") -> SimpleNamespace:
+        messages = [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(turns)]
+        if system:
+            messages.insert(0, {"role": "system", "content": system})
+        return SimpleNamespace(id=identity, messages=tuple(messages))
+
+    return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet() -> None:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

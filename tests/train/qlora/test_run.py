@@ -1,0 +1,365 @@
+"""Whole runs of the command: what they leave behind, how they go on after a stop, and what they refuse."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from medmind import artifacts
+from medmind.base import EMBEDDED_PATH, fingerprint
+from medmind_train import loop
+from medmind_train.hardware import Hardware
+
+
+def adapter_bytes(run: Path) -> bytes:
+    return (run / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+def lines(run: Path) -> list[dict]:
+    return artifacts.read_jsonl(run / "metrics.jsonl")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, data: Path):
+    """One run in a process of its own, as a script would start it."""
+    folder = tmp_path_factory.mktemp("finished")
+    code = "from medmind_train.cli import main; main()"
+    arguments = (
+        f"--base medmind-base --data {data} --heldout-share 0.3 --context 96 --epochs 2 --batch 2 --accumulate 2 "
+        "--rank 4 --device cpu --eval-every 2 --lr 2e-3 --name first --json --system Answer_briefly."
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "qlora", *arguments.split()],
+        cwd=folder,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "runs" / "first", json.loads(done.stdout), done.stderr
+
+
+def test_run_directory_holds_all_that_the_next_stage_needs(finished):
+    run, document, _ = finished
+    manifest = artifacts.read_run(run)
+    adapter_config = json.loads((run / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert adapter_config["base_model_name_or_path"] == "medmind-base"
+    assert adapter_config["target_modules"] == sorted(adapter_config["target_modules"])
+    assert manifest["base"]["digest"] == fingerprint(EMBEDDED_PATH)
+    files = list((run / "adapter").iterdir())
+    assert manifest["adapter"] == {"path": "adapter", "digest": artifacts.digest_files(run / "adapter", files)}
+    assert (manifest["system_prompt"], manifest["context"], manifest["seed"]) == ("Answer_briefly.", 96, 42)
+    assert manifest["config"]["optimizer"] == "adamw" and manifest["config"]["dtype"] == "float32"
+    assert manifest["results"] == document["results"] and document["run"] == str(Path("runs/first"))
+    assert not list(run.rglob("*.partial"))
+    assert not list(run.rglob("*.bin")) + list(run.rglob("*.pt"))
+
+
+def test_heldout_rows_are_written_whole_and_not_trained_on(finished, data: Path):
+    run, document, _ = finished
+    heldout = artifacts.read_jsonl(run / "heldout.jsonl")
+    assert len(heldout) == document["data"]["counts"]["heldout"] > 0
+    assert all(one["messages"][-1]["role"] == "assistant" for one in heldout)
+    asked = {one["messages"][0]["content"] for one in heldout}
+    everything = {row["question"] for row in artifacts.read_jsonl(data)}
+    assert asked < everything and len(everything) - len(asked) == document["data"]["counts"]["train"]
+
+
+def test_training_on_the_data_lowers_heldout_perplexity_beyond_its_error(finished):
+    run, document, _ = finished
+    before, after = (document["results"]["perplexity"][when] for when in ("before", "after"))
+    assert before["value"] - after["value"] > before["error"] + after["error"]
+    report = (run / "report.md").read_text(encoding="utf-8")
+    assert f"held-out perplexity {before['value']:.1f} → {after['value']:.1f}" in report
+
+
+def test_metrics_have_a_line_a_step_with_everything_in_it(finished):
+    run, document, _ = finished
+    steps = lines(run)
+    assert [line["step"] for line in steps] == list(range(1, document["results"]["steps"] + 1))
+    wanted = {"loss", "lr", "grad_norm", "tokens", "supervised_tokens", "tokens_per_s", "seconds", "memory", "padding"}
+    assert all(wanted <= line.keys() for line in steps)
+    assert steps[1]["heldout_perplexity"] > 1
+    trained = document["results"]["encoding"]["train"]
+    assert sum(line["supervised_tokens"] for line in steps) == 2 * trained["supervised_tokens"]
+    assert sum(line["tokens"] for line in steps) == 2 * trained["tokens"] == document["results"]["tokens"]
+
+
+def test_progress_is_told_in_plain_lines_where_there_is_no_terminal(finished):
+    _, document, told = finished
+    assert f"step 1/{document['results']['steps']}" in told and "tokens/s" in told and "left" in told
+    assert "held-out perplexity before" in told
+
+
+def test_loss_curve_is_a_picture(finished):
+    run, _, _ = finished
+    assert (run / "loss.png").read_bytes().startswith(b"\x89PNG") and (run / "loss.png").stat().st_size > 5000
+
+
+def test_killed_run_goes_on_to_the_bit_identical_adapter(qlora, small, command, tmp_path: Path):
+    more = ("--max-steps", "24", "--checkpoint-every", "3", "--dropout", "0.1")
+    assert qlora(*small(*more, "--name", "whole")).code == 0
+    process = subprocess.Popen(
+        command(*small(*more, "--name", "killed")), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    killed = tmp_path / "runs" / "killed"
+    deadline = time.monotonic() + 120
+    while not (killed / "checkpoints" / "step-3").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert not (killed / "medmind.json").exists(), "it was faster than the kill: nothing would be tested"
+    result = qlora("--resume", "runs/killed")
+    assert result.code == 0 and "going on after step" in result.err
+    assert adapter_bytes(killed) == adapter_bytes(tmp_path / "runs" / "whole")
+    assert [line["step"] for line in lines(killed)] == list(range(1, 25))
+    assert [line["loss"] for line in lines(killed)] == [line["loss"] for line in lines(tmp_path / "runs" / "whole")]
+    manifests = [artifacts.read_run(tmp_path / "runs" / name) for name in ("whole", "killed")]
+    assert manifests[0]["adapter"] == manifests[1]["adapter"]
+
+
+def test_torn_checkpoint_is_skipped_for_the_one_before(qlora, small, tmp_path: Path):
+    assert qlora(*small("--name", "whole", "--checkpoint-every", "2")).code == 0
+    whole, torn = tmp_path / "runs" / "whole", tmp_path / "runs" / "torn"
+    shutil.copytree(whole, torn)
+    (torn / "medmind.json").unlink()
+    shutil.rmtree(torn / "adapter")
+    with (torn / "checkpoints" / "step-4" / "optimizer.safetensors").open("r+b") as file:
+        file.truncate(100)
+    result = qlora("--resume", "runs/torn")
+    assert result.code == 0, result.err
+    assert "step-4 is torn" in result.err and "going on after step 2" in result.err
+    assert adapter_bytes(torn) == adapter_bytes(whole)
+    assert sorted(path.name for path in (torn / "checkpoints").glob("step-*")) == ["step-2", "step-4"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_writes_a_checkpoint_and_prints_how_to_go_on(small, command, tmp_path: Path, number: int):
+    process = subprocess.Popen(
+        command(*small("--max-steps", "5000", "--checkpoint-every", "0", "--name", "long")),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+    run = tmp_path / "runs" / "long"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not ((run / "metrics.jsonl").exists() and len(lines(run)) > 1):
+        time.sleep(0.05)
+    process.send_signal(number)
+    out, told = process.communicate(timeout=120)
+    assert process.returncode == 130, told
+    assert out == "" and told.rstrip().endswith(f"medmind-train qlora --resume {Path('runs/long')}")
+    assert not (run / "medmind.json").exists()
+    (saved,) = (run / "checkpoints").glob("step-*")
+    assert saved.name == f"step-{len(lines(run))}"
+
+
+def test_loss_that_is_not_finite_stops_with_step_rows_and_a_checkpoint(qlora, small, tmp_path: Path, monkeypatch):
+    real, calls = loop.answer_nll, []
+
+    def broken(model, batch):
+        nll, owners = real(model, batch)
+        calls.append(batch.rows)
+        return (nll * float("nan") if len(calls) == 2 else nll), owners
+
+    monkeypatch.setattr(loop, "answer_nll", broken)
+    result = qlora(*small("--name", "nan", "--accumulate", "1"))
+    result.refused("step 2", "nan", *calls[1], "checkpoint step-1")
+    assert (tmp_path / "runs" / "nan" / "checkpoints" / "step-1" / "state.json").exists()
+    assert not (tmp_path / "runs" / "nan" / "medmind.json").exists()
+    monkeypatch.setattr(loop, "answer_nll", real)
+    assert qlora("--resume", "runs/nan").code == 0
+
+
+@pytest.fixture
+def unfinished(qlora, small, tmp_path: Path, monkeypatch) -> Path:
+    """A run that stopped after two steps."""
+    real = loop.Trainer._step
+
+    def stopping(self, started, interrupt):
+        interrupt.requested = self.position.step == 2
+        return real(self, started, interrupt)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Trainer, "_step", stopping)
+        result = qlora(*small("--name", "begun"))
+    assert result.code == 130 and "--resume" in result.err
+    return tmp_path / "runs" / "begun"
+
+
+def test_resume_with_other_settings_is_refused_with_the_difference(qlora, unfinished: Path):
+    before = sorted(path for path in unfinished.rglob("*"))
+    qlora("--resume", "runs/begun", "--rank", "8").refused("--rank 4, not 8")
+    assert sorted(path for path in unfinished.rglob("*")) == before
+    assert qlora("--resume", "runs/begun", "--rank", "4").code == 0
+    qlora("--resume", "runs/begun").refused("is finished")
+
+
+def test_resume_with_other_data_is_refused(qlora, unfinished: Path, data: Path, tmp_path: Path):
+    changed = tmp_path / "small.jsonl"
+    changed.write_text(data.read_text(encoding="utf-8").replace("fades", "goes"), encoding="utf-8")
+    config = unfinished / "config.yaml"
+    config.write_text(config.read_text(encoding="utf-8").replace(str(data), str(changed)), encoding="utf-8")
+    qlora("--resume", "runs/begun").refused("data", "has changed")
+
+
+def test_resume_with_another_base_is_refused(qlora, unfinished: Path, tmp_path: Path):
+    other = tmp_path / "other"
+    shutil.copytree(EMBEDDED_PATH, other)
+    config = json.loads((other / "config.json").read_text(encoding="utf-8"))
+    (other / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-5}), encoding="utf-8")
+    text = (unfinished / "config.yaml").read_text(encoding="utf-8")
+    (unfinished / "config.yaml").write_text(text.replace("base: medmind-base", f"base: {other}"), encoding="utf-8")
+    qlora("--resume", "runs/begun").refused("base", "has changed")
+
+
+def test_resume_with_an_adapter_of_another_shape_is_refused(qlora, unfinished: Path):
+    text = (unfinished / "config.yaml").read_text(encoding="utf-8")
+    (unfinished / "config.yaml").write_text(text.replace("rank: 4", "rank: 2"), encoding="utf-8")
+    qlora("--resume", "runs/begun").refused("does not match the base", "4×", "2×")
+
+
+def test_resume_of_something_else_is_refused(qlora, tmp_path: Path):
+    (tmp_path / "holiday").mkdir()
+    qlora("--resume", "holiday").refused("is no medmind run")
+    qlora("--resume", "nowhere").refused("is no medmind run")
+
+
+def test_taken_name_is_refused_before_any_work_and_force_replaces_it(qlora, small, unfinished: Path, monkeypatch):
+    mark = unfinished / "mark"
+    mark.touch()
+    with monkeypatch.context() as patched:
+        patched.setattr("medmind_train.qlora.read", lambda *_, **__: pytest.fail("work was begun"))
+        qlora(*small("--name", "begun")).refused("exists already", "--force", "--resume")
+    assert mark.exists()
+    assert qlora(*small("--name", "begun", "--force")).code == 0
+    assert not mark.exists() and (unfinished / "medmind.json").exists()
+
+
+def test_force_replaces_nothing_that_is_not_a_run(qlora, small, tmp_path: Path):
+    precious = tmp_path / "runs" / "photos" / "cat.jpg"
+    precious.parent.mkdir(parents=True)
+    precious.touch()
+    qlora(*small("--name", "photos", "--force")).refused("is no medmind run")
+    assert precious.exists()
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "-x", "a b"])
+def test_name_that_is_no_plain_name_is_refused(qlora, small, name: str, tmp_path: Path):
+    qlora(*small(f"--name={name}")).refused("--name")
+    assert not any(tmp_path.iterdir())
+
+
+def _base(tmp_path: Path, **changes) -> Path:
+    folder = tmp_path / "base"
+    shutil.copytree(EMBEDDED_PATH, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
+    return folder
+
+
+def _no_config(tmp_path: Path) -> None:
+    (_base(tmp_path) / "config.json").unlink()
+
+
+def _pickle_only(tmp_path: Path) -> None:
+    folder = _base(tmp_path)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def _other_architecture(tmp_path: Path) -> None:
+    _base(tmp_path, architectures=["GPT2LMHeadModel"])
+
+
+def _wrong_sizes(tmp_path: Path) -> None:
+    _base(tmp_path, intermediate_size=1024)
+
+
+def _more_layers(tmp_path: Path) -> None:
+    _base(tmp_path, num_hidden_layers=9)
+
+
+def _quantized_already(tmp_path: Path) -> None:
+    _base(tmp_path, quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
+
+
+def _no_template(tmp_path: Path) -> None:
+    folder = _base(tmp_path)
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    del config["chat_template"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (_no_config, ("config.json",)),
+        (_pickle_only, ("pickle",)),
+        (_other_architecture, ("GPT2LMHeadModel", "not support")),
+        (_wrong_sizes, ("do not fit its config.json",)),
+        (_more_layers, ("do not fit its config.json",)),
+        (_quantized_already, ("quantized already",)),
+        (_no_template, ("no chat template",)),
+    ],
+)
+def test_unusable_base_is_one_line_and_leaves_nothing(qlora, small, tmp_path: Path, spoil, words):
+    spoil(tmp_path)
+    qlora(*small("--base", "base")).refused(*words)
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+def test_bad_data_or_context_is_one_line_and_leaves_nothing(qlora, small, tmp_path: Path):
+    (tmp_path / "empty.jsonl").touch()
+    qlora(*small("--data", "empty.jsonl")).refused("empty.jsonl")
+    qlora(*small("--data", "nowhere.jsonl")).refused("nowhere.jsonl")
+    qlora(*small("--context", "8")).refused("no training example is left", "--context")
+    qlora(*small("--context", "1000000")).refused("--context 1000000", "positions")
+    assert [path.name for path in tmp_path.iterdir()] == ["empty.jsonl"]
+
+
+@pytest.mark.parametrize("missing", ["peft", "bitsandbytes"])
+def test_missing_extra_is_its_install_line(qlora, small, monkeypatch, missing: str, tmp_path: Path):
+    monkeypatch.setitem(sys.modules, missing, None)
+    qlora(*small()).refused(missing, "pip install 'medmind[train]'")
+    assert not any(tmp_path.iterdir())
+
+
+def test_too_small_a_disk_is_refused_before_anything_is_written(qlora, small, monkeypatch, tmp_path: Path):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    qlora(*small()).refused("free")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("machine", "base", "source"),
+    [
+        (Hardware("cuda", "Card 8 GB", 8 << 30, (8, 6)), "mistralai/Mistral-7B-Instruct-v0.3", "medquad"),
+        (Hardware("cpu", "Chip", 8 << 30), "medmind-base", "sample"),
+    ],
+)
+def test_bare_command_takes_the_recipe_of_the_machine_and_says_so(qlora, monkeypatch, machine, base, source):
+    from medmind.errors import MedmindError
+
+    chosen = []
+
+    def reading(config, described, *, assume_yes):
+        chosen.append((config.base, config.data, described))
+        raise MedmindError("enough")
+
+    monkeypatch.setattr("medmind_train.hardware.describe", lambda wanted: machine)
+    monkeypatch.setattr("medmind_train.qlora.read", reading)
+    result = qlora()
+    assert chosen == [(base, source, machine)]
+    assert f"fine-tuning {base} on {source}" in result.err and "--base" in result.err

@@ -1,0 +1,46 @@
+"""The loss curve picture of a run. Knows matplotlib and metrics lines."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medmind import console
+from medmind_train.evaluate import Perplexity
+
+
+def smoothed(values: Sequence[float], weight: float = 0.9) -> list[float]:
+    """Exponential moving average with the start-up bias taken out (Kingma & Ba 2015, section 3)."""
+    mean, norm, result = 0.0, 0.0, []
+    for value in values:
+        mean = weight * mean + (1 - weight) * value
+        norm = weight * norm + (1 - weight)
+        result.append(mean / norm)
+    return result
+
+
+def draw(path: Path, metrics: Sequence[Mapping[str, Any]], before: Perplexity, after: Perplexity, title: str) -> None:
+    """Draw training loss, its moving average and the held-out loss (log perplexity ± standard error) over the steps."""
+    import math
+
+    console.require("matplotlib", "train")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    steps = [line["step"] for line in metrics]
+    losses = [line["loss"] for line in metrics]
+    axes.plot(steps, losses, color="tab:blue", alpha=0.3, linewidth=1, label="training loss")
+    axes.plot(steps, smoothed(losses), color="tab:blue", linewidth=2, label="training loss, smoothed")
+    between = [line for line in metrics if "heldout_perplexity" in line]
+    at = [0, *(line["step"] for line in between), steps[-1] if steps else 0]
+    values = [before.nll, *(math.log(line["heldout_perplexity"]) for line in between), after.nll]
+    errors = [before.error / before.value, *(0.0 for _ in between), after.error / after.value]
+    axes.errorbar(at, values, yerr=errors, color="tab:orange", marker="o", capsize=3, label="held-out loss ± SE")
+    axes.set_xlabel("optimizer step")
+    axes.set_ylabel("nats per answer token")
+    axes.set_title(title, fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120, format="png")

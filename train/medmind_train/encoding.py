@@ -1,0 +1,169 @@
+"""From conversations to token ids: template, prompt and answer, cut and dropped rows. Knows tokenizers; no tensors.
+
+Every assistant turn is one example. The loss mask is a position (`Example.answer`), never a token id, so a pad token
+that equals EOS cannot hide the end of an answer from the loss.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from medmind.errors import MedmindError
+
+
+class Conversation(Protocol):
+    """What encoding needs of a row."""
+
+    @property
+    def id(self) -> str:
+        """Its name in counts and error messages."""
+
+    @property
+    def messages(self) -> Sequence[Mapping[str, str]]:
+        """Its turns, each with `role` and `content`."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One prompt and its answer.
+
+    Attributes:
+        row: id of the row it comes from.
+        ids: token ids, prompt first; at most `context` of them.
+        answer: position of the answer's first token; everything from there on is supervised.
+        complete: whether the answer is whole, and so ends with EOS.
+    """
+
+    row: str
+    ids: tuple[int, ...]
+    answer: int
+    complete: bool
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """All examples of some rows, and what became of the rest.
+
+    Attributes:
+        cut: answers longer than the context; they carry no EOS.
+        too_long: ids of rows with a prompt that leaves no room for an answer.
+        control: ids of rows with a control token spelled out in their text, which would become that token.
+    """
+
+    examples: tuple[Example, ...]
+    cut: int
+    too_long: tuple[str, ...]
+    control: tuple[str, ...]
+
+    def counts(self) -> dict[str, int]:
+        """The numbers for manifest and report."""
+        return {
+            "examples": len(self.examples),
+            "tokens": sum(len(example.ids) for example in self.examples),
+            "supervised_tokens": sum(len(example.ids) - example.answer for example in self.examples),
+            "answers_cut": self.cut,
+            "prompts_too_long": len(self.too_long),
+            "control_tokens_in_text": len(self.control),
+        }
+
+
+def load_tokenizer(path: Path, name: str) -> Any:
+    """The tokenizer of a base directory; it must bring a chat template and an end token.
+
+    Raises:
+        MedmindError: unreadable, no chat template, no EOS.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MedmindError(f"the tokenizer of {name} cannot be read: {error}", "download or copy it again") from error
+    if not tokenizer.chat_template:
+        raise MedmindError(
+            f"the tokenizer of {name} has no chat template, so there is no telling how to put a question to it",
+            "take an instruction-tuned model, or add chat_template to its tokenizer_config.json",
+        )
+    if tokenizer.eos_token_id is None:
+        raise MedmindError(f"the tokenizer of {name} has no EOS token", "add eos_token to its tokenizer_config.json")
+    return tokenizer
+
+
+def encode(tokenizer: Any, rows: Iterable[Conversation], *, context: int, system: str = "") -> Encoded:
+    """Turn every assistant turn of `rows` into an example of at most `context` tokens.
+
+    Raises:
+        MedmindError: the template refuses a row, writes more than one BOS, or does not render a prompt as the
+            beginning of its conversation.
+    """
+    control_words = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    examples: list[Example] = []
+    cut = 0
+    too_long: list[str] = []
+    control: list[str] = []
+    for row in rows:
+        messages = [dict(message) for message in row.messages]
+        if any(word in message["content"] for message in messages for word in control_words):
+            control.append(row.id)
+            continue
+        if system and messages[0]["role"] != "system":
+            messages.insert(0, {"role": "system", "content": system})
+        for turn, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            prompt, answer = _split(tokenizer, row.id, messages[:turn], messages[: turn + 1])
+            if len(prompt) >= context:
+                too_long.append(row.id)
+                continue
+            ids = prompt + answer
+            complete = len(ids) <= context
+            cut += not complete
+            examples.append(Example(row.id, tuple(ids[:context]), len(prompt), complete))
+    return Encoded(tuple(examples), cut, tuple(too_long), tuple(control))
+
+
+def render(tokenizer: Any, row_id: str, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
+    """The chat template's text for `messages`; a template's refusal becomes a MedmindError that names the row."""
+    from jinja2 import TemplateError
+
+    try:
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+    except (TemplateError, TypeError, KeyError, IndexError) as error:
+        raise MedmindError(f"the chat template refuses row {row_id}: {error}", "mend or remove that row") from error
+    return str(text)
+
+
+def _split(
+    tokenizer: Any, row_id: str, before: list[dict[str, str]], through: list[dict[str, str]]
+) -> tuple[list[int], list[int]]:
+    """Token ids of a prompt and of its answer with the EOS that ends it."""
+    prompt_text = render(tokenizer, row_id, before, add_generation_prompt=True)
+    full_text = render(tokenizer, row_id, through, add_generation_prompt=False)
+    if not full_text.startswith(prompt_text):
+        raise MedmindError(
+            f"the chat template renders the prompt of row {row_id} otherwise once its answer is known",
+            "this template cannot be trained with; take another base",
+        )
+    prompt = _tokens(tokenizer, prompt_text)
+    full = _tokens(tokenizer, full_text)
+    # Where the tokenizer merges across the boundary, the prompt at inference time would not be what was trained on.
+    merged = full[: len(prompt)] != prompt
+    answer = _tokens(tokenizer, full_text[len(prompt_text) :]) if merged else full[len(prompt) :]
+    bos = tokenizer.bos_token_id
+    starts = (prompt + answer).count(bos) if bos is not None and bos != tokenizer.eos_token_id else 0
+    if starts > 1:
+        raise MedmindError(
+            f"the chat template writes {starts} {tokenizer.bos_token} tokens into row {row_id}, there must be one",
+            "mend chat_template in the base's tokenizer_config.json",
+        )
+    return prompt, _ended(answer, tokenizer.eos_token_id)
+
+
+def _tokens(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _ended(answer: list[int], eos: int) -> list[int]:
+    """`answer` up to its one EOS: what a template writes after it is no part of the answer; a missing one is added."""
+    return [*answer[: answer.index(eos)], eos] if eos in answer else [*answer, eos]

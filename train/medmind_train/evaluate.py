@@ -1,0 +1,98 @@
+"""Held-out perplexity with its standard error. Knows how to measure a model; not which model, nor when."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from medmind import console
+from medmind.errors import MedmindError
+from medmind_train.batches import by_length, collate, supervised_tokens
+from medmind_train.encoding import Example
+from medmind_train.hardware import Device, Dtype
+from medmind_train.loss import answer_nll
+from medmind_train.model import precision
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """Perplexity over answers.
+
+    Attributes:
+        value: exp of the mean negative log-likelihood per answer token.
+        error: its standard error.
+        nll: the mean negative log-likelihood per answer token, natural logarithm.
+        tokens: answer tokens, the EOS of complete answers among them.
+        rows: rows they come from.
+    """
+
+    value: float
+    error: float
+    nll: float
+    tokens: int
+    rows: int
+
+    def __str__(self) -> str:
+        """As `12.03 ± 0.41`."""
+        return f"{self.value:.2f} ± {self.error:.2f}"
+
+
+def estimate(sums: Sequence[float], counts: Sequence[int]) -> Perplexity:
+    """Perplexity from each row's summed loss and number of tokens.
+
+    Tokens of one row are not independent, so the row is the sampling unit: the mean is the ratio estimator
+    r = Σs / Σn with variance m/(m−1) · Σ(sᵢ − r·nᵢ)² / (Σn)² (Cochran, Sampling Techniques, 3rd ed., eq. 6.13 without
+    the finite-population correction), carried over to exp(r) by the delta method.
+    """
+    rows, tokens = len(sums), sum(counts)
+    mean = math.fsum(sums) / tokens
+    residual = math.fsum((total - mean * count) ** 2 for total, count in zip(sums, counts, strict=True))
+    spread = math.sqrt(rows / (rows - 1) * residual) / tokens if rows > 1 else 0.0
+    value = math.exp(mean) if mean < 700 else math.inf
+    return Perplexity(value, value * spread, mean, tokens, rows)
+
+
+def choose_rows(examples: Sequence[Example], limit: int) -> list[Example]:
+    """The examples of at most `limit` rows (0: of all), always the same ones: those whose id has the lowest hash."""
+    rows = sorted({example.row for example in examples}, key=lambda row: hashlib.sha256(row.encode()).digest())
+    kept = set(rows[:limit] if limit else rows)
+    return [example for example in examples if example.row in kept]
+
+
+def perplexity(
+    model: Any,
+    examples: Sequence[Example],
+    *,
+    pad: int,
+    device: Device,
+    dtype: Dtype,
+    tokens_per_batch: int,
+    description: str = "held-out perplexity",
+) -> Perplexity:
+    """Measure `model` on `examples`; it is left in the mode (train or eval) it was in."""
+    sums: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    training = model.training
+    model.eval()
+    try:
+        with console.progress(description, len(examples), "examples") as advance, torch.no_grad():
+            for group in by_length(examples, tokens_per_batch):
+                batch = collate(group, pad, device)
+                with precision(device, dtype):
+                    nll, owners = answer_nll(model, batch)
+                totals = torch.zeros(len(group), dtype=torch.float64).index_add_(0, owners.cpu(), nll.double().cpu())
+                for example, total in zip(group, totals.tolist(), strict=True):
+                    if not math.isfinite(total):
+                        raise MedmindError(
+                            f"the model gives the held-out row {example.row} a loss of {total}",
+                            "try --dtype float32; if that does not help, the base's weights are broken",
+                        )
+                    sums[example.row] = sums.get(example.row, 0.0) + total
+                    counts[example.row] = counts.get(example.row, 0) + supervised_tokens([example])
+                advance(len(group))
+    finally:
+        model.train(training)
+    return estimate(list(sums.values()), list(counts.values()))

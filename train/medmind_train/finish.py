@@ -1,0 +1,68 @@
+"""The end of a run: picture, report and, last, the manifest that makes it a finished one. Knows no model."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from medmind.artifacts import (
+    ADAPTER,
+    MANIFEST,
+    METRICS,
+    RUN_FORMAT,
+    atomic_file,
+    digest_files,
+    read_jsonl,
+    write_json,
+    write_text,
+)
+from medmind_train import curve, report
+from medmind_train.evaluate import Perplexity
+from medmind_train.qlora_cli import LIBRARIES
+from medmind_train.qlora_config import QloraConfig
+
+
+def finish(run: Path, config: QloraConfig, recorded: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
+    """Write `loss.png`, `report.md` and the manifest of a run whose adapter is in place.
+
+    Args:
+        recorded: the run's start record (`rundir.read_start`).
+        results: what training and evaluation gave.
+
+    Returns:
+        The manifest.
+    """
+    files = [path for path in (run / ADAPTER).rglob("*") if path.is_file()]
+    manifest = {
+        "format": RUN_FORMAT,
+        "name": run.resolve().name,
+        "created": recorded["created"],
+        "base": recorded["base"],
+        "adapter": {"path": ADAPTER, "digest": digest_files(run / ADAPTER, files)},
+        "data": recorded["data"],
+        "system_prompt": config.system,
+        "context": config.context,
+        "config": asdict(config),
+        "seed": config.seed,
+        "versions": _versions(),
+        "results": results,
+    }
+    before, after = (Perplexity(**results["perplexity"][when]) for when in ("before", "after"))
+    with atomic_file(run / "loss.png") as partial:
+        title = f"{manifest['name']}: {report.headline(results)}"
+        curve.draw(partial, read_jsonl(run / METRICS), before, after, title)
+    write_text(run / "report.md", report.markdown(manifest, run))
+    write_json(run / MANIFEST, manifest)
+    return manifest
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in ("medmind", *LIBRARIES):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

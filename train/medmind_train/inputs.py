@@ -1,0 +1,128 @@
+"""What a run reads before any model is loaded: base, data, tokenizer, encoded rows, settings by hardware.
+
+Knows what can be refused early, and in which order; nothing of training.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from medmind import base as bases
+from medmind import console, hub
+from medmind.base import Base
+from medmind.errors import MedmindError
+from medmind_train import encoding, hardware, optimizer
+from medmind_train.data import Prepared, Row, prepare
+from medmind_train.encoding import Encoded, Example
+from medmind_train.evaluate import choose_rows
+from medmind_train.hardware import Dtype, Hardware
+from medmind_train.qlora_config import QloraConfig
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything a run reads.
+
+    Attributes:
+        config: every setting decided, none left to `auto`.
+        dtype: the compute type.
+        base_digest: fingerprint of the base.
+        tokenizer: the base's, with its chat template.
+        train, heldout: the encoded rows of each side.
+        evaluated: the held-out examples that perplexity is measured on.
+    """
+
+    config: QloraConfig
+    hardware: Hardware
+    dtype: Dtype
+    base: Base
+    base_digest: str
+    prepared: Prepared
+    tokenizer: Any
+    train: Encoded
+    heldout: Encoded
+    evaluated: list[Example]
+
+    @property
+    def pad(self) -> int:
+        """The id that fills up batches; any will do, as masks are by position."""
+        pad = self.tokenizer.pad_token_id
+        return int(self.tokenizer.eos_token_id if pad is None else pad)
+
+
+def read(config: QloraConfig, machine: Hardware, *, assume_yes: bool) -> Inputs:
+    """Find base and data, and encode the rows.
+
+    Raises:
+        MedmindError: no such base or data, or nothing left to train or to evaluate on.
+    """
+    base, prepared = _find(config, assume_yes=assume_yes)
+    positions = bases.check(base.path).get("max_position_embeddings")
+    if isinstance(positions, int) and config.context > positions:
+        raise MedmindError(
+            f"--context {config.context} is longer than the {positions} positions of {base.name}",
+            f"give at most --context {positions}",
+        )
+    tokenizer = encoding.load_tokenizer(base.path, base.name)
+    train = _encode("training", tokenizer, prepared.train, config)
+    heldout = _encode("held-out", tokenizer, prepared.heldout, config)
+    dtype = hardware.compute_dtype(machine, config.dtype)
+    on_card = machine.device == "cuda"
+    config = replace(
+        config,
+        device=machine.device,
+        dtype=dtype,
+        optimizer=optimizer.choose(config.optimizer, machine.device),
+        gradient_checkpointing=on_card if config.gradient_checkpointing is None else config.gradient_checkpointing,
+    )
+    return Inputs(
+        config=config,
+        hardware=machine,
+        dtype=dtype,
+        base=base,
+        base_digest=bases.fingerprint(base.path),
+        prepared=prepared,
+        tokenizer=tokenizer,
+        train=train,
+        heldout=heldout,
+        evaluated=choose_rows(heldout.examples, config.eval_rows),
+    )
+
+
+def _find(config: QloraConfig, *, assume_yes: bool) -> tuple[Base, Prepared]:
+    """What is cheap to refuse comes first: a directory's faults before the data, the data's before a download."""
+    name = str(config.base)
+
+    def resolve() -> Base:
+        def fetch(repo_id: str, revision: str | None) -> tuple[Any, str]:
+            return hub.fetch_model(repo_id, revision, assume_yes=assume_yes)
+
+        return bases.resolve(name, revision=config.revision, fetch=fetch)
+
+    def read_data() -> Prepared:
+        return prepare(str(config.data), heldout_share=config.heldout_share, limit=config.limit)
+
+    if bases.looks_like_hub_id(name):
+        prepared = read_data()
+        return resolve(), prepared
+    return resolve(), read_data()
+
+
+def _encode(side: str, tokenizer: Any, rows: Sequence[Row], config: QloraConfig) -> Encoded:
+    """Encode one side; what is cut or dropped is said, nothing left is an error."""
+    context = config.context
+    encoded = encoding.encode(tokenizer, rows, context=context, system=config.system)
+    why = (
+        f"{len(encoded.too_long):,} prompts leave no room in {context:,} tokens, "
+        f"{len(encoded.control):,} rows spell out control tokens"
+    )
+    if not encoded.examples:
+        hint = "give a longer --context" if encoded.too_long else "look at the data with: medmind-train data"
+        raise MedmindError(f"no {side} example is left: {why}", hint)
+    if encoded.cut:
+        console.note(
+            f"{side}: {encoded.cut:,} of {len(encoded.examples):,} answers are cut at {context:,} tokens (--context)"
+        )
+    if encoded.too_long or encoded.control:
+        console.note(f"{side}: {len(encoded.too_long) + len(encoded.control):,} dropped ({why})")
+    return encoded

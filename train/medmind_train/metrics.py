@@ -1,0 +1,81 @@
+"""What is told of each training step: the line in metrics.jsonl, and the progress a person sees. Knows no training."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from medmind import console
+from medmind.artifacts import write_text
+from medmind.console import human_bytes
+
+_NOTE_SECONDS = 10.0
+"""How often progress is told where there is no terminal to draw it on."""
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """One line of metrics.jsonl. Loss in nats per supervised token; memory in bytes; seconds since training began."""
+
+    step: int
+    epoch: float
+    loss: float
+    lr: float
+    grad_norm: float | None
+    tokens: int
+    supervised_tokens: int
+    padding: float
+    tokens_per_s: float
+    seconds: float
+    memory: int
+    heldout_perplexity: float | None = None
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[Callable[[StepMetrics], None]]:
+    """Open metrics.jsonl; what is yielded writes one line at once, values that are None left out."""
+    with path.open("a", encoding="utf-8", newline="\n") as file:
+
+        def log(metrics: StepMetrics) -> None:
+            line = {name: value for name, value in asdict(metrics).items() if value is not None}
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+            file.flush()
+
+        yield log
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Steps after a checkpoint are done again: their lines, and one cut off by a kill, must not stay."""
+    kept = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except (json.JSONDecodeError, KeyError, TypeError):
+                continue
+    write_text(path, "".join(kept))
+
+
+@contextmanager
+def display(first: int, total: int) -> Iterator[Callable[[StepMetrics], None]]:
+    """Progress from step `first` to `total`: a bar on a terminal, else a plain line on stderr now and then."""
+    told = began = time.monotonic()
+    with console.progress("training", total - first, "steps") as advance:
+
+        def show(metrics: StepMetrics) -> None:
+            nonlocal told
+            text = (
+                f"loss {metrics.loss:.3f} · {metrics.tokens_per_s:,.0f} tokens/s · {human_bytes(metrics.memory)} peak"
+            )
+            advance(1, text)
+            now = time.monotonic()
+            ends = metrics.step in (first + 1, total)
+            if not console.err.is_terminal and (ends or now - told >= _NOTE_SECONDS):
+                told = now
+                left = round((now - began) / (metrics.step - first) * (total - metrics.step))
+                console.note(f"step {metrics.step}/{total} · {text} · {left // 60}:{left % 60:02} left")
+
+        yield show

@@ -1,0 +1,193 @@
+"""A QLoRA run from its settings to its run directory, new or resumed. Knows the order of things; each lies elsewhere.
+
+The order: what can be refused at once, base and data, model, perplexity before, the run directory, the loop,
+perplexity after, and the manifest last.
+"""
+
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medmind import console
+from medmind.artifacts import ADAPTER, atomic_directory, require_space
+from medmind.base import EMBEDDED_NAME
+from medmind.errors import MedmindError
+from medmind_train import evaluate, hardware, model, optimizer, rundir
+from medmind_train.config import build
+from medmind_train.evaluate import Perplexity
+from medmind_train.finish import finish
+from medmind_train.inputs import Inputs, read
+from medmind_train.interrupt import Interrupt
+from medmind_train.loop import Trainer
+from medmind_train.qlora_config import REFERENCE_BASE, QloraConfig, recipe
+
+_BYTES_PER_TRAINED = 4 * 3 * 4
+"""Disk: fp32 weight and two Adam moments, in the adapter, two checkpoints and the one being written."""
+
+
+def start(layers: Sequence[Mapping[str, Any]], *, force: bool, assume_yes: bool) -> tuple[Path, dict[str, Any]]:
+    """Train a new run.
+
+    Args:
+        layers: settings by name, the later ones winning.
+        force: replace a run of the same name.
+        assume_yes: download without asking.
+
+    Returns:
+        The run directory and its manifest.
+
+    Raises:
+        MedmindError: anything wrong with settings, base, data or place; no directory is left then.
+    """
+    given = build(QloraConfig, *layers)
+    machine = hardware.describe(given.device)
+    base = given.base or (REFERENCE_BASE if machine.device == "cuda" else EMBEDDED_NAME)
+    config = build(QloraConfig, {"base": base}, recipe(base), *layers)
+    if given.base is None or given.data is None:
+        where = machine.name if machine.device == "cuda" else "no CUDA card in use"
+        console.note(f"{where}: fine-tuning {config.base} on {config.data}; choose with --base and --data")
+    run = rundir.location(config, base, str(config.data))
+    rundir.refuse_taken(run, force=force)
+    return _train(run, read(config, machine, assume_yes=assume_yes), recorded=None)
+
+
+def resume(run: Path, layers: Sequence[Mapping[str, Any]], *, assume_yes: bool) -> tuple[Path, dict[str, Any]]:
+    """Go on with an unfinished run; settings given along must be those it was started with.
+
+    Raises:
+        MedmindError: nothing to resume, or other settings, data or base than the run began with.
+    """
+    recorded = rundir.read_start(run)
+    config = rundir.read_config(run)
+    names = {name for layer in layers for name, value in layer.items() if value is not None}
+    rundir.refuse_other_config(run, config, build(QloraConfig, *layers), names)
+    rundir.remove_leavings(run)
+    inputs = read(config, hardware.describe(config.device), assume_yes=assume_yes)
+    rundir.refuse_other_start(run, recorded, inputs.prepared.digest, inputs.base_digest)
+    return _train(run, inputs, recorded=recorded)
+
+
+def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[Path, dict[str, Any]]:
+    config, device = inputs.config, inputs.hardware.device
+    began = time.monotonic()
+    tuned = _model(inputs)
+    parameters = model.trainable(tuned)
+    trained = sum(parameter.numel() for parameter in parameters)
+    require_space(run.parent, trained * _BYTES_PER_TRAINED, "the run with its checkpoints")
+    loading = time.monotonic() - began
+    seconds = 0.0
+
+    def measure(description: str) -> Perplexity:
+        nonlocal seconds
+        began = time.monotonic()
+        measured = evaluate.perplexity(
+            tuned,
+            inputs.evaluated,
+            pad=inputs.pad,
+            device=device,
+            dtype=inputs.dtype,
+            tokens_per_batch=config.batch * config.context,
+            description=description,
+        )
+        seconds += time.monotonic() - began
+        return measured
+
+    with Interrupt() as interrupt:
+        if recorded is None:
+            before = measure("held-out perplexity before")
+            recorded = _start_record(inputs, before, loading=loading, evaluation=seconds)
+            seconds = 0.0
+            rundir.create(run, config, inputs.prepared, recorded)
+        before = Perplexity(**recorded["perplexity"])
+        console.note(f"held-out perplexity before: {before} ({before.tokens:,} tokens of {before.rows:,} rows)")
+        trainer = Trainer(
+            tuned,
+            optimizer.make(config.optimizer, parameters, lr=config.lr, weight_decay=config.weight_decay),
+            torch.amp.GradScaler(device, enabled=inputs.dtype == "float16"),
+            inputs.train.examples,
+            config,
+            run=run,
+            pad=inputs.pad,
+            device=device,
+            dtype=inputs.dtype,
+            evaluate=lambda: measure("held-out perplexity").value,
+        )
+        try:
+            if reached := trainer.resume():
+                console.note(f"going on after step {reached} of {trainer.total}")
+            position = trainer.run(interrupt)
+            after = measure("held-out perplexity after")
+            with atomic_directory(run / ADAPTER) as partial:
+                model.save_adapter(tuned, partial)
+            results = {
+                "perplexity": {"before": asdict(before), "after": asdict(after)},
+                "steps": position.step,
+                "tokens": position.tokens,
+                "tokens_per_s": round(position.tokens / max(position.seconds, 1e-9), 1),
+                "seconds": {
+                    "loading": round(recorded["loading_seconds"], 2),
+                    "training": round(position.seconds, 2),
+                    "evaluation": round(recorded["evaluation_seconds"] + seconds, 2),
+                },
+                "memory": {
+                    "peak": max(position.peak_memory, hardware.peak_memory(device)),
+                    "of": "torch on the card" if device == "cuda" else "the process, resident",
+                },
+                "parameters": {"trained": trained},
+                "adapter_bytes": (run / ADAPTER / model.ADAPTER_WEIGHTS).stat().st_size,
+                "encoding": {"train": inputs.train.counts(), "heldout": inputs.heldout.counts()},
+                "device": {"device": device, "name": inputs.hardware.name, "dtype": inputs.dtype},
+            }
+            return run, finish(run, config, recorded, results)
+        except KeyboardInterrupt:
+            console.note(f"interrupted; go on with: medmind-train qlora --resume {shlex.quote(str(run))}")
+            raise
+        except torch.OutOfMemoryError as error:
+            raise MedmindError(
+                f"the memory of {inputs.hardware.name} is full",
+                "give a smaller --batch (and a larger --accumulate) or a smaller --context",
+            ) from error
+
+
+def _model(inputs: Inputs) -> Any:
+    config = inputs.config
+    return model.add_adapter(
+        model.load_base(inputs.base, inputs.hardware.device, inputs.dtype),
+        inputs.base,
+        targets=config.targets,
+        rank=config.rank,
+        alpha=config.alpha,
+        dropout=config.dropout,
+        checkpointing=bool(config.gradient_checkpointing),
+        seed=config.seed,
+    )
+
+
+def _start_record(inputs: Inputs, before: Perplexity, *, loading: float, evaluation: float) -> dict[str, Any]:
+    """What a resume compares with, and what the manifest takes over."""
+    base, prepared = inputs.base, inputs.prepared
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "base": {
+            "name": base.name,
+            "kind": base.kind,
+            "path": str(base.path),
+            "revision": base.revision,
+            "digest": inputs.base_digest,
+        },
+        "data": {
+            "source": prepared.source,
+            "where": prepared.where,
+            "digest": prepared.digest,
+            "counts": prepared.counts.to_dict(),
+        },
+        "perplexity": asdict(before),
+        "loading_seconds": loading,
+        "evaluation_seconds": evaluation,
+    }

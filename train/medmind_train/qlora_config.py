@@ -1,0 +1,78 @@
+"""The settings of `medmind-train qlora`: the only home of their defaults, and which recipe a machine gets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from medmind.artifacts import RUNS
+from medmind.base import EMBEDDED_NAME
+from medmind_train import schedule as schedules
+from medmind_train.config import setting
+from medmind_train.data import HELDOUT_SHARE
+
+REFERENCE_BASE = "mistralai/Mistral-7B-Instruct-v0.3"
+TARGETS = ("qv", "attention", "all-linear")
+
+
+@dataclass(frozen=True)
+class QloraConfig:
+    """Defaults suit a 7B on an 8 GB card; `recipe` holds what the embedded base needs otherwise."""
+
+    base: str | None = setting(None, "base model: hub id, local directory or 'medmind-base' (default: by hardware)")
+    revision: str | None = setting(None, "branch, tag or commit of a base on the hub")
+    data: str | None = setting(
+        None, "'medquad', 'sample', a file or a folder (default: medquad; embedded base: sample)"
+    )
+    system: str = setting("", "system prompt put before every conversation that has none")
+    context: int = setting(1024, "longest example in tokens; what is longer is cut", minimum=8)
+    heldout_share: float = setting(HELDOUT_SHARE, "share of the rows held out, split off by focus", above=0, below=1)
+    limit: int | None = setting(None, "use at most this many rows", minimum=2)
+    eval_rows: int = setting(256, "held-out rows to evaluate on; 0: all", minimum=0)
+    eval_every: int = setting(0, "evaluate every so many steps as well; 0: before and after only", minimum=0)
+    targets: str = setting("all-linear", "layers that get an adapter", choices=TARGETS)
+    rank: int = setting(16, "LoRA rank", minimum=1)
+    alpha: float = setting(32.0, "LoRA alpha; the adapter is scaled by alpha / rank", above=0)
+    dropout: float = setting(0.0, "LoRA dropout", minimum=0, below=1)
+    lr: float = setting(2e-4, "peak learning rate", above=0)
+    schedule: str = setting("cosine", "learning rate after the warm-up", choices=schedules.KINDS)
+    warmup: float = setting(0.03, "share of the steps over which the learning rate rises", minimum=0, below=1)
+    weight_decay: float = setting(0.0, "AdamW weight decay", minimum=0)
+    grad_clip: float = setting(1.0, "largest gradient norm; 0: no clipping", minimum=0)
+    optimizer: str = setting(
+        "auto", "auto is adamw8bit on a CUDA card, else adamw", choices=("auto", "adamw", "adamw8bit")
+    )
+    epochs: float = setting(1.0, "passes over the training rows", above=0)
+    max_steps: int | None = setting(None, "stop after this many optimizer steps, whatever --epochs says", minimum=1)
+    batch: int = setting(1, "examples per forward pass", minimum=1)
+    accumulate: int = setting(16, "forward passes per optimizer step", minimum=1)
+    seed: int = setting(42, "seed of adapter, data order and dropout", minimum=0, maximum=2**32 - 1)
+    dtype: str = setting(
+        "auto", "compute type; auto is by hardware", choices=("auto", "bfloat16", "float16", "float32")
+    )
+    device: str = setting("auto", "where to train", choices=("auto", "cuda", "cpu"))
+    gradient_checkpointing: bool | None = setting(
+        None, "recompute activations to save memory (default: on for a CUDA card)"
+    )
+    checkpoint_every: int = setting(50, "steps between checkpoints; 0: only when interrupted and at the end", minimum=0)
+    out: str = setting(str(RUNS), "folder of the run directories")
+    name: str | None = setting(None, "name of the run (default: base-data-date-time)")
+
+
+_EMBEDDED: Mapping[str, Any] = MappingProxyType(
+    {
+        "data": "sample",
+        "context": 512,
+        "lr": 1e-3,
+        "epochs": 3.0,
+        "batch": 8,
+        "accumulate": 1,
+        # A model this small gains nothing from bf16, and the same numbers on every machine are worth having.
+        "dtype": "float32",
+    }
+)
+
+
+def recipe(base: str) -> Mapping[str, Any]:
+    """The settings that `base` wants otherwise than the defaults; YAML and flags win over them."""
+    return _EMBEDDED if base == EMBEDDED_NAME else {"data": "medquad"}

@@ -1,0 +1,103 @@
+"""What a finished run says of itself: `report.md`. Knows Markdown; every number comes from the manifest."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medmind.console import human_bytes
+
+
+def headline(results: Mapping[str, Any]) -> str:
+    """The one line that matters, as `held-out perplexity 12.0 → 7.0`."""
+    before, after = results["perplexity"]["before"]["value"], results["perplexity"]["after"]["value"]
+    return f"held-out perplexity {_short(before)} → {_short(after)}"
+
+
+def perplexity_line(measured: Mapping[str, Any]) -> str:
+    """As `12.03 ± 0.41`."""
+    return f"{measured['value']:,.2f} ± {measured['error']:,.2f}"
+
+
+def duration(seconds: float) -> str:
+    """As `2 h 03 min`, `4 min 09 s` or `12.3 s`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def next_commands(run: Path) -> list[tuple[str, str]]:
+    """What to type after training, each with what it does."""
+    return [
+        (f"medmind-convert gguf q4_k_m {run}", "make a model file of about 4 bits a weight"),
+        ("medmind-chat", "talk to it, offline"),
+        (f"medmind-bench quants {run}", "measure what each level of quantization costs"),
+    ]
+
+
+def markdown(manifest: Mapping[str, Any], run: Path) -> str:
+    """The report of a run, from its manifest."""
+    results, data, base = manifest["results"], manifest["data"], manifest["base"]
+    before, after = results["perplexity"]["before"], results["perplexity"]["after"]
+    time, memory = results["seconds"], results["memory"]
+    change = 100 * (after["value"] / before["value"] - 1)
+    device = results["device"]
+    sections = [
+        f"# {manifest['name']}\n\n**{headline(results)}** ({change:+.1f} %), {after['tokens']:,} answer tokens of "
+        f"{after['rows']:,} held-out rows.\n\n![training and held-out loss](loss.png)",
+        "## Result\n\n"
+        + _table(
+            ("", "before", "after"),
+            [
+                ("held-out perplexity ± standard error", perplexity_line(before), perplexity_line(after)),
+                ("nats per answer token", f"{before['nll']:.4f}", f"{after['nll']:.4f}"),
+            ],
+        )
+        + "\n\nPerplexity is over the tokens of the held-out answers and the EOS that ends them, given the question. "
+        "The standard error takes a row as the sampling unit.",
+        "## Data\n\n"
+        + _table(
+            ("", "training", "held out"),
+            [("rows", f"{data['counts']['train']:,}", f"{data['counts']['heldout']:,}")]
+            + [
+                (name.replace("_", " "), f"{count:,}", f"{results['encoding']['heldout'][name]:,}")
+                for name, count in results["encoding"]["train"].items()
+            ],
+        )
+        + f"\n\nSource: {data['source']} (`{data['digest']}`). The held-out rows are in `heldout.jsonl`; no focus "
+        "is on both sides.",
+        "## Cost\n\n"
+        + _table(
+            ("", ""),
+            [
+                ("device", f"{device['name']} ({device['device']}, {device['dtype']})"),
+                ("training", f"{results['steps']:,} steps in {duration(time['training'])}"),
+                ("evaluation", duration(time["evaluation"])),
+                ("loading", duration(time["loading"])),
+                ("speed", f"{results['tokens_per_s']:,.0f} tokens/s"),
+                ("peak memory", f"{human_bytes(memory['peak'])} ({memory['of']})"),
+                ("trained parameters", f"{results['parameters']['trained']:,}"),
+                ("adapter", human_bytes(results["adapter_bytes"])),
+            ],
+        ),
+        "## Base\n\n"
+        + _table(
+            ("", ""),
+            [("name", base["name"]), ("revision", base["revision"] or "–"), ("digest", f"`{base['digest']}`")],
+        ),
+        "## Settings\n\n"
+        + _table(("setting", "value"), [(name, json.dumps(value)) for name, value in manifest["config"].items()]),
+        "## Versions\n\n" + _table(("package", "version"), list(manifest["versions"].items())),
+        "## Next\n\n```sh\n" + "\n".join(f"{command}  # {what}" for command, what in next_commands(run)) + "\n```",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if value < 1000 else f"{value:,.0f}"
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

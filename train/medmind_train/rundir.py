@@ -1,0 +1,132 @@
+"""The run directory while training goes on: its name, what it may replace, what a resume needs.
+
+Knows files; nothing of models. The finished directory is described in `medmind.artifacts`.
+"""
+
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from medmind.artifacts import HELDOUT, MANIFEST, atomic_directory, read_json, write_json, write_jsonl, write_text
+from medmind.errors import MedmindError
+from medmind_train.config import build, read_yaml, to_yaml
+from medmind_train.data import Prepared
+from medmind_train.qlora_config import QloraConfig
+
+CHECKPOINTS = "checkpoints"
+CONFIG = "config.yaml"
+START = f"{CHECKPOINTS}/start.json"
+"""What the run began with; a directory with this file and without a manifest is an unfinished run."""
+START_FORMAT = "medmind-run-start/1"
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_PLACE = ("out", "name")
+"""Settings that say where a run lies, which `--resume` says already."""
+
+
+def location(config: QloraConfig, base: str, data: str) -> Path:
+    """Where a new run will lie: `--out`/`--name`, or a name made of base, data and time.
+
+    Raises:
+        MedmindError: a name that is no plain file name.
+    """
+    name = config.name
+    if name is None:
+        parts = [_UNSAFE.sub("-", Path(part).name).strip("-.") or "run" for part in (base, data)]
+        name = f"{'-'.join(parts)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    elif _UNSAFE.search(name) or name.startswith((".", "-")):
+        raise MedmindError(
+            f"--name cannot be '{name}'", "use letters, digits, '.', '_' and '-'; choose the place by --out"
+        )
+    return Path(config.out) / name
+
+
+def refuse_taken(run: Path, *, force: bool) -> None:
+    """Raise unless `run` is free, or a medmind run that `--force` may replace."""
+    if not run.exists() or (run.is_dir() and not any(run.iterdir())):
+        return
+    if not run.is_dir() or not ((run / MANIFEST).is_file() or (run / START).is_file()):
+        raise MedmindError(f"{run} exists and is no medmind run", "take another --name or --out")
+    if not force:
+        hint = "give --force to replace it, or another --name"
+        if not (run / MANIFEST).is_file():
+            hint += f", or go on with: medmind-train qlora --resume {run}"
+        raise MedmindError(f"{run} exists already", hint)
+
+
+def create(run: Path, config: QloraConfig, prepared: Prepared, start: dict[str, Any]) -> None:
+    """Make the directory of a run that is about to begin: config, held-out rows and start record, all or nothing."""
+    with atomic_directory(run) as partial:
+        (partial / CHECKPOINTS).mkdir()
+        write_text(
+            partial / CONFIG,
+            to_yaml(replace(config, name=None), "use again with: medmind-train qlora --config config.yaml"),
+        )
+        rows: list[Mapping[str, Any]] = [row.to_dict() for row in prepared.heldout]
+        write_jsonl(partial / HELDOUT, rows)
+        write_json(partial / START, {"format": START_FORMAT, **start})
+
+
+def read_start(run: Path) -> dict[str, Any]:
+    """The start record of an unfinished run.
+
+    Raises:
+        MedmindError: not a run, a finished one, or one of another medmind version.
+    """
+    if (run / MANIFEST).is_file():
+        raise MedmindError(f"{run} is finished: there is nothing to resume", "start another run under another --name")
+    if not (run / START).is_file():
+        raise MedmindError(f"{run} is no medmind run that could be resumed", "runs are made by: medmind-train qlora")
+    start = read_json(run / START)
+    if start.get("format") != START_FORMAT:
+        raise MedmindError(
+            f"{run / START} has the format {start.get('format')!r}, this medmind reads {START_FORMAT!r}",
+            "use the medmind version that made it",
+        )
+    return start
+
+
+def read_config(run: Path) -> QloraConfig:
+    """The resolved config a run was started with."""
+    return build(QloraConfig, read_yaml(run / CONFIG, QloraConfig))
+
+
+def refuse_other_config(run: Path, recorded: QloraConfig, given: QloraConfig, names: set[str]) -> None:
+    """Raise when one of the settings `names`, given along with `--resume`, differs from the run's."""
+    for field in fields(QloraConfig):
+        before, now = getattr(recorded, field.name), getattr(given, field.name)
+        if field.name in names and field.name not in _PLACE and before != now:
+            flag = f"--{field.name.replace('_', '-')}"
+            raise MedmindError(
+                f"{run} was started with {flag} {before}, not {now}",
+                f"leave {flag} out to go on, or start another run",
+            )
+
+
+def refuse_other_start(run: Path, recorded: dict[str, Any], data_digest: str, base_digest: str) -> None:
+    """Raise when the data or the base are not what the run began with."""
+    for what, before, now in (
+        (f"data ({recorded['data']['where']})", recorded["data"]["digest"], data_digest),
+        (f"base ({recorded['base']['name']})", recorded["base"]["digest"], base_digest),
+    ):
+        if before != now:
+            raise MedmindError(
+                f"the {what} of {run} has changed: {_short(before)} when it began, {_short(now)} now",
+                "bring back what it was, or start another run",
+            )
+
+
+def remove_leavings(run: Path) -> None:
+    """Remove what a killed process left half-written in a run directory."""
+    for path in run.glob(".*.partial"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+
+
+def _short(digest: str) -> str:
+    return digest[: len("sha256:") + 12]
