@@ -1,0 +1,203 @@
+"""What a PEFT LoRA adapter adds to which base tensor. Knows PEFT's file format and scaling rules; merges by rows.
+
+Anything that changes the model in a way this merge does not reproduce is refused by name.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medmind.artifacts import digest_files, read_json
+from medmind.errors import MedmindError
+from medmind_convert.weights import Tensor, open_tensors
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_HARMLESS = {
+    *(
+        "peft_type",
+        "peft_version",
+        "task_type",
+        "auto_mapping",
+        "base_model_name_or_path",
+        "revision",
+        "inference_mode",
+    ),
+    *("r", "rank_pattern", "lora_alpha", "alpha_pattern", "use_rslora", "lora_dropout", "init_lora_weights", "bias"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "ensure_weight_tying"),
+    *("megatron_core", "qalora_group_size", "eva_config", "runtime_config"),
+}
+"""Fields of adapter_config.json that the merge follows or that only steered training. Any other, if set, is refused."""
+_PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva", "true", "false")
+"""Values of init_lora_weights that leave the base as it was; pissa, olora, corda, loftq, lora_ga change it."""
+
+
+@dataclass(frozen=True)
+class Delta:
+    """The change of one base weight: scale · B @ A.
+
+    Attributes:
+        a: shape (rank, columns).
+        b: shape (rows, rank).
+        scale: alpha / rank, or alpha / √rank with rsLoRA.
+    """
+
+    a: Tensor
+    b: Tensor
+    scale: float
+
+    def factors(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """A and B as float32.
+
+        Raises:
+            MedmindError: NaN or infinity in one of them; the tensor is named.
+        """
+        a, b = self.a.rows(slice(None)), self.b.rows(slice(None))
+        for tensor, values in ((self.a, a), (self.b, b)):
+            if not np.isfinite(values).all():
+                raise MedmindError(f"{tensor.name} of the adapter holds NaN or infinity", "train it again")
+        return a, b
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter whose every tensor has its place in the base.
+
+    Attributes:
+        path: its directory.
+        deltas: base tensor name (`model.layers.0.self_attn.q_proj.weight`) -> change.
+        base_name: the base it was trained on, as PEFT noted it; may be empty.
+    """
+
+    path: Path
+    deltas: Mapping[str, Delta]
+    base_name: str
+
+    @property
+    def digest(self) -> str:
+        """Digest of all files of its directory, as medmind-train writes it into a run."""
+        return digest_files(self.path, [path for path in self.path.rglob("*") if path.is_file()])
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """adapter_config.json of a directory, refused unless it is a LoRA that `load` can merge.
+
+    Raises:
+        MedmindError: no adapter there, weights as pickle only, or a kind of adapter that is not supported, by name.
+    """
+    if not (path / CONFIG).is_file():
+        raise MedmindError(f"{path} holds no {CONFIG}", "give a PEFT adapter directory")
+    if not (path / WEIGHTS).is_file():
+        if (path / "adapter_model.bin").is_file():
+            raise MedmindError(
+                f"{path} has its weights as pickle only (adapter_model.bin), which can run code when loaded",
+                "save the adapter as safetensors",
+            )
+        raise MedmindError(f"{path} holds no {WEIGHTS}", "finish or repeat the training")
+    config = read_json(path / CONFIG)
+    if config.get("peft_type") != "LORA":
+        raise MedmindError(f"{path} is a {config.get('peft_type')} adapter", "medmind merges LoRA adapters")
+    refused = sorted(name for name, value in config.items() if value and name not in _HARMLESS)
+    if config.get("bias") not in (None, "none"):
+        refused.append("bias")
+    start = config.get("init_lora_weights")
+    if start not in _PLAIN_STARTS:
+        refused.append(f"init_lora_weights={start}")
+    if refused:
+        raise MedmindError(
+            f"{path / CONFIG} uses {', '.join(refused)}, which medmind cannot merge",
+            "merge it with PEFT (merge_and_unload) and give the merged model as --base",
+        )
+    return config
+
+
+def load(path: Path, base: Mapping[str, tuple[int, ...]], *, tied: bool) -> Adapter:
+    """Read an adapter's headers and match each of its tensors to a base tensor.
+
+    Args:
+        path: PEFT adapter directory.
+        base: base tensor name -> shape.
+        tied: whether the base's output layer is its embedding, in which case it cannot have a change of its own.
+
+    Raises:
+        MedmindError: an unknown or left-over tensor, a dimension that does not match, a rank other than the config's;
+            the tensor is named.
+    """
+    config = read_config(path)
+    tensors = open_tensors([path / WEIGHTS])
+    if not tensors:
+        raise MedmindError(f"{path / WEIGHTS} holds no tensors", "finish or repeat the training")
+    modules: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        match = re.fullmatch(r"(?:base_model\.model\.)?(.+)\.lora_([AB])\.weight", name)
+        if match is None:
+            raise MedmindError(f"the adapter holds {name}, which medmind cannot merge", f"it lies in {path}")
+        modules.setdefault(match[1], {})[match[2]] = tensor
+    deltas = {
+        f"{module}.weight": _match(module, pair, config, base, tied=tied) for module, pair in sorted(modules.items())
+    }
+    return Adapter(path, deltas, str(config.get("base_model_name_or_path") or ""))
+
+
+def _match(
+    module: str,
+    pair: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    base: Mapping[str, tuple[int, ...]],
+    *,
+    tied: bool,
+) -> Delta:
+    if len(pair) != 2:
+        missing = "B" if "A" in pair else "A"
+        raise MedmindError(f"the adapter lacks {_PREFIX}{module}.lora_{missing}.weight", "copy it again")
+    a, b = pair["A"], pair["B"]
+    if tied and module == "lm_head":
+        raise MedmindError(f"the adapter changes {module}, which this base ties to its embedding", "leave it out")
+    shape = base.get(f"{module}.weight")
+    if shape is None:
+        raise MedmindError(f"the adapter does not match the base: {a.name} has no counterpart there", _OTHER_BASE)
+    rank, scale = scaling(module, config)
+    if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != rank or b.shape[1] != rank:
+        raise MedmindError(
+            f"{a.name} {a.shape} and its B {b.shape} are not of the rank {rank} that {CONFIG} gives", "copy it again"
+        )
+    if (b.shape[0], a.shape[1]) != tuple(shape):
+        wrong = a if a.shape[1] != shape[-1] else b
+        raise MedmindError(
+            f"the adapter does not match the base: {wrong.name} is {wrong.shape}, {module}.weight is {tuple(shape)}",
+            _OTHER_BASE,
+        )
+    return Delta(a, b, scale)
+
+
+_OTHER_BASE = "give the base it was trained on with --base"
+
+
+def scaling(module: str, config: Mapping[str, Any]) -> tuple[int, float]:
+    """Rank and scale of one module: alpha / rank, or alpha / √rank with rsLoRA (arXiv:2312.03732).
+
+    Patterns match as in PEFT's `get_pattern_key`: the first key, in the config's order, that equals the module's name
+    or ends it after a dot, read as a regular expression.
+    """
+    rank = _by_pattern(config.get("rank_pattern") or {}, module, config.get("r"))
+    alpha = _by_pattern(config.get("alpha_pattern") or {}, module, config.get("lora_alpha"))
+    if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
+        raise MedmindError(f"{CONFIG} gives {module} the rank {rank} and alpha {alpha}", "copy the adapter again")
+    return rank, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _by_pattern(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
+    for pattern, value in patterns.items():
+        try:
+            if re.match(rf"(.*\.)?({pattern})$", module):
+                return value
+        except re.error as error:
+            raise MedmindError(f"{CONFIG} has the pattern {pattern!r}, no regular expression: {error}") from error
+    return patterns.get(module, default)

@@ -1,0 +1,212 @@
+"""The llama architecture (Llama, Mistral) in transformers' and in llama.cpp's words: tensor names, shapes, row orders.
+
+Knows config.json and llama.cpp's conversion/llama.py; reads no weight.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medmind.artifacts import read_json
+from medmind.errors import MedmindError
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where one tensor of the base goes.
+
+    Attributes:
+        source: its name in transformers.
+        target: its name in llama.cpp.
+        shape: `(rows, columns)` or `(length,)`.
+        heads: number of heads whose rows llama.cpp wants reordered, or 0.
+    """
+
+    source: str
+    target: str
+    shape: tuple[int, ...]
+    heads: int = 0
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it may be stored in 16 bits or quantized; vectors stay F32."""
+        return len(self.shape) == 2
+
+    def order(self) -> NDArray[np.intp]:
+        """Which source row stands at each target row.
+
+        transformers rotates the two halves of a head against each other, llama.cpp neighbouring rows: the rows of a
+        head are interleaved (`LlamaModel.permute` in llama.cpp's conversion/llama.py).
+        """
+        rows = np.arange(self.shape[0], dtype=np.intp)
+        if not self.heads:
+            return rows
+        return np.ascontiguousarray(rows.reshape(self.heads, 2, -1).swapaxes(1, 2)).reshape(-1)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The dimensions of a Llama or Mistral model.
+
+    Attributes:
+        layers, hidden, feed_forward, heads, heads_kv, head_dim, vocab, context: counts.
+        eps: of the RMS norms.
+        rope_base: of the rotary embedding.
+        rope_factor: of linear position scaling, 1 without.
+        tied: whether the output layer is the embedding.
+        attention_bias, mlp_bias: whether the linear layers have biases.
+        window: sliding attention window in tokens, or None.
+        stop_ids: token ids that end a generation, from generation_config.json and config.json.
+    """
+
+    layers: int
+    hidden: int
+    feed_forward: int
+    heads: int
+    heads_kv: int
+    head_dim: int
+    vocab: int
+    context: int
+    eps: float
+    rope_base: float
+    rope_factor: float
+    tied: bool
+    attention_bias: bool
+    mlp_bias: bool
+    window: int | None
+    stop_ids: tuple[int, ...]
+
+    @cached_property
+    def placements(self) -> tuple[Placement, ...]:
+        """Every tensor of the model, in the order of the file."""
+        q, kv, h, ff = self.heads * self.head_dim, self.heads_kv * self.head_dim, self.hidden, self.feed_forward
+        found = [Placement("model.embed_tokens.weight", "token_embd.weight", (self.vocab, h))]
+        if not self.tied:
+            found.append(Placement("lm_head.weight", "output.weight", (self.vocab, h)))
+        found.append(Placement("model.norm.weight", "output_norm.weight", (h,)))
+        linear = (
+            ("self_attn.q_proj", "attn_q", q, h, self.heads, self.attention_bias),
+            ("self_attn.k_proj", "attn_k", kv, h, self.heads_kv, self.attention_bias),
+            ("self_attn.v_proj", "attn_v", kv, h, 0, self.attention_bias),
+            ("self_attn.o_proj", "attn_output", h, q, 0, self.attention_bias),
+            ("mlp.gate_proj", "ffn_gate", ff, h, 0, self.mlp_bias),
+            ("mlp.up_proj", "ffn_up", ff, h, 0, self.mlp_bias),
+            ("mlp.down_proj", "ffn_down", h, ff, 0, self.mlp_bias),
+        )
+        for layer in range(self.layers):
+            here, there = f"model.layers.{layer}", f"blk.{layer}"
+            found.append(Placement(f"{here}.input_layernorm.weight", f"{there}.attn_norm.weight", (h,)))
+            found.append(Placement(f"{here}.post_attention_layernorm.weight", f"{there}.ffn_norm.weight", (h,)))
+            for source, target, rows, columns, heads, bias in linear:
+                found.append(Placement(f"{here}.{source}.weight", f"{there}.{target}.weight", (rows, columns), heads))
+                if bias:
+                    found.append(Placement(f"{here}.{source}.bias", f"{there}.{target}.bias", (rows,), heads))
+        return tuple(found)
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return sum(int(np.prod(placement.shape)) for placement in self.placements)
+
+    def is_spare(self, name: str) -> bool:
+        """Whether a base may hold a tensor that llama.cpp has no use for: tied copies and precomputed frequencies."""
+        return name.endswith(".rotary_emb.inv_freq") or (self.tied and name == "lm_head.weight")
+
+    def match(self, shapes: Mapping[str, tuple[int, ...]], where: Path) -> None:
+        """Check that a base's tensors are this architecture's, none missing, none left over.
+
+        Raises:
+            MedmindError: the first tensor that is missing, left over or of another shape.
+        """
+        for placement in self.placements:
+            shape = shapes.get(placement.source)
+            if shape is None:
+                raise MedmindError(f"{where} lacks the tensor {placement.source}", "download or copy it again")
+            if tuple(shape) != placement.shape:
+                raise MedmindError(
+                    f"{placement.source} in {where} is {tuple(shape)}, its config.json makes it {placement.shape}",
+                    "config and weights are not of the same model",
+                )
+        known = {placement.source for placement in self.placements}
+        extra = sorted(name for name in shapes if name not in known and not self.is_spare(name))
+        if extra:
+            raise MedmindError(
+                f"{where} holds the tensor {extra[0]}, which the llama architecture does not have",
+                "medmind converts plain Llama and Mistral models",
+            )
+
+
+def read(path: Path) -> Architecture:
+    """The architecture of a base directory whose config `medmind.base.check` accepted.
+
+    Raises:
+        MedmindError: a dimension is missing or impossible, or the config asks for something llama.cpp's llama
+            architecture or this conversion does not do, by name.
+    """
+    file = path / "config.json"
+    config = read_json(file)
+
+    def number(key: str, default: Any = None) -> Any:
+        value = config.get(key)
+        value = default if value is None else value
+        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            raise MedmindError(f"{file} gives {key} as {json.dumps(value)}", "it must be a number above 0")
+        return value
+
+    if config.get("quantization_config"):
+        raise MedmindError(f"{path} is quantized already", "give the unquantized base with --base")
+    if config.get("hidden_act", "silu") not in ("silu", "swish"):
+        raise MedmindError(f"{file} uses the activation {config['hidden_act']}", "llama.cpp's llama has silu only")
+    heads, hidden = number("num_attention_heads"), number("hidden_size")
+    heads_kv = number("num_key_value_heads", heads)
+    head_dim = number("head_dim", hidden // heads)
+    if heads % heads_kv or head_dim % 2:
+        raise MedmindError(
+            f"{file} gives {heads} heads, {heads_kv} key heads, {head_dim} dimensions a head", "it is broken"
+        )
+    rope_base, rope_factor = _rope(config, file)
+    context = number("max_position_embeddings")
+    window = config.get("sliding_window")
+    return Architecture(
+        layers=number("num_hidden_layers"),
+        hidden=hidden,
+        feed_forward=number("intermediate_size"),
+        heads=heads,
+        heads_kv=heads_kv,
+        head_dim=head_dim,
+        vocab=number("vocab_size"),
+        context=context,
+        eps=float(number("rms_norm_eps", 1e-6)),
+        rope_base=rope_base,
+        rope_factor=rope_factor,
+        tied=bool(config.get("tie_word_embeddings", False)),
+        attention_bias=bool(config.get("attention_bias", False)),
+        mlp_bias=bool(config.get("mlp_bias", False)),
+        window=window if isinstance(window, int) and window < context else None,
+        stop_ids=_stop_ids(path, config),
+    )
+
+
+def _rope(config: Mapping[str, Any], file: Path) -> tuple[float, float]:
+    """Base and linear factor; transformers 5 writes `rope_parameters`, earlier ones `rope_theta` and `rope_scaling`."""
+    new = config.get("rope_parameters") or {}
+    old = config.get("rope_scaling") or {}
+    rope = {**old, **new}
+    kind = rope.get("rope_type") or rope.get("type") or "default"
+    if kind not in ("default", "linear"):
+        raise MedmindError(f"{file} scales positions by '{kind}'", "medmind converts unscaled and linear positions")
+    base = rope.get("rope_theta") or config.get("rope_theta") or 10000.0
+    return float(base), float(rope.get("factor", 1.0)) if kind == "linear" else 1.0
+
+
+def _stop_ids(path: Path, config: Mapping[str, Any]) -> tuple[int, ...]:
+    generation = path / "generation_config.json"
+    ids = read_json(generation).get("eos_token_id") if generation.is_file() else None
+    ids = config.get("eos_token_id") if ids is None else ids
+    return tuple(ids if isinstance(ids, list) else [] if ids is None else [ids])

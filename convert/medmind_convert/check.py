@@ -1,0 +1,155 @@
+"""Proof that a written GGUF and the training tokenizer agree: token ids, chat template, stop tokens.
+
+Knows the rows of heldout.jsonl; knows neither weights nor how the file was written.
+"""
+
+import datetime
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from medmind import console
+from medmind.errors import MedmindError
+from medmind_convert.llama import GgufVocabulary
+from medmind_convert.tokenizer import Tokenizer
+
+TEXTS = (
+    "What are the first signs of glaucoma?",
+    "  two leading spaces, a\ttab,\n\na blank line and trailing space ",
+    "Ménière's disease, Sjögren's syndrome, β-blockers, 37.5 °C, ≥ 140/90 mmHg",
+    "糖尿病の症状は何ですか。 当腰痛伴有发热时该怎么办？",
+    "ما هي أعراض الربو؟ מהם התסמינים של אנמיה?",
+    "🩺 👩🏽‍⚕️ e\u0301 ﬁ \u00a0\u200b\u202e x²",
+    "- item 1\n- item 2\n\t- nested\n\n| a | b |\n|---|---|",
+    "hypercholesterolaemia immunohistochemistry electroencephalographically",
+    "",
+    "1234567890 3.14159 1,000,000 50 % (n=12; p<0.05)",
+)
+"""Asked of a base without a run: words, spaces, accents, scripts without spaces, right to left, emoji, numbers."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What was compared, all of it equal."""
+
+    texts: int
+    tokens: int
+    renderings: int
+
+
+class Expected:
+    """The texts to compare, with the token ids and renderings transformers gives them.
+
+    Args:
+        tokenizer: the training tokenizer.
+        rows: held-out rows, or none for a base without a run: `TEXTS` stand in.
+        system_prompt: the run's; put first where a row has no system message of its own.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, rows: Sequence[Mapping[str, Any]], system_prompt: str) -> None:
+        self.tokenizer = tokenizer
+        self.renderings: list[tuple[list[Mapping[str, str]], bool, str]] = []
+        texts: dict[str, None] = {}
+        if tokenizer.chat_template is not None:
+            for messages, generate in _conversations(rows, system_prompt):
+                text = tokenizer.render(messages, add_generation_prompt=generate)
+                self.renderings.append((messages, generate, text))
+                texts[text] = None
+        for text in TEXTS if not rows or tokenizer.chat_template is None else ():
+            texts[tokenizer.bos_text + text] = None
+        self.ids = {text: tokenizer.encode(text) for text in texts}
+
+    def compare(self, path: Path, stops: Sequence[int]) -> Agreement:
+        """Read the GGUF back and compare.
+
+        Args:
+            path: the GGUF.
+            stops: token ids at which generation must end.
+
+        Raises:
+            MedmindError: the first difference.
+        """
+        with GgufVocabulary(path) as gguf:
+            for text, ids in self.ids.items():
+                found = gguf.tokenize(text)
+                if found != ids:
+                    _raise_ids(text, ids, found)
+            render = _renderer(gguf)
+            for messages, generate, text in self.renderings:
+                found_text = render(messages, generate)
+                if found_text != text:
+                    raise MedmindError(
+                        f"the chat template renders differently from the GGUF: {_shorten(found_text)} "
+                        f"instead of {_shorten(text)}",
+                        "please report it with the base model's name",
+                    )
+            for stop in stops:
+                if not gguf.ends(stop):
+                    raise MedmindError(f"llama.cpp would not stop at token {stop} {gguf.text(stop)!r}")
+        return Agreement(len(self.ids), sum(map(len, self.ids.values())), len(self.renderings))
+
+
+def _conversations(
+    rows: Sequence[Mapping[str, Any]], system_prompt: str
+) -> Iterator[tuple[list[Mapping[str, str]], bool]]:
+    """Every prompt and every full answer, as training renders them."""
+    if not rows:
+        rows = [
+            {"messages": [{"role": "user", "content": text or "?"}, {"role": "assistant", "content": text or "?"}]}
+            for text in TEXTS
+        ]
+    for row in rows:
+        messages = list(row["messages"])
+        if system_prompt and messages[0]["role"] != "system":
+            messages.insert(0, {"role": "system", "content": system_prompt})
+        for place, message in enumerate(messages):
+            if message["role"] == "assistant":
+                yield messages[:place], True
+                yield messages[: place + 1], False
+
+
+def _renderer(gguf: GgufVocabulary) -> Any:
+    """The template of the GGUF as a function, in the sandbox that transformers uses too."""
+    template = gguf.metadata("tokenizer.chat_template")
+    if template is None:
+        return lambda messages, generate: None
+    console.require("jinja2", "convert")
+    from jinja2.exceptions import TemplateError
+    from jinja2.ext import loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def refuse(message: str) -> NoReturn:
+        raise TemplateError(message)
+
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment.globals["raise_exception"] = refuse
+    environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
+    environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
+    try:
+        compiled = environment.from_string(template)
+    except TemplateError as error:
+        raise MedmindError(f"the chat template does not compile outside transformers: {error}") from error
+    bos, eos = gguf.text(gguf.bos), gguf.text(gguf.eos)
+
+    def render(messages: Sequence[Mapping[str, str]], generate: bool) -> str:
+        try:
+            return compiled.render(messages=messages, add_generation_prompt=generate, bos_token=bos, eos_token=eos)
+        except TemplateError as error:
+            raise MedmindError(f"the chat template of the GGUF fails: {error}") from error
+
+    return render
+
+
+def _raise_ids(text: str, ids: list[int], found: list[int]) -> NoReturn:
+    place = next((i for i, (a, b) in enumerate(zip(ids, found, strict=False)) if a != b), min(len(ids), len(found)))
+    raise MedmindError(
+        f"llama.cpp tokenizes {_shorten(text)} otherwise than transformers: from token {place} on "
+        f"{found[place : place + 4]} instead of {ids[place : place + 4]}",
+        "this tokenizer cannot be converted faithfully; please report it with the base model's name",
+    )
+
+
+def _shorten(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:57]}…")

@@ -1,0 +1,111 @@
+"""`medmind-convert`: the command line of the convert stage. Knows options and what is printed; converts nothing."""
+
+import signal
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, cast
+
+import typer
+
+from medmind import console
+from medmind.console import human_bytes
+
+app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def medmind_convert() -> None:
+    """Merge an adapter into its base and write GGUF files that llama.cpp runs."""
+
+
+@app.command(no_args_is_help=True)
+def gguf(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="QUANT... [RUN]",
+            help="Quantizations (q4_k_m, q8_0, f16, ...) and what to convert: a run, a base directory, an adapter, "
+            "a hub id. Without one, the newest run.",
+        ),
+    ],
+    base: Annotated[str | None, typer.Option(help="Base model: directory, hub id or embedded name.")] = None,
+    adapter: Annotated[Path | None, typer.Option(help="PEFT adapter directory to merge into the base.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a base on the hub.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory of the results; by default the run's.")] = None,
+    name: Annotated[str | None, typer.Option(help="File name of the results, before .QUANT.gguf.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads to quantize with; by default all cores.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a download.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Convert a run (or a base) to one or several GGUF files."""
+    from medmind_convert import source as sources
+
+    quants, given = sources.split_arguments(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files go, as at Ctrl-C
+    source = sources.find(given, base_name=base, adapter=adapter, revision=revision, out=out, name=name, assume_yes=yes)
+    from medmind_convert.convert import convert
+
+    results, agreement = convert(source, quants, force=force, threads=threads)
+    if as_json:
+        console.emit_json(
+            {
+                "name": source.name,
+                "run": source.run,
+                "base": {"name": source.base.name, "revision": source.base.revision, "digest": source.base_digest},
+                "files": [
+                    {
+                        "file": str(result.file),
+                        "quant": result.quant.name,
+                        "bytes": result.bytes,
+                        "bits_per_weight": round(result.bits, 4),
+                        "seconds": round(result.seconds, 3),
+                    }
+                    for result in results
+                ],
+                "check": {
+                    "texts": agreement.texts,
+                    "tokens": agreement.tokens,
+                    "renderings": agreement.renderings,
+                    "differences": 0,
+                },
+            }
+        )
+        return
+    width = max(len(str(result.file)) for result in results)
+    console.out.print(f"{'file':<{width}}  {'size':>10}  bits/weight  seconds")
+    for result in results:  # not a rich table: that would cut a long path to the terminal's width
+        size = human_bytes(result.bytes)
+        line = f"{result.file!s:<{width}}  {size:>10}  {result.bits:>11.2f}  {result.seconds:>7.1f}"
+        console.out.print(line, markup=False)
+    console.note(
+        f"checked: {agreement.texts} texts, {agreement.tokens:,} tokens and {agreement.renderings} chat renderings "
+        "are the same in transformers and llama.cpp"
+    )
+
+
+@app.command()
+def info(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A GGUF file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show a GGUF's metadata and tensors."""
+    from medmind_convert import info as infos
+
+    document = infos.read(file)
+    if as_json:
+        console.emit_json(document)
+    else:
+        infos.show(document)
+
+
+def main() -> None:
+    """Entry point of `medmind-convert`."""
+    # transformers imports torch wherever it finds it; its tokenizers need none, and it costs seconds and 200 MiB
+    sys.modules.setdefault("torch", cast(ModuleType, None))
+    console.run(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""What a command line names: a run, an adapter on a base, or a base alone, and where the results go.
+
+Knows run manifests and directories; opens no tensor.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from medmind import artifacts, base, console
+from medmind.errors import MedmindError
+from medmind_convert import adapter as adapters
+from medmind_convert import quants
+
+Fetch = Callable[..., tuple[Path, str]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model to convert.
+
+    Attributes:
+        base: the base model, found and checked.
+        base_digest: its fingerprint.
+        adapter: PEFT adapter directory, or None for the base as it is.
+        name: file name of the results, without the quantization.
+        out: directory of the results.
+        run: name of the run, or None.
+        manifest: the run's manifest, or empty.
+        heldout: held-out rows of the run, or empty.
+    """
+
+    base: base.Base
+    base_digest: str
+    adapter: Path | None
+    name: str
+    out: Path
+    run: str | None = None
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    heldout: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def system_prompt(self) -> str:
+        """The run's system prompt; may be empty."""
+        return str(self.manifest.get("system_prompt") or "")
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[quants.Quant], str | None]:
+    """Tell quantization names from the source: a path that exists, or anything with a separator, is the source.
+
+    Raises:
+        MedmindError: an unknown quantization (the nearest is suggested) or a second source.
+    """
+    names: list[str] = []
+    sources: list[str] = []
+    for argument in arguments:
+        is_source = not quants.is_quant(argument) and (
+            argument == base.EMBEDDED_NAME or "/" in argument or "\\" in argument or Path(argument).exists()
+        )
+        (sources if is_source else names).append(argument)
+    if len(sources) > 1:
+        raise MedmindError(f"two models named: {sources[0]} and {sources[1]}", "convert one at a time")
+    return quants.parse(names), sources[0] if sources else None
+
+
+def find(
+    given: str | None,
+    *,
+    base_name: str | None = None,
+    adapter: Path | None = None,
+    revision: str | None = None,
+    out: Path | None = None,
+    name: str | None = None,
+    assume_yes: bool = False,
+) -> Source:
+    """Find the model to convert.
+
+    Args:
+        given: run directory, adapter directory, base directory, hub id or embedded base; None takes `base_name` and
+            `adapter`, else the newest run.
+        base_name: the base, where it is not the one the run or adapter names.
+        adapter: adapter directory.
+        revision: of a base on the hub.
+        out: where results go; by default into the run, else `runs/NAME`.
+        name: file name of the results; by default the run's, the adapter's or the base's.
+        assume_yes: do not ask before a download.
+
+    Raises:
+        MedmindError: nothing of that name, an unfinished run, or a base that is not the run's.
+    """
+    fetch = partial(_fetch, assume_yes=assume_yes)
+    if given is None and base_name is None and adapter is None:
+        given = str(artifacts.newest_run())
+        console.note(f"converting the newest run, {given} (name another one to choose)")
+    if given is not None:
+        kind = _kind(given)
+        if kind == "run":
+            if adapter is not None:
+                raise MedmindError(f"{given} is a run and has its own adapter", "leave --adapter or the run out")
+            found, digest, manifest, heldout = _run(Path(given), base_name, revision, fetch)
+            title = str(manifest.get("name") or Path(given).resolve().name)
+            adapter = Path(given) / artifacts.ADAPTER
+            return Source(found, digest, adapter, _name(name or title), out or Path(given), title, manifest, heldout)
+        if kind == "adapter" and adapter is None:
+            adapter = Path(given)
+        elif base_name is not None:
+            raise MedmindError(f"two bases named: {given} and {base_name}", "leave one out")
+        else:
+            base_name = given
+    if adapter is not None and not adapter.is_dir():
+        raise MedmindError(f"{adapter} does not exist", "give a PEFT adapter directory")
+    found = base.resolve(base_name or _base_of(adapter), revision=revision, fetch=fetch)
+    name = _name(name or (adapter.resolve().name if adapter is not None else Path(found.name).name))
+    return Source(found, base.fingerprint(found.path), adapter, name, out or artifacts.RUNS / name)
+
+
+def _kind(given: str) -> Literal["run", "adapter", "base"]:
+    """What lies at a path; a name without a directory can only be a base."""
+    path = Path(given)
+    if path.is_dir():
+        if (path / artifacts.MANIFEST).is_file() or (path / artifacts.ADAPTER).is_dir():
+            return "run"
+        if (path / adapters.CONFIG).is_file():
+            return "adapter"
+        if (path / "config.json").is_file():
+            return "base"
+        raise MedmindError(
+            f"{path} is no run (no {artifacts.MANIFEST}), no base model (no config.json) and no adapter",
+            "runs are made by: medmind-train qlora",
+        )
+    if path.exists():
+        raise MedmindError(f"{path} is a file", "give a run, or a model directory in the transformers format")
+    if given != base.EMBEDDED_NAME and not base.looks_like_hub_id(given):
+        raise MedmindError(f"{given} does not exist", "give a run, a model directory or a hub id")
+    return "base"
+
+
+def _base_of(adapter: Path | None) -> str:
+    """The base that an adapter names."""
+    named = adapters.read_config(adapter).get("base_model_name_or_path") if adapter is not None else None
+    if not named:
+        raise MedmindError(f"{adapter} does not say which base it was trained on", "give it with --base")
+    console.note(f"base: {named}, as {adapter} names it")
+    return str(named)
+
+
+def _run(
+    run: Path, base_name: str | None, revision: str | None, fetch: Fetch
+) -> tuple[base.Base, str, Mapping[str, Any], Sequence[Mapping[str, Any]]]:
+    """The base of a run, its digest, the manifest and the held-out rows."""
+    manifest = artifacts.read_run(run)
+    recorded = manifest.get("base") or {}
+    wanted = base_name or _recorded_base(recorded, run)
+    found = base.resolve(wanted, revision=revision or recorded.get("revision"), fetch=fetch)
+    digest = base.fingerprint(found.path)
+    if recorded.get("digest") != digest:
+        raise MedmindError(
+            f"the base at {found.path} is not the one {run} was trained on ({recorded.get('name')}): "
+            f"its digest is {digest[:19]}…, the run's {str(recorded.get('digest'))[:19]}…",
+            "give the right one with --base, or train again on this one",
+        )
+    heldout = artifacts.read_jsonl(run / artifacts.HELDOUT)
+    _check_rows(heldout, run / artifacts.HELDOUT)
+    return found, digest, manifest, heldout
+
+
+def _recorded_base(recorded: Mapping[str, Any], run: Path) -> str:
+    """The name under which the run's base is found again: its directory for a local one."""
+    kind, name, path = recorded.get("kind"), recorded.get("name"), recorded.get("path")
+    if kind == "local" and path:
+        if not Path(path).is_dir():
+            raise MedmindError(f"the base of {run} was {path}, which is gone", "give its new place with --base")
+        return str(path)
+    if not name:
+        raise MedmindError(f"{run / artifacts.MANIFEST} names no base", "give it with --base")
+    return str(name)
+
+
+def _check_rows(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+    for number, row in enumerate(rows, 1):
+        messages = row.get("messages")
+        if not isinstance(messages, list) or not all(
+            isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str)
+            for m in messages or [None]
+        ):
+            raise MedmindError(f"row {number} of {file} has no messages", "the run is damaged: train it again")
+
+
+def _fetch(repo_id: str, revision: str | None, *, assume_yes: bool) -> tuple[Path, str]:
+    from medmind import hub
+
+    return hub.fetch_model(repo_id, revision, assume_yes=assume_yes)
+
+
+def _name(name: str) -> str:
+    if not re.fullmatch(r"[\w][\w.+-]*", name):
+        raise MedmindError(f"'{name}' cannot be a file name", "give another with --name: letters, digits, - _ . +")
+    return name

@@ -1,0 +1,434 @@
+"""The command as a person types it: arguments, results, refusals in one line, interruption."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_bases import Shape, all_linear, base_tensors, write_adapter, write_run, write_safetensors
+
+from medmind import console
+from medmind_convert.cli import app
+
+CLI = [sys.executable, "-m", "medmind_convert.cli"]
+WITHOUT_TORCH = """
+import sys
+from importlib.machinery import PathFinder
+class Finder(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}:
+            return None
+        return PathFinder.find_spec(name, path, target)
+sys.meta_path = [Finder if finder is PathFinder else finder for finder in sys.meta_path]
+from medmind_convert.cli import main
+sys.argv = ["medmind-convert", *sys.argv[1:]]
+main()
+"""
+
+
+def run(*arguments: object, cwd: Path, command: list[str] | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "60"}
+    return subprocess.run(
+        [*(command or CLI), *map(str, arguments)],
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refused:
+    """Runs the command in `tmp_path`: it must exit with 1, print one error line, and neither make nor change a file."""
+
+    def call(*arguments: object, command: list[str] | None = None) -> str:
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+        everything = set(tmp_path.rglob("*"))
+        if command is None:
+            code, out, errors = in_process(*arguments)
+        else:
+            done = run(*arguments, cwd=tmp_path, command=command)
+            code, out, errors = done.returncode, done.stdout, done.stderr
+        assert code == 1, errors
+        assert out == ""
+        lines = [line for line in errors.splitlines() if not line.startswith(("converting the newest", "base: "))]
+        assert len(lines) == 1, errors
+        assert lines[0].startswith("error: ")
+        assert set(tmp_path.rglob("*")) == everything
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+        return lines[0]
+
+    def in_process(*arguments: object) -> tuple[int, str, str]:
+        """As `main`, without a new process for each of many lines."""
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["medmind-convert", *map(str, arguments)])
+        capfd.readouterr()
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                console.run(app)
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        captured = capfd.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def hidden(folder: Path) -> list[Path]:
+    return list(folder.rglob(".*"))
+
+
+def test_bare_takes_the_newest_run_and_says_so(tmp_path: Path, make_run: Callable[..., Path]):
+    older = make_run("older")
+    newer = write_run(tmp_path / "runs" / "newer", tmp_path / "base", Shape())
+    os.utime(older / "medmind.json", (1, 1))
+    done = run("q8_0", cwd=tmp_path, command=[*CLI, "gguf"])
+    assert done.returncode == 0, done.stderr
+    assert "newest run, runs/newer" in done.stderr
+    assert "are the same in transformers and llama.cpp" in done.stderr
+    assert (newer / "newer.q8_0.gguf").is_file()
+    assert "runs/newer/newer.q8_0.gguf" in done.stdout  # whole, however narrow the terminal
+    assert not list(older.glob("*.gguf"))
+    assert hidden(tmp_path) == []
+
+
+def test_several_types_and_a_run_in_one_call_and_json(tmp_path: Path, make_run: Callable[..., Path]):
+    make_run()
+    done = run("gguf", "f16", "Q8_0", "q4_k_m", "runs/trial", "--json", "--threads", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert [file["quant"] for file in document["files"]] == ["f16", "q8_0", "q4_k_m"]
+    assert [Path(file["file"]).name for file in document["files"]] == [
+        "trial.f16.gguf", "trial.q8_0.gguf", "trial.q4_k_m.gguf",
+    ]  # fmt: skip
+    for file in document["files"]:
+        assert (tmp_path / file["file"]).stat().st_size == file["bytes"]
+    bits = [file["bits_per_weight"] for file in document["files"]]
+    assert 16 < bits[0] < 17 > 9.5 > bits[1] > 8.4
+    assert document["check"] == {"texts": 6, "tokens": document["check"]["tokens"], "renderings": 6, "differences": 0}
+    assert hidden(tmp_path) == []
+
+
+def test_the_newest_model_is_what_was_converted(
+    tmp_path: Path, make_base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+):
+    from medmind.artifacts import newest_model
+
+    make_base("my-base")
+    done = run("gguf", "bf16", "./my-base", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    assert newest_model() == Path("runs/my-base/my-base.bf16.gguf")
+
+
+def test_base_and_adapter_out_and_name(tmp_path: Path, make_base: Callable[..., Path]):
+    make_base()
+    write_adapter(tmp_path / "lora", all_linear(Shape()))
+    done = run(
+        "gguf", "q8_0", "--base", "base", "--adapter", "lora", "--out", "deep/er", "--name", "mine", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "deep" / "er" / "mine.q8_0.gguf").is_file()
+
+
+def test_an_adapter_directory_finds_the_base_it_names(tmp_path: Path, make_base: Callable[..., Path]):
+    write_adapter(tmp_path / "lora", all_linear(Shape()), base_model_name_or_path=str(make_base()))
+    done = run("gguf", "q8_0", "./lora", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "lora" / "lora.q8_0.gguf").is_file()
+
+
+def test_force_replaces_and_without_it_the_old_file_stays(
+    refused: Refused, tmp_path: Path, make_run: Callable[..., Path]
+):
+    file = make_run() / "trial.q8_0.gguf"
+    file.write_bytes(b"old")
+    line = refused("gguf", "f16", "q8_0", "runs/trial")
+    assert "trial.q8_0.gguf exists already" in line
+    assert "--force" in line
+    assert run("gguf", "q8_0", "runs/trial", "--force", cwd=tmp_path).returncode == 0
+    assert file.read_bytes()[:4] == b"GGUF"
+
+
+@pytest.mark.parametrize("blocked", [("torch",), ("torch", "mistral_common", "peft", "bitsandbytes")])
+def test_converts_where_torch_is_not_installed(blocked: tuple[str, ...], tmp_path: Path, make_run: Callable[..., Path]):
+    make_run()
+    command = [sys.executable, "-c", WITHOUT_TORCH.format(blocked=blocked)]
+    done = run("gguf", "q4_0", "runs/trial", cwd=tmp_path, command=command)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") == 1  # the note about the check, nothing of a library
+
+
+def test_converting_never_imports_torch(tmp_path: Path, make_run: Callable[..., Path]):
+    make_run()
+    code = "import sys; from medmind_convert.cli import app, main\n" + (
+        "try: main()\nexcept SystemExit as end:\n assert not end.code, end.code\n"
+        "loaded = [name for name in sys.modules if name.startswith('torch.')]\nassert not loaded, loaded"
+    )
+    done = run("gguf", "q8_0", "runs/trial", cwd=tmp_path, command=[sys.executable, "-c", code])
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("blocked", "extra"), [("llama_cpp", "runtime"), ("transformers", "convert"), ("gguf", "convert")]
+)
+def test_a_missing_extra_is_one_line_with_the_install_command(
+    refused: Refused, blocked: str, extra: str, tmp_path: Path, make_run: Callable[..., Path]
+):
+    make_run()
+    command = [sys.executable, "-c", WITHOUT_TORCH.format(blocked=("torch", blocked))]
+    line = refused("gguf", "q8_0", "runs/trial", command=command)
+    assert blocked in line
+    assert f"pip install 'medmind[{extra}]'" in line
+
+
+def test_help_needs_no_heavy_library(tmp_path: Path):
+    heavy = ("torch", "transformers", "llama_cpp", "gguf", "numpy", "safetensors", "sentencepiece")
+    for arguments in ([], ["gguf"], ["info"]):
+        command = [sys.executable, "-c", WITHOUT_TORCH.format(blocked=heavy)]
+        done = run(*arguments, "--help", cwd=tmp_path, command=command)
+        assert done.returncode == 0, done.stderr
+
+
+def damage_config(base: Path, **change: Any) -> None:
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, **change}))
+
+
+def drop(base: Path, name: str) -> None:
+    tensors = base_tensors(Shape())
+    del tensors[name]
+    write_safetensors(base / "model.safetensors", tensors, "BF16")
+
+
+def add(base: Path, name: str) -> None:
+    write_safetensors(base / "model.safetensors", {**base_tensors(Shape()), name: np.ones(3, np.float32)}, "BF16")
+
+
+def poison(base: Path) -> None:
+    tensors = base_tensors(Shape())
+    tensors["model.layers.1.mlp.down_proj.weight"][0, 0] = np.nan
+    write_safetensors(base / "model.safetensors", tensors, "BF16")
+
+
+def retype(base: Path) -> None:
+    """Say I16 for the first BF16: same bytes, another type."""
+    file = base / "model.safetensors"
+    file.write_bytes(file.read_bytes().replace(b'"BF16"', b'"I16" ', 1))
+
+
+def cut(base: Path) -> None:
+    file = base / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+
+
+def pickle_only(base: Path) -> None:
+    (base / "model.safetensors").rename(base / "pytorch_model.bin")
+
+
+def escape(base: Path) -> None:
+    index = {"weight_map": {"model.norm.weight": "../base/model.safetensors"}}
+    (base / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+BAD_BASES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no config": (lambda base: (base / "config.json").unlink(), "no base model (no config.json)"),
+    "pickle": (pickle_only, "pickle only"),
+    "architecture": (lambda base: damage_config(base, architectures=["GPT2LMHeadModel"]), "GPT2LMHeadModel"),
+    "no tokenizer": (lambda base: (base / "tokenizer.model").unlink(), "holds no tokenizer"),
+    "broken tokenizer": (lambda base: (base / "tokenizer.model").write_bytes(b"no"), "does not load"),
+    "config is no JSON": (lambda base: (base / "config.json").write_text("{"), "not valid JSON"),
+    "no dimension": (lambda base: damage_config(base, hidden_size=None), "hidden_size as null"),
+    "rope scaling": (
+        lambda base: damage_config(base, rope_scaling={"rope_type": "yarn", "factor": 4.0}), "positions by 'yarn'",
+    ),
+    "activation": (lambda base: damage_config(base, hidden_act="gelu"), "activation gelu"),
+    "quantized": (lambda base: damage_config(base, quantization_config={"bits": 4}), "is quantized already"),
+    "other shape": (lambda base: damage_config(base, intermediate_size=128), "gate_proj.weight in"),
+    "missing tensor": (lambda base: drop(base, "model.norm.weight"), "lacks the tensor model.norm.weight"),
+    "unknown tensor": (lambda base: add(base, "vision.proj.weight"), "holds the tensor vision.proj.weight"),
+    "NaN": (poison, "model.layers.1.mlp.down_proj.weight"),
+    "integer tensor": (retype, "is of type I16"),
+    "cut off": (cut, "is cut off"),
+    "path outside": (escape, "outside its folder"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", sorted(BAD_BASES))
+def test_an_unusable_base_is_refused_in_one_line(
+    refused: Refused, case: str, tmp_path: Path, make_base: Callable[..., Path]
+):
+    damage, words = BAD_BASES[case]
+    damage(make_base())
+    assert words in refused("gguf", "q4_k_m", "./base")
+
+
+def test_bad_arguments_are_one_line_each(refused: Refused, tmp_path: Path, make_run: Callable[..., Path]):
+    run_dir = make_run()
+    (tmp_path / "file.txt").write_text("x")
+    (tmp_path / "empty").mkdir()
+    write_adapter(tmp_path / "lora", {"lm_head": (384, 64)})
+    for arguments, words in (
+        (["q4_k_n", "runs/trial"], "did you mean q4_k"),
+        (["iq2_xs", "runs/trial"], "iq2_xs needs an importance matrix"),
+        (["runs/trial"], "no quantization named"),
+        (["q8_0", "runs/gone"], "runs/gone"),
+        (["q8_0", "/no/such/run"], "/no/such/run does not exist"),
+        (["q8_0", "./file.txt"], "file.txt is a file"),
+        (["q8_0", "./empty"], "no run (no medmind.json)"),
+        (["q8_0", "./base", "runs/trial"], "two models named"),
+        (["q8_0", "./base", "--base", "base"], "two bases named"),
+        (["q8_0", "runs/trial", "--adapter", "lora"], "has its own adapter"),
+        (["q8_0", "./lora"], "does not say which base"),
+        (["q8_0", "--adapter", "gone"], "gone does not exist"),
+        (["q8_0", "--base", "gone"], "no base model 'gone'"),
+        (["q8_0", "runs/trial", "--name", "../x"], "cannot be a file name"),
+    ):
+        assert words in refused("gguf", *arguments), arguments
+    (run_dir / "medmind.json").unlink()
+    assert "has not finished" in refused("gguf", "q8_0", "runs/trial")
+    assert "no finished run" in refused("gguf", "q8_0")
+
+
+def test_a_run_on_another_base_is_refused(refused: Refused, tmp_path: Path, make_run: Callable[..., Path]):
+    make_run()
+    write_safetensors(tmp_path / "base" / "model.safetensors", base_tensors(Shape(), seed=9), "BF16")
+    assert "is not the one runs/trial was trained on" in refused("gguf", "q8_0", "runs/trial")
+    shutil.rmtree(tmp_path / "base")
+    assert "which is gone" in refused("gguf", "q8_0", "runs/trial")
+
+
+def test_an_adapter_of_other_dimensions_is_refused(refused: Refused, tmp_path: Path, make_run: Callable[..., Path]):
+    write_adapter(make_run() / "adapter", all_linear(Shape(hidden=128)))
+    line = refused("gguf", "q8_0", "runs/trial")
+    assert "does not match the base" in line
+    assert "_proj.lora_" in line
+
+
+def test_an_adapter_changed_after_training_is_refused(refused: Refused, make_run: Callable[..., Path]):
+    write_adapter(make_run() / "adapter", all_linear(Shape()), seed=5)
+    assert "are not those the run recorded" in refused("gguf", "q8_0", "runs/trial")
+
+
+def test_damaged_held_out_rows_are_refused(refused: Refused, tmp_path: Path, make_run: Callable[..., Path]):
+    run_dir = make_run(heldout=[{"id": "a", "messages": "none"}])
+    assert "row 1 of" in refused("gguf", "q8_0", "runs/trial")
+    (run_dir / "heldout.jsonl").unlink()
+    assert "heldout.jsonl does not exist" in refused("gguf", "q8_0", "runs/trial")
+
+
+def test_a_full_disk_is_refused_before_the_work(
+    tmp_path: Path, make_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+):
+    from medmind import artifacts
+    from medmind.errors import MedmindError
+    from medmind_convert import convert, quants, source
+
+    run_dir = make_run()
+    usage = type(shutil.disk_usage(tmp_path))(10**12, 10**12 - 5 * 10**6, 5 * 10**6)
+    monkeypatch.setattr(artifacts.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(convert, "_workspace", lambda out: pytest.fail("work began"))
+    with pytest.raises(MedmindError, match=r"the conversion needs .* MiB and .* has 4\.77 MiB free"):
+        convert.convert(source.find(str(run_dir)), quants.parse(["q8_0", "f32"]))
+
+
+def test_the_estimate_of_disk_space_is_never_too_small(make_base: Callable[..., Path], tmp_path: Path):
+    from medmind_convert import convert, quants, source
+
+    for options in ({"hidden": 256, "ffn": 512, "vocab": 2048}, {"hidden": 96, "ffn": 160, "heads": 3, "heads_kv": 3}):
+        conversion = convert.Conversion(source.find(str(make_base(**options)), out=tmp_path / "out"))
+        results, _ = convert.convert(conversion.source, quants.parse(["q8_0", "q4_k_m", "q3_k_s", "f16"]), force=True)
+        for result in results:
+            assert result.bytes <= conversion.estimate(result.quant)
+
+
+def test_a_failing_quantizer_leaves_nothing_and_says_why(
+    tmp_path: Path, make_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+):
+    """Here it fails as on any error llama.cpp finds by itself: a type for which it wants an importance matrix."""
+    from medmind.errors import MedmindError
+    from medmind_convert import convert, quants, source
+
+    make_run(hidden=256, ffn=256)
+    with pytest.raises(MedmindError, match=r"could not make iq2_xxs: .*requires an imatrix"):
+        convert.convert(source.find(str(tmp_path / "runs" / "trial")), [quants.QUANTS["iq2_xxs"]])
+    assert not list(tmp_path.rglob("*.gguf"))
+    assert hidden(tmp_path) == []
+
+
+@pytest.fixture
+def slow_run(tmp_path: Path, make_run: Callable[..., Path]) -> Path:
+    """A run whose quantization takes long enough to be interrupted."""
+    return make_run(hidden=1024, ffn=4096, heads=8, heads_kv=8, layers=2)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_quantization_leaves_nothing(sent: signal.Signals, code: int, slow_run: Path, tmp_path: Path):
+    process = subprocess.Popen(
+        [*CLI, "gguf", "iq4_nl", "runs/trial", "--threads", "1"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not list(slow_run.glob(".convert.*/iq4_nl.gguf")):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        os.killpg(process.pid, sent) if sent == signal.SIGINT else process.send_signal(sent)
+        _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == code
+    assert "Traceback" not in errors
+    assert sorted(path.name for path in slow_run.iterdir()) == ["adapter", "heldout.jsonl", "medmind.json"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
+def test_a_killed_conversion_leaves_no_process_and_the_next_names_the_remains(slow_run: Path, tmp_path: Path):
+    process = subprocess.Popen(
+        [*CLI, "gguf", "iq4_nl", "runs/trial", "--threads", "1"],
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not (found := list(slow_run.glob(".convert.*/iq4_nl.gguf"))):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    time.sleep(0.5)  # the worker ends by itself when its parent's end of the pipe closes
+    size = found[0].stat().st_size
+    time.sleep(0.5)
+    assert found[0].stat().st_size == size
+    assert not list(slow_run.glob("*.gguf"))
+    done = run("gguf", "q8_0", "runs/trial", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "is left from a conversion that was killed" in done.stderr
+
+
+def test_info_shows_metadata_and_tensors(refused: Refused, tmp_path: Path, make_run: Callable[..., Path]):
+    make_run()
+    assert run("gguf", "q8_0", "runs/trial", cwd=tmp_path).returncode == 0
+    file = "runs/trial/trial.q8_0.gguf"
+    shown = run("info", file, cwd=tmp_path).stdout
+    assert "medmind.system_prompt = Answer briefly." in shown
+    assert "blk.1.attn_q.weight" in shown
+    assert "weights" in shown.splitlines()[-1]
+    document = json.loads(run("info", file, "--json", cwd=tmp_path).stdout)
+    assert document["parameters"] == sum(int(np.prod(t["shape"])) for t in document["tensors"])
+    assert document["metadata"]["tokenizer.ggml.tokens"]["length"] == 384
+    whole = (tmp_path / file).read_bytes()
+    (tmp_path / "cut.gguf").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.gguf").write_text("hello")
+    assert "cut off or damaged" in refused("info", "cut.gguf")
+    assert "is not a GGUF file" in refused("info", "text.gguf")
+    assert "gone.gguf is no file" in refused("info", "gone.gguf")
