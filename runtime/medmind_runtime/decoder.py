@@ -1,0 +1,201 @@
+"""One llama.cpp context: its KV cache, which tokens lie in it, evaluating more of them, stopping in the middle.
+
+Knows token ids and logits rows. Knows no files, text or sampling.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from types import FrameType, ModuleType
+from typing import Any
+
+from medmind.errors import MedmindError
+from medmind_runtime import library
+
+OUTPUT_ROWS = 64
+"""Logits rows kept by one decode call: bounds the output buffer to 64 x vocabulary x 4 bytes."""
+_SLOW_TOKEN = 0.05
+"""Seconds per token from which a single token is worth interrupting: llama.cpp calls back once per graph node."""
+_ABORTED = 2
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What llama.cpp has allocated, bytes.
+
+    Attributes:
+        weights: all tensors of the model (`llama_model_size`).
+        kv_cache: keys and values of the whole context, as llama.cpp's log gives it when allocating (to 0.01 MiB).
+        compute: scratch and output buffers, from the same log.
+        repacked: second copies of weights in a layout for this CPU, from the same log; 0 when there are none.
+    """
+
+    weights: int
+    kv_cache: int
+    compute: int
+    repacked: int = 0
+
+
+class Interrupted(Exception):
+    """llama.cpp stopped a computation because it was asked to."""
+
+
+def never() -> bool:
+    """The `cancel` of a computation that nobody cancels."""
+    return False
+
+
+class Decoder:
+    """A context over a loaded model, which must outlive it.
+
+    Attributes:
+        context: tokens that the KV cache holds.
+        token_seconds: how long a token took lately, set by the caller: single tokens that are slow can be interrupted.
+    """
+
+    def __init__(self, lib: ModuleType, model: Any, *, context: int, threads: int, batch: int) -> None:
+        self._lib = lib
+        self._batch: Any = None
+        self._cached: list[int] = []
+        self._stop: Callable[[], bool] = never
+        self._raised: BaseException | None = None
+        self.token_seconds = 0.0
+        params = lib.llama_context_default_params()
+        params.n_ctx = context
+        params.n_batch = params.n_ubatch = min(batch, context)
+        params.n_outputs_max = min(OUTPUT_ROWS, params.n_batch)
+        params.n_seq_max = 1
+        params.n_threads = params.n_threads_batch = threads
+        params.no_perf = True
+        self.handle = lib.llama_init_from_model(model, params)
+        if not self.handle:
+            reason = library.log.last_error() or "llama.cpp gives no reason"
+            raise MedmindError(
+                f"a context of {context} tokens could not be allocated: {reason}",
+                "use a smaller --context or a smaller quant",
+            )
+        self.context = int(lib.llama_n_ctx(self.handle))
+        self._step = int(lib.llama_n_batch(self.handle))
+        self._batch = lib.llama_batch_init(self._step, 0, 1)
+        self._cache = lib.llama_get_memory(self.handle)
+        self._on_abort = lib.ggml_abort_callback(self._should_abort)
+        self._no_abort = lib.ggml_abort_callback()
+        buffers = {kind: library.log.buffer_bytes(kind) for kind in ("model", "KV", "RS", "compute", "output")}
+        self.memory = Memory(
+            weights=int(lib.llama_model_size(model)),
+            kv_cache=sum(buffers["KV"].values()) + sum(buffers["RS"].values()),
+            compute=sum(buffers["compute"].values()) + sum(buffers["output"].values()),
+            repacked=sum(size for name, size in buffers["model"].items() if name.endswith("REPACK")),
+        )
+
+    def keep_prefix(self, tokens: Sequence[int]) -> int:
+        """Cut the KV cache back to its longest common prefix with `tokens`, less the last; returns its length.
+
+        `_cached` is written before decoding and may run ahead of the cache after an abort; llama.cpp's own last
+        position is the truth.
+        """
+        limit = int(self._lib.llama_memory_seq_pos_max(self._cache, 0)) + 1
+        limit = min(limit, len(self._cached), max(0, len(tokens) - 1))
+        same = next((i for i in range(limit) if self._cached[i] != tokens[i]), limit)
+        if not self._lib.llama_memory_seq_rm(self._cache, 0, same, -1):  # a memory that cannot be cut in the middle
+            self._lib.llama_memory_clear(self._cache, True)
+            same = 0
+        del self._cached[same:]
+        return same
+
+    def evaluate(
+        self,
+        tokens: Sequence[int],
+        begin: int,
+        *,
+        first_output: int,
+        cancel: Callable[[], bool] = never,
+        take: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Run tokens[begin:] through the model, tokens[:begin] being in the cache.
+
+        Args:
+            tokens: ids from the first position on.
+            begin: how many are evaluated already.
+            first_output: logits are kept from this position on.
+            cancel: asked between batches and between graph nodes.
+            take: called as take(position, row) for every position with logits while they lie in that row.
+
+        Raises:
+            Interrupted: cancelled; the cache holds a prefix of the tokens.
+            MedmindError: llama.cpp failed.
+        """
+        at = begin
+        while at < len(tokens):
+            if cancel():
+                raise Interrupted
+            end = min(at + self._step, len(tokens))
+            if take:
+                end = min(end, first_output if at < first_output else at + OUTPUT_ROWS)
+            for row, position in enumerate(range(at, end)):
+                self._batch.token[row] = tokens[position]
+                self._batch.pos[row] = position
+                self._batch.n_seq_id[row] = 1
+                self._batch.seq_id[row][0] = 0
+                self._batch.logits[row] = position >= first_output
+            self._batch.n_tokens = end - at
+            self._cached[at:] = tokens[at:end]
+            self._decode(cancel)
+            if take:
+                for position in range(max(at, first_output), end):
+                    take(position, position - at)
+            at = end
+
+    def _decode(self, cancel: Callable[[], bool]) -> None:
+        interruptible = self._batch.n_tokens > 1 or self.token_seconds > _SLOW_TOKEN
+        with self._abortable(cancel) if interruptible else nullcontext():
+            status = self._lib.llama_decode(self.handle, self._batch)
+        if self._raised is not None:
+            raised, self._raised = self._raised, None
+            raise raised
+        if status == _ABORTED:
+            raise Interrupted
+        if status != 0:
+            reason = library.log.last_error() or f"status {status}"
+            raise MedmindError(f"llama.cpp could not evaluate the tokens: {reason}", "try a smaller --context")
+
+    def _should_abort(self, _data: object) -> bool:
+        """Called by llama.cpp between graph nodes, in the thread that called it; nothing may escape into C."""
+        try:
+            return self._stop()
+        except BaseException as error:
+            self._raised = error
+            return True
+
+    @contextmanager
+    def _abortable(self, cancel: Callable[[], bool]) -> Iterator[None]:
+        """Let `cancel` and Ctrl-C end the computation inside.
+
+        A KeyboardInterrupt raised at the entry of a callback from C is printed and lost by ctypes. So SIGINT is only
+        noted during the computation, and handed to the program's own handler after it.
+        """
+        noted: list[FrameType | None] = []
+        previous = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
+        self._stop = lambda: bool(noted) or cancel()
+        self._lib.llama_set_abort_callback(self.handle, self._on_abort, None)
+        if callable(previous):
+            signal.signal(signal.SIGINT, lambda _number, frame: noted.append(frame))
+        try:
+            yield
+        finally:
+            self._lib.llama_set_abort_callback(self.handle, self._no_abort, None)
+            self._stop = never
+            if callable(previous):
+                signal.signal(signal.SIGINT, previous)
+                if noted:
+                    previous(signal.SIGINT, noted[0])
+
+    def close(self) -> None:
+        """Free the context; harmless when done twice."""
+        if self._batch is not None:
+            self._lib.llama_batch_free(self._batch)
+        if self.handle:
+            self._lib.llama_free(self.handle)
+        self._batch = self.handle = None

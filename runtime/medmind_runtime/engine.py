@@ -1,0 +1,285 @@
+"""The engine: one GGUF in memory, tokens in, tokens and probabilities out, through llama.cpp's C API.
+
+Knows loading, generating and scoring. Knows nothing of conversations, terminals or text streams.
+"""
+
+import ctypes
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from medmind.errors import MedmindError
+from medmind_runtime import gguf_header, library
+from medmind_runtime.decoder import Decoder, Interrupted, Memory, never
+from medmind_runtime.prompt import Encoder
+from medmind_runtime.sampling import Sampling, chain
+from medmind_runtime.threads import physical_cores
+from medmind_runtime.timings import Timings
+from medmind_runtime.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from medmind_runtime.template import Template
+
+__all__ = ["Engine", "Memory", "Sampling", "Timings"]
+
+_DEFAULT_CONTEXT = 4096
+
+
+class Engine:
+    """A loaded model with one KV cache. Not for use by two threads at once. Make one with `Engine.load`.
+
+    Attributes:
+        path: the GGUF file.
+        metadata: its scalar metadata as text.
+        vocabulary: its tokens.
+        context: tokens that the KV cache holds, prompt and answer together.
+        threads: compute threads.
+        timings: of the last `generate`.
+    """
+
+    @classmethod
+    def load(cls, path: Path, *, context: int | None = None, threads: int | None = None, batch: int = 512) -> Self:
+        """Load a GGUF file.
+
+        Args:
+            path: the file.
+            context: KV cache size in tokens; None takes the model's own length, at most 4096. llama.cpp rounds up.
+            threads: None takes the physical cores.
+            batch: prompt tokens evaluated in one step.
+
+        Raises:
+            MedmindError: no whole GGUF file, an architecture llama.cpp does not know, a context longer than the
+                model's, too little memory, or llama-cpp-python missing.
+        """
+        return cls(path, context=context, thread_count=threads, batch=batch)
+
+    def __init__(self, path: Path, *, context: int | None, thread_count: int | None, batch: int) -> None:
+        self._model: Any = None
+        self._decoder: Decoder | None = None
+        gguf_header.check(path)
+        if batch < 1 or (thread_count is not None and thread_count < 1) or (context is not None and context < 1):
+            raise MedmindError("context, threads and batch must be 1 or more")
+        self.path = path
+        self.threads = thread_count or physical_cores()
+        self.timings = Timings()
+        self._lib = library.load()
+        self._template: Template | None = None
+        self._encoders: dict[bool, Encoder] = {}
+        library.log.mark()
+        try:
+            self._load_model()
+            self._decoder = Decoder(
+                self._lib, self._model, context=self._wanted(context), threads=self.threads, batch=batch
+            )
+        except BaseException:
+            self.close()
+            raise
+        self.context = self._decoder.context
+
+    def _load_model(self) -> None:
+        lib = self._lib
+        name = str(self.path).encode("utf-8") if os.name == "nt" else os.fsencode(self.path)
+        self._model = lib.llama_model_load_from_file(name, lib.llama_model_default_params())
+        if not self._model:
+            reason = library.log.last_error() or "llama.cpp gives no reason"
+            raise MedmindError(f"{self.path} cannot be loaded: {reason}", "convert it again, or use another model file")
+        if lib.llama_model_has_encoder(self._model) or not lib.llama_model_has_decoder(self._model):
+            raise MedmindError(f"{self.path} is no decoder-only language model", "use another model file")
+        self.metadata: Mapping[str, str] = self._read_metadata()
+        self.vocabulary = Vocabulary(lib, self._model)
+
+    def _wanted(self, context: int | None) -> int:
+        trained = int(self._lib.llama_model_n_ctx_train(self._model))
+        if context is not None and context > trained:
+            raise MedmindError(
+                f"a context of {context} tokens is longer than this model's {trained}",
+                f"use --context {trained} or less",
+            )
+        return context or min(trained, _DEFAULT_CONTEXT)
+
+    @property
+    def _open(self) -> Decoder:
+        if self._decoder is None:
+            raise RuntimeError("the engine is closed")
+        return self._decoder
+
+    def _read_metadata(self) -> dict[str, str]:
+        lib, model = self._lib, self._model
+
+        def text(read: Callable[..., int], index: int) -> str:
+            buffer = ctypes.create_string_buffer(max(0, read(model, index, None, 0)) + 1)
+            read(model, index, buffer, len(buffer))
+            return buffer.value.decode("utf-8", "replace")
+
+        return {
+            text(lib.llama_model_meta_key_by_index, index): text(lib.llama_model_meta_val_str_by_index, index)
+            for index in range(lib.llama_model_meta_count(model))
+        }
+
+    @property
+    def memory(self) -> Memory:
+        """What llama.cpp has allocated for this model and context."""
+        return self._open.memory
+
+    def render(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool) -> str:
+        """The prompt text of the model's own chat template; special tokens are in it as text.
+
+        Raises:
+            MedmindError: the GGUF carries no template, or the template refuses the messages.
+        """
+        if self._template is None:
+            from medmind_runtime.template import Template
+
+            words = self.vocabulary
+            self._template = Template(
+                self._template_source(), bos_token=words.text(words.bos), eos_token=words.text(words.eos)
+            )
+        return self._template.render(messages, add_generation_prompt=add_generation_prompt)
+
+    def _template_source(self) -> str:
+        from medmind_runtime.template import FALLBACKS
+
+        own = self.metadata.get("tokenizer.chat_template", "")
+        if not own and not self.fallback_template:
+            raise MedmindError(
+                f"{self.path} carries no chat template", "convert it again from a base whose tokenizer has one"
+            )
+        return own or FALLBACKS[self.fallback_template][1]
+
+    @property
+    def fallback_template(self) -> str:
+        """The built-in chat template that stands in for a missing one; empty when not needed, or when none fits."""
+        return "" if self.metadata.get("tokenizer.chat_template") else self.vocabulary.fallback()
+
+    def encode(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> list[int]:
+        """Token ids of the rendered messages; text of control tokens inside a message stays text."""
+        if add_generation_prompt not in self._encoders:
+            self._encoders[add_generation_prompt] = Encoder(
+                render=lambda rows: self.render(rows, add_generation_prompt=add_generation_prompt),
+                tokenize=lambda text, special: self.tokenize(text, special=special),
+                controls=self.vocabulary.controls,
+            )
+        return self._encoders[add_generation_prompt].encode(messages)
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """Token ids of `text`, no BOS added; with `special`, text of control tokens becomes those tokens."""
+        return self.vocabulary.tokenize(text, special=special)
+
+    def detokenize(self, token: int) -> bytes:
+        """The bytes that a token stands for, maybe a part of a character; none for control tokens."""
+        return self.vocabulary.piece(token)
+
+    def is_end(self, token: int) -> bool:
+        """Whether the token ends an answer (EOS, EOT and their like)."""
+        return self.vocabulary.is_end(token)
+
+    def generate(
+        self, tokens: Sequence[int], *, sampling: Sampling, max_tokens: int, cancel: Callable[[], bool] = never
+    ) -> Iterator[int]:
+        """Continue a prompt, token by token.
+
+        The longest common prefix with what was evaluated before is taken from the KV cache. The end token is the last
+        one yielded; an iteration that ends without one has reached `max_tokens`, the context, or was cancelled.
+
+        Args:
+            tokens: the prompt, at least one token.
+            sampling: how to choose.
+            max_tokens: how many at most.
+            cancel: asked often, also during computations; True ends the iteration. Cache and engine stay usable.
+
+        Raises:
+            MedmindError: a prompt that leaves no room in the context; ids outside the vocabulary.
+        """
+        decoder = self._open
+        self._check(tokens, room=1)
+        self.timings = timings = Timings(prompt_tokens=len(tokens))
+        started = time.perf_counter()
+        sampler = None
+        try:
+            timings.reused = decoder.keep_prefix(tokens)
+            decoder.evaluate(tokens, timings.reused, first_output=len(tokens) - 1, cancel=cancel)
+            timings.prompt_seconds = time.perf_counter() - started
+            sampler = chain(self._lib, sampling, len(self.vocabulary))
+            sequence = list(tokens)
+            for _ in range(min(max_tokens, self.context - len(tokens))):
+                if cancel():
+                    return
+                begun = time.perf_counter()
+                if timings.generated_tokens:
+                    decoder.evaluate(sequence, len(sequence) - 1, first_output=len(sequence) - 1, cancel=cancel)
+                token = int(self._lib.llama_sampler_sample(sampler, decoder.handle, -1))
+                sequence.append(token)
+                decoder.token_seconds = time.perf_counter() - begun
+                timings.generation_seconds += decoder.token_seconds
+                timings.generated_tokens += 1
+                yield token
+                if self.is_end(token):
+                    return
+        except Interrupted:
+            return
+        finally:
+            if sampler is not None:
+                self._lib.llama_sampler_free(sampler)
+
+    def log_probs(self, tokens: Sequence[int], start: int) -> "NDArray[np.float64]":
+        """Natural-log p(tokens[i] | tokens[:i]) for i in start..len-1.
+
+        Log-softmax in float64 over the model's float32 logits; evaluated afresh, never from the KV cache, in steps that
+        keep at most 64 rows of logits.
+
+        Returns:
+            Shape (len(tokens) - start,).
+
+        Raises:
+            MedmindError: more tokens than the context, or `start` outside 1..len.
+        """
+        import numpy as np
+
+        decoder = self._open
+        self._check(tokens, room=0)
+        if not 1 <= start <= len(tokens):
+            raise MedmindError(f"start is {start} and must be between 1 and {len(tokens)}")
+        result = np.empty(len(tokens) - start, dtype=np.float64)
+
+        def take(position: int, row: int) -> None:
+            logits = np.ctypeslib.as_array(self._lib.llama_get_logits_ith(decoder.handle, row), (len(self.vocabulary),))
+            wide = logits.astype(np.float64)
+            top = wide.max()
+            result[position + 1 - start] = wide[tokens[position + 1]] - top - np.log(np.exp(wide - top).sum())
+
+        decoder.keep_prefix(())
+        decoder.evaluate(tokens[:-1], 0, first_output=start - 1, take=take)
+        return result
+
+    def _check(self, tokens: Sequence[int], *, room: int) -> None:
+        if not tokens:
+            raise MedmindError("there are no tokens to evaluate")
+        if len(tokens) + room > self.context:
+            raise MedmindError(
+                f"the prompt has {len(tokens)} tokens and the context holds {self.context}",
+                "shorten it or use a larger --context",
+            )
+        if min(tokens) < 0 or max(tokens) >= len(self.vocabulary):
+            raise MedmindError(f"a token id lies outside the vocabulary of {len(self.vocabulary)}")
+
+    def close(self) -> None:
+        """Free everything; harmless when done twice."""
+        if self._decoder is not None:
+            self._decoder.close()
+        if self._model:
+            self._lib.llama_model_free(self._model)
+        self._decoder = self._model = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

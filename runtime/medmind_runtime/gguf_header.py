@@ -1,0 +1,135 @@
+"""What must hold of a GGUF file before llama.cpp may see it: magic, version, counts that fit, every tensor whole.
+
+Standard library only, reads no tensor. Knows nothing of what the metadata mean.
+"""
+
+import mmap
+import struct
+from pathlib import Path
+
+from medmind.errors import MedmindError
+
+_MAGIC = b"GGUF"
+_VERSIONS = (2, 3)
+_MAX_DIMENSIONS = 4
+_STRING, _ARRAY = 8, 9
+_SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+"""Bytes of each scalar metadata type; source: `enum gguf_type` of ggml/include/gguf.h."""
+_BLOCKS = {
+    **{0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 40)},
+    **{10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292)},
+    **{16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82)},
+    **{23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2)},
+    **{34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36), 41: (128, 18)},
+}
+"""ggml type → (elements, bytes) of a block; source: ggml.c's type traits. One not listed is left to llama.cpp."""
+_COPY_AGAIN = "copy or convert it again"
+
+
+class _CutOffError(Exception):
+    """The header claims more bytes than the file has."""
+
+
+class _Reader:
+    """A cursor over the mapped file that never reads past its end."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self.data = data
+        self.at = 0
+
+    def skip(self, count: int) -> int:
+        """Move on by `count` bytes; returns where they began."""
+        start = self.at
+        if count > len(self.data) - start:
+            raise _CutOffError
+        self.at = start + count
+        return start
+
+    def u32(self) -> int:
+        value: int = struct.unpack_from("<I", self.data, self.skip(4))[0]
+        return value
+
+    def u64(self) -> int:
+        value: int = struct.unpack_from("<Q", self.data, self.skip(8))[0]
+        return value
+
+    def string(self) -> bytes:
+        length = self.u64()
+        start = self.skip(length)
+        return self.data[start : start + length]
+
+
+def check(path: Path) -> None:
+    """Refuse what is no whole GGUF file.
+
+    Raises:
+        MedmindError: missing, not a file, unreadable, not GGUF, of another version or byte order, cut off, or with a
+            header that claims more than the file can hold.
+    """
+    if not path.exists():
+        raise MedmindError(f"{path} does not exist", "models are made by: medmind-convert gguf q4_k_m")
+    if not path.is_file():
+        raise MedmindError(f"{path} is not a file", "give a .gguf file")
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            if file.read(4) != _MAGIC:
+                raise MedmindError(f"{path} is not a GGUF file", "make one with: medmind-convert gguf q4_k_m")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                needed = _needed_bytes(_Reader(data), path)
+    except _CutOffError:
+        raise MedmindError(
+            f"{path} is cut off: its {size} bytes end inside the header, or the header is damaged", _COPY_AGAIN
+        ) from None
+    except OSError as error:
+        raise MedmindError(f"{path} cannot be read: {error.strerror or error}", "check its permissions") from error
+    if needed > size:
+        raise MedmindError(f"{path} is cut off: it has {size} bytes of {needed}", _COPY_AGAIN)
+
+
+def _needed_bytes(reader: _Reader, path: Path) -> int:
+    """How long the file must be for every tensor to be whole."""
+    reader.skip(len(_MAGIC))
+    version = reader.u32()
+    if version not in _VERSIONS:
+        raise MedmindError(f"{path} has the GGUF version {version}, medmind reads 2 and 3", "convert the model again")
+    tensors, pairs = reader.u64(), reader.u64()
+    alignment = 32
+    for _ in range(pairs):
+        key, kind = reader.string(), reader.u32()
+        if key == b"general.alignment" and kind == 4:
+            alignment = reader.u32()
+            if alignment == 0 or alignment & (alignment - 1):
+                raise MedmindError(f"{path} is damaged: its alignment is {alignment}", _COPY_AGAIN)
+        else:
+            _skip_value(reader, kind, path)
+    ends = [0]
+    for _ in range(tensors):
+        name, dimensions = reader.string(), reader.u32()
+        if dimensions > _MAX_DIMENSIONS:
+            raise MedmindError(f"{path} is damaged: the tensor {name[:64]!r} has {dimensions} dimensions", _COPY_AGAIN)
+        elements = 1
+        for _ in range(dimensions):
+            elements *= reader.u64()
+        block, block_bytes = _BLOCKS.get(reader.u32(), (1, 0))
+        ends.append(reader.u64() + elements // block * block_bytes)
+    start = -(-reader.at // alignment) * alignment
+    return start + max(ends) if tensors else reader.at
+
+
+def _skip_value(reader: _Reader, kind: int, path: Path) -> None:
+    if kind == _STRING:
+        reader.skip(reader.u64())
+    elif kind == _ARRAY:
+        inner, count = reader.u32(), reader.u64()
+        if inner == _STRING:
+            for _ in range(count):
+                reader.skip(reader.u64())
+        elif inner in _SCALAR_BYTES:
+            reader.skip(count * _SCALAR_BYTES[inner])
+        else:
+            raise MedmindError(f"{path} is damaged: it holds an array of the unknown type {inner}", _COPY_AGAIN)
+    elif kind in _SCALAR_BYTES:
+        reader.skip(_SCALAR_BYTES[kind])
+    else:
+        raise MedmindError(f"{path} is damaged: it holds a value of the unknown type {kind}", _COPY_AGAIN)

@@ -1,0 +1,81 @@
+"""A model's vocabulary through llama.cpp: text to ids, ids to exact bytes, which tokens are special.
+
+Knows no messages; which template suits a vocabulary is all it knows of chats.
+"""
+
+import ctypes
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+from medmind.errors import MedmindError
+from medmind_runtime.prompt import ControlToken
+
+
+class Vocabulary:
+    """The tokens of a loaded model, which must outlive it."""
+
+    def __init__(self, lib: ModuleType, model: Any) -> None:
+        self._lib = lib
+        self._vocab = lib.llama_model_get_vocab(model)
+        self._size = int(lib.llama_vocab_n_tokens(self._vocab))
+        self.bos = int(lib.llama_vocab_bos(self._vocab))
+        self.eos = int(lib.llama_vocab_eos(self._vocab))
+        if self._size < 1:
+            raise MedmindError("the model has no vocabulary", "use another model file")
+
+    def __len__(self) -> int:
+        return self._size
+
+    def text(self, token: int) -> str:
+        """The token as the vocabulary writes it (`</s>`, `▁the`); empty for the -1 that stands for none."""
+        if not 0 <= token < self._size:
+            return ""
+        text: bytes | None = self._lib.llama_vocab_get_text(self._vocab, token)
+        return (text or b"").decode("utf-8", "replace")
+
+    @cached_property
+    def controls(self) -> list[ControlToken]:
+        """Every control and unknown token: what special parsing finds in text, and user text must not become."""
+        lib = self._lib
+        special = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
+        found = []
+        for token in range(self._size):
+            attributes = lib.llama_vocab_get_attr(self._vocab, token)
+            if attributes & special:
+                left, right = attributes & lib.LLAMA_TOKEN_ATTR_LSTRIP, attributes & lib.LLAMA_TOKEN_ATTR_RSTRIP
+                found.append(ControlToken(token, self.text(token), lstrip=bool(left), rstrip=bool(right)))
+        return found
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """Token ids without BOS; lone surrogates become question marks."""
+        data = text.encode("utf-8", "replace")
+        capacity = len(data) + 8
+        for _ in range(2):
+            ids = (self._lib.llama_token * capacity)()
+            count = self._lib.llama_tokenize(self._vocab, data, len(data), ids, capacity, False, special)
+            if count >= 0:
+                return list(ids[:count])
+            capacity = -count
+        raise MedmindError(f"a text of {len(data)} bytes is too long to tokenize", "shorten it")
+
+    def piece(self, token: int) -> bytes:
+        """The token's exact bytes; none for control tokens."""
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            written = int(self._lib.llama_token_to_piece(self._vocab, token, buffer, size, 0, False))
+            if written >= 0:
+                return buffer.raw[:written]
+            size = -written
+
+    def is_end(self, token: int) -> bool:
+        """Whether the token ends an answer."""
+        return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
+
+    def fallback(self) -> str:
+        """The name of the built-in template whose control token this vocabulary has; empty if none."""
+        from medmind_runtime.template import FALLBACKS
+
+        texts = {token.text for token in self.controls}
+        return next((name for name, (sign, _) in FALLBACKS.items() if sign in texts), "")

@@ -1,0 +1,142 @@
+"""A tiny real GGUF (random weights, byte-fallback vocabulary, Mistral-like template), and medmind-chat in a process."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gguf import GGUFWriter, TokenType
+
+from medmind_runtime.engine import Engine
+
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{% if message.role == 'system' %}{% continue %}{% endif %}"
+    "{% if message.role == 'user' %}[INST] "
+    "{% if loop.last and messages[0].role == 'system' %}{{ messages[0].content }}\n\n{% endif %}"
+    "{{ message.content }}[/INST]{% else %} {{ message.content | trim }}{{ eos_token }}{% endif %}{% endfor %}"
+)
+"""As Mistral v0.3: the system text goes before the last question."""
+LETTERS = ["▁", *"etaonisrhldcumfpgwybvk"]
+MERGED = ["▁t", "he", "▁the", "in", "er", "▁a", "on", "ing", "▁w", "ou", "▁is", "is"]
+SPECIAL = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]"]
+BOS, EOS, INST, INST_END = 1, 2, 3, 4
+
+
+def write_model(
+    path: Path,
+    *,
+    template: str | None = TEMPLATE,
+    context: int = 512,
+    width: int = 64,
+    layers: int = 2,
+    ends: bool = False,
+    metadata: dict[str, str] | None = None,
+) -> Path:
+    """Write the model; with `ends` it may say the end token, else that token's logit is 0 and never the highest."""
+    rng = np.random.default_rng(7)
+    texts = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *MERGED, *LETTERS]
+    pieces = len(MERGED) + len(LETTERS)
+    kinds = [TokenType.UNKNOWN] + [TokenType.CONTROL] * 4 + [TokenType.BYTE] * 256 + [TokenType.NORMAL] * pieces
+    writer = GGUFWriter(path, "llama")
+    writer.add_context_length(context)
+    writer.add_embedding_length(width)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(2 * width)
+    writer.add_head_count(width // 16)
+    writer.add_head_count_kv(width // 32)
+    writer.add_rope_dimension_count(16)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(len(texts))
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list([text.encode() for text in texts])
+    writer.add_token_scores([0.0] * (5 + 256) + [-float(rank) for rank in range(pieces)])
+    writer.add_token_types([int(kind) for kind in kinds])
+    writer.add_bos_token_id(BOS)
+    writer.add_eos_token_id(EOS)
+    writer.add_unk_token_id(0)
+    writer.add_add_bos_token(True)
+    writer.add_add_space_prefix(False)
+    if template is not None:
+        writer.add_chat_template(template)
+    for key, value in (metadata or {}).items():
+        writer.add_string(key, value)
+
+    def tensor(name: str, *shape: int) -> None:
+        values = rng.normal(0, 2.4 / shape[-1] ** 0.5, shape).astype(np.float32)
+        if name == "output" and not ends:
+            values[EOS] = 0
+        writer.add_tensor(f"{name}.weight", values)
+
+    def norm(name: str) -> None:
+        writer.add_tensor(f"{name}.weight", np.ones(width, dtype=np.float32))
+
+    tensor("token_embd", len(texts), width)
+    tensor("output", len(texts), width)
+    norm("output_norm")
+    for block in (f"blk.{layer}" for layer in range(layers)):
+        norm(f"{block}.attn_norm")
+        norm(f"{block}.ffn_norm")
+        tensor(f"{block}.attn_q", width, width)
+        tensor(f"{block}.attn_k", width // 2, width)
+        tensor(f"{block}.attn_v", width // 2, width)
+        tensor(f"{block}.attn_output", width, width)
+        tensor(f"{block}.ffn_gate", 2 * width, width)
+        tensor(f"{block}.ffn_up", 2 * width, width)
+        tensor(f"{block}.ffn_down", width, 2 * width)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    def make(**options: Any) -> Path:
+        return write_model(tmp_path_factory.mktemp("model") / "tiny.gguf", **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def model(make_model: Callable[..., Path]) -> Path:
+    return make_model(metadata={"medmind.system_prompt": "be calm", "medmind.run": "tiny"})
+
+
+@pytest.fixture
+def engine(model: Path) -> Iterator[Engine]:
+    with Engine.load(model, threads=1) as loaded:  # two threads wait for each other on a busy machine
+        yield loaded
+
+
+@pytest.fixture
+def run_chat(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[bytes]]:
+    """Run medmind-chat in a process of its own, in an empty directory."""
+
+    def run(*arguments: object, stdin: bytes = b"", prefix: tuple[str, ...] = (), **environment: str) -> Any:
+        return subprocess.run(
+            [*prefix, *CHAT, *map(str, arguments)],
+            input=stdin,
+            capture_output=True,
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+CHAT = [sys.executable, "-c", "from medmind_runtime.cli import main; main()"]
+
+
+def one_line(stderr: bytes) -> str:
+    """The only line of stderr, unwrapped."""
+    lines = stderr.decode().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]

@@ -1,0 +1,98 @@
+"""A program in a pseudo-terminal: types keys, waits for text, shows the screen as a person would see it."""
+
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+from fcntl import ioctl
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyte
+
+COLUMNS, ROWS = 120, 40
+SECONDS = 30
+
+
+class TerminalSession:
+    """Ends the program when the block ends; `output` is all it ever wrote."""
+
+    def __init__(self, command: list[str], cwd: Path, **environment: str) -> None:
+        self.output = b""
+        self._seen = 0
+        self._screen = pyte.Screen(COLUMNS, ROWS)
+        self._stream = pyte.ByteStream(self._screen)
+        self._master, slave = pty.openpty()
+        ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+
+        def become_foreground() -> None:
+            os.setsid()
+            ioctl(0, termios.TIOCSCTTY, 0)
+
+        settings = {**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", **environment}
+        self.process = subprocess.Popen(
+            command,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            cwd=cwd,
+            env=settings,
+            preexec_fn=become_foreground,  # noqa: PLW1509 - there are no other threads here
+        )
+        os.close(slave)
+
+    def press(self, text: str) -> None:
+        """Send keys; `\\r` is Enter, `\\x03` Ctrl-C, `\\x04` Ctrl-D."""
+        os.write(self._master, text.encode())
+
+    def wait_for(self, text: str) -> None:
+        """Until `text` appears in the output after the last text waited for."""
+        deadline = time.monotonic() + SECONDS
+        wanted = text.encode()
+        while wanted not in self.output[self._seen :]:
+            if not self._read(deadline):
+                raise AssertionError(f"{text!r} did not appear in:\n{self.screen()}")
+        self._seen = self.output.index(wanted, self._seen) + len(wanted)
+
+    def wait_for_prompt(self) -> None:
+        """Until a line can be typed; the editor then asks the terminal for bracketed paste."""
+        self.wait_for("\x1b[?2004h")
+
+    def wait_for_end(self) -> int:
+        """The exit code."""
+        deadline = time.monotonic() + SECONDS
+        while self._read(deadline):
+            pass
+        return self.process.wait(SECONDS)
+
+    def screen(self) -> str:
+        """What is on the screen now, without trailing spaces."""
+        return "\n".join(line.rstrip() for line in self._screen.display).rstrip()
+
+    def _read(self, deadline: float) -> bool:
+        ready, _, _ = select.select([self._master], [], [], max(0, deadline - time.monotonic()))
+        if not ready:
+            return False
+        try:
+            data = os.read(self._master, 65536)
+        except OSError:  # Linux says so when the other side has gone
+            return False
+        self.output += data
+        self._stream.feed(data)
+        return bool(data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        os.close(self._master)

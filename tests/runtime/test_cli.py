@@ -1,0 +1,189 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import CHAT, one_line
+
+Run = Callable[..., subprocess.CompletedProcess[bytes]]
+NOTICE = b"In an emergency call your local emergency number"
+FEW = ("--max-tokens", 8, "--threads", 1)
+
+
+def test_one_shot_answers_on_stdout_and_says_what_it_is_on_stderr(run_chat: Run, model: Path, tmp_path: Path) -> None:
+    done = run_chat(model, "-p", "what is it", *FEW)
+    assert done.returncode == 0
+    assert done.stdout.decode().strip()
+    assert NOTICE in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_question_may_come_on_standard_input(run_chat: Run, model: Path) -> None:
+    by_option = run_chat(model, "-p", "what is it", *FEW)
+    by_input = run_chat(model, *FEW, stdin=b"what is it")
+    assert by_input.returncode == 0
+    assert by_input.stdout == by_option.stdout
+
+
+def test_json_is_the_only_thing_on_stdout(run_chat: Run, model: Path) -> None:
+    done = run_chat(model, "--json", "-p", "what is it", *FEW, "--temperature", 0.5, "--seed", 4)
+    document: dict[str, Any] = json.loads(done.stdout)
+    assert document["answer"]
+    assert document["finish"] == "length"
+    assert document["usage"]["answer_tokens"] == 8
+    assert document["sampling"]["seed"] == 4
+    assert document["model"]["medmind.run"] == "tiny"
+    assert document["timings"]["generation_tokens_per_second"] > 0
+    assert run_chat(model, "--json", "-p", "what is it", *FEW, "--temperature", 0.5, "--seed", 4).stdout.startswith(
+        b"{"
+    )
+
+
+def test_the_system_prompt_comes_from_the_model_unless_given(run_chat: Run, model: Path) -> None:
+    counts = [
+        json.loads(run_chat(model, "--json", "-p", "q", *FEW, *extra).stdout)["usage"]["prompt_tokens"]
+        for extra in ((), ("--system", "be calm"), ("--system", ""))
+    ]
+    assert counts[0] == counts[1]
+    assert counts[2] < counts[0]
+
+
+def test_without_a_model_the_newest_is_taken_and_named(run_chat: Run, model: Path, tmp_path: Path) -> None:
+    for place, name in enumerate(("old", "new")):
+        path = tmp_path / "runs" / name / f"{name}.q8_0.gguf"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(model.read_bytes())
+        os.utime(path, (1000 + place, 1000 + place))
+    for arguments in (("new",), (Path("runs") / "new",)):
+        done = run_chat(*arguments, "-p", "q", *FEW, "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["model"]["path"].endswith("new.q8_0.gguf")
+    assert b"new.q8_0.gguf (the newest converted model)" in run_chat("-p", "q", *FEW).stderr
+
+
+def test_a_model_file_may_have_the_name_of_a_command(run_chat: Run, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "chat").write_bytes(model.read_bytes())
+    assert run_chat("./chat", "-p", "q", *FEW).returncode == 0
+
+
+def test_help_needs_no_library_and_names_no_inner_command(run_chat: Run) -> None:
+    done = run_chat("--help")
+    assert done.returncode == 0
+    assert b"medmind-chat chat" not in done.stdout
+    code = (
+        "import sys; from medmind_runtime import cli\n"
+        "try: cli.app(['--help'])\nexcept SystemExit: pass\n"
+        "print([n for n in ('torch', 'transformers', 'llama_cpp', 'numpy', 'jinja2') if n in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    assert shown.splitlines()[-1] == b"[]"
+
+
+BAD = {
+    "missing file": (("none.gguf",), "there is no model none.gguf"),
+    "no models at all": ((), "there is no converted model under runs/"),
+    "empty run": (("empty",), "there is no converted model in empty"),
+    "not a gguf": (("text.gguf",), "text.gguf is not a GGUF file"),
+    "cut off": (("cut.gguf",), "cut.gguf is cut off"),
+    "no template": (("bare.gguf",), "bare.gguf carries no chat template"),
+    "hostile template": (("loop.gguf",), "did not finish within 2 s"),
+    "empty question": (("tiny.gguf", "-p", " "), "the question is empty"),
+    "prompt larger than the context": (
+        ("tiny.gguf", "-p", "w" * 5000),
+        "the question does not fit: it takes 5013 tokens",
+    ),
+    "temperature": (("tiny.gguf", "--temperature", "-1"), "temperature is -1.0 and must be between 0 and 10"),
+    "context": (("tiny.gguf", "--context", "9999"), "is longer than this model's 512"),
+    "max tokens": (("tiny.gguf", "--max-tokens", "0"), "max-tokens is 0 and must be 1 or more"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_input_is_one_line_and_exit_code_1(
+    run_chat: Run, model: Path, make_model: Callable[..., Path], tmp_path: Path, kind: str
+) -> None:
+    data = model.read_bytes()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "tiny.gguf").write_bytes(data)
+    (tmp_path / "text.gguf").write_text("no model", encoding="utf-8")
+    (tmp_path / "cut.gguf").write_bytes(data[: len(data) // 2])
+    bare = data.replace(b"tokenizer.chat_template", b"tokenizer.chat_tempaaaa").replace(b"INST]", b"XXXX]")
+    (tmp_path / "bare.gguf").write_bytes(bare)
+    if kind == "hostile template":
+        endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+        (tmp_path / "loop.gguf").write_bytes(make_model(template=endless).read_bytes())
+    arguments, message = BAD[kind]
+    before = sorted(tmp_path.rglob("*"))
+    done = run_chat(*arguments, stdin=b"q")
+    assert done.returncode == 1
+    assert done.stdout == b""
+    line = one_line(done.stderr)
+    assert line.startswith("error: ")
+    assert message in line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_built_in_template_that_stands_in_is_named(run_chat: Run, make_model: Callable[..., Path]) -> None:
+    done = run_chat(make_model(template=None), "-p", "q", *FEW)
+    assert done.returncode == 0
+    assert b"carries no chat template; the built-in 'mistral' stands in for it" in done.stderr
+
+
+@pytest.mark.parametrize("package", ["llama_cpp", "jinja2"])
+def test_a_missing_extra_is_the_install_line(model: Path, package: str) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None\nfrom medmind_runtime.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, model, "-p", "q"], capture_output=True, check=False)
+    assert done.returncode == 1
+    assert "pip install 'medmind[runtime]'" in one_line(done.stderr)
+
+
+def test_a_closed_pipe_is_quiet(model: Path) -> None:
+    process = subprocess.Popen(
+        [*CHAT, model, "-p", "q", "--max-tokens", "400"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait(60) == 1
+    assert len(errors.splitlines()) == 1
+    assert NOTICE in errors
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent differently there")
+def test_ctrl_c_ends_a_one_shot_with_130(make_model: Callable[..., Path]) -> None:
+    slow = make_model(width=384, layers=10, context=4096)
+    process = subprocess.Popen(
+        [*CHAT, slow, "-p", "q", "--max-tokens", "4000", "--threads", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.read(3)
+    process.send_signal(signal.SIGINT)
+    begun = time.monotonic()
+    _, errors = process.communicate(timeout=30)
+    assert time.monotonic() - begun < 2
+    assert process.returncode == 130
+    assert len(errors.splitlines()) == 1
+
+
+def test_a_terminal_without_utf_8_gets_question_marks(run_chat: Run, model: Path) -> None:
+    done = run_chat(model, *FEW, stdin="naïve 😀".encode(), PYTHONIOENCODING="ascii", LC_ALL="C")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii()
+
+
+def test_no_color_is_respected(run_chat: Run) -> None:
+    coloured = run_chat("none.gguf", FORCE_COLOR="1", TERM="xterm-256color")
+    plain = run_chat("none.gguf", FORCE_COLOR="1", TERM="xterm-256color", NO_COLOR="1")
+    assert b"\x1b[1;31m" in coloured.stderr
+    assert b"31m" not in plain.stderr

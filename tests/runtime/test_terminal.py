@@ -1,0 +1,235 @@
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pty", reason="pseudo-terminals are a Unix thing")
+
+from .conftest import CHAT
+from .terminal_session import TerminalSession
+
+FAKE = """
+import sys
+from medmind import console
+from medmind_runtime import line_input
+from medmind_runtime.conversation import Conversation
+from medmind_runtime.fake_engine import FakeEngine
+from medmind_runtime.sampling import Sampling
+from medmind_runtime.terminal import COMMANDS, Terminal
+engine = FakeEngine(eval(sys.argv[1]), context=int(sys.argv[2]), delay=float(sys.argv[3]))
+talk = Conversation(engine, system="calm", sampling=Sampling(), max_tokens=1000)
+try:
+    Terminal(talk, line_input.reader(COMMANDS), {"model": "fake"}).run()
+except KeyboardInterrupt:
+    sys.exit(130)
+finally:
+    print("PROMPTS", engine.prompts, [s.temperature for s in engine.samplings], len(talk.turns))
+"""
+
+
+def fake(tmp_path: Path, answers: list[str], *, context: int = 4000, delay: float = 0.0, **env: str) -> TerminalSession:
+    return TerminalSession([sys.executable, "-c", FAKE, repr(answers), str(context), str(delay)], tmp_path, **env)
+
+
+def real(model: Path, tmp_path: Path, *prefix: str, tokens: int = 12) -> TerminalSession:
+    return TerminalSession([*prefix, *CHAT, str(model), "--max-tokens", str(tokens), "--threads", "1"], tmp_path)
+
+
+def test_a_conversation_of_several_turns(tmp_path: Path) -> None:
+    with fake(tmp_path, ["It is a cold.", "It passes: 😀."]) as session:
+        session.wait_for_prompt()
+        session.press("what is it?\r")
+        session.wait_for("It is a cold.")
+        session.wait_for_prompt()
+        session.press("and then?\r")
+        session.wait_for("It passes: 😀.")
+        session.wait_for_prompt()
+        session.press("/exit\r")
+        assert session.wait_for_end() == 0
+        prompts = "<system>calm<user>what is it?<assistant>It is a cold.<user>and then?"
+        assert prompts in session.screen().replace("\n", "")
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_program_and_the_context_is_kept(tmp_path: Path) -> None:
+    with fake(tmp_path, ["abcdefghij" * 100, "short."], delay=0.02) as session:
+        session.wait_for_prompt()
+        session.press("go\r")
+        session.wait_for("abcdef")
+        pressed = time.monotonic()
+        session.press("\x03")
+        session.wait_for("[stopped]")
+        assert time.monotonic() - pressed < 1
+        session.wait_for_prompt()
+        session.press("more\r")
+        session.wait_for("short.")
+        session.wait_for_prompt()
+        session.press("\x04")
+        assert session.wait_for_end() == 0
+        assert "<user>go<assistant>abcdef" in session.screen().replace("\n", "")
+
+
+def test_ctrl_c_twice_at_the_prompt_leaves_with_130(tmp_path: Path) -> None:
+    with fake(tmp_path, ["x"]) as session:
+        session.wait_for_prompt()
+        session.press("\x03")
+        session.wait_for("Ctrl-C once more leaves")
+        session.wait_for_prompt()
+        session.press("\x03")
+        assert session.wait_for_end() == 130
+
+
+def test_the_commands(tmp_path: Path) -> None:
+    with fake(tmp_path, ["first.", "second."]) as session:
+
+        def command(line: str, answer: str) -> None:
+            session.wait_for_prompt()
+            session.press(f"{line}\r")
+            session.wait_for(answer)
+
+        command("/help", "/regen")
+        command("/undo", "There is nothing to take back.")
+        command("/regen", "error: there is no question to answer again")
+        command("/stats", "error: there is no answer yet")
+        command("q one", "first.")
+        command("/stats", "ended by")
+        command("/regen", "second.")
+        command("/undo", "Taken back: q one")
+        command("/system", "calm")
+        command("/system kind", "System prompt set; a new conversation.")
+        command("q two", "first.")
+        command("/new", "A new conversation.")
+        command("/info", "fake")
+        command("/nonsense", "error: there is no command /nonsense")
+        command("/exit", "PROMPTS")
+        assert session.wait_for_end() == 0
+        shown = session.output.decode().replace("\r\n", "")
+        assert "'<system>calm<user>q one', '<system>calm<user>q one', '<system>kind<user>q two'" in shown
+        assert "[0.0, 0.7, 0.0] 0" in shown
+
+
+def test_a_question_of_several_lines_by_paste_and_by_alt_enter(tmp_path: Path) -> None:
+    with fake(tmp_path, ["fine."]) as session:
+        session.wait_for_prompt()
+        session.press("\x1b[200~one\ntwo\x1b[201~")
+        session.press("\x1b\rthree\r")
+        session.wait_for("fine.")
+        session.wait_for_prompt()
+        session.press("\x04")
+        session.wait_for_end()
+        assert r"<user>one\ntwo\nthree" in session.screen()
+
+
+def test_what_leaves_a_full_context_is_announced_and_what_does_not_fit_refused(tmp_path: Path) -> None:
+    with fake(tmp_path, ["y" * 60], context=200) as session:
+        session.wait_for_prompt()
+        for _ in range(3):
+            session.press("a question\r")
+            session.wait_for("y" * 60)
+            session.wait_for_prompt()
+        session.press("z" * 300 + "\r")
+        session.wait_for("error: the question does not fit: it takes 318 tokens")
+        session.wait_for_prompt()
+        session.press("\x04")
+        assert session.wait_for_end() == 0
+        assert b"[the context is full: the oldest question and its answer have left it" in session.output
+
+
+def test_a_model_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    with fake(tmp_path, ["safe\x1b]0;title\x07\x1b[2J\x9b31m!"]) as session:
+        session.wait_for_prompt()
+        session.press("q\r")
+        session.wait_for("safe]0;title[2J31m!")
+
+
+def test_no_color_leaves_no_colour(tmp_path: Path) -> None:
+    with fake(tmp_path, ["x"], NO_COLOR="1", TERM="xterm-256color") as session:
+        session.wait_for_prompt()
+        session.press("/he\r")
+        session.wait_for("error")
+        session.wait_for_prompt()
+        session.press("\x04")
+        session.wait_for_end()
+        assert not re.search(rb"\x1b\[[0-9;]*(3[1-8]|4[1-8])m", session.output)
+
+
+def test_the_real_chat_opens_with_what_it_is_and_answers(model: Path, tmp_path: Path) -> None:
+    with real(model, tmp_path) as session:
+        session.wait_for("no medical advice")
+        session.wait_for_prompt()
+        for _ in range(3):
+            session.press("what is it?\r")
+            session.wait_for("cut at 12 tokens")
+            session.wait_for_prompt()
+        session.press("/stats\r")
+        session.wait_for("remembered from before")
+        session.wait_for_prompt()
+        session.press("/info\r")
+        session.wait_for("KV cache")
+        session.wait_for_prompt()
+        session.press("\x04")
+        assert session.wait_for_end() == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_real_chat_stops_within_a_prompt_and_within_an_answer(
+    make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    slow = make_model(width=384, layers=10, context=4096)
+    with real(slow, tmp_path, tokens=3000) as session:
+        session.wait_for_prompt()
+        session.press("\x1b[200~" + "word of it. " * 200 + "\x1b[201~\r")
+        session.wait_for("word")
+        time.sleep(0.3)
+        session.press("\x03")
+        session.wait_for("[stopped")
+        session.wait_for_prompt()
+        session.press("/new\r")
+        session.wait_for_prompt()
+        session.press("q\r")
+        session.wait_for("\n")
+        time.sleep(0.5)
+        session.press("\x03")
+        session.wait_for("[stopped]")
+        session.wait_for_prompt()
+        session.press("/exit\r")
+        assert session.wait_for_end() == 0
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
+
+
+@needs("strace")
+def test_a_conversation_makes_no_network_system_call(model: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    strace = ["strace", "-f", "-qq", "-o", str(trace), "-e", "trace=%network,read"]
+    if subprocess.run([*strace, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("strace may not trace here")
+    with real(model, tmp_path, *strace) as session:
+        session.wait_for_prompt()
+        for number in range(10):
+            session.press(f"question {number}\r")
+            session.wait_for("cut at 12 tokens")
+            session.wait_for_prompt()
+        session.press("/exit\r")
+        assert session.wait_for_end() == 0
+    calls = re.findall(r"^\d+ +(\w+)\(", trace.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+    assert calls.count("read") > 50  # the trace did see the conversation
+    assert [call for call in calls if call != "read"] == []
+
+
+@needs("unshare")
+def test_it_answers_where_there_is_no_network_at_all(
+    run_chat: Callable[..., subprocess.CompletedProcess[bytes]], model: Path
+) -> None:
+    prefix = ("unshare", "--net", "--map-root-user")
+    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("no network namespace may be made here")
+    done = run_chat(model, "-p", "q", "--max-tokens", 8, "--threads", 1, prefix=prefix)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
