@@ -1,0 +1,106 @@
+"""The machine a benchmark runs on: processor, cores, memory that may be used, resident memory of this process."""
+
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+_STATUS = Path("/proc/self/status")
+
+
+@dataclass(frozen=True)
+class Resident:
+    """Resident memory of this process in bytes.
+
+    Attributes:
+        now: at this moment.
+        peak: the most since the process started.
+        anonymous, file_backed: `now` split into allocated pages and pages of mapped files; None where the system does
+            not tell them apart (anything but Linux).
+    """
+
+    now: int
+    peak: int
+    anonymous: int | None
+    file_backed: int | None
+
+
+def resident() -> Resident:
+    """Resident memory of this process.
+
+    On Linux from /proc/self/status: `ru_maxrss` would not do, it carries the parent's peak over fork and exec.
+    """
+    if _STATUS.exists():
+        fields = {}
+        for line in _STATUS.read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if value.endswith(" kB"):
+                fields[name] = int(value.split()[0]) * 1024
+        if {"VmRSS", "VmHWM"} <= fields.keys():
+            shared = fields.get("RssFile", 0) + fields.get("RssShmem", 0)
+            return Resident(fields["VmRSS"], fields["VmHWM"], fields.get("RssAnon"), shared)
+    memory = psutil.Process().memory_info()
+    if sys.platform == "win32":
+        return Resident(memory.rss, memory.peak_wset, None, None)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
+    return Resident(memory.rss, peak if sys.platform == "darwin" else peak * 1024, None, None)
+
+
+def available_memory() -> tuple[int, int]:
+    """(bytes a new process may use now, bytes of the machine), both within the control group's limit."""
+    memory = psutil.virtual_memory()
+    available, total = int(memory.available), int(memory.total)
+    for limit_file, usage_file in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            limit, usage = int(Path(limit_file).read_text("utf-8")), int(Path(usage_file).read_text("utf-8"))
+        except (OSError, ValueError):  # absent, or the word "max"
+            continue
+        if limit < total:
+            total, available = limit, min(available, max(0, limit - usage))
+    return available, total
+
+
+def cores() -> int:
+    """Physical cores of the machine."""
+    return psutil.cpu_count(logical=False) or os.cpu_count() or 1
+
+
+def cpu_model() -> str:
+    """The processor as it calls itself."""
+    try:
+        if sys.platform == "linux":
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+        if sys.platform == "darwin":
+            command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    return platform.processor() or platform.machine()
+
+
+def load_average() -> float | None:
+    """Processes that wanted a core during the last minute; None where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the figures depend on."""
+    found = {"python": platform.python_version()}
+    for package in ("medmind", "llama-cpp-python", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed as a package"
+    return found

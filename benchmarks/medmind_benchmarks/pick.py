@@ -1,0 +1,30 @@
+"""Which file to take: a non-inferiority test on paired perplexity ratios. Knows estimates and sizes, no rendering."""
+
+from collections.abc import Sequence
+
+from medmind_benchmarks.results import Level, Pick
+from medmind_benchmarks.statistics import ONE_SIDED_95
+
+
+def pick(levels: Sequence[Level], reference: str, tolerance: float) -> Pick:
+    """The smallest file whose perplexity ratio to the reference has its upper 95 % bound within the tolerance.
+
+    "Not measurably worse" would not do: on too few rows no level is measurably worse. Here too few rows widen the
+    bound, and the pick falls back to a larger file or to none.
+
+    Args:
+        levels: measured or not.
+        reference: label of the level that ratios refer to.
+        tolerance: relative rise of perplexity that is acceptable, 0.02 = 2 %.
+    """
+    bounds = {
+        level.label: level.quality.ratio.value + ONE_SIDED_95 * level.quality.ratio.error
+        for level in levels
+        if level.quality and level.quality.ratio and level.quality.ratio.error is not None
+    }
+    passing = [level for level in levels if bounds.get(level.label, float("inf")) <= 1 + tolerance]
+    smallest = min(passing, key=lambda level: level.size, default=None)
+    whole = next((level for level in levels if level.label == reference), None)
+    if smallest is not None and whole is not None and smallest.size >= whole.size:
+        smallest = None
+    return Pick(smallest.label if smallest else None, tolerance, bounds)

@@ -1,0 +1,114 @@
+"""The parent's side of a cell: start it, follow its progress, and never leave it behind.
+
+Knows the protocol of `medmind_benchmarks.cell`, nothing of what is measured.
+"""
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from medmind.errors import MedmindError
+from medmind_benchmarks.results import decode
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+Result = TypeVar("Result")
+CELL = (sys.executable, "-m", "medmind_benchmarks.cell")
+
+
+class CellError(MedmindError):
+    """A cell that ended without a result; the message says why. Other cells can still run."""
+
+
+def run_cell(
+    request: "DataclassInstance", kind: type[Result], *, advance: Callable[[], None], command: Sequence[str] = CELL
+) -> Result:
+    """Measure `request` in a fresh process.
+
+    Args:
+        request: a dataclass, sent as one JSON line.
+        kind: dataclass of the result.
+        advance: called once for every step the cell reports.
+        command: the process to start.
+
+    Raises:
+        CellError: the cell reported an error, crashed, was killed, or said something else than a result.
+    """
+    with tempfile.TemporaryFile() as errors:
+        # A session of its own keeps the terminal's Ctrl-C from the cell: the parent ends it, without its traceback.
+        process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            encoding="utf-8",
+            start_new_session=sys.platform != "win32",
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
+        try:
+            answer = _follow(process, json.dumps(dataclasses.asdict(request)), advance)
+        finally:
+            process.kill()
+            code = process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream:
+                    _close(stream)
+        errors.seek(0)
+        noise = errors.read().decode("utf-8", "replace")
+    if answer is None:
+        raise CellError(_why(code, noise))
+    if "error" in answer:
+        raise CellError(str(answer["error"]))
+    try:
+        return decode(kind, answer["result"])
+    except (KeyError, MedmindError) as error:
+        raise CellError(f"the measuring process answered something unexpected: {error}") from error
+
+
+def _follow(process: "subprocess.Popen[str]", request: str, advance: Callable[[], None]) -> dict[str, Any] | None:
+    """The cell's last word, or None when it ended without one."""
+    assert process.stdin and process.stdout
+    try:
+        process.stdin.write(request + "\n")
+        process.stdin.flush()
+    except OSError:  # it died at once; its exit code tells more
+        process.wait()
+        return None
+    for line in process.stdout:
+        try:
+            answer = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(answer, dict) and ("result" in answer or "error" in answer):
+            return answer
+        advance()
+    process.wait()
+    return None
+
+
+def _close(stream: Any) -> None:
+    try:
+        stream.close()
+    except OSError:  # a request the dead cell never read is still in the buffer
+        return
+
+
+def _why(code: int, noise: str) -> str:
+    lines = [line.strip() for line in noise.splitlines() if line.strip()]
+    last = f": {lines[-1]}" if lines else ""
+    if code >= 0:
+        return f"the measuring process ended with exit code {code}{last}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    if name == "SIGKILL":
+        return "the measuring process was killed (SIGKILL): most likely the system ran out of memory"
+    return f"the measuring process crashed ({name}){last}"

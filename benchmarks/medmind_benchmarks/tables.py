@@ -1,0 +1,204 @@
+"""The figures of a report as words and tables, for Markdown and terminal alike. Knows formats, measures nothing."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from medmind.console import human_bytes
+from medmind_benchmarks.results import Level, Memory, Report, Speed
+from medmind_benchmarks.statistics import Estimate
+
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text cells; the first column names the level, the others are figures."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def estimate(figure: Estimate | None) -> str:
+    """`7.12 ± 0.21`: the error to two significant digits, the value to the same place."""
+    if figure is None:
+        return NONE
+    if figure.error is None:
+        return f"{figure.value:.3f}"
+    places = _places(figure.error)
+    return f"{figure.value:,.{places}f} ± {figure.error:,.{places}f}"
+
+
+def change(ratio: Estimate | None) -> str:
+    """A ratio as a change in percent, `+0.31 ± 0.12 %`."""
+    if ratio is None:
+        return NONE
+    percent = (ratio.value - 1) * 100
+    if ratio.error is None:
+        return f"{percent:+.2f} %"
+    places = _places(ratio.error * 100)
+    return f"{percent:+,.{places}f} ± {ratio.error * 100:,.{places}f} %"
+
+
+def _places(error: float) -> int:
+    if not 0 < error < math.inf:
+        return 3
+    return min(6, max(0, 1 - math.floor(math.log10(error))))
+
+
+def rate(speed: Speed | None) -> str:
+    """Median and range of a speed, `812 (790–820)`."""
+    if speed is None:
+        return NONE
+    figure = speed.tokens_per_second
+    return f"{_figure(figure.median)} ({_figure(figure.low)}–{_figure(figure.high)})"
+
+
+def times(speed: Speed | None) -> str:
+    """The median ratio to the reference, `1.84×`, with its range."""
+    if speed is None or speed.relative is None:
+        return NONE
+    figure = speed.relative
+    return f"{figure.median:.2f}× ({figure.low:.2f}–{figure.high:.2f})"
+
+
+def quality(report: Report) -> Table:
+    """Size and perplexity."""
+    return _table(
+        report,
+        ("file size", lambda level: human_bytes(level.size)),
+        ("bits per weight", lambda level: f"{level.bits_per_weight:.2f}"),
+        ("perplexity ± SE", lambda level: estimate(level.quality.perplexity if level.quality else None)),
+        (
+            f"difference from {report.reference}",
+            lambda level: _signed(level.quality.difference if level.quality else None),
+        ),
+        (f"change against {report.reference}", lambda level: change(level.quality.ratio if level.quality else None)),
+    )
+
+
+def memory(report: Report) -> Table:
+    """Peak resident memory and its parts."""
+
+    def part(value: Callable[[Memory], int | None]) -> Callable[[Level], str]:
+        def cell(level: Level) -> str:
+            found = value(level.memory) if level.memory else None
+            return NONE if found is None else human_bytes(found)
+
+        return cell
+
+    return _table(
+        report,
+        ("peak resident", part(lambda found: found.peak)),
+        ("of it the library alone", part(lambda found: found.library)),
+        ("added by the model", part(lambda found: found.added)),
+        ("weights", part(lambda found: found.weights)),
+        ("repacked weights", part(lambda found: found.repacked)),
+        ("KV cache", part(lambda found: found.kv_cache)),
+        ("compute buffers", part(lambda found: found.compute)),
+        ("allocated at the end", part(lambda found: found.anonymous)),
+        ("mapped file at the end", part(lambda found: found.file_backed)),
+    )
+
+
+def speed(report: Report) -> Table:
+    """Prompt and generation speed, load time."""
+
+    def load(level: Level) -> str:
+        return f"{level.load_seconds.median:.2f}" if level.load_seconds else NONE
+
+    return _table(
+        report,
+        ("prompt tokens/s", lambda level: rate(level.prompt)),
+        (f"against {report.reference}", lambda level: times(level.prompt)),
+        ("generated tokens/s", lambda level: rate(level.generation)),
+        (f"against {report.reference} ", lambda level: times(level.generation)),
+        ("seconds to load", load),
+    )
+
+
+def terminal(report: Report) -> tuple[Table, Table]:
+    """Quality, then memory and speed: each fits a terminal of 80 columns."""
+
+    def pace(found: Speed | None) -> str:
+        return NONE if found is None else _figure(found.tokens_per_second.median)
+
+    def against(found: Speed | None) -> str:
+        return f"{found.relative.median:.2f}×" if found and found.relative else NONE
+
+    costs = _table(
+        report,
+        ("size", lambda level: human_bytes(level.size)),
+        ("bits/weight", lambda level: f"{level.bits_per_weight:.2f}"),
+        ("perplexity ± SE", lambda level: estimate(level.quality.perplexity if level.quality else None)),
+        ("change ± SE", lambda level: change(level.quality.ratio if level.quality else None)),
+    )
+    needs = _table(
+        report,
+        ("peak memory", lambda level: human_bytes(level.memory.peak) if level.memory else NONE),
+        ("by the model", lambda level: human_bytes(level.memory.added) if level.memory else NONE),
+        ("prompt tok/s", lambda level: pace(level.prompt)),
+        ("", lambda level: against(level.prompt)),
+        ("answer tok/s", lambda level: pace(level.generation)),
+        (" ", lambda level: against(level.generation)),
+    )
+    return costs, needs
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
+
+
+def _table(report: Report, *columns: tuple[str, Callable[[Level], str]]) -> Table:
+    rows = tuple((level.label, *(text(level) for _, text in columns)) for level in report.levels)
+    return Table(("level", *(name for name, _ in columns)), rows)
+
+
+def _signed(figure: Estimate | None) -> str:
+    text = estimate(figure)
+    return f"+{text}" if figure and figure.value >= 0 else text
+
+
+def verdict(report: Report) -> str:
+    """The pick in plain words, every figure from the report."""
+    reference = report.level(report.reference)
+    limit = f"{report.pick.tolerance * 100:g} %"
+    if report.pick.label is None:
+        return _no_pick(report, reference, limit)
+    level = report.level(report.pick.label)
+    gains = [f"{reference.size / level.size:.1f} times smaller"]
+    if level.memory and reference.memory:
+        gains.append(
+            f"needs at most {human_bytes(level.memory.peak)} of memory instead of {human_bytes(reference.memory.peak)}"
+        )
+    if level.generation and level.generation.relative:
+        gains.append(f"generates {level.generation.relative.median:.2f} times as fast")
+    all_gains = " and ".join([", ".join(gains[:-1]), gains[-1]] if gains[1:] else gains)
+    ratio = level.quality.ratio if level.quality else None
+    odd = (
+        f" That it does so much better than {report.reference} is no gain of quantization: either they are not the "
+        "same model, or it is not trained well enough for perplexity to tell."
+        if ratio and ratio.value < 1 - report.pick.tolerance
+        else ""
+    )
+    return (
+        f"Take {level.label} ({human_bytes(level.size)}): the smallest file whose perplexity is, with 95 % confidence, "
+        f"at most {limit} above that of {report.reference} (measured: {change(ratio)}). It is {all_gains}.{odd}"
+    )
+
+
+def _no_pick(report: Report, reference: Level, limit: str) -> str:
+    smaller = [level for level in report.levels if level.label in report.pick.bounds and level.size < reference.size]
+    if not smaller:
+        return f"Nothing to choose: no file smaller than {reference.label} could be compared with it."
+    closest = min(smaller, key=lambda level: report.pick.bounds[level.label])
+    measured = change(closest.quality.ratio if closest.quality else None)
+    text = (
+        f"Keep {reference.label} ({human_bytes(reference.size)}): of no smaller file it can be said with 95 % "
+        f"confidence that its perplexity is at most {limit} above. The closest is {closest.label} "
+        f"({human_bytes(closest.size)}, {measured})"
+    )
+    ratio = closest.quality.ratio if closest.quality else None
+    if ratio and ratio.value <= 1 + report.pick.tolerance:
+        return text + "; more held-out rows (--rows 0 takes all) would narrow that down."
+    return text + "; accept it with --tolerance if that is little enough for you."

@@ -1,0 +1,65 @@
+"""Perplexity through llama.cpp against transformers on the same 16-bit weights: an independent computation."""
+
+import math
+from pathlib import Path
+
+import bench_model
+import pytest
+from medmind_benchmarks import cell, examples, statistics
+from medmind_runtime.engine import Engine
+
+
+def test_perplexity_agrees_with_transformers(family: Path) -> None:
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.MistralConfig(
+        vocab_size=bench_model.VOCABULARY,
+        hidden_size=bench_model.WIDTH,
+        intermediate_size=bench_model.FEED_FORWARD,
+        num_hidden_layers=bench_model.LAYERS,
+        num_attention_heads=bench_model.HEADS,
+        num_key_value_heads=bench_model.KV_HEADS,
+        rms_norm_eps=1e-5,
+        rope_theta=10000.0,
+        sliding_window=None,
+        tie_word_embeddings=False,
+    )
+    model = transformers.MistralForCausalLM(config).eval()
+    weights = {name: torch.from_numpy(values) for name, values in bench_model.weights().items()}
+    model.load_state_dict(weights, strict=True)
+
+    path, heldout = family / "family.f16.gguf", family / "heldout.jsonl"
+    rows = examples.read_rows(heldout)
+    request = cell.Request(
+        kind="perplexity",
+        model=str(path),
+        heldout=str(heldout),
+        rows=tuple(range(len(rows))),
+        context=128,
+        threads=1,
+        system_prompt="",
+        prompt_tokens=8,
+        generated_tokens=8,
+        turn=0,
+    )
+    found = cell.measure(
+        request, lambda file, context, threads: Engine.load(file, context=context, threads=threads), lambda: None
+    )
+    assert isinstance(found, cell.PerplexityResult)
+
+    total, count = 0.0, 0
+    with Engine.load(path, context=128, threads=1) as engine:
+        for row in rows:
+            for example in examples.build(engine, row["messages"], context=128, system_prompt="")[0]:
+                ids = torch.tensor([example.tokens])
+                with torch.no_grad():
+                    scores = model(ids).logits[0, :-1].double().log_softmax(-1)
+                picked = scores.gather(1, ids[0, 1:, None])[example.start - 1 :, 0]
+                total -= float(picked.sum())
+                count += len(picked)
+                assert example.cut or example.tokens[-1] == 2
+    assert count == sum(found.tokens)
+    assert found.cut > 0
+    ours = statistics.perplexity(found.nll, found.tokens).value
+    assert ours == pytest.approx(math.exp(total / count), rel=1e-3)

@@ -1,0 +1,307 @@
+"""The command from end to end, on small real models."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import bench_model
+import psutil
+import pytest
+from conftest import heldout_rows, write_heldout
+from medmind_benchmarks import machine, markdown, plan, quants, results, sources
+
+from medmind.artifacts import HELDOUT, MANIFEST
+
+QUICK = ["--repeats", "1", "--rows", "5", "--threads", "1", "--prompt-tokens", "16", "--gen-tokens", "8"]
+
+
+def bench(*arguments: str | Path, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", "from medmind_benchmarks.cli import main; main()", "quants", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", cwd=cwd, timeout=120, check=False)
+
+
+def refused(result: "subprocess.CompletedProcess[str]", words: str) -> None:
+    assert result.returncode == 1, result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    assert words in lines[0]
+    assert result.stdout == ""
+
+
+@pytest.fixture
+def run_folder(family: Path, tmp_path: Path) -> Path:
+    """A run with an f16 and a q8_0, its own copy."""
+    folder = tmp_path / "runs" / "night"
+    folder.mkdir(parents=True)
+    for name in ("family.f16.gguf", "family.q8_0.gguf", HELDOUT):
+        shutil.copy(family / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(family: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "subprocess.CompletedProcess[str]"]:
+    out = tmp_path_factory.mktemp("finished") / "report"
+    return out, bench(
+        family, "--out", out, "--repeats", "2", "--threads", "1", "--prompt-tokens", "32", "--gen-tokens", "16"
+    )
+
+
+def test_a_run_is_measured_level_by_level(finished: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
+    out, result = finished
+    assert result.returncode == 0, result.stderr
+    names = {"report.json", "report.md", "rows.jsonl", "perplexity-by-size.png", "perplexity-by-size.svg"}
+    assert {path.name for path in out.iterdir()} == names
+    report = results.read_report(out / "report.json")
+    assert [level.label for level in report.levels] == ["f16", "q8_0", "q2_k"]
+    assert report.reference == "f16"
+    assert report.held_out and report.held_out.rows == 12 and report.held_out.answers == 15
+    whole, good, poor = (level.quality for level in report.levels)
+    assert whole and good and poor and good.ratio and poor.ratio and whole.perplexity.error
+    assert whole.ratio is None
+    assert abs(good.ratio.value - 1) < abs(poor.ratio.value - 1)
+    assert good.ratio.error is not None
+    assert good.ratio.error * whole.perplexity.value < whole.perplexity.error / 3, (
+        "pairing should cancel the rows' noise"
+    )
+    for level in report.levels:
+        assert level.prompt and level.generation and level.memory
+        assert len(level.prompt.tokens_per_second.samples) == 2
+        assert (level.prompt.relative is None) == (level.label == "f16")
+        memory = level.memory
+        assert 5e6 < memory.library < memory.peak
+        assert memory.added >= memory.kv_cache + memory.compute > 0
+        assert level.digest.startswith("sha256:")
+    f16, q2 = report.level("f16").memory, report.level("q2_k").memory
+    assert f16 and q2 and f16.weights > 4 * q2.weights
+
+
+def test_every_table_comes_from_the_json(finished: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
+    out, result = finished
+    page = (out / "report.md").read_text(encoding="utf-8")
+    assert page == markdown.render(results.read_report(out / "report.json"))
+    assert "perplexity" in result.stdout and "q2_k" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80 + len(str(out))
+
+
+def test_rows_add_up_to_the_perplexity(finished: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
+    import math
+
+    out, _ = finished
+    report = results.read_report(out / "report.json")
+    rows = [json.loads(line) for line in (out / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["id"] for row in rows] == [f"row-{index}" for index in range(12)]
+    tokens = sum(row["tokens"] for row in rows)
+    assert report.held_out and tokens == report.held_out.tokens
+    for level in report.levels:
+        assert level.quality
+        total = sum(row["nll"][level.label] for row in rows)
+        assert level.quality.perplexity.value == pytest.approx(math.exp(total / tokens))
+
+
+def test_json_is_the_only_thing_on_stdout_and_rows_are_capped(run_folder: Path) -> None:
+    result = bench(run_folder, "--json", *QUICK)
+    assert result.returncode == 0, result.stderr
+    report = results.Report.from_json(json.loads(result.stdout))
+    assert report == results.read_report(run_folder / "benchmark" / "report.json")
+    assert report.held_out and (report.held_out.rows, report.held_out.rows_in_file) == (5, 12)
+    assert "5 of 12 rows" in result.stderr
+
+
+def test_bare_takes_the_newest_run_with_models_and_a_report_is_replaced_by_force_only(run_folder: Path) -> None:
+    root = run_folder.parent.parent
+    (run_folder / "family.q8_0.gguf").unlink()
+    older = run_folder.parent / "older"
+    older.mkdir()
+    shutil.copy(run_folder / "family.f16.gguf", older / "old.f16.gguf")
+    os.utime(older / "old.f16.gguf", (1, 1))
+    result = bench(*QUICK, cwd=root)
+    assert result.returncode == 0, result.stderr
+    report = run_folder / "benchmark" / "report.json"
+    before = report.read_bytes()
+    refused(bench(*QUICK, cwd=root), "exists already")
+    assert report.read_bytes() == before
+    assert bench(*QUICK, "--force", cwd=root).returncode == 0
+    assert report.read_bytes() != before
+    assert not list(run_folder.glob(".*"))
+
+
+def test_force_does_not_replace_a_folder_that_is_no_report(run_folder: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "letter.txt").write_text("keep me", encoding="utf-8")
+    refused(bench(run_folder, "--out", precious, "--force", *QUICK), "not an earlier report")
+    assert (precious / "letter.txt").read_text(encoding="utf-8") == "keep me"
+
+
+def test_a_cut_off_model_is_refused_before_the_work(run_folder: Path) -> None:
+    cut = run_folder / "family.q4_k_m.gguf"
+    cut.write_bytes((run_folder / "family.q8_0.gguf").read_bytes()[:-50])
+    refused(bench(run_folder, *QUICK), "family.q4_k_m.gguf is cut off")
+    assert not (run_folder / "benchmark").exists()
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    text = tmp_path / "notes.gguf"
+    text.write_text("not a model", encoding="utf-8")
+    refused(bench(text, "--heldout", write_heldout(tmp_path / "h.jsonl", heldout_rows(2)), *QUICK), "not a GGUF file")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    refused(bench(tmp_path / "none.gguf", *QUICK), "does not exist")
+
+
+def test_files_without_a_held_out_set_are_told_how_to_give_one(run_folder: Path) -> None:
+    (run_folder / HELDOUT).unlink()
+    refused(bench(run_folder / "family.f16.gguf", *QUICK), "--heldout FILE")
+
+
+def test_a_held_out_file_without_answers_is_refused(run_folder: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"question": "a"}\n', encoding="utf-8")
+    refused(bench(run_folder, "--heldout", bad, *QUICK), "row 1 has no answer")
+    assert not (run_folder / "benchmark").exists()
+
+
+def test_models_with_different_vocabularies_are_refused(run_folder: Path) -> None:
+    bench_model.write(run_folder / "other.gguf", words=[*bench_model.WORDS[:-1], "▁was"])
+    refused(bench(run_folder, *QUICK), "different vocabularies")
+
+
+def test_models_with_different_templates_are_refused(run_folder: Path) -> None:
+    bench_model.write(run_folder / "other.gguf", template=bench_model.TEMPLATE.replace("[INST] ", "[INST]"))
+    refused(bench(run_folder, *QUICK), "different chat templates")
+
+
+def test_a_folder_without_models_is_refused_with_the_command_that_makes_them(tmp_path: Path) -> None:
+    refused(bench(tmp_path, *QUICK), f"holds no {MANIFEST}")
+    (tmp_path / MANIFEST).write_text('{"format": "medmind-run/1"}', encoding="utf-8")
+    refused(bench(tmp_path, *QUICK), "medmind-convert gguf")
+    refused(bench(*QUICK, cwd=tmp_path), "no converted model")
+
+
+def test_a_prompt_longer_than_the_context_is_refused(run_folder: Path) -> None:
+    refused(bench(run_folder, "--context", "64", "--prompt-tokens", "64"), "--prompt-tokens 64 does not fit")
+    refused(bench(run_folder, "--context", "9999"), "hold 256 tokens")
+
+
+@contextmanager
+def silent(description: str, total: float, unit: str) -> Iterator[object]:
+    yield lambda amount=1, status="": None
+
+
+def planned(folder: Path, **settings: int) -> plan.Plan:
+    config = plan.QuantsConfig(rows=3, rounds=2, threads=1, prompt_tokens=8, generated_tokens=4, **settings)
+    return plan.make(sources.find([folder], None, None), config)
+
+
+def test_a_level_that_does_not_fit_in_memory_is_refused_and_the_rest_measured(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = (run_folder / "family.q8_0.gguf").stat().st_size + 2**19
+    monkeypatch.setattr(machine, "available_memory", lambda: (size, 2 * size))
+    outcome = quants.run(planned(run_folder), silent)  # type: ignore[arg-type]
+    whole, small = outcome.report.levels
+    assert whole.status == "refused" and "free of" in whole.reason
+    assert small.status == "measured" and small.quality
+    assert outcome.report.reference == "q8_0"
+    assert "itself quantized" in markdown.render(outcome.report)
+    assert outcome.missing == [whole]
+
+
+def test_a_cell_that_crashes_is_marked_and_the_rest_goes_on(run_folder: Path, tmp_path: Path) -> None:
+    crashing = tmp_path / "crashing.py"
+    crashing.write_text(
+        "import json, sys\n"
+        "from medmind_benchmarks import cell\n"
+        "line = sys.stdin.readline()\n"
+        "if json.loads(line)['model'].endswith('q8_0.gguf'):\n"
+        "    sys.exit('the disk fell out')\n"
+        "class Replay:\n"
+        "    def readline(self): return line\n"
+        "    read = staticmethod(sys.stdin.read)\n"
+        "sys.stdin = Replay()\n"
+        "cell.main()\n",
+        encoding="utf-8",
+    )
+    outcome = quants.run(planned(run_folder), silent, command=[sys.executable, str(crashing)])  # type: ignore[arg-type]
+    whole, lost = outcome.report.levels
+    assert whole.status == "measured" and whole.prompt
+    assert len(whole.prompt.tokens_per_second.samples) == 2
+    assert lost.status == "failed"
+    assert "perplexity: the measuring process ended with exit code 1: the disk fell out" in lost.reason
+    assert lost.reason.count("speed") == 1, "a level that crashed is not tried again in every round"
+    assert outcome.missing == [lost]
+
+
+def test_a_damaged_level_fails_alone_and_the_command_exits_with_1(run_folder: Path) -> None:
+    path = run_folder / "family.q8_0.gguf"
+    data = bytearray(path.read_bytes())
+    place = data.index(b"output_norm.weight")
+    data[place : place + 18] = b"output_gnome.weigh"
+    path.write_bytes(data)
+    result = bench(run_folder, *QUICK)
+    assert result.returncode == 1
+    assert "1 of 2 levels were not measured whole: q8_0 failed" in result.stderr
+    report = results.read_report(run_folder / "benchmark" / "report.json")
+    assert [level.status for level in report.levels] == ["measured", "failed"]
+
+
+def test_when_nothing_can_be_measured_nothing_is_written(run_folder: Path) -> None:
+    for path in run_folder.glob("*.gguf"):
+        data = bytearray(path.read_bytes())
+        place = data.index(b"output_norm.weight")
+        data[place : place + 18] = b"output_gnome.weigh"
+        path.write_bytes(data)
+    result = bench(run_folder, *QUICK)
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines()[-1].startswith("error: nothing could be measured")
+    assert not (run_folder / "benchmark").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_ctrl_c_ends_the_cell_and_leaves_nothing_behind(run_folder: Path) -> None:
+    command = [sys.executable, "-c", "from medmind_benchmarks.cli import main; main()", "quants", str(run_folder)]
+    process = subprocess.Popen(
+        [*command, "--repeats", "500"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    children: list[psutil.Process] = []
+    deadline = time.monotonic() + 30
+    while not children and time.monotonic() < deadline:
+        time.sleep(0.05)
+        children = psutil.Process(process.pid).children()
+    assert children
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+    assert not (run_folder / "benchmark").exists()
+    assert not list(run_folder.glob(".*"))
+
+
+def test_help_needs_no_heavy_library() -> None:
+    script = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom medmind_benchmarks.cli import app\n"
+        "result = CliRunner().invoke(app, ['quants', '--help'])\nassert result.exit_code == 0, result.output\n"
+        "heavy = {'torch', 'transformers', 'llama_cpp', 'matplotlib', 'gguf'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_a_missing_extra_is_one_line(run_folder: Path) -> None:
+    script = (
+        "import sys\nsys.modules['matplotlib'] = None\nfrom medmind_benchmarks.cli import main\n"
+        f"sys.argv = ['medmind-bench', 'quants', {str(run_folder)!r}]\nmain()"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    refused(result, "pip install 'medmind[bench]'")

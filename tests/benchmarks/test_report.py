@@ -1,0 +1,147 @@
+import json
+from itertools import combinations
+from pathlib import Path
+
+import bench_reports as reports
+import pytest
+from matplotlib.text import Text
+from medmind_benchmarks import chart, markdown, results, tables
+from medmind_benchmarks.statistics import Estimate
+
+from medmind.errors import MedmindError
+
+WHOLE = reports.level("f16", 1000, 8.0, change=None)
+GOOD = reports.level("q8_0", 500, 8.01, change=0.001)
+FAIR = reports.level("q4_k_m", 300, 8.1, change=0.0125)
+POOR = reports.level("q2_k", 200, 10.0, change=0.25)
+
+
+def test_the_smallest_file_within_the_tolerance_is_picked() -> None:
+    found = reports.report(WHOLE, GOOD, FAIR, POOR)
+    assert found.pick.label == "q4_k_m"
+    text = tables.verdict(found)
+    assert text.startswith("Take q4_k_m (300 B)")
+    assert "3.3 times smaller" in text
+    assert "+1.25 ± 0.10 %" in text
+    assert "2.00 times as fast" in text
+
+
+def test_the_tolerance_decides() -> None:
+    assert reports.report(WHOLE, GOOD, FAIR, POOR, tolerance=0.01).pick.label == "q8_0"
+    assert reports.report(WHOLE, GOOD, FAIR, POOR, tolerance=0.5).pick.label == "q2_k"
+
+
+def test_noise_does_not_pass_for_equality() -> None:
+    noisy = reports.level("q2_k", 200, 8.0, change=0.0, error=0.05)
+    found = reports.report(WHOLE, noisy)
+    assert found.pick.label is None
+    assert tables.verdict(found).startswith("Keep f16")
+    assert "--rows 0" in tables.verdict(found)
+
+
+def test_without_a_good_one_the_reference_is_kept_and_the_closest_named() -> None:
+    text = tables.verdict(reports.report(WHOLE, POOR))
+    assert text.startswith("Keep f16 (1000 B)")
+    assert "q2_k (200 B, +25.00 ± 0.10 %)" in text
+    assert "--tolerance" in text
+
+
+def test_one_file_alone_leaves_nothing_to_choose() -> None:
+    assert tables.verdict(reports.report(WHOLE)).startswith("Nothing to choose")
+
+
+def test_a_quantized_file_better_than_its_original_is_called_odd() -> None:
+    odd = reports.level("q2_k", 200, 6.0, change=-0.25)
+    assert "no gain of quantization" in tables.verdict(reports.report(WHOLE, odd))
+    assert "no gain" not in tables.verdict(reports.report(WHOLE, GOOD))
+
+
+def test_a_report_survives_json() -> None:
+    found = reports.report(WHOLE, GOOD, FAIR, POOR)
+    again = results.Report.from_json(json.loads(json.dumps(found.to_json())))
+    assert again == found
+    assert markdown.render(again) == markdown.render(found)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ({"schema": "other/1"}, "no benchmark report"),
+        ({"levels": 3}, r"Report\.levels"),
+        ({"extra": 1}, "extra"),
+        ({"reference": 5}, r"Report\.reference is int"),
+    ],
+)
+def test_json_of_another_shape_is_refused(damage: dict[str, object], words: str) -> None:
+    with pytest.raises(MedmindError, match=words):
+        results.Report.from_json({**reports.report(WHOLE).to_json(), **damage})
+
+
+def test_the_page_says_what_was_measured_and_on_what() -> None:
+    page = markdown.render(reports.report(WHOLE, GOOD, FAIR, POOR))
+    assert "| q8_0 | 500 B | 4.00 | 8.01 ± 0.20 | +0.008 ± 0.010 | +0.10 ± 0.10 % |" in page
+    assert "40 of 90 held-out rows" in page
+    assert "3 answers were cut" in page
+    assert "2 turns were left out" in page
+    assert "f16, itself quantized" not in page
+
+
+def test_what_failed_is_on_the_page_with_its_reason() -> None:
+    lost = reports.level(
+        "q4_0",
+        250,
+        0,
+        change=0,
+        status="refused",
+        reason="needs 4 GiB of memory",
+        quality=None,
+        memory=None,
+        prompt=None,
+        generation=None,
+        load_seconds=None,
+    )
+    page = markdown.render(reports.report(WHOLE, lost))
+    assert "- **q4_0** refused: needs 4 GiB of memory" in page
+    assert "| q4_0 | 250 B | 2.00 | – | – | – |" in page
+
+
+def test_a_quantized_reference_is_owned_up_to() -> None:
+    page = markdown.render(reports.report(reports.level("q8_0", 500, 8.0, change=None, unquantized=False), FAIR))
+    assert "compared with q8_0, itself quantized" in page
+
+
+@pytest.mark.parametrize(
+    ("figure", "text"),
+    [
+        (Estimate(7.1234, 0.2134), "7.12 ± 0.21"),
+        (Estimate(1507.2, 31.4), "1,507 ± 31"),
+        (Estimate(7.1234, 0.0), "7.123 ± 0.000"),
+        (Estimate(7.1234, None), "7.123"),
+        (None, "–"),
+    ],
+)
+def test_an_estimate_shows_as_many_digits_as_it_knows(figure: Estimate | None, text: str) -> None:
+    assert tables.estimate(figure) == text
+
+
+def test_the_picture_names_every_point_without_overlap() -> None:
+    crowd = [
+        reports.level("f16", 1000, 8.0, change=None),
+        *(reports.level(f"q{n}_k_m", 500 + 12 * n, 8.0 + 0.02 * n, change=0.003 * n, error=0.002) for n in range(8)),
+    ]
+    figure = chart.compose(reports.report(*crowd))
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    for axes in figure.axes:
+        boxes = {}
+        for text in axes.texts:
+            text.update_positions(renderer)  # type: ignore[attr-defined]
+            boxes[text.get_text()] = Text.get_window_extent(text)
+        assert {level.label for level in crowd} <= boxes.keys()
+        for one, other in combinations(boxes, 2):
+            assert not boxes[one].overlaps(boxes[other]), f"{one} covers {other}"
+
+
+def test_the_picture_comes_as_png_and_as_svg_with_text(tmp_path: Path) -> None:
+    chart.draw(reports.report(WHOLE, GOOD), tmp_path, "picture")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    assert ">q8_0</text>" in (tmp_path / "picture.svg").read_text(encoding="utf-8")
