@@ -19,6 +19,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from medmind import llama
 from medmind.console import quiet_libraries
 from medmind.errors import MedmindError
 from medmind_benchmarks.examples import build, read_rows
@@ -255,10 +256,10 @@ def main() -> None:
     request = decode(Request, json.loads(sys.stdin.readline()))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        from medmind_runtime import engine, library
+        from medmind_runtime import engine
 
         assert engine
-        library.load()
+        llama.load()
         done = iter(range(1, sys.maxsize))
         result = measure(request, _open_model, lambda: say({"progress": next(done)}))
         say({"result": dataclasses.asdict(result)})

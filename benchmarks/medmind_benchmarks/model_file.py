@@ -11,10 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from medmind_runtime import gguf_header, library
-
+from medmind import llama
 from medmind.console import require
 from medmind.errors import MedmindError
+from medmind_runtime import gguf_header
 
 _STRING, _ARRAY, _BOOL = 8, 9, 7
 _SCALARS: dict[int, Any] = {
@@ -180,7 +180,7 @@ class _InitParams(ctypes.Structure):
 @cache
 def _ggml() -> Any:
     """libggml-base with the prototypes used here."""
-    library.load()  # keeps ggml's log off the terminal
+    llama.load()  # keeps ggml's log off the terminal
     package = Path(str(require("llama_cpp", "bench").__file__)).parent
     ggml: Any = require("llama_cpp._ctypes_extensions", "bench").load_shared_library("ggml-base", package / "lib")
     pointer, number, size, text = ctypes.c_void_p, ctypes.c_int64, ctypes.c_size_t, ctypes.c_char_p

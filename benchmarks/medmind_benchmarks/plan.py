@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medmind_runtime.threads import physical_cores
-
 from medmind.console import human_bytes
 from medmind.errors import MedmindError
 from medmind_benchmarks import examples, machine
 from medmind_benchmarks.model_file import ModelFile, read
 from medmind_benchmarks.sources import Sources
+from medmind_runtime.threads import physical_cores
 
 _PROMPT_TOKENS = 512
 _WITHOUT_CONTEXT = 2048

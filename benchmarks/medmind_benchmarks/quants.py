@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from medmind_runtime import library
-
+from medmind import llama
 from medmind.artifacts import sha256
 from medmind.errors import MedmindError
 from medmind_benchmarks import cell, machine, statistics
@@ -219,7 +218,7 @@ def _held_out(plan: Plan, quality: cell.PerplexityResult | None) -> HeldOut | No
 def _conditions(plan: Plan, created: str, seconds: float, load_before: float | None) -> Conditions:
     import platform
 
-    features: bytes = library.load().llama_print_system_info()
+    features: bytes = llama.load().llama_print_system_info()
     return Conditions(
         created=created,
         seconds=seconds,

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from medmind import console
 from medmind.errors import MedmindError
-from medmind_convert.llama import GgufVocabulary
+from medmind_convert.gguf_vocabulary import GgufVocabulary
 from medmind_convert.tokenizer import Tokenizer
 
 TEXTS = (

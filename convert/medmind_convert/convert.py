@@ -181,8 +181,9 @@ def convert(
             plain.unlink(missing_ok=True)
     if agreement is None:
         raise ValueError("no type to convert to")
-    for quant in quants:  # the type named last is the newest: the one that `medmind-chat` takes
-        os.utime(finals[quant])
+    now = time.time_ns()
+    for place, quant in enumerate(quants):  # the type named last is the newest: the one that `medmind-chat` takes
+        os.utime(finals[quant], ns=(now, now + 1000 * place))
     return [results[quant] for quant in quants], agreement
 
 

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 
+from medmind import llama
 from medmind.errors import MedmindError
 
 
@@ -42,9 +43,7 @@ def main() -> int:
             _say(bits=float(match[1]))
 
     try:
-        from medmind_convert.llama import library
-
-        llama_cpp, errors = library(listen)
+        llama_cpp = llama.load(listen)
     except MedmindError as error:
         _say(error=str(error))
         return 1
@@ -52,7 +51,7 @@ def main() -> int:
     params.ftype = int(ftype)
     params.nthread = int(threads)
     if llama_cpp.llama_model_quantize(source.encode(), target.encode(), params) != 0:
-        _say(error=errors[-1] if errors else "no reason given")
+        _say(error=llama.log.last_error() or "no reason given")
         return 1
     return 0
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from types import FrameType, ModuleType
 from typing import Any
 
+from medmind import llama
 from medmind.errors import MedmindError
-from medmind_runtime import library
 
 OUTPUT_ROWS = 64
 """Logits rows kept by one decode call: bounds the output buffer to 64 x vocabulary x 4 bytes."""
@@ -71,7 +71,7 @@ class Decoder:
         params.no_perf = True
         self.handle = lib.llama_init_from_model(model, params)
         if not self.handle:
-            reason = library.log.last_error() or "llama.cpp gives no reason"
+            reason = llama.log.first_error() or "llama.cpp gives no reason"
             raise MedmindError(
                 f"a context of {context} tokens could not be allocated: {reason}",
                 "use a smaller --context or a smaller quant",
@@ -82,7 +82,7 @@ class Decoder:
         self._cache = lib.llama_get_memory(self.handle)
         self._on_abort = lib.ggml_abort_callback(self._should_abort)
         self._no_abort = lib.ggml_abort_callback()
-        buffers = {kind: library.log.buffer_bytes(kind) for kind in ("model", "KV", "RS", "compute", "output")}
+        buffers = {kind: llama.log.buffer_bytes(kind) for kind in ("model", "KV", "RS", "compute", "output")}
         self.memory = Memory(
             weights=int(lib.llama_model_size(model)),
             kv_cache=sum(buffers["KV"].values()) + sum(buffers["RS"].values()),
@@ -158,7 +158,7 @@ class Decoder:
         if status == _ABORTED:
             raise Interrupted
         if status != 0:
-            reason = library.log.last_error() or f"status {status}"
+            reason = llama.log.first_error() or f"status {status}"
             raise MedmindError(f"llama.cpp could not evaluate the tokens: {reason}", "try a smaller --context")
 
     def _should_abort(self, _data: object) -> bool:

@@ -11,8 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from medmind import llama
 from medmind.errors import MedmindError
-from medmind_runtime import gguf_header, library
+from medmind_runtime import gguf_header
 from medmind_runtime.decoder import Decoder, Interrupted, Memory, never
 from medmind_runtime.prompt import Encoder
 from medmind_runtime.sampling import Sampling, chain
@@ -68,10 +69,10 @@ class Engine:
         self.path = path
         self.threads = thread_count or physical_cores()
         self.timings = Timings()
-        self._lib = library.load()
+        self._lib = llama.load()
         self._template: Template | None = None
         self._encoders: dict[bool, Encoder] = {}
-        library.log.mark()
+        llama.log.mark()
         try:
             self._load_model()
             self._decoder = Decoder(
@@ -87,7 +88,7 @@ class Engine:
         name = str(self.path).encode("utf-8") if os.name == "nt" else os.fsencode(self.path)
         self._model = lib.llama_model_load_from_file(name, lib.llama_model_default_params())
         if not self._model:
-            reason = library.log.last_error() or "llama.cpp gives no reason"
+            reason = llama.log.first_error() or "llama.cpp gives no reason"
             raise MedmindError(f"{self.path} cannot be loaded: {reason}", "convert it again, or use another model file")
         if lib.llama_model_has_encoder(self._model) or not lib.llama_model_has_decoder(self._model):
             raise MedmindError(f"{self.path} is no decoder-only language model", "use another model file")

@@ -3,9 +3,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from medmind_benchmarks import examples
 
 from medmind.errors import MedmindError
+from medmind_benchmarks import examples
 
 END, BEGIN = 0, 1
 

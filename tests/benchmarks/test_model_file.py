@@ -2,10 +2,10 @@ from pathlib import Path
 
 import bench_model
 import pytest
-from medmind_benchmarks import model_file
-from medmind_runtime.engine import Engine
 
 from medmind.errors import MedmindError
+from medmind_benchmarks import model_file
+from medmind_runtime.engine import Engine
 
 
 def test_a_header_tells_precision_size_and_parameters(family: Path) -> None:

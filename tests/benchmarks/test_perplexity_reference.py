@@ -5,6 +5,7 @@ from pathlib import Path
 
 import bench_model
 import pytest
+
 from medmind_benchmarks import cell, examples, statistics
 from medmind_runtime.engine import Engine
 

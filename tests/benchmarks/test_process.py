@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from medmind_benchmarks.process import CellError, run_cell
 
 

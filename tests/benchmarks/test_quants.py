@@ -15,9 +15,9 @@ import bench_model
 import psutil
 import pytest
 from conftest import heldout_rows, write_heldout
-from medmind_benchmarks import machine, markdown, plan, quants, results, sources
 
 from medmind.artifacts import HELDOUT, MANIFEST
+from medmind_benchmarks import machine, markdown, plan, quants, results, sources
 
 QUICK = ["--repeats", "1", "--rows", "5", "--threads", "1", "--prompt-tokens", "16", "--gen-tokens", "8"]
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import bench_reports as reports
 import pytest
 from matplotlib.text import Text
-from medmind_benchmarks import chart, markdown, results, tables
-from medmind_benchmarks.statistics import Estimate
 
 from medmind.errors import MedmindError
+from medmind_benchmarks import chart, markdown, results, tables
+from medmind_benchmarks.statistics import Estimate
 
 WHOLE = reports.level("f16", 1000, 8.0, change=None)
 GOOD = reports.level("q8_0", 500, 8.01, change=0.001)

@@ -2,9 +2,9 @@ import math
 
 import numpy as np
 import pytest
-from medmind_benchmarks import statistics
 
 from medmind.errors import MedmindError
+from medmind_benchmarks import statistics
 
 
 def test_perplexity_is_weighted_by_tokens_not_by_rows() -> None:

@@ -13,8 +13,8 @@ from medmind.errors import MedmindError
 from medmind_convert import quants
 from medmind_convert.check import TEXTS
 from medmind_convert.convert import convert
+from medmind_convert.gguf_vocabulary import GgufVocabulary
 from medmind_convert.info import read
-from medmind_convert.llama import GgufVocabulary
 from medmind_convert.source import find
 
 IDS = [1, 4, 300, 301, 17, 250, 5, 99, 310, 222, 2, 4, 260, 261, 5]

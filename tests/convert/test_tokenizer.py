@@ -14,7 +14,7 @@ from medmind.errors import MedmindError
 from medmind_convert import quants, scores
 from medmind_convert.check import TEXTS, Expected
 from medmind_convert.convert import Conversion, convert
-from medmind_convert.llama import GgufVocabulary
+from medmind_convert.gguf_vocabulary import GgufVocabulary
 from medmind_convert.source import find
 from medmind_convert.tokenizer import Tokenizer, TokenType
 

@@ -1,11 +1,12 @@
 """llama.cpp as a library: loads it once, keeps its log off the terminal, finds buffer sizes and errors in that log.
 
-Knows neither models nor prompts. Nothing else in the runtime imports llama_cpp.
+Knows neither models nor prompts. Nothing else imports llama_cpp, but for the doctor's look at its build.
 """
 
 import ctypes
 import re
 from collections import deque
+from collections.abc import Callable
 from types import ModuleType
 
 from medmind import console
@@ -35,12 +36,18 @@ class Log:
         """Forget every line so far."""
         self._lines.clear()
 
+    def first_error(self) -> str:
+        """The first error line since `mark()`, the most telling one when a model is loaded; empty if there is none."""
+        return next(iter(self._errors()), "")
+
     def last_error(self) -> str:
-        """The most telling error line since `mark()`, without the name of the C++ function; empty if there is none."""
-        errors = [text.strip() for level, text in self._lines if level == _ERROR_LEVEL and text.strip()]
-        if not errors:
-            return ""
-        return re.sub(r"^\w+:\s*(error loading model:\s*)?", "", errors[0])
+        """The last error line since `mark()`, the most telling one when a model is quantized; empty if none."""
+        return next(iter(reversed(self._errors())), "")
+
+    def _errors(self) -> list[str]:
+        """Error lines that say something, without the name of the C++ function."""
+        found = [text.strip() for level, text in self._lines if level == _ERROR_LEVEL and text.strip(" \n=.")]
+        return [re.sub(r"^\w+:\s*(error loading model:\s*)?", "", text) for text in found]
 
     def buffer_bytes(self, kind: str) -> dict[str, int]:
         """Buffers of one kind since `mark()`: backend buffer name → bytes (the log rounds to 0.01 MiB)."""
@@ -55,23 +62,30 @@ class Log:
 log = Log()
 """llama.cpp has one log for the whole process, and so has medmind."""
 _alive: list[object] = []
+"""C holds a pointer to the callback without counting it: Python must not free it."""
 
 
-def load() -> ModuleType:
+def load(listen: Callable[[str], None] | None = None) -> ModuleType:
     """The ctypes binding of llama.cpp, with the backend initialized and the log captured.
+
+    Args:
+        listen: is called with each piece of the log, of any level, until the next `load`.
 
     Raises:
         MedmindError: llama-cpp-python is not installed.
     """
     package = console.require("llama_cpp", "runtime")
     library: ModuleType = package.llama_cpp
+
+    def on_log(level: int, text: bytes | None, _data: object) -> None:
+        piece = (text or b"").decode("utf-8", "replace")
+        log.add(level, piece)
+        if listen is not None:
+            listen(piece)
+
+    callback = library.llama_log_callback(on_log)
+    library.llama_log_set(callback, ctypes.c_void_p(0))
     if not _alive:
-
-        def on_log(level: int, text: bytes | None, _data: object) -> None:
-            log.add(level, (text or b"").decode("utf-8", "replace"))
-
-        callback = library.llama_log_callback(on_log)
-        _alive.append(callback)
-        library.llama_log_set(callback, ctypes.c_void_p(0))
         library.llama_backend_init()
+    _alive[:] = [callback]  # the one before may go now: llama.cpp no longer holds it
     return library

@@ -1,44 +1,11 @@
-"""llama.cpp through llama_cpp's C API: a silenced log and a vocabulary loaded from a GGUF. Knows no conversion."""
+"""The tokenizer of a GGUF as llama.cpp reads it. Knows no conversion."""
 
 import ctypes
-from collections import deque
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import Any
+from types import TracebackType
 
-from medmind import console
+from medmind import llama
 from medmind.errors import MedmindError
-
-_ERROR = 4
-"""ggml.h's GGML_LOG_LEVEL_ERROR."""
-_keep: list[Any] = []
-"""C holds a pointer to the callback without counting it: Python must not free it."""
-
-
-def library(listen: Callable[[str], None] | None = None) -> tuple[ModuleType, deque[str]]:
-    """llama_cpp with its log off the terminal, and the last error lines it logs from now on.
-
-    Args:
-        listen: is called with each piece of the log, of any level.
-
-    Raises:
-        MedmindError: llama-cpp-python is not installed.
-    """
-    llama_cpp = console.require("llama_cpp", "runtime")
-    errors: deque[str] = deque(maxlen=8)
-
-    def log(level: int, text: bytes, _data: object) -> None:
-        line = text.decode("utf-8", "replace")
-        if level == _ERROR and line.strip(" \n=."):
-            errors.append(" ".join(line.split()))
-        if listen is not None:
-            listen(line)
-
-    callback = llama_cpp.llama_log_callback(log)
-    _keep[:] = [callback]
-    llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
-    return llama_cpp, errors
 
 
 class GgufVocabulary:
@@ -49,13 +16,13 @@ class GgufVocabulary:
     """
 
     def __init__(self, path: Path) -> None:
-        self._lib, errors = library()
-        self._lib.llama_backend_init()
+        self._lib = llama.load()
+        llama.log.mark()
         params = self._lib.llama_model_default_params()
         params.vocab_only = True
         self._model = self._lib.llama_model_load_from_file(str(path).encode(), params)
         if not self._model:
-            raise MedmindError(f"llama.cpp cannot load {path}: {errors[-1] if errors else 'no reason given'}")
+            raise MedmindError(f"llama.cpp cannot load {path}: {llama.log.first_error() or 'no reason given'}")
         self._vocab = self._lib.llama_model_get_vocab(self._model)
 
     def __enter__(self) -> "GgufVocabulary":
