@@ -25,7 +25,7 @@ tone of an answer, not medicine. What it left:
   runs/demo/demo.q4_k_m.gguf       the model, also as .f16 and .q8_0
   runs/demo/benchmark/report.md    perplexity, size, memory and speed of each
 
-Next, with a CUDA card and 6 GB of its memory or more (some 15 GB to download), after: source ${BIN%/bin}/bin/activate
+Next, with a CUDA card of 8 GB or more (some 15 GB to download), after: source ${BIN%/bin}/bin/activate
   medmind-train doctor
   medmind-train qlora --base mistralai/Mistral-7B-Instruct-v0.3 --data medquad --name clinic
   medmind-convert gguf q8_0 q4_k_m runs/clinic
