@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.medmind-installed
+# What the user asked for by variable; a call without any leaves what was asked for before.
+ASKED := $(VENV)/.medmind-asked
+export TORCH_INDEX LLAMA_CMAKE_ARGS
 
-.PHONY: help install demo test check clean
+.PHONY: help install demo test check clean FORCE
 
 help:
 	@echo "make demo     fine-tune, convert, benchmark and ask the embedded model, on the CPU, offline after the install"
@@ -15,7 +18,12 @@ help:
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt scripts/install.sh scripts/llama_build.cmake
+$(ASKED): FORCE
+	@mkdir -p "$(VENV)"
+	@if [ -n "$$TORCH_INDEX$$LLAMA_CMAKE_ARGS" ] && [ "$$TORCH_INDEX $$LLAMA_CMAKE_ARGS" != "$$(cat $@ 2>/dev/null)" ] || [ ! -e $@ ]; \
+	then printf '%s\n' "$$TORCH_INDEX $$LLAMA_CMAKE_ARGS" > $@; fi
+
+$(STAMP): pyproject.toml constraints.txt scripts/install.sh scripts/llama_build.cmake $(ASKED)
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash scripts/install.sh
 	@touch $@
 

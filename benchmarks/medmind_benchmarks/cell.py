@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from medmind import llama
 from medmind.console import quiet_libraries
 from medmind.errors import MedmindError
+from medmind.memory import Resident, resident
+from medmind.turns import Language
 from medmind_benchmarks.examples import build, read_rows
-from medmind_benchmarks.machine import Resident, resident
 from medmind_benchmarks.results import Memory, decode
 
 if TYPE_CHECKING:
@@ -108,9 +109,10 @@ def _perplexity(request: Request, engine: "Engine", advance: Callable[[], None])
     nll, tokens = [], []
     answers = cut = dropped = 0
     digest = hashlib.sha256()
+    language = speak(engine)
     for index in request.rows:
         examples, lost = build(
-            engine, rows[index]["messages"], context=request.context, system_prompt=request.system_prompt
+            language, rows[index]["messages"], context=request.context, system_prompt=request.system_prompt
         )
         total = 0.0
         for example in examples:
@@ -134,6 +136,17 @@ def _perplexity(request: Request, engine: "Engine", advance: Callable[[], None])
         dropped,
         f"sha256:{digest.hexdigest()}",
         time.perf_counter() - began,
+    )
+
+
+def speak(engine: "Engine") -> Language:
+    """A GGUF's template and tokenizer as `medmind.turns` wants them."""
+    return Language(
+        render=lambda messages, generate: engine.render(messages, add_generation_prompt=generate),
+        tokenize=lambda text: engine.tokenize(text, special=True),
+        controls=[token.text for token in engine.vocabulary.controls],
+        eos=engine.vocabulary.eos,
+        bos=engine.vocabulary.bos if engine.vocabulary.bos >= 0 else None,
     )
 
 

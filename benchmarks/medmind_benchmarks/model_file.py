@@ -76,6 +76,11 @@ class ModelFile:
         return 8 * self.tensor_bytes / self.parameters
 
     @property
+    def system_prompt(self) -> str:
+        """What `medmind-convert` wrote as the model's system prompt; empty when there is none."""
+        return str(self.metadata.get("medmind.system_prompt", ""))
+
+    @property
     def precision(self) -> tuple[int, float]:
         """Sort key: the larger, the more precise."""
         rank = _PRECISION[::-1].index(self.file_type) if self.file_type in _PRECISION else -1

@@ -94,14 +94,13 @@ def make(sources: Sources, config: QuantsConfig) -> Plan:
             f"not one of the models fits in memory: {levels[-1].label} {levels[-1].refusal}",
             "give smaller files, a smaller --context, or a machine with more memory",
         )
-    prompts = [str(model.metadata.get("medmind.system_prompt", "")) for model in models]
     return Plan(
         sources=sources,
         levels=levels,
         reference=able[0].label,
         rows=rows,
         chosen=tuple(examples.choose(rows, config.rows or None)),
-        system_prompt=next((prompt for prompt in prompts if prompt), ""),
+        system_prompt=models[0].system_prompt,
         context=context,
         threads=config.threads or physical_cores(),
         prompt_tokens=prompt,
@@ -120,6 +119,8 @@ def _demand_same_language(models: Sequence[ModelFile]) -> None:
             if model.vocabulary != first.vocabulary
             else "chat templates"
             if model.template != first.template
+            else "system prompts"
+            if model.system_prompt != first.system_prompt
             else ""
         )
         if what:

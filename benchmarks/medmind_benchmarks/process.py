@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 Result = TypeVar("Result")
-CELL = (sys.executable, "-m", "medmind_benchmarks.cell")
+CELL = (sys.executable, "-P", "-m", "medmind_benchmarks.cell")
+"""-P: a file in the current directory must not stand in for a library."""
 
 
 class CellError(MedmindError):

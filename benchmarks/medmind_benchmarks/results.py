@@ -104,10 +104,10 @@ class HeldOut:
 
     Attributes:
         file, digest: where they came from.
-        rows_in_file, rows: how many there are, how many were used (the smallest SHA-256 of their content first).
+        rows_in_file, rows: how many there are, how many were used (the smallest SHA-256 of their ids first).
         answers, tokens: assistant turns and answer tokens scored.
         cut: answers cut at the context, scored without their end.
-        dropped: turns whose prompt left no room for an answer.
+        dropped: turns whose prompt left no room for an answer, or whose row spells out a control token.
         token_digest: over every token id scored; equal for all levels.
     """
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from medmind import console
+from medmind import console, turns
 from medmind.errors import MedmindError
 from medmind_convert.gguf_vocabulary import GgufVocabulary
 from medmind_convert.tokenizer import Tokenizer
@@ -101,13 +101,9 @@ def _conversations(
             for text in TEXTS
         ]
     for row in rows:
-        messages = list(row["messages"])
-        if system_prompt and messages[0]["role"] != "system":
-            messages.insert(0, {"role": "system", "content": system_prompt})
-        for place, message in enumerate(messages):
-            if message["role"] == "assistant":
-                yield messages[:place], True
-                yield messages[: place + 1], False
+        for before, through in turns.turns(row["messages"], system_prompt):
+            yield list(before), True
+            yield list(through), False
 
 
 def _renderer(gguf: GgufVocabulary) -> Any:

@@ -1,6 +1,5 @@
 """`medmind-convert`: the command line of the convert stage. Knows options and what is printed; converts nothing."""
 
-import signal
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -43,7 +42,6 @@ def gguf(
     from medmind_convert import source as sources
 
     quants, given = sources.split_arguments(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files go, as at Ctrl-C
     source = sources.find(given, base_name=base, adapter=adapter, revision=revision, out=out, name=name, assume_yes=yes)
     from medmind_convert.convert import convert
 

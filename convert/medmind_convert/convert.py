@@ -27,6 +27,8 @@ from medmind_convert.source import Source
 from medmind_convert.weights import Dtype, Tensor, open_tensors
 
 _FLOAT: dict[str, Dtype] = {"f32": "F32", "f16": "F16", "bf16": "BF16"}
+_OLDER = 2.0
+"""Seconds that FAT file systems can tell apart."""
 _METADATA_ROOM = 4 << 20
 """Bytes allowed for metadata and tensor table beyond the vocabulary."""
 
@@ -144,8 +146,7 @@ def convert(
     finals = {quant: source.out / f"{source.name}.{quant.name}.gguf" for quant in quants}
     for final in finals.values():
         artifacts.refuse_existing(final, force=force)
-    if any(not quant.is_float for quant in quants):
-        console.require("llama_cpp", "runtime")
+    console.require("llama_cpp", "convert")  # the check at the end needs it, whatever the type
     conversion = Conversion(source)
     _note_window(conversion)
     native = conversion.native
@@ -181,9 +182,9 @@ def convert(
             plain.unlink(missing_ok=True)
     if agreement is None:
         raise ValueError("no type to convert to")
-    now = time.time_ns()
-    for place, quant in enumerate(quants):  # the type named last is the newest: the one that `medmind-chat` takes
-        os.utime(finals[quant], ns=(now, now + 1000 * place))
+    now = time.time()
+    for age, quant in enumerate(reversed(quants)):  # the type named last is the newest: the one `medmind-chat` takes
+        os.utime(finals[quant], (now, now - _OLDER * age))
     return [results[quant] for quant in quants], agreement
 
 

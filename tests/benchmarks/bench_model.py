@@ -13,6 +13,7 @@ TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }}[/INST]"
     "{% elif m.role == 'assistant' %} {{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
 )
+FRAMED = TEMPLATE.replace("{% elif", "{% elif m.role == 'system' %}{{ m.content }}{% elif", 1)
 WORDS = ["▁", *"etaonisrhldcumfpgwybvkxqjz.?", "▁t", "he", "▁the", "in", "er", "▁a", "on", "ing", "▁w", "ou", "▁is"]
 Weights = dict[str, NDArray[np.float32]]
 

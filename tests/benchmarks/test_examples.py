@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from medmind.errors import MedmindError
+from medmind.turns import Language
 from medmind_benchmarks import examples
 
 END, BEGIN = 0, 1
@@ -20,8 +21,7 @@ class Letters:
             parts.append(mark + message["content"] + ("</s>" if message["role"] == "assistant" else ""))
         return "".join(parts) + (">" if add_generation_prompt else "")
 
-    def tokenize(self, text: str, *, special: bool) -> list[int]:
-        assert special
+    def tokenize(self, text: str) -> list[int]:
         return [{"\0": END, "\1": BEGIN}.get(letter, ord(letter)) for letter in self._pieces(text)]
 
     def _pieces(self, text: str) -> str:
@@ -33,9 +33,17 @@ def chat(*turns: str) -> list[dict[str, str]]:
 
 
 def build(
-    messages: list[dict[str, str]], *, tokenizer: examples.Tokenizer | None = None, context: int = 99, system: str = ""
+    messages: list[dict[str, str]], *, tokenizer: Letters | None = None, context: int = 99, system: str = ""
 ) -> tuple[list[examples.Example], int]:
-    return examples.build(tokenizer or Letters(), messages, context=context, system_prompt=system)
+    letters = tokenizer or Letters()
+    language = Language(
+        render=lambda turns, generate: letters.render(turns, add_generation_prompt=generate),
+        tokenize=letters.tokenize,
+        controls=["<s>", "</s>"],
+        eos=END,
+        bos=BEGIN,
+    )
+    return examples.build(language, messages, context=context, system_prompt=system)
 
 
 def test_an_answer_is_scored_from_its_first_token_to_the_end_token() -> None:
@@ -86,6 +94,37 @@ def test_a_template_that_rewrites_the_question_is_refused() -> None:
 
     with pytest.raises(MedmindError, match="template"):
         build(chat("ab", "cd"), tokenizer=Rewriting())
+
+
+def test_what_the_template_writes_after_the_end_token_is_not_scored() -> None:
+    class Chatty(Letters):
+        def render(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool) -> str:
+            return super().render(messages, add_generation_prompt=add_generation_prompt).replace("</s>", "</s>+")
+
+    (example,), _ = build(chat("ab", "cd"), tokenizer=Chatty())
+    assert example.tokens[example.start :] == (*b"cd", END)
+
+
+def test_an_end_token_that_the_template_does_not_write_is_scored_all_the_same() -> None:
+    class Endless(Letters):
+        def render(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool) -> str:
+            return super().render(messages, add_generation_prompt=add_generation_prompt).removesuffix("</s>")
+
+    (example,), _ = build(chat("ab", "cd"), tokenizer=Endless())
+    assert example.tokens[example.start :] == (*b"cd", END)
+
+
+def test_a_row_that_spells_out_a_control_token_is_dropped_and_counted() -> None:
+    assert build(chat("ab", "c</s>d")) == ([], 1)
+
+
+def test_a_template_that_begins_the_text_twice_is_refused() -> None:
+    class Twice(Letters):
+        def render(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool) -> str:
+            return "<s>" + super().render(messages, add_generation_prompt=add_generation_prompt)
+
+    with pytest.raises(MedmindError, match="there must be one"):
+        build(chat("ab", "cd"), tokenizer=Twice())
 
 
 def test_the_same_rows_are_chosen_whatever_their_order() -> None:

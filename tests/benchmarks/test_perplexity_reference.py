@@ -52,7 +52,7 @@ def test_perplexity_agrees_with_transformers(family: Path) -> None:
     total, count = 0.0, 0
     with Engine.load(path, context=128, threads=1) as engine:
         for row in rows:
-            for example in examples.build(engine, row["messages"], context=128, system_prompt="")[0]:
+            for example in examples.build(cell.speak(engine), row["messages"], context=128, system_prompt="")[0]:
                 ids = torch.tensor([example.tokens])
                 with torch.no_grad():
                     scores = model(ids).logits[0, :-1].double().log_softmax(-1)

@@ -14,7 +14,7 @@ from pathlib import Path
 import bench_model
 import psutil
 import pytest
-from conftest import heldout_rows, write_heldout
+from bench_rows import heldout_rows, write_heldout
 
 from medmind.artifacts import HELDOUT, MANIFEST
 from medmind_benchmarks import machine, markdown, plan, quants, results, sources
@@ -178,6 +178,20 @@ def test_models_with_different_vocabularies_are_refused(run_folder: Path) -> Non
 def test_models_with_different_templates_are_refused(run_folder: Path) -> None:
     bench_model.write(run_folder / "other.gguf", template=bench_model.TEMPLATE.replace("[INST] ", "[INST]"))
     refused(bench(run_folder, *QUICK), "different chat templates")
+
+
+def test_models_with_different_system_prompts_are_refused(run_folder: Path) -> None:
+    bench_model.write(run_folder / "other.gguf", system="Answer briefly.")
+    refused(bench(run_folder, *QUICK), "different system prompts")
+
+
+def test_the_system_prompt_of_the_models_is_part_of_what_is_scored(run_folder: Path) -> None:
+    plain = json.loads(bench(run_folder, *QUICK, "--json").stdout)["held_out"]
+    for file in run_folder.glob("*.gguf"):
+        file.unlink()
+    bench_model.write(run_folder / "framed.gguf", system="Answer.", template=bench_model.FRAMED)
+    framed = json.loads(bench(run_folder, *QUICK, "--json", "--force").stdout)["held_out"]
+    assert framed["token_digest"] != plain["token_digest"]
 
 
 def test_a_folder_without_models_is_refused_with_the_command_that_makes_them(tmp_path: Path) -> None:

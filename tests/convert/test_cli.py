@@ -180,7 +180,7 @@ def test_converting_never_imports_torch(tmp_path: Path, make_run: Callable[..., 
 
 
 @pytest.mark.parametrize(
-    ("blocked", "extra"), [("llama_cpp", "runtime"), ("transformers", "convert"), ("gguf", "convert")]
+    ("blocked", "extra"), [("llama_cpp", "convert"), ("transformers", "convert"), ("gguf", "convert")]
 )
 def test_a_missing_extra_is_one_line_with_the_install_command(
     refused: Refused, blocked: str, extra: str, tmp_path: Path, make_run: Callable[..., Path]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from medmind import turns
 from medmind.errors import MedmindError
 
 
@@ -97,22 +98,20 @@ def encode(tokenizer: Any, rows: Iterable[Conversation], *, context: int, system
         MedmindError: the template refuses a row, writes more than one BOS, or does not render a prompt as the
             beginning of its conversation.
     """
-    control_words = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    language = speak(tokenizer)
     examples: list[Example] = []
     cut = 0
     too_long: list[str] = []
     control: list[str] = []
     for row in rows:
-        messages = [dict(message) for message in row.messages]
-        if any(word in message["content"] for message in messages for word in control_words):
+        if turns.spells_control(row.messages, language.controls):
             control.append(row.id)
             continue
-        if system and messages[0]["role"] != "system":
-            messages.insert(0, {"role": "system", "content": system})
-        for turn, message in enumerate(messages):
-            if message["role"] != "assistant":
-                continue
-            prompt, answer = _split(tokenizer, row.id, messages[:turn], messages[: turn + 1])
+        for before, through in turns.turns(row.messages, system):
+            try:
+                prompt, answer = turns.tokens(language, before, through)
+            except MedmindError as error:
+                raise MedmindError(f"row {row.id}: {error.message}", error.hint) from error
             if len(prompt) >= context:
                 too_long.append(row.id)
                 continue
@@ -123,47 +122,24 @@ def encode(tokenizer: Any, rows: Iterable[Conversation], *, context: int, system
     return Encoded(tuple(examples), cut, tuple(too_long), tuple(control))
 
 
-def render(tokenizer: Any, row_id: str, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
-    """The chat template's text for `messages`; a template's refusal becomes a MedmindError that names the row."""
+def speak(tokenizer: Any) -> turns.Language:
+    """A transformers tokenizer as `medmind.turns` wants it."""
     from jinja2 import TemplateError
 
-    try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
-    except (TemplateError, TypeError, KeyError, IndexError) as error:
-        raise MedmindError(f"the chat template refuses row {row_id}: {error}", "mend or remove that row") from error
-    return str(text)
+    def render(messages: turns.Messages, add_generation_prompt: bool) -> str:
+        try:
+            return str(
+                tokenizer.apply_chat_template(
+                    [dict(message) for message in messages], tokenize=False, add_generation_prompt=add_generation_prompt
+                )
+            )
+        except (TemplateError, TypeError, KeyError, IndexError) as error:
+            raise MedmindError(f"the chat template refuses it: {error}", "mend or remove that row") from error
 
-
-def _split(
-    tokenizer: Any, row_id: str, before: list[dict[str, str]], through: list[dict[str, str]]
-) -> tuple[list[int], list[int]]:
-    """Token ids of a prompt and of its answer with the EOS that ends it."""
-    prompt_text = render(tokenizer, row_id, before, add_generation_prompt=True)
-    full_text = render(tokenizer, row_id, through, add_generation_prompt=False)
-    if not full_text.startswith(prompt_text):
-        raise MedmindError(
-            f"the chat template renders the prompt of row {row_id} otherwise once its answer is known",
-            "this template cannot be trained with; take another base",
-        )
-    prompt = _tokens(tokenizer, prompt_text)
-    full = _tokens(tokenizer, full_text)
-    # Where the tokenizer merges across the boundary, the prompt at inference time would not be what was trained on.
-    merged = full[: len(prompt)] != prompt
-    answer = _tokens(tokenizer, full_text[len(prompt_text) :]) if merged else full[len(prompt) :]
-    bos = tokenizer.bos_token_id
-    starts = (prompt + answer).count(bos) if bos is not None and bos != tokenizer.eos_token_id else 0
-    if starts > 1:
-        raise MedmindError(
-            f"the chat template writes {starts} {tokenizer.bos_token} tokens into row {row_id}, there must be one",
-            "mend chat_template in the base's tokenizer_config.json",
-        )
-    return prompt, _ended(answer, tokenizer.eos_token_id)
-
-
-def _tokens(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def _ended(answer: list[int], eos: int) -> list[int]:
-    """`answer` up to its one EOS: what a template writes after it is no part of the answer; a missing one is added."""
-    return [*answer[: answer.index(eos)], eos] if eos in answer else [*answer, eos]
+    return turns.Language(
+        render=render,
+        tokenize=lambda text: list(tokenizer(text, add_special_tokens=False)["input_ids"]),
+        controls=[str(token) for token in tokenizer.added_tokens_decoder.values() if token.special],
+        eos=tokenizer.eos_token_id,
+        bos=tokenizer.bos_token_id,
+    )

@@ -1,6 +1,5 @@
 """Held-out perplexity with its standard error. Knows how to measure a model; not which model, nor when."""
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import torch
 
 from medmind import console
 from medmind.errors import MedmindError
+from medmind.turns import choose
 from medmind_train.batches import by_length, collate, supervised_tokens
 from medmind_train.encoding import Example
 from medmind_train.hardware import Device, Dtype
@@ -55,10 +55,9 @@ def estimate(sums: Sequence[float], counts: Sequence[int]) -> Perplexity:
     return Perplexity(value, value * spread, mean, tokens, rows)
 
 
-def choose_rows(examples: Sequence[Example], limit: int) -> list[Example]:
-    """The examples of at most `limit` rows (0: of all), always the same ones: those whose id has the lowest hash."""
-    rows = sorted({example.row for example in examples}, key=lambda row: hashlib.sha256(row.encode()).digest())
-    kept = set(rows[:limit] if limit else rows)
+def choose_rows(examples: Sequence[Example], rows: Sequence[str], limit: int) -> list[Example]:
+    """The examples of at most `limit` of the held-out rows with these ids (0: of all), chosen as benchmarks choose."""
+    kept = {rows[place] for place in choose(rows, limit)}
     return [example for example in examples if example.row in kept]
 
 

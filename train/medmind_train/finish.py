@@ -20,8 +20,7 @@ from medmind.artifacts import (
 )
 from medmind_train import curve, report
 from medmind_train.evaluate import Perplexity
-from medmind_train.qlora_cli import LIBRARIES
-from medmind_train.qlora_config import QloraConfig
+from medmind_train.qlora_config import LIBRARIES, QloraConfig
 
 
 def finish(run: Path, config: QloraConfig, recorded: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:

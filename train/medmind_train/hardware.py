@@ -1,12 +1,12 @@
 """What this machine can compute with, and the compute type that follows. Knows devices; nothing of models."""
 
 import platform
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
 from medmind.errors import MedmindError
+from medmind.memory import resident
 
 Device = Literal["cuda", "cpu"]
 Dtype = Literal["bfloat16", "float16", "float32"]
@@ -74,14 +74,7 @@ def peak_memory(device: Device) -> int:
         import torch
 
         return int(torch.cuda.max_memory_allocated())
-    if sys.platform == "win32":
-        import psutil
-
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
+    return resident().peak
 
 
 def _cpu_info(field: str) -> str:

@@ -85,7 +85,7 @@ def read(config: QloraConfig, machine: Hardware, *, assume_yes: bool) -> Inputs:
         tokenizer=tokenizer,
         train=train,
         heldout=heldout,
-        evaluated=choose_rows(heldout.examples, config.eval_rows),
+        evaluated=choose_rows(heldout.examples, [row.id for row in prepared.heldout], config.eval_rows),
     )
 
 

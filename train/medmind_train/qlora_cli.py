@@ -8,10 +8,7 @@ import typer
 from medmind import console
 from medmind_train import report
 from medmind_train.config import build, read_yaml, with_options
-from medmind_train.qlora_config import QloraConfig
-
-LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "safetensors", "psutil", "matplotlib")
-"""What training imports."""
+from medmind_train.qlora_config import LIBRARIES, QloraConfig
 
 
 def register(app: typer.Typer) -> None:

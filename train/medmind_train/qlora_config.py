@@ -12,6 +12,8 @@ from medmind_train.config import setting
 from medmind_train.data import HELDOUT_SHARE
 
 REFERENCE_BASE = "mistralai/Mistral-7B-Instruct-v0.3"
+LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "safetensors", "psutil", "matplotlib")
+"""What training imports."""
 TARGETS = ("qv", "attention", "all-linear")
 
 

@@ -1,6 +1,7 @@
 """What a finished run says of itself: `report.md`. Knows Markdown; every number comes from the manifest."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,11 @@ def duration(seconds: float) -> str:
 
 def next_commands(run: Path) -> list[tuple[str, str]]:
     """What to type after training, each with what it does."""
+    place = shlex.quote(str(run))
     return [
-        (f"medmind-convert gguf q4_k_m {run}", "make a model file of about 4 bits a weight"),
-        ("medmind-chat", "talk to it, offline"),
-        (f"medmind-bench quants {run}", "measure what each level of quantization costs"),
+        (f"medmind-convert gguf q4_k_m {place}", "make a model file of about 4 bits a weight"),
+        (f"medmind-chat {place}", "talk to it, offline"),
+        (f"medmind-bench quants {place}", "measure what each level of quantization costs"),
     ]
 
 

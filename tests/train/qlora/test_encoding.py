@@ -17,6 +17,17 @@ def test_exactly_one_bos_and_one_eos_at_the_very_end(tokenizer, row):
     assert example.complete
 
 
+def test_a_tokenizer_that_adds_a_bos_by_itself_adds_none_to_the_template_s(tokenizer, row):
+    from tokenizers.processors import TemplateProcessing
+
+    adding = copy.deepcopy(tokenizer)
+    begin = adding.bos_token, adding.bos_token_id
+    adding.backend_tokenizer.post_processor = TemplateProcessing(single=f"{begin[0]} $A", special_tokens=[begin])
+    assert adding("Rest.")["input_ids"][0] == begin[1]  # as Mistral's own tokenizer does
+    rows = [row("a", "What helps?", ANSWER)]
+    assert encode(adding, rows, context=200) == encode(tokenizer, rows, context=200)
+
+
 def test_supervised_part_is_the_answer_with_its_eos_and_no_prompt_token(tokenizer, row):
     (example,) = encode(tokenizer, [row("a", "What helps?", ANSWER)], context=200).examples
     assert tokenizer.decode(example.ids[example.answer :]).strip() == ANSWER + tokenizer.eos_token
@@ -108,7 +119,7 @@ def test_control_token_spelled_out_in_a_text_drops_the_row(tokenizer, row):
 def test_template_that_writes_two_bos_is_refused_by_row(tokenizer, row):
     doubled = copy.deepcopy(tokenizer)
     doubled.chat_template = "{{ bos_token }}" + tokenizer.chat_template
-    with pytest.raises(MedmindError, match=r"2 <s> tokens into row a"):
+    with pytest.raises(MedmindError, match=r"row a: the chat template writes 2 tokens that begin a text"):
         encode(doubled, [row("a", "Why?", "So.")], context=200)
 
 
@@ -121,7 +132,7 @@ def test_template_without_eos_gets_one(tokenizer, row):
 
 
 def test_row_that_the_template_refuses_is_named(tokenizer, row):
-    with pytest.raises(MedmindError, match="refuses row odd"):
+    with pytest.raises(MedmindError, match="row odd: the chat template refuses it"):
         encode(tokenizer, [_twice(row)], context=200)
 
 

@@ -32,7 +32,18 @@ def test_single_row_has_no_standard_error_to_show():
 
 def test_rows_to_evaluate_are_the_same_ones_in_any_order_and_keep_all_their_turns():
     examples = [Example(str(row), (1, 2, turn), 1, True) for row in range(20) for turn in range(2)]
-    chosen = choose_rows(examples, 5)
+    rows = [str(row) for row in range(20)]
+    chosen = choose_rows(examples, rows, 5)
     assert len(chosen) == 10
-    assert {example.row for example in choose_rows(examples[::-1], 5)} == {example.row for example in chosen}
-    assert choose_rows(examples, 0) == examples
+    again = choose_rows(examples[::-1], rows[::-1], 5)
+    assert {example.row for example in again} == {example.row for example in chosen}
+    assert choose_rows(examples, rows, 0) == examples
+
+
+def test_rows_to_evaluate_are_those_that_the_benchmark_measures():
+    from medmind_benchmarks import examples as bench
+
+    rows = [{"id": f"row {number}", "messages": []} for number in range(50)]
+    examples = [Example(str(row["id"]), (1, 2), 1, True) for row in rows]
+    chosen = [rows[place]["id"] for place in bench.choose(rows, 7)]
+    assert [example.row for example in choose_rows(examples, [str(row["id"]) for row in rows], 7)] == chosen

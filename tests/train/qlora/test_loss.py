@@ -58,6 +58,13 @@ def test_linear_layers_are_nf4_with_double_quantization_and_only_the_adapter_tra
     assert not any("lm_head" in name or "embed" in name for name in names)
 
 
+def test_embedding_head_and_norms_stay_in_the_compute_type():
+    """`prepare_model_for_kbit_training` would make them fp32: 1 GiB on a 7B."""
+    low = models.add_adapter(models.load_base(BASE, "cpu", "bfloat16"), BASE, **SETTINGS)
+    frozen = {p.dtype for name, p in low.named_parameters() if "lora" not in name and p.dtype != torch.uint8}
+    assert frozen == {torch.bfloat16}
+
+
 def test_evaluation_leaves_the_quantized_weights_as_they_are(model, examples):
     """Bitsandbytes repacks weights for CPUs with bf16 units in eval mode; training could not go on after that."""
     batch = collate(examples[:2], 0, "cpu")

@@ -106,6 +106,5 @@ def autocast(device: "torch.device") -> "torch.autocast":
     """bf16 on a card that has it; float32 everywhere else."""
     import torch
 
-    return torch.autocast(
-        device.type, dtype=torch.bfloat16, enabled=device.type == "cuda" and torch.cuda.is_bf16_supported()
-    )
+    able = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=able)
