@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -40,6 +41,9 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 def run(app: typer.Typer) -> None:
     """Run a command-line app; a MedmindError becomes one line on stderr and exit code 1, Ctrl-C exit code 130."""
     quiet_libraries()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, as in `medmind-chat >&-`
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for good
     if os.name != "nt":  # what is half-written is removed on `kill` as it is on Ctrl-C
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:

@@ -41,7 +41,9 @@ def quants(
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier report.")] = False,
     rows: Annotated[int, typer.Option(min=0, help="Use at most this many held-out rows; 0: all.")] = _DEFAULTS.rows,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds of speed and memory.")] = _DEFAULTS.rounds,
-    threads: Annotated[int | None, typer.Option(min=1, help="Compute threads; default: the physical cores.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=512, help="Compute threads; default: the physical cores.")
+    ] = None,
     context: Annotated[int | None, typer.Option(min=32, help="Tokens of context; default: as trained.")] = None,
     prompt_tokens: Annotated[int | None, typer.Option(min=1, help="Prompt to time; default: 512, if it fits.")] = None,
     gen_tokens: Annotated[

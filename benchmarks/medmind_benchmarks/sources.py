@@ -6,6 +6,7 @@ from pathlib import Path
 
 from medmind.artifacts import HELDOUT, newest_model, read_run
 from medmind.errors import MedmindError
+from medmind_runtime import gguf_header
 
 REPORT_FOLDER = "benchmark"
 
@@ -39,6 +40,7 @@ def find(paths: Sequence[Path], heldout: Path | None, out: Path | None) -> Sourc
     for file in files.values():
         if not file.exists():
             raise MedmindError(f"{file} does not exist", "give a run directory or .gguf files")
+        gguf_header.check(file)
     folders = list(dict.fromkeys(file.parent for file in files.values()))
     return Sources(
         files=tuple(files.values()),

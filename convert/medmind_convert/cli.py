@@ -34,7 +34,9 @@ def gguf(
     out: Annotated[Path | None, typer.Option(help="Directory of the results; by default the run's.")] = None,
     name: Annotated[str | None, typer.Option(help="File name of the results, before .QUANT.gguf.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads to quantize with; by default all cores.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=512, help="Threads to quantize with; by default all cores.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a download.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

@@ -90,7 +90,7 @@ def triton(answer: Answer) -> Check:
     version, cards = answer.facts.get("triton"), torch_cards(answer)
     if version is None:
         if not cards:
-            return Check("Triton", "missing", "not installed; it serves CUDA cards alone")
+            return Check("Triton", "missing", "not installed; it serves CUDA cards alone", "nothing to do without one")
         return Check(
             "Triton", "warning", "not installed", "pip install triton (on Windows triton-windows) for faster kernels"
         )

@@ -32,6 +32,10 @@ __all__ = ["Engine", "Memory", "Sampling", "Timings"]
 _DEFAULT_CONTEXT = 4096
 
 
+MOST_THREADS = 512
+"""Source: GGML_MAX_N_THREADS of ggml.h."""
+
+
 class Engine:
     """A loaded model with one KV cache. Not for use by two threads at once. Make one with `Engine.load`.
 
@@ -66,6 +70,8 @@ class Engine:
         gguf_header.check(path)
         if batch < 1 or (thread_count is not None and thread_count < 1) or (context is not None and context < 1):
             raise MedmindError("context, threads and batch must be 1 or more")
+        if thread_count is not None and thread_count > MOST_THREADS:
+            raise MedmindError(f"{thread_count} threads are more than llama.cpp takes", f"give at most {MOST_THREADS}")
         self.path = path
         self.threads = thread_count or physical_cores()
         self.timings = Timings()

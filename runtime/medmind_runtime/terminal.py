@@ -121,7 +121,8 @@ class Terminal:
 
         before = signal.signal(signal.SIGINT, stop)
         try:
-            yield
+            with _unechoed():
+                yield
         finally:
             signal.signal(signal.SIGINT, before)
 
@@ -192,3 +193,26 @@ class Terminal:
         for name, value in rows.items():
             table.add_row(name, printable(value))
         console.out.print(table)
+
+
+@contextmanager
+def _unechoed() -> Iterator[None]:
+    """While inside, keys typed ahead wait for the next prompt: not shown within the answer, not lost at Ctrl-C."""
+    if sys.platform == "win32":
+        yield
+        return
+    import termios
+
+    try:
+        terminal = sys.stdin.fileno()
+        before = termios.tcgetattr(terminal)
+    except (OSError, ValueError, termios.error):  # standard input is no terminal
+        yield
+        return
+    quiet = termios.tcgetattr(terminal)
+    quiet[3] = (quiet[3] & ~termios.ECHO) | termios.NOFLSH
+    termios.tcsetattr(terminal, termios.TCSANOW, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(terminal, termios.TCSANOW, before)

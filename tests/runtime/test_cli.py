@@ -187,3 +187,17 @@ def test_no_color_is_respected(run_chat: Run) -> None:
     plain = run_chat("none.gguf", FORCE_COLOR="1", TERM="xterm-256color", NO_COLOR="1")
     assert b"\x1b[1;31m" in coloured.stderr
     assert b"31m" not in plain.stderr
+
+
+def test_a_closed_standard_output_is_no_traceback(model: Path) -> None:
+    command = [sys.executable, "-c", "from medmind_runtime.cli import main; main()", str(model), "-p", "q"]
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *command], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+
+
+def test_more_threads_than_llama_cpp_takes_are_refused(
+    run_chat: Callable[..., "subprocess.CompletedProcess[bytes]"], model: Path
+) -> None:
+    done = run_chat(model, "-p", "q", "--threads", 10**9)
+    assert done.returncode == 1
+    assert done.stderr.decode().strip().splitlines()[-1].endswith("give at most 512")

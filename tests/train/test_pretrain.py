@@ -151,9 +151,25 @@ def test_an_interrupted_training_resumes_to_the_same_bytes(text: Path, trained: 
     assert (out / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
 
 
-def test_a_resume_with_another_config_is_refused(text: Path, trained: Path) -> None:
+def test_a_resume_with_another_config_is_refused(text: Path, trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "base"
+    run(text, "--out", out, "--max-minutes", "0.000001", *SMALL, code=130)
     changed = [*SMALL, "--lr", "0.5"]
-    assert "lr=0.002" in one_line(run(text, "--out", trained, "--resume", *changed, code=1))
+    assert "lr=0.002" in one_line(run(text, "--out", out, "--resume", *changed, code=1))
+    assert "no unfinished training" in one_line(run(text, "--out", trained, "--resume", *SMALL, code=1))
+
+
+def test_one_plain_text_file_is_enough(tmp_path: Path) -> None:
+    """It is cut into documents, one of which at least is held out whatever the share."""
+    dice = random.Random(2)
+    words = WORDS.split()
+    lines = [" ".join(dice.choices(words, k=20)) + "." for _ in range(200)]
+    (tmp_path / "book.txt").write_text("\n".join(lines), encoding="utf-8")
+    small = [*SMALL[:-1], "0.000001"]
+    document = json.loads(run(tmp_path / "book.txt", "--out", tmp_path / "out", "--json", *small).stdout)
+    assert document["data"]["validation_documents"] == 1
+    assert document["data"]["documents"] > 2
+    assert not (tmp_path / "out" / "work").exists()
 
 
 @pytest.mark.parametrize(
@@ -161,6 +177,7 @@ def test_a_resume_with_another_config_is_refused(text: Path, trained: Path) -> N
     [
         ('{"text": "ok"}\n{"no": 1}\n', "bad.jsonl", "bad.jsonl:2"),
         ("", "empty.txt", "no text"),
+        ("one short page", "page.txt", "one document"),
         ("some text", "notes.pdf", "neither text nor JSON lines"),
     ],
 )

@@ -37,7 +37,9 @@ def draw(path: Path, metrics: Sequence[Mapping[str, Any]], before: Perplexity, a
     at = [0, *(line["step"] for line in between), steps[-1] if steps else 0]
     values = [before.nll, *(math.log(line["heldout_perplexity"]) for line in between), after.nll]
     errors = [before.error / before.value, *(0.0 for _ in between), after.error / after.value]
-    axes.errorbar(at, values, yerr=errors, color="tab:orange", marker="o", capsize=3, label="held-out loss ± SE")
+    axes.errorbar(
+        at, values, yerr=errors, color="tab:orange", marker="o", linestyle="none", capsize=3, label="held-out loss ± SE"
+    )
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("nats per answer token")
     axes.set_title(title, fontsize=10)

@@ -49,12 +49,13 @@ def start(layers: Sequence[Mapping[str, Any]], *, force: bool, assume_yes: bool)
     machine = hardware.describe(given.device)
     base = given.base or (REFERENCE_BASE if machine.device == "cuda" else EMBEDDED_NAME)
     config = build(QloraConfig, {"base": base}, recipe(base), *layers)
+    run = rundir.location(config, base, str(config.data))
+    rundir.refuse_taken(run, force=force)
+    inputs = read(config, machine, assume_yes=assume_yes)
     if given.base is None or given.data is None:
         where = machine.name if machine.device == "cuda" else "no CUDA card in use"
         console.note(f"{where}: fine-tuning {config.base} on {config.data}; choose with --base and --data")
-    run = rundir.location(config, base, str(config.data))
-    rundir.refuse_taken(run, force=force)
-    return _train(run, read(config, machine, assume_yes=assume_yes), recorded=None)
+    return _train(run, inputs, recorded=None)
 
 
 def resume(run: Path, layers: Sequence[Mapping[str, Any]], *, assume_yes: bool) -> tuple[Path, dict[str, Any]]:

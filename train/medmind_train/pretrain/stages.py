@@ -39,7 +39,7 @@ def pretrain(
     Args:
         sources: text files or directories, see `text.find_files`.
         out: becomes a transformers directory (config.json, model.safetensors, tokenizer.*), with pretrain.json,
-            metrics.jsonl and loss.png; the token file and checkpoints lie in `out`/work while it is trained.
+            metrics.jsonl and loss.png; the token file and checkpoints lie in `out`/work until it is trained.
         tokenizer: a tokenizer.model to use; None trains one on the text.
         resume: go on from the last checkpoint under `out`.
         force: replace a finished `out`.
@@ -99,6 +99,7 @@ def _check_resumable(work: Path, config: PretrainConfig) -> None:
 def _prepare(files: list[Path], work: Path, config: PretrainConfig, tokenizer: Path | None) -> tokenfile.TokenFile:
     """Tokenizer and token file under `work`, made now or found there."""
     write_json(work / "config.json", asdict(config))
+    tokenfile.border(files, config.validation_share)  # refused before the tokenizer is trained
     _prepare_tokenizer(files, work, config, tokenizer)
     tokens = tokenfile.build(files, work / "tokenizer.model", work / "tokens", config.validation_share)
     note(
@@ -124,15 +125,13 @@ def _prepare_tokenizer(files: list[Path], work: Path, config: PretrainConfig, to
         write_transformers_files(work)
         return
     total = sum(len(text) for text in documents(files))
-    if not total:
-        raise MedmindError(f"there is no text in {', '.join(map(str, files))}", "give files that hold some")
     stride = max(1, math.ceil(total / (config.tokenizer_megabytes * 1e6)))
     note(f"training a tokenizer of {config.vocab_size} pieces on one document in {stride}")
     train_tokenizer(islice(documents(files), 0, None, stride), config.vocab_size, work)
 
 
 def _finish(trainer: Trainer, work: Path, out: Path) -> dict[str, Any]:
-    """Put the finished model, its summary and its curve into `out`; the working files are kept beside it."""
+    """Put the finished model, its summary and its curve into `out`; the working files go."""
     disable_progress_bar: Callable[[], None] = require("transformers.utils.logging", "train").disable_progress_bar
     disable_progress_bar()
     seen = trainer.state.step * trainer.config.batch * trainer.config.context
@@ -161,5 +160,6 @@ def _finish(trainer: Trainer, work: Path, out: Path) -> dict[str, Any]:
         (out / name).write_bytes((work / name).read_bytes())
     draw_curve(trainer.losses, trainer.evaluations, out / "loss.png")
     write_json(out / SUMMARY, document)
+    shutil.rmtree(work)
     note(f"weights: {human_bytes((out / 'model.safetensors').stat().st_size)}")
     return document

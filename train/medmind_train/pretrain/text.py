@@ -5,7 +5,7 @@ import gzip
 import io
 import json
 import lzma
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -13,6 +13,7 @@ from medmind.console import require
 from medmind.errors import MedmindError
 
 _TEXT, _LINES = (".txt", ".md", ".text"), (".jsonl", ".ndjson")
+_PIECE = 4000
 _COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
 
 
@@ -41,7 +42,11 @@ def find_files(sources: list[Path]) -> list[Path]:
 
 
 def documents(files: list[Path]) -> Iterator[str]:
-    """Every non-empty document: a text file is one, a line of JSON lines is one under its key `text`."""
+    """Every non-empty document: a line of JSON lines is one under its key `text`; text files are cut at line ends.
+
+    A piece of a text file ends at the first blank line after `_PIECE` characters, or at the first line end after twice
+    as many, so that a book can be shuffled and a part of it held out.
+    """
     for file in files:
         try:
             with _open(file) as stream:
@@ -70,11 +75,23 @@ def _open(file: Path) -> IO[str]:
     return file.open(encoding="utf-8")
 
 
+def _pieces(lines: Iterable[str]) -> Iterator[str]:
+    held: list[str] = []
+    size = 0
+    for line in lines:
+        held.append(line)
+        size += len(line)
+        if size >= _PIECE and (not line.strip() or size >= 2 * _PIECE):
+            if text := "".join(held).strip():
+                yield text
+            held, size = [], 0
+    if text := "".join(held).strip():
+        yield text
+
+
 def _read(file: Path, stream: IO[str]) -> Iterator[str]:
     if _kind(file) == "text":
-        text = stream.read().strip()
-        if text:
-            yield text
+        yield from _pieces(stream)
         return
     for number, line in enumerate(stream, 1):
         if not line.strip():

@@ -53,10 +53,11 @@ class TokenFile:
 def build(files: list[Path], tokenizer_model: Path, directory: Path, validation_share: float) -> TokenFile:
     """Encode `files` as `<s> document </s>` runs; reuse what lies in `directory` if it was made from the same input.
 
-    A document is held out when the hash of its text falls below `validation_share`, whatever its neighbours.
+    A document is held out when the hash of its text falls below `validation_share`, whatever its neighbours. Where that
+    holds none or all of them, the border moves by one document.
 
     Raises:
-        MedmindError: nothing is left for training or for validation.
+        MedmindError: fewer than two documents.
     """
     import numpy as np
     from sentencepiece import SentencePieceProcessor
@@ -66,6 +67,7 @@ def build(files: list[Path], tokenizer_model: Path, directory: Path, validation_
     summary = directory / "tokens.json"
     if summary.exists() and (saved := read_json(summary)).get("digest") == digest:
         return TokenFile(directory=directory, **saved)
+    cut = border(files, validation_share)
     directory.mkdir(parents=True, exist_ok=True)
     model = SentencePieceProcessor(model_file=str(tokenizer_model))
     dtype = "uint16" if model.get_piece_size() <= 1 << 16 else "uint32"
@@ -81,7 +83,7 @@ def build(files: list[Path], tokenizer_model: Path, directory: Path, validation_
         while batch := list(islice(stream, _BATCH)):
             for text, ids in zip(batch, model.encode(batch, num_threads=-1), strict=True):
                 row = np.array([model.bos_id(), *ids, model.eos_id()], dtype=dtype).tobytes()
-                held_out = _hash(text) < validation_share
+                held_out = _hash(text) < cut
                 (validation_out if held_out else train_out).write(row)
                 counts["documents"] += 1
                 counts["tokens"] += len(ids) + 2
@@ -90,14 +92,25 @@ def build(files: list[Path], tokenizer_model: Path, directory: Path, validation_
                     counts["validation_tokens"] += len(ids) + 2
                     counts["validation_bytes"] += len(text.encode())
             advance(len(batch))
-        if not 0 < counts["validation_tokens"] < counts["tokens"]:
-            raise MedmindError(
-                f"{counts['documents']} documents leave nothing to train on, or nothing held out at {validation_share}",
-                "give more text, or change --validation-share",
-            )
     result = TokenFile(directory=directory, dtype=dtype, digest=digest, **counts)
     write_json(summary, {key: value for key, value in asdict(result).items() if key != "directory"})
     return result
+
+
+def border(files: list[Path], share: float) -> float:
+    """The hash below which documents are held out: `share`, moved where it would leave one side empty.
+
+    Raises:
+        MedmindError: no text, or one document alone.
+    """
+    places = sorted({_hash(text) for text in documents(files)})
+    if not places:
+        raise MedmindError(f"there is no text in {', '.join(map(str, files))}", "give files that hold some")
+    if len(places) < 2:
+        raise MedmindError(
+            "the text is one document, so none can be held out", "give more text: files of several pages, or JSON lines"
+        )
+    return min(max(share, places[1] if share <= places[0] else 0.0), places[-1])
 
 
 def _hash(text: str) -> float:
