@@ -34,6 +34,10 @@ _OFFSETS = tuple(
 """Where a label may stand from its point, in points, nearest first."""
 
 
+_WIDE = 2.0
+"""Perplexities further apart than this factor are drawn on a logarithmic axis: one bad level must not hide the rest."""
+
+
 def draw(report: Report, folder: Path, stem: str) -> None:
     """Write `stem`.png and `stem`.svg into `folder`."""
     mpl = require("matplotlib", "bench")
@@ -81,6 +85,11 @@ def _absolute(axes: "Axes", report: Report, levels: list[Level], divisor: int) -
         assert level.quality
         found = level.quality.perplexity
         _point(axes, report, level, x=level.size / divisor, y=found.value, error=found.error or 0)
+    values = [level.quality.perplexity.value for level in levels if level.quality]
+    if max(values) > _WIDE * min(values):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
 
 
 def _relative(axes: "Axes", report: Report, levels: list[Level], divisor: int) -> None:
@@ -104,6 +113,10 @@ def _relative(axes: "Axes", report: Report, levels: list[Level], divisor: int) -
             _point(axes, report, level, x=level.size / divisor, y=(ratio.value - 1) * 100, error=error)
         elif level.label == report.reference:
             _point(axes, report, level, x=level.size / divisor, y=0, error=0)
+    changes = [abs(level.quality.ratio.value - 1) for level in levels if level.quality and level.quality.ratio]
+    if max(changes, default=0) > 10 * report.pick.tolerance:
+        axes.set_yscale("symlog", linthresh=200 * report.pick.tolerance, linscale=2)
+        axes.yaxis.set_major_formatter("{x:g}")
 
 
 def _point(axes: "Axes", report: Report, level: Level, *, x: float, y: float, error: float) -> None:
@@ -185,7 +198,8 @@ def _label(axes: "Axes", name: str, line: Any, offset: tuple[int, int]) -> Any:
 
 
 def _is_near(offset: tuple[int, int]) -> bool:
-    return max(abs(offset[0]), abs(offset[1])) <= _NEAR
+    """Whether a label stands right beside its point, so that no line need say whose it is."""
+    return abs(offset[1]) < abs(offset[0]) <= _NEAR
 
 
 def _leader(centre: tuple[float, float], box: Any) -> list[Any]:
