@@ -11,9 +11,10 @@ import typer
 from typer.core import TyperGroup
 
 from medmind import console
-from medmind.artifacts import HELDOUT, atomic_file, refuse_existing
+from medmind.artifacts import HELDOUT, VALIDATION, atomic_file, refuse_existing
 from medmind.errors import MedmindError
-from medmind_train.data import HELDOUT_SHARE, MEDQUAD, Prepared, Row, prepare, remember_medquad
+from medmind_train import audit_cli
+from medmind_train.data import HELDOUT_SHARE, MEDQUAD, VALIDATION_SHARE, Prepared, Row, prepare, remember_medquad
 
 TRAIN = "train.jsonl"
 _DEFAULT = "show"
@@ -44,8 +45,14 @@ def show(
         str,
         typer.Argument(metavar="SOURCE", help="sample, medquad, a file, a directory, or a data set id (owner/name)."),
     ],
-    out: Annotated[Path | None, typer.Option(help="Directory to write train.jsonl and heldout.jsonl to.")] = None,
-    share: Annotated[float, typer.Option(help="Share of the focuses to hold out.")] = HELDOUT_SHARE,
+    out: Annotated[
+        Path | None, typer.Option(help="Directory to write train.jsonl, validation.jsonl and heldout.jsonl to.")
+    ] = None,
+    share: Annotated[float, typer.Option(help="Share of the components to hold out.")] = HELDOUT_SHARE,
+    validation: Annotated[float, typer.Option(help="Share of the components for validation.")] = VALIDATION_SHARE,
+    recorded: Annotated[
+        Path | None, typer.Option(help="A run, or its heldout.jsonl: its held-out rows stay held out.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many rows, picked evenly over the source.")] = None,
     path: Annotated[
         Path | None, typer.Option(help="Where MedQuAD lies (with medquad); remembered from then on.")
@@ -53,7 +60,7 @@ def show(
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
 ) -> None:
-    """Read, clean and split SOURCE; show what it holds and what was dropped, and write both sides with --out.
+    """Read, clean and split SOURCE; show what it holds and what was dropped, and write the sides with --out.
 
     The format is recognised: MedQuAD's XML tree, Kaggle's medquad.csv, JSON lines of question/answer or chat messages
     (also .gz, .zst), parquet, arrow, data sets from the hub. `data show SOURCE` is the long form.
@@ -62,12 +69,18 @@ def show(
         raise MedmindError("--path goes with the source medquad", f"to look at {path}: medmind-train data {path}")
     if path is not None and not path.exists():
         raise MedmindError(f"{path} does not exist", "give the directory or file that MedQuAD lies in")
-    targets = () if out is None else (out / TRAIN, out / HELDOUT)
+    targets = () if out is None else (out / TRAIN, out / VALIDATION, out / HELDOUT)
     if out is not None and out.exists() and not out.is_dir():
         raise MedmindError(f"{out} is a file", "give a directory to --out")
     for target in targets:
         refuse_existing(target, force=force)
-    prepared = prepare(source if path is None else path, heldout_share=share, limit=limit)
+    prepared = prepare(
+        source if path is None else path,
+        heldout_share=share,
+        validation_share=validation,
+        limit=limit,
+        recorded=recorded or (),
+    )
     if path is not None:
         remember_medquad(path)
     if targets:
@@ -79,6 +92,8 @@ def show(
                 "where": prepared.where,
                 "digest": prepared.digest,
                 "heldout_share": share,
+                "validation_share": validation,
+                "recorded": None if recorded is None else str(recorded),
                 "limit": limit,
                 "counts": prepared.counts.to_dict(),
                 "files": [str(target) for target in targets],
@@ -88,10 +103,15 @@ def show(
         _print(prepared, [str(target) for target in targets], remembered=path)
 
 
-def write_sides(prepared: Prepared, train: Path, heldout: Path) -> None:
-    """Write both sides; either both files are replaced, or a failure while writing leaves both as they were."""
-    with atomic_file(train) as train_partial, atomic_file(heldout) as heldout_partial:
+def write_sides(prepared: Prepared, train: Path, validation: Path, heldout: Path) -> None:
+    """Write the sides; either all files are replaced, or a failure while writing leaves all as they were."""
+    with (
+        atomic_file(train) as train_partial,
+        atomic_file(validation) as validation_partial,
+        atomic_file(heldout) as heldout_partial,
+    ):
         _write(train_partial, prepared.train)
+        _write(validation_partial, prepared.validation)
         _write(heldout_partial, prepared.heldout)
 
 
@@ -105,6 +125,19 @@ def _print(prepared: Prepared, written: list[str], *, remembered: Path | None) -
     place = "" if prepared.source in prepared.where else f" ({prepared.where})"
     console.out.print(f"{prepared.source}{place}\n", markup=False)
     console.out.print(counts.table())
+    grouping = counts.grouping
+    console.out.print(
+        f"\n{grouping.components:,} components, the largest of {grouping.largest:,} rows; "
+        f"{grouping.links_across:,} links between focuses by near-duplicate answers"
+    )
+    if grouping.known:
+        listed = ", ".join(f"{name} {rows:,}" for name, rows in grouping.known.items())
+        console.out.print(f"known from training, so not held out: {listed}", markup=False)
+    if grouping.recorded:
+        console.out.print(
+            f"recorded: {grouping.recorded:,} rows stay held out, {grouping.recorded_lost:,} of them not in the source "
+            f"any more, {grouping.recorded_known:,} with more than 20 % of their 13-grams in training"
+        )
     console.out.print()
     console.out.print(counts.lengths_table())
     for what, numbers in (("sources", counts.sources), ("question types", counts.question_types)):
@@ -119,6 +152,9 @@ def _print(prepared: Prepared, written: list[str], *, remembered: Path | None) -
         console.out.print(f"written: {path}", markup=False)
     if remembered is not None:
         console.note(f"remembered: `medquad` is {remembered.resolve()}")
+
+
+data_app.command(name="audit")(audit_cli.audit_command)
 
 
 def register(app: typer.Typer) -> None:

@@ -33,8 +33,8 @@ def test_the_table_shows_what_was_read_dropped_and_kept(tmp_path: Path, make: An
     lines = [line.split() for line in result.out.splitlines() if "%" in line]
     assert lines[0] == ["read", "17", "100.0%"]
     assert lines[1] == ["dropped:", "empty", "answer", "1", "5.9%"]
-    assert int(lines[2][1]) + int(lines[3][2]) == 16
-    assert int(lines[2][3]) + int(lines[3][4]) == 8
+    assert sum(int(line[-3]) for line in lines[2:]) == 16
+    assert sum(int(line[-1]) for line in lines[2:]) == 8
     assert "Made up 16" in result.out
     assert "answers" in result.out
 
@@ -46,8 +46,9 @@ def test_json_is_the_only_thing_on_stdout_and_agrees_with_the_files(
     result = medmind_data(path, "--json", "--out", tmp_path / "out", "--share", "0.3", "--limit", "12")
     document = json.loads(result.out)
     files = {Path(file).name: Path(file).read_text(encoding="utf-8").splitlines() for file in document["files"]}
-    assert set(files) == {"train.jsonl", "heldout.jsonl"}
+    assert set(files) == {"train.jsonl", "validation.jsonl", "heldout.jsonl"}
     assert len(files["train.jsonl"]) == document["counts"]["train"]
+    assert len(files["validation.jsonl"]) == document["counts"]["validation"]
     assert len(files["heldout.jsonl"]) == document["counts"]["heldout"]
     assert document["counts"]["dropped"] == {"beyond --limit": 4}
     assert document["counts"]["read"] == 16
@@ -55,7 +56,7 @@ def test_json_is_the_only_thing_on_stdout_and_agrees_with_the_files(
     assert set(row) == {"id", "messages", "focus", "question_type", "source"}
     assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
     focuses = [{json.loads(line)["focus"] for line in lines} for lines in files.values()]
-    assert not focuses[0] & focuses[1]
+    assert not focuses[0] & focuses[2]
 
 
 def test_existing_files_are_kept_unless_forced(tmp_path: Path, make: Any, medmind_data: Command) -> None:
@@ -66,7 +67,7 @@ def test_existing_files_are_kept_unless_forced(tmp_path: Path, make: Any, medmin
     assert [file.name for file in out.iterdir()] == ["heldout.jsonl"]
     assert (out / "heldout.jsonl").read_text(encoding="utf-8") == "precious"
     assert medmind_data(path, "--out", out, "--force").code == 0
-    assert sorted(file.name for file in out.iterdir()) == ["heldout.jsonl", "train.jsonl"]
+    assert sorted(file.name for file in out.iterdir()) == ["heldout.jsonl", "train.jsonl", "validation.jsonl"]
 
 
 def test_a_failure_while_writing_leaves_nothing(
@@ -152,7 +153,7 @@ def test_medquad_named_once_is_found_from_then_on(tmp_path: Path, make: Any, med
     result = medmind_data("medquad", "--json")
     document = json.loads(result.out)
     assert (document["source"], document["where"]) == ("medquad", str(tree))
-    assert document["counts"]["train"] + document["counts"]["heldout"] == 8
+    assert sum(document["counts"][side] for side in ("train", "validation", "heldout")) == 8
 
 
 def test_a_path_that_holds_no_medquad_is_not_remembered(tmp_path: Path, medmind_data: Command) -> None:
@@ -204,7 +205,8 @@ def test_the_group_takes_further_commands_beside_a_source(
 
 
 def test_help_names_the_options_and_no_word_at_all_is_help(medmind_data: Command) -> None:
-    assert "--share" in medmind_data("--help").out
+    assert "audit" in medmind_data("--help").out
+    assert "--share" in medmind_data("show", "--help").out
     assert "Usage" in medmind_data().out + medmind_data().err
 
 

@@ -21,11 +21,14 @@ NINDS = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 def texts(prepared: Prepared) -> set[tuple[str, str]]:
-    return {(row.question, row.messages[-1]["content"]) for row in [*prepared.train, *prepared.heldout]}
+    return {
+        (row.question, row.messages[-1]["content"])
+        for row in [*prepared.train, *prepared.validation, *prepared.heldout]
+    }
 
 
 def all_rows(prepared: Prepared) -> list[Row]:
-    return [*prepared.train, *prepared.heldout]
+    return [*prepared.train, *prepared.validation, *prepared.heldout]
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.jsonl.zst", "rows.unknown"])
@@ -100,7 +103,7 @@ def test_a_missing_focus_is_no_fault_but_a_question_around_it_is_dropped(tmp_pat
     make.xml(tmp_path / "tree", ["", *make.focuses[:3]])
     prepared = prepare(tmp_path / "tree")
     assert prepared.counts.dropped["question without a subject"] == 1
-    assert prepared.counts.train + prepared.counts.heldout == 3
+    assert prepared.counts.train + prepared.counts.validation + prepared.counts.heldout == 3
 
 
 def test_xml_that_is_not_well_formed_is_named_skipped_and_counted(

@@ -20,8 +20,8 @@ def words(text: str) -> list[str]:
 def test_the_sample_is_prepared_without_loss_and_split_by_focus() -> None:
     prepared = prepare("sample")
     counts = prepared.counts
-    assert counts.read == counts.train + counts.heldout >= 130
-    assert counts.focuses_train + counts.focuses_heldout >= 40
+    assert counts.read == counts.train + counts.validation + counts.heldout >= 130
+    assert sum(counts.focuses.values()) >= 40
     assert counts.heldout >= 10
     assert not {focus_key(row) for row in prepared.train} & {focus_key(row) for row in prepared.heldout}
     assert prepared.source == "sample"
