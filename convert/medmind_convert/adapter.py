@@ -20,6 +20,8 @@ from medmind_convert.weights import Tensor, open_tensors
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
+_MAGNITUDE = "lora_magnitude_vector"
+_PART = re.compile(rf"(?:base_model\.model\.)?(.+)\.(lora_[AB]\.weight|{_MAGNITUDE})")
 _HARMLESS = {
     *(
         "peft_type",
@@ -30,7 +32,8 @@ _HARMLESS = {
         "revision",
         "inference_mode",
     ),
-    *("r", "rank_pattern", "lora_alpha", "alpha_pattern", "use_rslora", "lora_dropout", "init_lora_weights", "bias"),
+    *("r", "rank_pattern", "lora_alpha", "alpha_pattern", "use_rslora", "use_dora"),
+    *("lora_dropout", "init_lora_weights", "bias"),
     *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "ensure_weight_tying"),
     *("megatron_core", "qalora_group_size", "eva_config", "runtime_config"),
 }
@@ -41,29 +44,31 @@ _PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva", "true", "fa
 
 @dataclass(frozen=True)
 class Delta:
-    """The change of one base weight: scale · B @ A.
+    """The change of one base weight: + scale · B @ A, and with DoRA each row brought to a length of its own.
 
     Attributes:
         a: shape (rank, columns).
         b: shape (rows, rank).
         scale: alpha / rank, or alpha / √rank with rsLoRA.
+        magnitude: shape (rows,), the L2 norms that DoRA trained for the rows; None without DoRA.
     """
 
     a: Tensor
     b: Tensor
     scale: float
+    magnitude: Tensor | None = None
 
-    def factors(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """A and B as float32.
+    def factors(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
+        """A, B and the magnitude as float32.
 
         Raises:
             MedmindError: NaN or infinity in one of them; the tensor is named.
         """
-        a, b = self.a.rows(slice(None)), self.b.rows(slice(None))
-        for tensor, values in ((self.a, a), (self.b, b)):
-            if not np.isfinite(values).all():
+        for tensor in (self.a, self.b, self.magnitude):
+            if tensor is not None and not np.isfinite(tensor.rows(slice(None))).all():
                 raise MedmindError(f"{tensor.name} of the adapter holds NaN or infinity", "train it again")
-        return a, b
+        magnitude = self.magnitude.rows(slice(None)) if self.magnitude else None
+        return self.a.rows(slice(None)), self.b.rows(slice(None)), magnitude
 
 
 @dataclass(frozen=True)
@@ -136,8 +141,8 @@ def load(path: Path, base: Mapping[str, tuple[int, ...]], *, tied: bool) -> Adap
         raise MedmindError(f"{path / WEIGHTS} holds no tensors", "finish or repeat the training")
     modules: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        match = re.fullmatch(r"(?:base_model\.model\.)?(.+)\.lora_([AB])\.weight", name)
-        if match is None:
+        match = _PART.fullmatch(name)
+        if match is None or (match[2] == _MAGNITUDE and not config.get("use_dora")):
             raise MedmindError(f"the adapter holds {name}, which medmind cannot merge", f"it lies in {path}")
         modules.setdefault(match[1], {})[match[2]] = tensor
     deltas = {
@@ -154,10 +159,11 @@ def _match(
     *,
     tied: bool,
 ) -> Delta:
-    if len(pair) != 2:
-        missing = "B" if "A" in pair else "A"
-        raise MedmindError(f"the adapter lacks {_PREFIX}{module}.lora_{missing}.weight", "copy it again")
-    a, b = pair["A"], pair["B"]
+    needed = ("lora_A.weight", "lora_B.weight") + ((_MAGNITUDE,) if config.get("use_dora") else ())
+    for part in needed:
+        if part not in pair:
+            raise MedmindError(f"the adapter lacks {_PREFIX}{module}.{part}", "copy it again")
+    a, b = pair["lora_A.weight"], pair["lora_B.weight"]
     if tied and module == "lm_head":
         raise MedmindError(f"the adapter changes {module}, which this base ties to its embedding", "leave it out")
     shape = base.get(f"{module}.weight")
@@ -174,7 +180,14 @@ def _match(
             f"the adapter does not match the base: {wrong.name} is {wrong.shape}, {module}.weight is {tuple(shape)}",
             _OTHER_BASE,
         )
-    return Delta(a, b, scale)
+    magnitude = pair.get(_MAGNITUDE)
+    if magnitude is not None and magnitude.shape != (b.shape[0],):
+        raise MedmindError(
+            f"the adapter does not match the base: {magnitude.name} is {magnitude.shape}, "
+            f"{module}.weight has {b.shape[0]} rows",
+            _OTHER_BASE,
+        )
+    return Delta(a, b, scale, magnitude)
 
 
 _OTHER_BASE = "give the base it was trained on with --base"

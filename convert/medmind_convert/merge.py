@@ -28,6 +28,11 @@ def merged_blocks(
     may differ, so that a value is now and then one step of the base's type away. PEFT's `safe_merge` rounds the change
     first, and so twice in all.
 
+    With DoRA (arXiv:2402.09353) each row of that sum is scaled to its trained magnitude m before the rounding:
+    m · (W + scale · B @ A) / ‖W + scale · B @ A‖, norms over a row, in float32 and without an epsilon, as PEFT's
+    `DoraLinearVariant.merge_unsafe` does (tuners/lora/variants.py). W is the 16-bit base, whereas QLoRA trained m
+    beside the NF4 one: the merged rows have the lengths that training gave them, and the 16-bit base's directions.
+
     Raises:
         MedmindError: NaN or infinity in the base or after the merge, or a value beyond the range of `dtype`.
     """
@@ -41,8 +46,10 @@ def merged_blocks(
             which = slice(start, min(start + step, len(order)))
         values = tensor.rows(which)
         if factors and delta:
-            a, b = factors
+            a, b, magnitude = factors
             values += (b[which] @ a) * np.float32(delta.scale)
+            if magnitude is not None:
+                values *= _stretch(values, magnitude[which])
             if tensor.dtype != "F32":
                 values = widen(narrow(values, tensor.dtype), tensor.dtype)
         if not np.isfinite(values).all():
@@ -51,6 +58,14 @@ def merged_blocks(
         if dtype == "F16" and not np.isfinite(stored).all():
             raise MedmindError(f"{tensor.name} holds values beyond f16's range of ±65504", "take bf16")
         yield stored
+
+
+def _stretch(values: NDArray[np.float32], magnitude: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What brings each row to its magnitude, shape (rows, 1); NaN or infinity for a row of zeros."""
+    norms = np.sqrt(np.einsum("ij,ij->i", values, values, dtype=np.float64))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor: NDArray[np.float32] = (magnitude / norms.astype(np.float32))[:, None]
+    return factor
 
 
 def _raise_not_finite(tensor: Tensor, delta: Delta | None, which: NDArray[np.intp] | slice) -> None:

@@ -178,12 +178,17 @@ def test_other_stop_tokens_of_the_generation_config_stop_llama_cpp_too(make_base
         assert not vocabulary.ends(4)
 
 
-def test_only_blocks_of_the_weights_are_in_memory(make_base: Callable[..., Path], tmp_path: Path):
+@pytest.mark.parametrize("dora", [False, True], ids=["base alone", "with a DoRA adapter"])
+def test_only_blocks_of_the_weights_are_in_memory(dora: bool, make_base: Callable[..., Path], tmp_path: Path):
     """Peak of numpy's own memory while a 60 MB model is merged: far below the model, whatever its tensors' size."""
     import tracemalloc
 
-    base = make_base(hidden=512, ffn=16384, heads=8, heads_kv=8, layers=1, tied=True)
+    shape = {"hidden": 512, "ffn": 16384, "heads": 8, "heads_kv": 8, "layers": 1, "tied": True}
+    base = make_base(**shape)
     source = find(str(base), out=tmp_path / "out")
+    if dora:
+        adapter = write_adapter(tmp_path / "adapter", all_linear(Shape(**shape)), use_dora=True)
+        source = find(None, base_name=str(base), adapter=adapter, out=tmp_path / "out")
     from medmind_convert.convert import Conversion
 
     conversion = Conversion(source)

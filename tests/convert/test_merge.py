@@ -54,8 +54,10 @@ def merged_by_peft(base: Path, adapter: Path, dtype: str) -> dict[str, np.ndarra
         {"alpha": 3.5, "alpha_pattern": {"q_proj": 32, "layers.1.mlp.up_proj": 2}},
         {"ranks": {Q0: 2}, "rank_pattern": {"layers.0.self_attn.q_proj": 2}, "use_rslora": True},
         {"alpha_pattern": {r"model\.layers\.[0]\..*proj": 1, "q_proj": 64}},
+        {"use_dora": True},
+        {"use_dora": True, "use_rslora": True, "ranks": {Q0: 2}, "rank_pattern": {"layers.0.self_attn.q_proj": 2}},
     ],
-    ids=["plain", "rslora", "alpha_pattern", "rank_pattern", "first pattern wins"],
+    ids=["plain", "rslora", "alpha_pattern", "rank_pattern", "first pattern wins", "dora", "dora and more"],
 )
 def test_merged_weights_are_pefts_within_one_rounding(
     config: dict[str, Any], dtype: str, tmp_path: Path, make_base: Callable[..., Path]
@@ -149,6 +151,32 @@ def test_half_a_pair_is_refused(tmp_path: Path, make_base: Callable[..., Path]):
         load(make_base(), adapter)
 
 
+def test_dora_without_its_magnitude_or_with_one_of_another_length_is_refused(
+    tmp_path: Path, make_base: Callable[..., Path]
+):
+    base = make_base()
+    adapter = write_adapter(tmp_path / "adapter", {Q0: (64, 64)}, use_dora=True)
+    file, name = adapter / "adapter_model.safetensors", f"base_model.model.{Q0}.lora_magnitude_vector"
+    tensors = {n: tensor.rows(slice(None)) for n, tensor in open_tensors([file]).items()}
+    write_safetensors(file, {**tensors, name: np.ones(32, np.float32)}, "F32")
+    with pytest.raises(MedmindError, match=r"lora_magnitude_vector is \(32,\), .*q_proj\.weight has 64 rows"):
+        load(base, adapter)
+    write_safetensors(file, {n: values for n, values in tensors.items() if n != name}, "F32")
+    with pytest.raises(MedmindError, match=r"lacks .*q_proj\.lora_magnitude_vector"):
+        load(base, adapter)
+
+
+def test_a_magnitude_that_is_not_finite_is_named(tmp_path: Path, make_base: Callable[..., Path]):
+    base = make_base()
+    adapter = write_adapter(tmp_path / "adapter", {Q0: (64, 64)}, use_dora=True)
+    file, name = adapter / "adapter_model.safetensors", f"base_model.model.{Q0}.lora_magnitude_vector"
+    tensors = {n: tensor.rows(slice(None)) for n, tensor in open_tensors([file]).items()}
+    tensors[name][7] = np.nan
+    write_safetensors(file, tensors, "F32")
+    with pytest.raises(MedmindError, match=r"lora_magnitude_vector of the adapter holds NaN"):
+        merged(base, adapter)
+
+
 def test_a_rank_other_than_the_configs_is_refused(tmp_path: Path, make_base: Callable[..., Path]):
     adapter = write_adapter(tmp_path / "adapter", {Q0: (64, 64)}, rank_pattern={"q_proj": 8})
     with pytest.raises(MedmindError, match="not of the rank 8"):
@@ -164,7 +192,7 @@ def test_an_adapter_of_a_tied_output_layer_is_refused(tmp_path: Path, make_base:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("use_dora", True), ("modules_to_save", ["lm_head"]), ("bias", "all"), ("lora_bias", True),
+        ("modules_to_save", ["lm_head"]), ("bias", "all"), ("lora_bias", True),
         ("fan_in_fan_out", True), ("layer_replication", [[0, 2]]), ("trainable_token_indices", [5]),
         ("init_lora_weights", "pissa"), ("init_lora_weights", "olora"), ("use_qalora", True),
         ("target_parameters", ["x"]), ("some_future_variant", {"k": 1}),

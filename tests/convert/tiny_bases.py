@@ -121,6 +121,9 @@ def write_adapter(
         r = (ranks or {}).get(module, rank)
         tensors[f"base_model.model.{module}.lora_A.weight"] = rng.standard_normal((r, columns)).astype(np.float32) * 0.1
         tensors[f"base_model.model.{module}.lora_B.weight"] = rng.standard_normal((rows, r)).astype(np.float32) * 0.1
+        if config.get("use_dora"):
+            magnitude = rng.uniform(0.2, 1.5, rows).astype(np.float32)
+            tensors[f"base_model.model.{module}.lora_magnitude_vector"] = magnitude
     write_safetensors(path / "adapter_model.safetensors", tensors, "F32")
     document = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": alpha, "lora_dropout": 0.05,

@@ -68,9 +68,13 @@ def options(cls: type) -> list[inspect.Parameter]:
             shown = ("on" if field.default else "off") if kind is bool else str(field.default)
             text += f" (default: {shown})" if shown else ""  # not in brackets, which rich takes for markup
         declaration = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
-        option = typer.Option(None, declaration, help=text, show_default=False)
+        mapping = get_origin(kind) is Mapping
+        option = typer.Option(
+            None, declaration, help=text, show_default=False, metavar="NAME=NUMBER,…" if mapping else None
+        )
+        annotation = str if mapping else kind
         parameters.append(
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind | None)
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation | None)
         )
     return parameters
 
@@ -145,16 +149,27 @@ def _checked(name: str, value: Any, field: dataclasses.Field[Any], kind: type, o
             f"{flag} cannot be '{value}'", f"choose from {', '.join(limits['choices'])}; nearest: {near[0]}"
         )
     if kind in (int, float):
-        if not math.isfinite(value):
-            raise MedmindError(f"{flag} cannot be {value}", "give a finite number")
-        for limit, holds, words in _LIMITS:
-            if limits[limit] is not None and not holds(value, limits[limit]):
-                raise MedmindError(f"{flag} cannot be {value}", f"it must be {words} {limits[limit]:g}")
+        _check_limits(flag, value, limits)
+    if get_origin(kind) is Mapping:
+        for key, number in value.items():
+            _check_limits(f"{flag} {key}", number, limits)
     return value
+
+
+def _check_limits(flag: str, value: float, limits: Mapping[str, Any]) -> None:
+    if not math.isfinite(value):
+        raise MedmindError(f"{flag} cannot be {value}", "give a finite number")
+    for limit, holds, words in _LIMITS:
+        if limits[limit] is not None and not holds(value, limits[limit]):
+            raise MedmindError(f"{flag} cannot be {value}", f"it must be {words} {limits[limit]:g}")
 
 
 def _converted(flag: str, value: Any, kind: Any) -> Any:
     """`value` as `kind`. YAML 1.1 reads `2e-4` as text and `1` as an integer: both serve where a float is wanted."""
+    if get_origin(kind) is Mapping:
+        (_, inner) = get_args(kind)
+        entries = value if isinstance(value, Mapping) else _entries(flag, value)
+        return {str(key): _converted(f"{flag} {key}", number, inner) for key, number in entries.items()}
     wrong = MedmindError(f"{flag} cannot be {value!r}", f"it must be of type {kind.__name__}")
     if kind is bool or isinstance(value, bool):
         if kind is bool and isinstance(value, bool):
@@ -170,6 +185,22 @@ def _converted(flag: str, value: Any, kind: Any) -> Any:
     if kind is int and (isinstance(value, int) or (isinstance(value, float) and value.is_integer())):
         return int(value)
     raise wrong
+
+
+def _entries(flag: str, value: Any) -> dict[str, Any]:
+    """`q_proj=8,down_proj=32` as a mapping, numbers as such; a name may hold `=`, but no comma, which YAML can take."""
+    entries: dict[str, Any] = {}
+    for part in str(value).split(","):
+        name, sign, number = (word.strip() for word in part.rpartition("="))
+        if not isinstance(value, str) or not sign or not name:
+            raise MedmindError(f"{flag} cannot be {value!r}", "write NAME=NUMBER,NAME=NUMBER, or a mapping in --config")
+        if name in entries:
+            raise MedmindError(f"{flag} gives '{name}' twice", "give it once")
+        try:
+            entries[name] = float(number) if set(number) & set(".eE") else int(number)
+        except ValueError:
+            entries[name] = number
+    return entries
 
 
 def to_yaml(config: Any, opening: str) -> str:

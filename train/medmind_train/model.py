@@ -9,15 +9,11 @@ import torch
 
 from medmind.base import Base, safetensors_header, weight_files
 from medmind.errors import MedmindError
+from medmind_train import lora
 from medmind_train.hardware import Device, Dtype
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
-_TARGET_MODULES: Mapping[str, str | list[str]] = {
-    "qv": ["q_proj", "v_proj"],
-    "attention": ["q_proj", "k_proj", "v_proj", "o_proj"],
-    "all-linear": "all-linear",
-}
 
 
 def load_base(base: Base, device: Device, dtype: Dtype) -> Any:
@@ -107,28 +103,57 @@ def check_weights(base: Base) -> None:
 
 
 def add_adapter(
-    model: Any, base: Base, *, targets: str, rank: int, alpha: float, dropout: float, checkpointing: bool, seed: int
+    model: Any,
+    base: Base,
+    *,
+    targets: str,
+    rank: int,
+    alpha: float,
+    dropout: float,
+    checkpointing: bool,
+    seed: int,
+    rslora: bool = False,
+    dora: bool = False,
+    rank_pattern: Mapping[str, int] | None = None,
+    alpha_pattern: Mapping[str, float] | None = None,
 ) -> Any:
     """Put a fresh LoRA adapter (fp32, B = 0) on a loaded base; the seed alone determines its values.
 
     Args:
-        targets: `qv`, `attention` or `all-linear` (everything but the head).
+        targets: `qv`, `attention`, `mlp`, `all-linear` (everything but the head) or layer names apart by commas.
         checkpointing: recompute each layer's activations in the backward pass.
+        rslora: scale by alpha / √rank instead of alpha / rank (arXiv:2312.03732).
+        dora: train each row's magnitude apart from its direction (arXiv:2402.09353). It starts as the norm of the
+            row's NF4 values; PEFT computes it in `dtype`, so that in 16 bits the fresh adapter is not quite a no-op.
+        rank_pattern, alpha_pattern: layer name or regular expression -> rank or alpha; the first that matches counts.
+
+    Raises:
+        MedmindError: settings that PEFT refuses on this base.
     """
     from peft import LoraConfig, get_peft_model
 
+    lora.check(base, targets, rank_pattern, alpha_pattern)
     torch.manual_seed(seed)
     if checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     adapter = LoraConfig(
         r=rank,
-        lora_alpha=alpha if alpha != int(alpha) else int(alpha),
+        lora_alpha=_plain(alpha),
         lora_dropout=dropout,
-        target_modules=_TARGET_MODULES[targets],
+        target_modules=lora.target_modules(targets),
+        rank_pattern=dict(rank_pattern or {}),
+        alpha_pattern={name: _plain(value) for name, value in (alpha_pattern or {}).items()},
+        use_rslora=rslora,
+        use_dora=dora,
         bias="none",
         task_type="CAUSAL_LM",
     )
-    tuned = get_peft_model(model, adapter)
+    try:
+        tuned = get_peft_model(model, adapter)
+    except ValueError as error:
+        raise MedmindError(
+            f"PEFT cannot put this adapter on {base.name}: {error}", "choose other --targets, or leave --dora out"
+        ) from error
     _name_base(tuned, base)
     return tuned
 
@@ -209,6 +234,11 @@ def precision(device: Device, dtype: Dtype) -> AbstractContextManager[None]:
     if dtype == "float32":
         return nullcontext()
     return torch.autocast(device, dtype=getattr(torch, dtype))
+
+
+def _plain(number: float) -> float:
+    """8.0 as 8: the adapter's config should read as other tools write it."""
+    return int(number) if number == int(number) else number
 
 
 def _shape(tensor: torch.Tensor | None) -> str:
