@@ -4,6 +4,7 @@ A run directory (`runs/NAME`) is all that the next stage needs:
 
     adapter/         PEFT adapter in safetensors
     heldout.jsonl    rows never trained on, one JSON object a line
+    validation.jsonl rows never trained on either, for choices made while training
     metrics.jsonl    one JSON object a training step
     medmind.json     the manifest, written last: a run without it is not finished
     report.md, *.png for people
@@ -27,6 +28,7 @@ RUNS = Path("runs")
 MANIFEST = "medmind.json"
 ADAPTER = "adapter"
 HELDOUT = "heldout.jsonl"
+VALIDATION = "validation.jsonl"
 METRICS = "metrics.jsonl"
 RUN_FORMAT = "medmind-run/1"
 

@@ -66,6 +66,8 @@ def tokens(language: Language, before: Messages, through: Messages) -> tuple[lis
             "take a model with another template",
         )
     prompt, full = language.tokenize(prompt_text), language.tokenize(full_text)
+    if not prompt:
+        raise MedmindError("the chat template renders nothing before an answer", "take a model with another template")
     merged = full[: len(prompt)] != prompt
     answer = language.tokenize(full_text[len(prompt_text) :]) if merged else full[len(prompt) :]
     starts = (prompt + answer).count(language.bos) if language.bos is not None and language.bos != language.eos else 0

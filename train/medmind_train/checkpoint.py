@@ -31,12 +31,14 @@ class Position:
         step: optimizer steps done; with the seed it tells the place in the data and the learning rate.
         seconds: time spent training so far, over all starts.
         tokens: tokens that went through the model so far.
+        padded: the same, with padding.
         peak_memory: bytes, over all starts.
     """
 
     step: int = 0
     seconds: float = 0.0
     tokens: int = 0
+    padded: int = 0
     peak_memory: int = 0
 
 

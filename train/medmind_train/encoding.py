@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from medmind import turns
 from medmind.errors import MedmindError
+from medmind_train.examples import Example, Examples
 
 
 class Conversation(Protocol):
@@ -26,23 +27,6 @@ class Conversation(Protocol):
 
 
 @dataclass(frozen=True)
-class Example:
-    """One prompt and its answer.
-
-    Attributes:
-        row: id of the row it comes from.
-        ids: token ids, prompt first; at most `context` of them.
-        answer: position of the answer's first token; everything from there on is supervised.
-        complete: whether the answer is whole, and so ends with EOS.
-    """
-
-    row: str
-    ids: tuple[int, ...]
-    answer: int
-    complete: bool
-
-
-@dataclass(frozen=True)
 class Encoded:
     """All examples of some rows, and what became of the rest.
 
@@ -52,7 +36,7 @@ class Encoded:
         control: ids of rows with a control token spelled out in their text, which would become that token.
     """
 
-    examples: tuple[Example, ...]
+    examples: Examples
     cut: int
     too_long: tuple[str, ...]
     control: tuple[str, ...]
@@ -61,8 +45,8 @@ class Encoded:
         """The numbers for manifest and report."""
         return {
             "examples": len(self.examples),
-            "tokens": sum(len(example.ids) for example in self.examples),
-            "supervised_tokens": sum(len(example.ids) - example.answer for example in self.examples),
+            "tokens": self.examples.tokens,
+            "supervised_tokens": self.examples.supervised,
             "answers_cut": self.cut,
             "prompts_too_long": len(self.too_long),
             "control_tokens_in_text": len(self.control),
@@ -119,7 +103,7 @@ def encode(tokenizer: Any, rows: Iterable[Conversation], *, context: int, system
             complete = len(ids) <= context
             cut += not complete
             examples.append(Example(row.id, tuple(ids[:context]), len(prompt), complete))
-    return Encoded(tuple(examples), cut, tuple(too_long), tuple(control))
+    return Encoded(Examples.of(examples), cut, tuple(too_long), tuple(control))
 
 
 def speak(tokenizer: Any) -> turns.Language:

@@ -1,19 +1,19 @@
-"""Held-out perplexity with its standard error. Knows how to measure a model; not which model, nor when."""
+"""Held-out perplexity with its standard error, and whether answers end. Knows how to measure; not what, nor when."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from medmind import console
 from medmind.errors import MedmindError
 from medmind.turns import choose
-from medmind_train.batches import by_length, collate, supervised_tokens
-from medmind_train.encoding import Example
+from medmind_train.batches import by_length, collate
+from medmind_train.examples import Example
 from medmind_train.hardware import Device, Dtype
-from medmind_train.loss import answer_nll
+from medmind_train.loss import answer_scores
 from medmind_train.model import precision
 
 
@@ -40,6 +40,24 @@ class Perplexity:
         return f"{self.value:.2f} ± {self.error:.2f}"
 
 
+@dataclass(frozen=True)
+class Ends:
+    """Where answers end, given all of the answer: is EOS the likeliest token there?
+
+    Attributes:
+        right: ends at which it is.
+        of: ends looked at; answers cut by the context have none.
+    """
+
+    right: int
+    of: int
+
+    @property
+    def share(self) -> float | None:
+        """`right / of`; None where there was no end to look at."""
+        return self.right / self.of if self.of else None
+
+
 def estimate(sums: Sequence[float], counts: Sequence[int]) -> Perplexity:
     """Perplexity from each row's summed loss and number of tokens.
 
@@ -61,7 +79,7 @@ def choose_rows(examples: Sequence[Example], rows: Sequence[str], limit: int) ->
     return [example for example in examples if example.row in kept]
 
 
-def perplexity(
+def measure(
     model: Any,
     examples: Sequence[Example],
     *,
@@ -70,28 +88,34 @@ def perplexity(
     dtype: Dtype,
     tokens_per_batch: int,
     description: str = "held-out perplexity",
-) -> Perplexity:
+) -> tuple[Perplexity, Ends]:
     """Measure `model` on `examples`; it is left in the mode (train or eval) it was in."""
     sums: dict[str, float] = {}
     counts: dict[str, int] = {}
+    ends = seen = 0
     training = model.training
     model.eval()
     try:
         with console.progress(description, len(examples), "examples") as advance, torch.no_grad():
             for group in by_length(examples, tokens_per_batch):
-                batch = collate(group, pad, device)
+                batch = collate([[example] for example in group], pad, device)
                 with precision(device, dtype):
-                    nll, owners = answer_nll(model, batch)
-                totals = torch.zeros(len(group), dtype=torch.float64).index_add_(0, owners.cpu(), nll.double().cpu())
-                for example, total in zip(group, totals.tolist(), strict=True):
+                    scores = answer_scores(model, batch, likeliest=True)
+                owners, first = scores.owners.cpu(), cast(torch.Tensor, scores.first).cpu()
+                totals = torch.zeros(len(group), dtype=torch.float64).index_add_(0, owners, scores.nll.double().cpu())
+                # Supervised tokens come in order, so the last of each example is where its answer ends.
+                last = torch.bincount(owners, minlength=len(group)).cumsum(0) - 1
+                for example, total, place in zip(group, totals.tolist(), last.tolist(), strict=True):
                     if not math.isfinite(total):
                         raise MedmindError(
                             f"the model gives the held-out row {example.row} a loss of {total}",
                             "try --dtype float32; if that does not help, the base's weights are broken",
                         )
                     sums[example.row] = sums.get(example.row, 0.0) + total
-                    counts[example.row] = counts.get(example.row, 0) + supervised_tokens([example])
+                    counts[example.row] = counts.get(example.row, 0) + len(example.ids) - example.answer
+                    seen += example.complete
+                    ends += example.complete and bool(first[place])
                 advance(len(group))
     finally:
         model.train(training)
-    return estimate(list(sums.values()), list(counts.values()))
+    return estimate(list(sums.values()), list(counts.values())), Ends(ends, seen)

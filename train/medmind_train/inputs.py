@@ -3,18 +3,21 @@
 Knows what can be refused early, and in which order; nothing of training.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from medmind import base as bases
 from medmind import console, hub
 from medmind.base import Base
 from medmind.errors import MedmindError
-from medmind_train import encoding, hardware, optimizer
-from medmind_train.data import Prepared, Row, prepare
-from medmind_train.encoding import Encoded, Example
+from medmind_train import encoding, hardware, lora, optimizer, prepared_cache, token_cache
+from medmind_train.data import Prepared, Row
+from medmind_train.encoding import Encoded
 from medmind_train.evaluate import choose_rows
+from medmind_train.examples import Example
 from medmind_train.hardware import Dtype, Hardware
 from medmind_train.qlora_config import QloraConfig
 
@@ -30,6 +33,7 @@ class Inputs:
         tokenizer: the base's, with its chat template.
         train, heldout: the encoded rows of each side.
         evaluated: the held-out examples that perplexity is measured on.
+        seconds: what reading all this took.
     """
 
     config: QloraConfig
@@ -42,6 +46,7 @@ class Inputs:
     train: Encoded
     heldout: Encoded
     evaluated: list[Example]
+    seconds: float
 
     @property
     def pad(self) -> int:
@@ -56,6 +61,7 @@ def read(config: QloraConfig, machine: Hardware, *, assume_yes: bool) -> Inputs:
     Raises:
         MedmindError: no such base or data, or nothing left to train or to evaluate on.
     """
+    began = time.monotonic()
     base, prepared = _find(config, assume_yes=assume_yes)
     positions = bases.check(base.path).get("max_position_embeddings")
     if isinstance(positions, int) and config.context > positions:
@@ -64,8 +70,10 @@ def read(config: QloraConfig, machine: Hardware, *, assume_yes: bool) -> Inputs:
             f"give at most --context {positions}",
         )
     tokenizer = encoding.load_tokenizer(base.path, base.name)
-    train = _encode("training", tokenizer, prepared.train, config)
-    heldout = _encode("held-out", tokenizer, prepared.heldout, config)
+    train, heldout = (
+        _encode(side, tokenizer, base, rows, prepared.digest, config)
+        for side, rows in (("training", prepared.train), ("held-out", prepared.heldout))
+    )
     dtype = hardware.compute_dtype(machine, config.dtype)
     on_card = machine.device == "cuda"
     config = replace(
@@ -74,6 +82,7 @@ def read(config: QloraConfig, machine: Hardware, *, assume_yes: bool) -> Inputs:
         dtype=dtype,
         optimizer=optimizer.choose(config.optimizer, machine.device),
         gradient_checkpointing=on_card if config.gradient_checkpointing is None else config.gradient_checkpointing,
+        packing=on_card if config.packing is None else config.packing,
     )
     return Inputs(
         config=config,
@@ -86,6 +95,7 @@ def read(config: QloraConfig, machine: Hardware, *, assume_yes: bool) -> Inputs:
         train=train,
         heldout=heldout,
         evaluated=choose_rows(heldout.examples, [row.id for row in prepared.heldout], config.eval_rows),
+        seconds=time.monotonic() - began,
     )
 
 
@@ -97,10 +107,18 @@ def _find(config: QloraConfig, *, assume_yes: bool) -> tuple[Base, Prepared]:
         def fetch(repo_id: str, revision: str | None) -> tuple[Any, str]:
             return hub.fetch_model(repo_id, revision, assume_yes=assume_yes)
 
-        return bases.resolve(name, revision=config.revision, fetch=fetch)
+        base = bases.resolve(name, revision=config.revision, fetch=fetch)
+        lora.check(base, config.targets, config.rank_pattern, config.alpha_pattern)
+        return base
 
     def read_data() -> Prepared:
-        return prepare(str(config.data), heldout_share=config.heldout_share, limit=config.limit)
+        recorded = Path(config.recorded) if config.recorded else ()
+        return prepared_cache.prepare(
+            str(config.data),
+            heldout_share=config.heldout_share,
+            limit=config.limit,
+            recorded=recorded,
+        )
 
     if bases.looks_like_hub_id(name):
         prepared = read_data()
@@ -108,10 +126,10 @@ def _find(config: QloraConfig, *, assume_yes: bool) -> tuple[Base, Prepared]:
     return resolve(), read_data()
 
 
-def _encode(side: str, tokenizer: Any, rows: Sequence[Row], config: QloraConfig) -> Encoded:
+def _encode(side: str, tokenizer: Any, base: Base, rows: Sequence[Row], digest: str, config: QloraConfig) -> Encoded:
     """Encode one side; what is cut or dropped is said, nothing left is an error."""
     context = config.context
-    encoded = encoding.encode(tokenizer, rows, context=context, system=config.system)
+    encoded = token_cache.encode(tokenizer, base.path, rows, f"{side} {digest}", context=context, system=config.system)
     why = (
         f"{len(encoded.too_long):,} prompts leave no room in {context:,} tokens, "
         f"{len(encoded.control):,} rows spell out control tokens"

@@ -1,7 +1,7 @@
 """The training loop: steps, accumulation, clipping, metrics, checkpoints. Knows no data format and no report.
 
 The loss of a step is the sum over its supervised tokens divided by their number in the whole effective batch, so that
-`batch × accumulate` may be split in any way without changing the gradient.
+`batch × accumulate` may be split in any way, over processes too, without changing the gradient.
 """
 
 import math
@@ -13,11 +13,13 @@ from typing import Any
 import torch
 
 from medmind import console
+from medmind.artifacts import METRICS, write_json
 from medmind.errors import MedmindError
-from medmind_train import checkpoint, metrics, schedule
-from medmind_train.batches import collate, epoch_steps, supervised_tokens
+from medmind_train import checkpoint, distributed, metrics, schedule
+from medmind_train.batches import collate, epoch_steps, real_tokens, supervised_tokens
 from medmind_train.checkpoint import Position
-from medmind_train.encoding import Example
+from medmind_train.divergence import LossWatch
+from medmind_train.examples import Example, Examples
 from medmind_train.hardware import Device, Dtype, peak_memory
 from medmind_train.interrupt import Interrupt
 from medmind_train.loss import answer_nll
@@ -26,41 +28,74 @@ from medmind_train.model import precision, trainable
 from medmind_train.optimizer import set_learning_rate
 from medmind_train.qlora_config import QloraConfig
 
+STOPPED = "stopped.json"
+"""In a run directory: why training stopped by itself, at which step, and the rows of that step."""
+_NAMED_ROWS = 16
 
-def plan(examples: Sequence[Example], config: QloraConfig) -> tuple[int, int]:
+Rows = Sequence[Sequence[Example]]
+"""Rows of a batch, each with the examples in it."""
+
+
+def plan(examples: Examples, config: QloraConfig) -> tuple[int, int]:
     """Optimizer steps in all, and in one epoch."""
-    per_epoch = -(-len(examples) // (config.batch * config.accumulate))
+    per_epoch = len(_epoch(examples, config, 0))
     return config.max_steps or math.ceil(config.epochs * per_epoch), per_epoch
 
 
+def _epoch(examples: Examples, config: QloraConfig, epoch: int) -> list[list[list[int]]]:
+    return epoch_steps(
+        examples.lengths,
+        effective=config.batch * config.accumulate,
+        seed=config.seed,
+        epoch=epoch,
+        capacity=config.context if config.packing else None,
+    )
+
+
 def backward(
-    model: Any, examples: Sequence[Example], *, batch: int, pad: int, device: Device, dtype: Dtype, scaler: Any
+    model: Any,
+    rows: Rows,
+    *,
+    batch: int,
+    pad: int,
+    device: Device,
+    dtype: Dtype,
+    scaler: Any,
+    length: int | None = None,
 ) -> Iterator[tuple[float, int]]:
-    """Add the gradient of one optimizer step, one forward pass at a time.
+    """Add the gradient of one optimizer step, one forward pass at a time; summed over all processes at the end.
 
     Args:
-        examples: the effective batch; `batch` of them go through the model together.
+        rows: this process's part of the effective batch; `batch` of them go through the model together.
         scaler: a `torch.amp.GradScaler`; gradients come out multiplied by its scale.
+        length: tokens of every row, and every pass is of `batch` rows; None: as long as the longest, as many as left.
 
     Yields:
         After each pass: its share of the step's loss (nats per supervised token of the step) and its padded tokens.
 
     Raises:
-        MedmindError: a loss that is not finite; names the rows.
+        NotFinite: a loss that is not finite; knows the rows.
     """
-    total = supervised_tokens(examples)
-    for start in range(0, len(examples), batch):
-        part = collate(examples[start : start + batch], pad, device)
+    total = distributed.total(supervised_tokens(rows), device)
+    for start in range(0, len(rows), batch):
+        part = collate(rows[start : start + batch], pad, device, shape=(batch, length) if length else None)
         with precision(device, dtype):
             nll, _ = answer_nll(model, part)
         loss = nll.sum() / total
         share = float(loss.detach())
         if not math.isfinite(share):
-            raise MedmindError(
-                f"the loss is {share} on the rows {', '.join(part.rows)}", "lower --lr, or look at those rows"
-            )
+            raise NotFinite(share, part.rows)
         scaler.scale(loss).backward()
         yield share, part.ids.numel()
+    distributed.sum_gradients(trainable(model))
+
+
+class NotFinite(ArithmeticError):
+    """A loss or gradient that is no number, and the rows it came from."""
+
+    def __init__(self, value: float, rows: Sequence[str], what: str = "loss") -> None:
+        super().__init__(f"the {what} is {value}")
+        self.rows = tuple(rows)
 
 
 class Trainer:
@@ -79,7 +114,7 @@ class Trainer:
         model: Any,
         optimizer: Any,
         scaler: Any,
-        examples: Sequence[Example],
+        examples: Examples,
         config: QloraConfig,
         *,
         run: Path,
@@ -98,12 +133,14 @@ class Trainer:
         self.dtype = dtype
         self.evaluate = evaluate
         self.checkpoints = run / "checkpoints"
-        self.metrics = run / "metrics.jsonl"
+        self.metrics = run / METRICS
+        self.stopped = run / STOPPED
+        self.watch = LossWatch(config.rising_steps, config.rising_factor)
         self.total, self.per_epoch = plan(examples, config)
         self.position = Position()
         self._rng = checkpoint.rng_state(device)
         self._saved = -1
-        self._order: tuple[int, list[list[int]]] | None = None
+        self._order: tuple[int, list[list[list[int]]]] | None = None
 
     def resume(self) -> int:
         """Take up the newest whole checkpoint, if there is one; returns the step reached."""
@@ -116,7 +153,8 @@ class Trainer:
             self.position = checkpoint.load(path, self.model, self.optimizer, self.scaler, self.device)
             self._rng = checkpoint.rng_state(self.device)
             self._saved = self.position.step
-        metrics.forget_after(self.metrics, self.position.step)
+        self.watch.recall([line["loss"] for line in metrics.forget_after(self.metrics, self.position.step)])
+        self.stopped.unlink(missing_ok=True)
         return self.position.step
 
     def save(self) -> None:
@@ -137,7 +175,8 @@ class Trainer:
 
         Raises:
             KeyboardInterrupt: `interrupt` was requested; the last completed step is in a checkpoint.
-            MedmindError: the loss is not finite; the state before that step is in a checkpoint.
+            MedmindError: the loss is not finite, with the state before that step in a checkpoint, or has been rising,
+                with the state after it in one; the step's rows are in `stopped.json`.
         """
         self.model.train()
         interrupt.deferred = True
@@ -151,6 +190,7 @@ class Trainer:
                         raise KeyboardInterrupt
                     log(line)
                     show(line)
+                    self._refuse_rising(line)
                     every = self.config.checkpoint_every
                     if self.position.step == self.total or (every and self.position.step % every == 0):
                         self.save()
@@ -162,7 +202,7 @@ class Trainer:
         """One optimizer step; None when an interrupt was requested, with the step not done."""
         config, step = self.config, self.position.step
         began = time.monotonic()
-        chosen = self._examples_of(step)
+        chosen = self._rows_of(step)
         lr = config.lr * schedule.rate(step, self.total, kind=config.schedule, warmup=config.warmup)
         set_learning_rate(self.optimizer, lr)
         self.optimizer.zero_grad(set_to_none=True)
@@ -170,29 +210,32 @@ class Trainer:
         try:
             for share, tokens in backward(
                 self.model,
-                chosen,
+                distributed.share(chosen),
                 batch=config.batch,
                 pad=self.pad,
                 device=self.device,
                 dtype=self.dtype,
                 scaler=self.scaler,
+                length=config.context if config.packing else None,
             ):
                 loss += share
                 padded += tokens
                 if interrupt.requested:
                     return None
-        except MedmindError as error:
-            self.save()
-            raise MedmindError(
-                f"step {step + 1}: {error.message}; the state before it is in the checkpoint step-{step}", error.hint
-            ) from error
-        norm = self._update()
-        real = sum(len(example.ids) for example in chosen)
+            loss, padded = distributed.total(loss, self.device), int(distributed.total(padded, self.device))
+            norm = self._update(chosen)
+        except NotFinite as error:
+            raise self._stop(step + 1, str(error), error.rows, "the state before it is in", "lower --lr") from error
+        real = real_tokens(chosen)
         now = time.monotonic()
         memory = peak_memory(self.device)
         self._rng = checkpoint.rng_state(self.device)
         self.position = Position(
-            step + 1, now - started, self.position.tokens + real, max(memory, self.position.peak_memory)
+            step=step + 1,
+            seconds=now - started,
+            tokens=self.position.tokens + real,
+            padded=self.position.padded + padded,
+            peak_memory=max(memory, self.position.peak_memory),
         )
         every = config.eval_every
         heldout = self.evaluate() if every and (step + 1) % every == 0 and step + 1 < self.total else None
@@ -202,6 +245,7 @@ class Trainer:
             loss=loss,
             lr=lr,
             grad_norm=norm if math.isfinite(norm) else None,
+            examples=sum(len(row) for row in chosen),
             tokens=real,
             supervised_tokens=supervised_tokens(chosen),
             padding=round(1 - real / padded, 4),
@@ -211,26 +255,41 @@ class Trainer:
             heldout_perplexity=heldout,
         )
 
-    def _examples_of(self, step: int) -> list[Example]:
+    def _refuse_rising(self, line: StepMetrics) -> None:
+        if self.watch.rising(line.loss):
+            rows = [example.row for row in self._rows_of(line.step - 1) for example in row]
+            what = (
+                f"the loss is rising: {self.watch.smoothed:.3f} (smoothed), its best was {self.watch.best:.3f}, "
+                f"far above it for {self.watch.patience} steps"
+            )
+            hint = "start again with a lower --lr; --rising-steps 0 turns this check off"
+            raise self._stop(line.step, what, rows, "the state after it is in", hint)
+
+    def _stop(self, step: int, what: str, rows: Sequence[str], where: str, hint: str) -> MedmindError:
+        """Save a checkpoint and the step's rows; returns the error to raise."""
+        self.save()
+        write_json(self.stopped, {"step": step, "reason": what, "rows": list(rows)})
+        named = ", ".join(rows[:_NAMED_ROWS])
+        if len(rows) > _NAMED_ROWS:
+            named += f" and {len(rows) - _NAMED_ROWS:,} more (all in {self.stopped.name})"
+        return MedmindError(
+            f"step {step}: {what}, on the rows {named}; {where} the checkpoint step-{self.position.step}",
+            f"{hint}, or look at those rows",
+        )
+
+    def _rows_of(self, step: int) -> list[list[Example]]:
         epoch, place = divmod(step, self.per_epoch)
         if self._order is None or self._order[0] != epoch:
-            lengths = [len(example.ids) for example in self.examples]
-            effective = self.config.batch * self.config.accumulate
-            self._order = epoch, epoch_steps(lengths, effective=effective, seed=self.config.seed, epoch=epoch)
-        return [self.examples[index] for index in self._order[1][place]]
+            self._order = epoch, _epoch(self.examples, self.config, epoch)
+        return [[self.examples[index] for index in row] for row in self._order[1][place]]
 
-    def _update(self) -> float:
+    def _update(self, rows: Rows) -> float:
         """Clip, step and return the gradient norm before clipping; not finite where fp16 overflowed and was skipped."""
         self.scaler.unscale_(self.optimizer)
         limit = self.config.grad_clip or math.inf
         norm = float(torch.nn.utils.clip_grad_norm_(trainable(self.model), limit))
         if not math.isfinite(norm) and not self.scaler.is_enabled():
-            step = self.position.step
-            self.save()
-            raise MedmindError(
-                f"step {step + 1}: the gradient is {norm}; the state before it is in the checkpoint step-{step}",
-                "lower --lr",
-            )
+            raise NotFinite(norm, [example.row for row in rows for example in row], "gradient")
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return norm

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from medmind import console
 from medmind.artifacts import write_text
@@ -17,13 +18,18 @@ _NOTE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """One line of metrics.jsonl. Loss in nats per supervised token; memory in bytes; seconds since training began."""
+    """One line of metrics.jsonl.
+
+    Loss in nats per supervised token; `padding` is the share of padding in what went through the model; memory in
+    bytes; seconds since training began.
+    """
 
     step: int
     epoch: float
     loss: float
     lr: float
     grad_norm: float | None
+    examples: int
     tokens: int
     supervised_tokens: int
     padding: float
@@ -46,17 +52,24 @@ def appending(path: Path) -> Iterator[Callable[[StepMetrics], None]]:
         yield log
 
 
-def forget_after(path: Path, step: int) -> None:
-    """Steps after a checkpoint are done again: their lines, and one cut off by a kill, must not stay."""
-    kept = []
+def forget_after(path: Path, step: int) -> list[dict[str, Any]]:
+    """Steps after a checkpoint are done again: their lines, and one cut off by a kill, must not stay.
+
+    Returns:
+        The lines that stay.
+    """
+    kept, lines = [], []
     if path.exists():
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
-                if json.loads(line)["step"] <= step:
+                document = json.loads(line)
+                if document["step"] <= step:
                     kept.append(line + "\n")
+                    lines.append(document)
             except (json.JSONDecodeError, KeyError, TypeError):
                 continue
     write_text(path, "".join(kept))
+    return lines
 
 
 @contextmanager

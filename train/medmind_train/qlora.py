@@ -18,13 +18,15 @@ from medmind import console
 from medmind.artifacts import ADAPTER, atomic_directory, require_space
 from medmind.base import EMBEDDED_NAME
 from medmind.errors import MedmindError
-from medmind_train import evaluate, hardware, model, optimizer, rundir
+from medmind_train import answering, evaluate, hardware, model, optimizer, rundir
+from medmind_train.answering import Stopping
 from medmind_train.config import build
-from medmind_train.evaluate import Perplexity
+from medmind_train.evaluate import Ends, Perplexity
 from medmind_train.finish import finish
 from medmind_train.inputs import Inputs, read
 from medmind_train.interrupt import Interrupt
 from medmind_train.loop import Trainer
+from medmind_train.loss import mixes_packed_rows
 from medmind_train.qlora_config import REFERENCE_BASE, QloraConfig, recipe
 
 _BYTES_PER_TRAINED = 4 * 3 * 4
@@ -84,10 +86,13 @@ def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[
     loading = time.monotonic() - began
     seconds = 0.0
 
-    def measure(description: str) -> Perplexity:
+    if config.packing and mixes_packed_rows(tuned, device, len(inputs.tokenizer)):
+        raise MedmindError(f"{inputs.base.name} does not keep the examples of a packed row apart", "give --no-packing")
+
+    def measure(description: str) -> tuple[Perplexity, Ends]:
         nonlocal seconds
         began = time.monotonic()
-        measured = evaluate.perplexity(
+        measured = evaluate.measure(
             tuned,
             inputs.evaluated,
             pad=inputs.pad,
@@ -101,15 +106,18 @@ def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[
 
     with Interrupt() as interrupt:
         if recorded is None:
-            before = measure("held-out perplexity before")
-            recorded = _start_record(inputs, before, loading=loading, evaluation=seconds)
+            before, ends = measure("held-out perplexity before")
+            recorded = _start_record(inputs, before, ends, loading=loading, evaluation=seconds)
             seconds = 0.0
             rundir.create(run, config, inputs.prepared, recorded)
         before = Perplexity(**recorded["perplexity"])
         console.note(f"held-out perplexity before: {before} ({before.tokens:,} tokens of {before.rows:,} rows)")
+        groups = optimizer.groups(
+            tuned.named_parameters(), weight_decay=config.weight_decay, lora_plus=config.lora_plus
+        )
         trainer = Trainer(
             tuned,
-            optimizer.make(config.optimizer, parameters, lr=config.lr, weight_decay=config.weight_decay),
+            optimizer.make(config.optimizer, groups, lr=config.lr, weight_decay=config.weight_decay),
             torch.amp.GradScaler(device, enabled=inputs.dtype == "float16"),
             inputs.train.examples,
             config,
@@ -117,21 +125,28 @@ def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[
             pad=inputs.pad,
             device=device,
             dtype=inputs.dtype,
-            evaluate=lambda: measure("held-out perplexity").value,
+            evaluate=lambda: measure("held-out perplexity")[0].value,
         )
         try:
             if reached := trainer.resume():
                 console.note(f"going on after step {reached} of {trainer.total}")
             position = trainer.run(interrupt)
-            after = measure("held-out perplexity after")
+            after, ends = measure("held-out perplexity after")
+            asking = time.monotonic()
+            stopping = _stopping(tuned, inputs)
+            seconds += time.monotonic() - asking
             with atomic_directory(run / ADAPTER) as partial:
                 model.save_adapter(tuned, partial)
             results = {
                 "perplexity": {"before": asdict(before), "after": asdict(after)},
+                "ends": {"before": recorded["ends"], "after": asdict(ends)},
+                "stopping": asdict(stopping) if stopping else None,
                 "steps": position.step,
                 "tokens": position.tokens,
+                "padding": round(1 - position.tokens / max(position.padded, 1), 4),
                 "tokens_per_s": round(position.tokens / max(position.seconds, 1e-9), 1),
                 "seconds": {
+                    "reading": round(recorded["reading_seconds"], 2),
                     "loading": round(recorded["loading_seconds"], 2),
                     "training": round(position.seconds, 2),
                     "evaluation": round(recorded["evaluation_seconds"] + seconds, 2),
@@ -156,6 +171,25 @@ def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[
             ) from error
 
 
+def _stopping(tuned: Any, inputs: Inputs) -> Stopping | None:
+    """Whether answers to some held-out questions stop by themselves; None where none are to be asked."""
+    config = inputs.config
+    if not config.answer_rows:
+        return None
+    firsts = {example.row: example for example in reversed(inputs.evaluated)}
+    # A question that fills the context leaves no room to see how its answer ends.
+    short = [example for example in firsts.values() if 2 * example.answer <= config.context] or list(firsts.values())
+    return answering.measure(
+        tuned,
+        evaluate.choose_rows(short, [example.row for example in short], config.answer_rows),
+        eos=inputs.tokenizer.eos_token_id,
+        pad=inputs.pad,
+        context=config.context,
+        device=inputs.hardware.device,
+        dtype=inputs.dtype,
+    )
+
+
 def _model(inputs: Inputs) -> Any:
     config = inputs.config
     return model.add_adapter(
@@ -165,12 +199,18 @@ def _model(inputs: Inputs) -> Any:
         rank=config.rank,
         alpha=config.alpha,
         dropout=config.dropout,
+        rslora=config.rslora,
+        dora=config.dora,
+        rank_pattern=config.rank_pattern,
+        alpha_pattern=config.alpha_pattern,
         checkpointing=bool(config.gradient_checkpointing),
         seed=config.seed,
     )
 
 
-def _start_record(inputs: Inputs, before: Perplexity, *, loading: float, evaluation: float) -> dict[str, Any]:
+def _start_record(
+    inputs: Inputs, before: Perplexity, ends: Ends, *, loading: float, evaluation: float
+) -> dict[str, Any]:
     """What a resume compares with, and what the manifest takes over."""
     base, prepared = inputs.base, inputs.prepared
     return {
@@ -189,6 +229,8 @@ def _start_record(inputs: Inputs, before: Perplexity, *, loading: float, evaluat
             "counts": prepared.counts.to_dict(),
         },
         "perplexity": asdict(before),
+        "ends": asdict(ends),
+        "reading_seconds": inputs.seconds,
         "loading_seconds": loading,
         "evaluation_seconds": evaluation,
     }

@@ -56,6 +56,8 @@ def _qlora(
         f"{report.perplexity_line(before)} before, {report.perplexity_line(after)} after "
         f"({after['tokens']:,} answer tokens of {after['rows']:,} held-out rows)"
     )
+    for line in report.ending_lines(results):
+        console.out.print(line)
     console.out.print(
         f"{results['steps']:,} steps in {report.duration(results['seconds']['training'])}, "
         f"{results['tokens_per_s']:,.0f} tokens/s, {console.human_bytes(results['memory']['peak'])} peak"

@@ -14,7 +14,6 @@ from medmind_train.data import HELDOUT_SHARE
 REFERENCE_BASE = "mistralai/Mistral-7B-Instruct-v0.3"
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "safetensors", "psutil", "matplotlib")
 """What training imports."""
-TARGETS = ("qv", "attention", "all-linear")
 
 
 @dataclass(frozen=True)
@@ -29,12 +28,24 @@ class QloraConfig:
     system: str = setting("", "system prompt put before every conversation that has none")
     context: int = setting(1024, "longest example in tokens; what is longer is cut", minimum=8)
     heldout_share: float = setting(HELDOUT_SHARE, "share of the rows held out, split off by focus", above=0, below=1)
+    recorded: str | None = setting(
+        None, "a run, or its heldout.jsonl: what it held out stays held out, and what joins it is not trained on"
+    )
     limit: int | None = setting(None, "use at most this many rows", minimum=2)
     eval_rows: int = setting(256, "held-out rows to evaluate on; 0: all", minimum=0)
     eval_every: int = setting(0, "evaluate every so many steps as well; 0: before and after only", minimum=0)
-    targets: str = setting("all-linear", "layers that get an adapter", choices=TARGETS)
+    targets: str = setting(
+        "all-linear", "layers that get an adapter: qv | attention | mlp | all-linear | names apart by commas"
+    )
     rank: int = setting(16, "LoRA rank", minimum=1, maximum=4096)
     alpha: float = setting(32.0, "LoRA alpha; the adapter is scaled by alpha / rank", above=0)
+    rank_pattern: Mapping[str, int] | None = setting(
+        None, "another rank for some layers, by name or regular expression; the first that matches counts", minimum=1
+    )
+    alpha_pattern: Mapping[str, float] | None = setting(None, "another alpha for some layers, likewise", above=0)
+    rslora: bool = setting(False, "scale by alpha / √rank instead (rsLoRA)")
+    dora: bool = setting(False, "train the magnitude of each row apart from its direction (DoRA)")
+    lora_plus: float = setting(1.0, "learning rate of LoRA's B as a multiple of A's (LoRA+); 1: the same", minimum=1)
     dropout: float = setting(0.0, "LoRA dropout", minimum=0, below=1)
     lr: float = setting(2e-4, "peak learning rate", above=0, maximum=1)
     schedule: str = setting("cosine", "learning rate after the warm-up", choices=schedules.KINDS)
@@ -46,8 +57,20 @@ class QloraConfig:
     )
     epochs: float = setting(1.0, "passes over the training rows", above=0)
     max_steps: int | None = setting(None, "stop after this many optimizer steps, whatever --epochs says", minimum=1)
-    batch: int = setting(1, "examples per forward pass", minimum=1)
-    accumulate: int = setting(16, "forward passes per optimizer step", minimum=1)
+    batch: int = setting(1, "rows per forward pass: examples or, with --packing, packed rows", minimum=1)
+    accumulate: int = setting(
+        16, "forward passes per optimizer step; the effective batch is --batch × --accumulate rows", minimum=1
+    )
+    packing: bool | None = setting(
+        None, "fill each row with examples up to --context tokens, kept apart (default: on for a CUDA card)"
+    )
+    rising_steps: int = setting(
+        50, "stop when the smoothed loss has been far above its best for so many steps; 0: never", minimum=0
+    )
+    rising_factor: float = setting(1.5, "far above is more than this many times the best", above=1)
+    answer_rows: int = setting(
+        16, "held-out questions answered after training, to see whether answers end; 0: none", minimum=0
+    )
     seed: int = setting(42, "seed of adapter, data order and dropout", minimum=0, maximum=2**32 - 1)
     dtype: str = setting(
         "auto", "compute type; auto is by hardware", choices=("auto", "bfloat16", "float16", "float32")
@@ -69,6 +92,9 @@ _EMBEDDED: Mapping[str, Any] = MappingProxyType(
         "epochs": 3.0,
         "batch": 8,
         "accumulate": 1,
+        # On a CPU packed rows cost as much or more (attention runs over the whole row), and one recipe for every
+        # machine gives one loss curve.
+        "packing": False,
         # A model this small gains nothing from bf16, and the same numbers on every machine are worth having.
         "dtype": "float32",
     }

@@ -8,6 +8,9 @@ from typing import Any
 
 from medmind.console import human_bytes
 
+ENDS_WANTED = 0.99
+"""Share of true ends at which a model that has learned to stop finds EOS the likeliest token."""
+
 
 def headline(results: Mapping[str, Any]) -> str:
     """The one line that matters, as `held-out perplexity 12.0 → 7.0`."""
@@ -18,6 +21,22 @@ def headline(results: Mapping[str, Any]) -> str:
 def perplexity_line(measured: Mapping[str, Any]) -> str:
     """As `12.03 ± 0.41`."""
     return f"{measured['value']:,.2f} ± {measured['error']:,.2f}"
+
+
+def ending_lines(results: Mapping[str, Any]) -> list[str]:
+    """Whether the model ends its answers, as sentences; empty where nothing was looked at."""
+    lines = []
+    ends, stopping = results["ends"]["after"], results["stopping"]
+    if ends["of"]:
+        share = ends["right"] / ends["of"]
+        short = "" if share >= ENDS_WANTED else f", short of {ENDS_WANTED:.0%}"
+        lines.append(f"EOS is the likeliest token at {share:.1%} of {ends['of']:,} ends of held-out answers{short}")
+    if stopping:
+        lines.append(
+            f"{stopping['stopped']} of {stopping['questions']} greedy answers stop by themselves within "
+            f"{stopping['limit']:,} tokens, {stopping['looped']} loop, {stopping['unfinished']} go on"
+        )
+    return lines
 
 
 def duration(seconds: float) -> str:
@@ -45,6 +64,8 @@ def markdown(manifest: Mapping[str, Any], run: Path) -> str:
     time, memory = results["seconds"], results["memory"]
     change = 100 * (after["value"] / before["value"] - 1)
     device = results["device"]
+    endings = ending_lines(results)
+    begun = results["ends"]["before"]
     sections = [
         f"# {manifest['name']}\n\n**{headline(results)}** ({change:+.1f} %), {after['tokens']:,} answer tokens of "
         f"{after['rows']:,} held-out rows.\n\n![training and held-out loss](loss.png)",
@@ -58,6 +79,11 @@ def markdown(manifest: Mapping[str, Any], run: Path) -> str:
         )
         + "\n\nPerplexity is over the tokens of the held-out answers and the EOS that ends them, given the question. "
         "The standard error takes a row as the sampling unit.",
+        "## Ends of answers\n\n"
+        + "\n".join(f"- {line}." for line in endings or ["nothing was looked at"])
+        + (f"\n\nBefore training it was {begun['right'] / begun['of']:.1%} of the ends." if begun["of"] else "")
+        + " The ends are looked at with the true answer before them; an answer that was cut by the context has none. "
+        "An answer that says its own end again and again loops.",
         "## Data\n\n"
         + _table(
             ("", "training", "held out"),
@@ -76,8 +102,10 @@ def markdown(manifest: Mapping[str, Any], run: Path) -> str:
                 ("device", f"{device['name']} ({device['device']}, {device['dtype']})"),
                 ("training", f"{results['steps']:,} steps in {duration(time['training'])}"),
                 ("evaluation", duration(time["evaluation"])),
+                ("reading data", duration(time["reading"])),
                 ("loading", duration(time["loading"])),
                 ("speed", f"{results['tokens_per_s']:,.0f} tokens/s"),
+                ("padding", f"{results['padding']:.1%} of what went through the model"),
                 ("peak memory", f"{human_bytes(memory['peak'])} ({memory['of']})"),
                 ("trained parameters", f"{results['parameters']['trained']:,}"),
                 ("adapter", human_bytes(results["adapter_bytes"])),

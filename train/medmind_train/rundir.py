@@ -11,7 +11,16 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from medmind.artifacts import HELDOUT, MANIFEST, atomic_directory, read_json, write_json, write_jsonl, write_text
+from medmind.artifacts import (
+    HELDOUT,
+    MANIFEST,
+    VALIDATION,
+    atomic_directory,
+    read_json,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 from medmind.errors import MedmindError
 from medmind_train.config import build, read_yaml, to_yaml
 from medmind_train.data import Prepared
@@ -65,8 +74,9 @@ def create(run: Path, config: QloraConfig, prepared: Prepared, start: dict[str, 
             partial / CONFIG,
             to_yaml(replace(config, name=None), "use again with: medmind-train qlora --config config.yaml"),
         )
-        rows: list[Mapping[str, Any]] = [row.to_dict() for row in prepared.heldout]
-        write_jsonl(partial / HELDOUT, rows)
+        for name, side in ((HELDOUT, prepared.heldout), (VALIDATION, prepared.validation)):
+            rows: list[Mapping[str, Any]] = [row.to_dict() for row in side]
+            write_jsonl(partial / name, rows)
         write_json(partial / START, {"format": START_FORMAT, **start})
 
 

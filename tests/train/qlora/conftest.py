@@ -1,9 +1,8 @@
 """What the QLoRA tests share: a small data file in our own words, and the command, in this process or in its own."""
 
 import json
-import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -55,6 +54,7 @@ def small(data: Path) -> Callable[..., list[str]]:
             "--accumulate": "2",
             "--rank": "4",
             "--device": "cpu",
+            "--answer-rows": "0",
         }
         return [part for pair in quick.items() for part in pair] + list(more)
 
@@ -114,5 +114,9 @@ def row() -> Callable[..., SimpleNamespace]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _quiet() -> None:
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No cache of the user is read or written, in this process and in those it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOKENIZERS_PARALLELISM", "false")
+        patch.setenv("MEDMIND_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

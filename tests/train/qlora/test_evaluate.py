@@ -3,8 +3,8 @@ import random
 
 import pytest
 
-from medmind_train.encoding import Example
 from medmind_train.evaluate import choose_rows, estimate
+from medmind_train.examples import Example
 
 
 def test_perplexity_weighs_tokens_and_not_rows():

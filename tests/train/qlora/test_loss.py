@@ -40,9 +40,9 @@ def model():
 
 def gradient(model, examples, batch: int) -> tuple[float, torch.Tensor]:
     model.zero_grad()
+    rows = [[example] for example in examples]
     shares = [
-        share
-        for share, _ in backward(model, examples, batch=batch, pad=0, device="cpu", dtype="float32", scaler=NO_SCALER)
+        share for share, _ in backward(model, rows, batch=batch, pad=0, device="cpu", dtype="float32", scaler=NO_SCALER)
     ]
     return sum(shares), torch.cat([parameter.grad.flatten() for parameter in models.trainable(model)])
 
@@ -67,7 +67,7 @@ def test_embedding_head_and_norms_stay_in_the_compute_type():
 
 def test_evaluation_leaves_the_quantized_weights_as_they_are(model, examples):
     """Bitsandbytes repacks weights for CPUs with bf16 units in eval mode; training could not go on after that."""
-    batch = collate(examples[:2], 0, "cpu")
+    batch = collate([[one] for one in examples[:2]], 0, "cpu")
     before, _ = answer_nll(model.train(), batch)
     with torch.no_grad():
         during, _ = answer_nll(model.eval(), batch)
@@ -77,7 +77,7 @@ def test_evaluation_leaves_the_quantized_weights_as_they_are(model, examples):
 
 
 def test_loss_is_that_of_the_whole_logits_at_the_answer_tokens(model, examples):
-    batch = collate(examples[:3], 0, "cpu")
+    batch = collate([[one] for one in examples[:3]], 0, "cpu")
     with torch.no_grad():
         nll, owners = answer_nll(model, batch)
         for at, example in enumerate(examples[:3]):
@@ -101,8 +101,8 @@ def test_one_pass_and_eight_give_the_same_loss_and_gradient(model, examples):
 
 def test_pad_token_changes_nothing(model, examples):
     with torch.no_grad():
-        first, _ = answer_nll(model, collate(examples, 0, "cpu"))
-        second, _ = answer_nll(model, collate(examples, 2, "cpu"))
+        first, _ = answer_nll(model, collate([[one] for one in examples], 0, "cpu"))
+        second, _ = answer_nll(model, collate([[one] for one in examples], 2, "cpu"))
     assert torch.equal(first, second)
 
 
@@ -112,7 +112,7 @@ def test_prompt_tokens_have_no_part_in_the_loss(model, examples):
     loss, _ = gradient(model, [example], 1)
     other, _ = gradient(model, [all_supervised], 1)
     assert abs(loss - other) > 1e-2
-    assert supervised_tokens([example]) == len(example.ids) - example.answer
+    assert supervised_tokens([[example]]) == len(example.ids) - example.answer
 
 
 def test_head_in_chunks_gives_the_same_gradient(model, examples, monkeypatch):
@@ -137,7 +137,7 @@ def test_gradient_checkpointing_gives_the_same_gradient(model, examples):
 def test_lower_precision_follows_full_precision(examples, dtype):
     low = models.add_adapter(models.load_base(BASE, "cpu", dtype), BASE, **SETTINGS)
     full = models.add_adapter(models.load_base(BASE, "cpu", "float32"), BASE, **SETTINGS)
-    batch = collate(examples, 0, "cpu")
+    batch = collate([[one] for one in examples], 0, "cpu")
     with torch.no_grad(), models.precision("cpu", dtype):
         nll, _ = answer_nll(low, batch)
     with torch.no_grad():
@@ -149,7 +149,7 @@ def test_lower_precision_follows_full_precision(examples, dtype):
 def test_steps_depend_on_the_effective_batch_alone_and_cover_every_example_once():
     lengths = [(7 * number) % 50 + 1 for number in range(103)]
     steps = epoch_steps(lengths, effective=8, seed=5, epoch=0)
-    assert sorted(index for step in steps for index in step) == list(range(103))
+    assert sorted(index for step in steps for (index,) in step) == list(range(103))
     assert len(steps) == 13 and all(len(step) <= 8 for step in steps)
     assert steps == epoch_steps(lengths, effective=8, seed=5, epoch=0)
     assert steps != epoch_steps(lengths, effective=8, seed=5, epoch=1)
@@ -159,7 +159,7 @@ def test_steps_depend_on_the_effective_batch_alone_and_cover_every_example_once(
 def test_evaluation_batches_stay_within_their_tokens(examples):
     batches = by_length(examples, 64)
     assert sorted(example.row for batch in batches for example in batch) == sorted(example.row for example in examples)
-    assert all(len(batch) == 1 or collate(batch, 0, "cpu").ids.numel() <= 64 for batch in batches)
+    assert all(len(batch) == 1 or collate([[one] for one in batch], 0, "cpu").ids.numel() <= 64 for batch in batches)
 
 
 def test_adapter_goes_through_disk_unchanged_and_a_foreign_one_is_refused(model, examples, tmp_path):
@@ -167,7 +167,7 @@ def test_adapter_goes_through_disk_unchanged_and_a_foreign_one_is_refused(model,
 
     models.save_adapter(model, tmp_path)
     again = models.load_tuned(BASE, tmp_path, "cpu", "float32")
-    batch = collate(examples, 0, "cpu")
+    batch = collate([[one] for one in examples], 0, "cpu")
     with torch.no_grad():
         assert torch.equal(answer_nll(model.eval(), batch)[0], answer_nll(again, batch)[0])
     assert not models.trainable(again)

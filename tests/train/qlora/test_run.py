@@ -32,7 +32,7 @@ def finished(tmp_path_factory, data: Path):
     code = "from medmind_train.cli import main; main()"
     arguments = (
         f"--base medmind-base --data {data} --heldout-share 0.3 --context 96 --epochs 2 --batch 2 --accumulate 2 "
-        "--rank 4 --device cpu --eval-every 2 --lr 2e-3 --name first --json --system Answer_briefly."
+        "--rank 4 --device cpu --answer-rows 3 --eval-every 2 --lr 2e-3 --name first --json --system Answer_briefly."
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "qlora", *arguments.split()],
@@ -105,7 +105,7 @@ def test_loss_curve_is_a_picture(finished):
 
 
 def test_killed_run_goes_on_to_the_bit_identical_adapter(qlora, small, command, tmp_path: Path):
-    more = ("--max-steps", "24", "--checkpoint-every", "3", "--dropout", "0.1")
+    more = ("--max-steps", "14", "--checkpoint-every", "3", "--dropout", "0.1", "--packing")
     assert qlora(*small(*more, "--name", "whole")).code == 0
     process = subprocess.Popen(
         command(*small(*more, "--name", "killed")), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -120,7 +120,7 @@ def test_killed_run_goes_on_to_the_bit_identical_adapter(qlora, small, command, 
     result = qlora("--resume", "runs/killed")
     assert result.code == 0 and "going on after step" in result.err
     assert adapter_bytes(killed) == adapter_bytes(tmp_path / "runs" / "whole")
-    assert [line["step"] for line in lines(killed)] == list(range(1, 25))
+    assert [line["step"] for line in lines(killed)] == list(range(1, 15))
     assert [line["loss"] for line in lines(killed)] == [line["loss"] for line in lines(tmp_path / "runs" / "whole")]
     manifests = [artifacts.read_run(tmp_path / "runs" / name) for name in ("whole", "killed")]
     assert manifests[0]["adapter"] == manifests[1]["adapter"]
@@ -142,7 +142,7 @@ def test_torn_checkpoint_is_skipped_for_the_one_before(qlora, small, tmp_path: P
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_signal_writes_a_checkpoint_and_prints_how_to_go_on(small, command, tmp_path: Path, number: int):
     process = subprocess.Popen(
         command(*small("--max-steps", "5000", "--checkpoint-every", "0", "--name", "long")),
@@ -356,10 +356,13 @@ def test_bare_command_takes_the_recipe_of_the_machine_and_says_so(qlora, monkeyp
 
     def reading(config, described, *, assume_yes):
         chosen.append((config.base, config.data, described))
+
+    def training(run, inputs, *, recorded):
         raise MedmindError("enough")
 
     monkeypatch.setattr("medmind_train.hardware.describe", lambda wanted: machine)
     monkeypatch.setattr("medmind_train.qlora.read", reading)
+    monkeypatch.setattr("medmind_train.qlora._train", training)
     result = qlora()
     assert chosen == [(base, source, machine)]
     assert f"fine-tuning {base} on {source}" in result.err and "--base" in result.err

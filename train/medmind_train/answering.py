@@ -1,0 +1,130 @@
+"""Whether a model's greedy answers stop by themselves: batched generation, loops told apart. Knows no data format."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from medmind import console
+from medmind_train.examples import Example
+from medmind_train.hardware import Device, Dtype
+from medmind_train.model import precision
+
+NGRAM = 32
+"""An answer loops when its last so many tokens ..."""
+REPEATS = 4
+"""... occur at least so often in it, that end counted."""
+_EVERY = 16
+"""Tokens between two looks for loops."""
+_BATCH = 8
+_LONGEST = 512
+"""Tokens after which an answer is given up, where the context does not end it before."""
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """How greedy answers came to an end.
+
+    Attributes:
+        questions: how many were asked.
+        stopped: ended with EOS.
+        looped: repeated themselves, and were broken off.
+        unfinished: were still going at `limit` tokens.
+        limit: most tokens an answer could have.
+    """
+
+    questions: int
+    stopped: int
+    looped: int
+    unfinished: int
+    limit: int
+
+    @property
+    def share(self) -> float:
+        """The share that stopped by itself."""
+        return self.stopped / self.questions
+
+
+def loops(tokens: Sequence[int]) -> bool:
+    """Whether an answer that has not ended is in a loop: its last `NGRAM` tokens occur `REPEATS` times in it."""
+    if len(tokens) < NGRAM + REPEATS - 1:
+        return False
+    end = list(tokens[-NGRAM:])
+    found = sum(list(tokens[at : at + NGRAM]) == end for at in range(len(tokens) - NGRAM + 1) if tokens[at] == end[0])
+    return found >= REPEATS
+
+
+def answers(
+    model: Any, prompts: Sequence[Sequence[int]], *, eos: int, pad: int, limit: int, device: Device, dtype: Dtype
+) -> list[list[int]]:
+    """Greedy answers, batched and with a KV cache, each up to and with its EOS, to `limit` tokens, or into a loop.
+
+    Args:
+        prompts: token ids; they are padded on the left.
+        limit: most tokens of an answer.
+    """
+    from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[pad] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=device)
+    attention = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+
+    looped: dict[int, int] = {}
+
+    class Looping(StoppingCriteria):
+        """Ends the rows that repeat themselves, and remembers where."""
+
+        def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+            written = input_ids[:, longest:]
+            if written.shape[1] % _EVERY == 0:
+                for at, row in enumerate(written.tolist()):
+                    if at not in looped and eos not in row and loops(row):
+                        looped[at] = len(row)
+            return torch.tensor([at in looped for at in range(len(written))], device=written.device)
+
+    make: Any = GenerationConfig  # it has no annotations
+    settings = make(do_sample=False, max_new_tokens=limit, eos_token_id=eos, pad_token_id=pad, use_cache=True)
+    with torch.no_grad(), precision(device, dtype):
+        written = model.generate(
+            input_ids=ids,
+            attention_mask=attention,
+            generation_config=settings,
+            stopping_criteria=StoppingCriteriaList([Looping()]),
+        )
+    rows = []
+    for at, row in enumerate(written[:, longest:].tolist()):
+        kept = row[: looped.get(at)]  # behind its end a row is filled with padding, which may be EOS
+        rows.append(kept[: kept.index(eos) + 1] if eos in kept else kept)
+    return rows
+
+
+def measure(
+    model: Any, examples: Sequence[Example], *, eos: int, pad: int, context: int, device: Device, dtype: Dtype
+) -> Stopping:
+    """Answer the questions of `examples` greedily and count how the answers end; `model` keeps its mode.
+
+    Args:
+        context: tokens of question and answer together, as trained.
+    """
+    limit = min(_LONGEST, context - max(example.answer for example in examples))
+    counts = {"stopped": 0, "looped": 0, "unfinished": 0}
+    training = model.training
+    model.eval()
+    try:
+        with console.progress("answering held-out questions", len(examples), "questions") as advance:
+            ordered = sorted(examples, key=lambda example: example.answer)
+            for at in range(0, len(ordered), _BATCH):
+                prompts = [example.ids[: example.answer] for example in ordered[at : at + _BATCH]]
+                for answer in answers(model, prompts, eos=eos, pad=pad, limit=limit, device=device, dtype=dtype):
+                    counts[_fate(answer, eos)] += 1
+                    advance(1)
+    finally:
+        model.train(training)
+    return Stopping(questions=len(examples), limit=limit, **counts)
+
+
+def _fate(answer: Sequence[int], eos: int) -> str:
+    if answer and answer[-1] == eos:
+        return "stopped"
+    return "looped" if loops(answer) else "unfinished"
