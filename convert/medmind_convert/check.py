@@ -3,8 +3,6 @@
 Knows the rows of heldout.jsonl; knows neither weights nor how the file was written.
 """
 
-import datetime
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,35 +105,15 @@ def _conversations(
 
 
 def _renderer(gguf: GgufVocabulary) -> Any:
-    """The template of the GGUF as a function, in the sandbox that transformers uses too."""
+    """The template of the GGUF as a function, in the sandbox in which chat and benchmarks render it."""
     template = gguf.metadata("tokenizer.chat_template")
     if template is None:
         return lambda messages, generate: None
     console.require("jinja2", "convert")
-    from jinja2.exceptions import TemplateError
-    from jinja2.ext import loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from medmind.template import Template
 
-    def refuse(message: str) -> NoReturn:
-        raise TemplateError(message)
-
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-    environment.globals["raise_exception"] = refuse
-    environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
-    environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
-    try:
-        compiled = environment.from_string(template)
-    except TemplateError as error:
-        raise MedmindError(f"the chat template does not compile outside transformers: {error}") from error
-    bos, eos = gguf.text(gguf.bos), gguf.text(gguf.eos)
-
-    def render(messages: Sequence[Mapping[str, str]], generate: bool) -> str:
-        try:
-            return compiled.render(messages=messages, add_generation_prompt=generate, bos_token=bos, eos_token=eos)
-        except TemplateError as error:
-            raise MedmindError(f"the chat template of the GGUF fails: {error}") from error
-
-    return render
+    compiled = Template(template, bos_token=gguf.text(gguf.bos), eos_token=gguf.text(gguf.eos))
+    return lambda messages, generate: compiled.render(messages, add_generation_prompt=generate)
 
 
 def _raise_ids(text: str, ids: list[int], found: list[int]) -> NoReturn:

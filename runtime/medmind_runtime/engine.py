@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from medmind_runtime.template import Template
+    from medmind.template import Template
 
 __all__ = ["Engine", "Memory", "Sampling", "Timings"]
 
@@ -141,7 +141,7 @@ class Engine:
             MedmindError: the GGUF carries no template, or the template refuses the messages.
         """
         if self._template is None:
-            from medmind_runtime.template import Template
+            from medmind.template import Template
 
             words = self.vocabulary
             self._template = Template(
@@ -150,7 +150,7 @@ class Engine:
         return self._template.render(messages, add_generation_prompt=add_generation_prompt)
 
     def _template_source(self) -> str:
-        from medmind_runtime.template import FALLBACKS
+        from medmind.template import FALLBACKS
 
         own = self.metadata.get("tokenizer.chat_template", "")
         if not own and not self.fallback_template:

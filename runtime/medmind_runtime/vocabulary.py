@@ -75,7 +75,7 @@ class Vocabulary:
 
     def fallback(self) -> str:
         """The name of the built-in template whose control token this vocabulary has; empty if none."""
-        from medmind_runtime.template import FALLBACKS
+        from medmind.template import FALLBACKS
 
         texts = {token.text for token in self.controls}
         return next((name for name, (sign, _) in FALLBACKS.items() if sign in texts), "")

@@ -4,7 +4,7 @@ import time
 import pytest
 
 from medmind.errors import MedmindError
-from medmind_runtime.template import FALLBACKS, Template
+from medmind.template import FALLBACKS, Template
 
 MESSAGES = [
     {"role": "system", "content": "be calm"},
