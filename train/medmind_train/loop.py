@@ -27,6 +27,7 @@ from medmind_train.metrics import StepMetrics
 from medmind_train.model import precision, trainable
 from medmind_train.optimizer import set_learning_rate
 from medmind_train.qlora_config import QloraConfig
+from medmind_train.rundir import CHECKPOINTS
 
 STOPPED = "stopped.json"
 """In a run directory: why training stopped by itself, at which step, and the rows of that step."""
@@ -132,7 +133,7 @@ class Trainer:
         self.device = device
         self.dtype = dtype
         self.evaluate = evaluate
-        self.checkpoints = run / "checkpoints"
+        self.checkpoints = run / CHECKPOINTS
         self.metrics = run / METRICS
         self.stopped = run / STOPPED
         self.watch = LossWatch(config.rising_steps, config.rising_factor)

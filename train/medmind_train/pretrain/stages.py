@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from medmind.artifacts import read_json, require_space, write_json
+from medmind.artifacts import METRICS, read_json, require_space, write_json
 from medmind.console import human_bytes, note, require
 from medmind.errors import MedmindError
 from medmind_train.pretrain import tokenfile
@@ -99,9 +99,10 @@ def _check_resumable(work: Path, config: PretrainConfig) -> None:
 def _prepare(files: list[Path], work: Path, config: PretrainConfig, tokenizer: Path | None) -> tokenfile.TokenFile:
     """Tokenizer and token file under `work`, made now or found there."""
     write_json(work / "config.json", asdict(config))
-    tokenfile.border(files, config.validation_share)  # refused before the tokenizer is trained
+    # Refused before the tokenizer is trained; a resumed run has its tokens and does not read the text again.
+    cut = None if (work / "tokenizer.model").exists() else tokenfile.border(files, config.validation_share)
     _prepare_tokenizer(files, work, config, tokenizer)
-    tokens = tokenfile.build(files, work / "tokenizer.model", work / "tokens", config.validation_share)
+    tokens = tokenfile.build(files, work / "tokenizer.model", work / "tokens", config.validation_share, cut)
     note(
         f"{tokens.documents:,} documents, {tokens.tokens:,} tokens, of which {tokens.validation_tokens:,} "
         f"({tokens.validation_documents:,} documents) are held out"
@@ -156,7 +157,7 @@ def _finish(trainer: Trainer, work: Path, out: Path) -> dict[str, Any]:
         path.chmod(0o644)
         path.replace(out / path.name)
     (work / "model").rmdir()
-    for name in ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "metrics.jsonl"):
+    for name in ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", METRICS):
         (out / name).write_bytes((work / name).read_bytes())
     draw_curve(trainer.losses, trainer.evaluations, out / "loss.png")
     write_json(out / SUMMARY, document)

@@ -50,11 +50,16 @@ class TokenFile:
         return np.memmap(self.directory / f"{name}.bin", dtype=self.dtype, mode="r")
 
 
-def build(files: list[Path], tokenizer_model: Path, directory: Path, validation_share: float) -> TokenFile:
+def build(
+    files: list[Path], tokenizer_model: Path, directory: Path, validation_share: float, cut: float | None
+) -> TokenFile:
     """Encode `files` as `<s> document </s>` runs; reuse what lies in `directory` if it was made from the same input.
 
     A document is held out when the hash of its text falls below `validation_share`, whatever its neighbours. Where that
     holds none or all of them, the border moves by one document.
+
+    Args:
+        cut: what `border` gave for these files, where the caller has asked already.
 
     Raises:
         MedmindError: fewer than two documents.
@@ -67,7 +72,7 @@ def build(files: list[Path], tokenizer_model: Path, directory: Path, validation_
     summary = directory / "tokens.json"
     if summary.exists() and (saved := read_json(summary)).get("digest") == digest:
         return TokenFile(directory=directory, **saved)
-    cut = border(files, validation_share)
+    cut = border(files, validation_share) if cut is None else cut
     directory.mkdir(parents=True, exist_ok=True)
     model = SentencePieceProcessor(model_file=str(tokenizer_model))
     dtype = "uint16" if model.get_piece_size() <= 1 << 16 else "uint32"

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 
-from medmind.artifacts import atomic_directory, atomic_file, read_json, write_json
+from medmind.artifacts import METRICS, atomic_directory, atomic_file, read_json, write_json
 from medmind.console import note, progress
 from medmind.errors import MedmindError
 from medmind_train.hardware import Device
@@ -82,7 +82,7 @@ class Trainer:
         note(f"{parameters:,} parameters, {config.steps:,} steps of {per_step:,} tokens on {self.device.type}")
         with (
             Interrupt() as interrupt,
-            (self.work / "metrics.jsonl").open("a", encoding="utf-8") as metrics,
+            (self.work / METRICS).open("a", encoding="utf-8") as metrics,
             progress("pretraining", config.steps * per_step, "tok") as advance,
         ):
             advance(self.state.step * per_step)
@@ -170,7 +170,7 @@ class Trainer:
 
     def _reread_metrics(self) -> None:
         """Keep the recorded lines up to the checkpoint; those after it will be made again."""
-        path = self.work / "metrics.jsonl"
+        path = self.work / METRICS
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
         lines = [line for line in lines if line["step"] <= self.state.step]
         with atomic_file(path) as partial:
