@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medmind import console
-from medmind.artifacts import atomic_directory, refuse_existing, write_json, write_jsonl, write_text
+from medmind.artifacts import atomic_directory, write_json, write_jsonl, write_text
 from medmind.errors import MedmindError
+from medmind_benchmarks.place import refuse_foreign
 from medmind_benchmarks.plan import QuantsConfig
+from medmind_benchmarks.training import cli as training_cli
 
 if TYPE_CHECKING:
     from medmind_benchmarks.plan import Plan
@@ -23,7 +25,7 @@ _STEM = "perplexity-by-size"
 
 @app.callback()
 def bench() -> None:
-    """Measure what quantization costs: perplexity, memory and speed of each file, with uncertainties."""
+    """Measure what quantization costs and what a training step needs, with uncertainties."""
 
 
 @app.command()
@@ -60,7 +62,7 @@ def quants(
 
     console.require("matplotlib", "bench")
     found = sources.find(models or [], heldout, out)
-    _refuse_foreign(found.out, force=force)
+    refuse_foreign(found.out, force=force)
     config = QuantsConfig(
         rows=rows,
         rounds=repeats,
@@ -89,13 +91,6 @@ def quants(
             f"{first.label} {first.status}: {first.reason}",
             f"the rest is in {found.out / 'report.md'}",
         )
-
-
-def _refuse_foreign(out: Path, *, force: bool) -> None:
-    """Refuse a place that is taken; even with --force, a folder that is no report is not replaced."""
-    refuse_existing(out, force=force)
-    if out.exists() and not (out / "report.json").is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise MedmindError(f"{out} is not an earlier report, it is not replaced", "give another --out")
 
 
 def _announce(plan: "Plan") -> None:
@@ -129,6 +124,9 @@ def _show(report: "Report", out: Path) -> None:
         console.out.print()
     console.out.print(Text(tables.verdict(report)), soft_wrap=False)
     console.out.print(Text(f"\n{out / 'report.md'}\n{out / (_STEM + '.png')}"))
+
+
+training_cli.register(app)
 
 
 def main() -> None:

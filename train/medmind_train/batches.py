@@ -7,7 +7,7 @@ start at 0 in every example, by which transformers keeps the examples of a row a
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,6 +41,11 @@ class Batch:
     supervised: "torch.Tensor"
     owners: "torch.Tensor"
     rows: tuple[str, ...]
+
+    def to(self, device: str) -> "Batch":
+        """The same batch on another device."""
+        tensors = {name: getattr(self, name).to(device) for name in ("ids", "positions", "supervised", "owners")}
+        return replace(self, **tensors)
 
 
 def supervised_tokens(rows: Sequence[Sequence[Example]]) -> int:

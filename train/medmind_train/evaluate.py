@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 
@@ -12,9 +12,7 @@ from medmind.errors import MedmindError
 from medmind.turns import choose
 from medmind_train.batches import by_length, collate
 from medmind_train.examples import Example
-from medmind_train.hardware import Device, Dtype
-from medmind_train.loss import answer_scores
-from medmind_train.model import precision
+from medmind_train.passes import Passes
 
 
 @dataclass(frozen=True)
@@ -80,42 +78,33 @@ def choose_rows(examples: Sequence[Example], rows: Sequence[str], limit: int) ->
 
 
 def measure(
-    model: Any,
+    passes: Passes,
     examples: Sequence[Example],
     *,
     pad: int,
-    device: Device,
-    dtype: Dtype,
     tokens_per_batch: int,
     description: str = "held-out perplexity",
 ) -> tuple[Perplexity, Ends]:
-    """Measure `model` on `examples`; it is left in the mode (train or eval) it was in."""
+    """Measure a model on `examples`."""
     sums: dict[str, float] = {}
     counts: dict[str, int] = {}
     ends = seen = 0
-    training = model.training
-    model.eval()
-    try:
-        with console.progress(description, len(examples), "examples") as advance, torch.no_grad():
-            for group in by_length(examples, tokens_per_batch):
-                batch = collate([[example] for example in group], pad, device)
-                with precision(device, dtype):
-                    scores = answer_scores(model, batch, likeliest=True)
-                owners, first = scores.owners.cpu(), cast(torch.Tensor, scores.first).cpu()
-                totals = torch.zeros(len(group), dtype=torch.float64).index_add_(0, owners, scores.nll.double().cpu())
-                # Supervised tokens come in order, so the last of each example is where its answer ends.
-                last = torch.bincount(owners, minlength=len(group)).cumsum(0) - 1
-                for example, total, place in zip(group, totals.tolist(), last.tolist(), strict=True):
-                    if not math.isfinite(total):
-                        raise MedmindError(
-                            f"the model gives the held-out row {example.row} a loss of {total}",
-                            "try --dtype float32; if that does not help, the base's weights are broken",
-                        )
-                    sums[example.row] = sums.get(example.row, 0.0) + total
-                    counts[example.row] = counts.get(example.row, 0) + len(example.ids) - example.answer
-                    seen += example.complete
-                    ends += example.complete and bool(first[place])
-                advance(len(group))
-    finally:
-        model.train(training)
+    with console.progress(description, len(examples), "examples") as advance:
+        for group in by_length(examples, tokens_per_batch):
+            scores = passes.scores(collate([[example] for example in group], pad, "cpu"), likeliest=True)
+            owners, first = scores.owners.cpu(), cast(torch.Tensor, scores.first).cpu()
+            totals = torch.zeros(len(group), dtype=torch.float64).index_add_(0, owners, scores.nll.double().cpu())
+            # Supervised tokens come in order, so the last of each example is where its answer ends.
+            last = torch.bincount(owners, minlength=len(group)).cumsum(0) - 1
+            for example, total, place in zip(group, totals.tolist(), last.tolist(), strict=True):
+                if not math.isfinite(total):
+                    raise MedmindError(
+                        f"the model gives the held-out row {example.row} a loss of {total}",
+                        "try --dtype float32; if that does not help, the base's weights are broken",
+                    )
+                sums[example.row] = sums.get(example.row, 0.0) + total
+                counts[example.row] = counts.get(example.row, 0) + len(example.ids) - example.answer
+                seen += example.complete
+                ends += example.complete and bool(first[place])
+            advance(len(group))
     return estimate(list(sums.values()), list(counts.values())), Ends(ends, seen)

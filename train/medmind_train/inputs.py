@@ -78,6 +78,7 @@ def read(config: QloraConfig, machine: Hardware, *, assume_yes: bool) -> Inputs:
     on_card = machine.device == "cuda"
     config = replace(
         config,
+        kernels=_kernels(base, config, machine, dtype),
         device=machine.device,
         dtype=dtype,
         optimizer=optimizer.choose(config.optimizer, machine.device),
@@ -97,6 +98,20 @@ def read(config: QloraConfig, machine: Hardware, *, assume_yes: bool) -> Inputs:
         evaluated=choose_rows(heldout.examples, [row.id for row in prepared.heldout], config.eval_rows),
         seconds=time.monotonic() - began,
     )
+
+
+def _kernels(base: Base, config: QloraConfig, machine: Hardware, dtype: Dtype) -> str:
+    """Who computes the steps; where that is not what one would expect, why is said."""
+    from medmind_train.fused import build
+
+    if config.kernels == "reference" or (config.kernels == "auto" and machine.device == "cpu"):
+        return "reference"
+    if not (why := build.refusal(base, config, machine, dtype)):
+        return "fused"
+    if config.kernels == "fused":
+        raise MedmindError(f"the fused step cannot do this: {why}", "give --kernels reference")
+    console.note(f"training by transformers and PEFT, not by the fused step: {why}")
+    return "reference"
 
 
 def _find(config: QloraConfig, *, assume_yes: bool) -> tuple[Base, Prepared]:

@@ -16,16 +16,15 @@ from medmind import console
 from medmind.artifacts import METRICS, write_json
 from medmind.errors import MedmindError
 from medmind_train import checkpoint, distributed, metrics, schedule
-from medmind_train.batches import collate, epoch_steps, real_tokens, supervised_tokens
+from medmind_train.batches import Batch, collate, epoch_steps, real_tokens, supervised_tokens
 from medmind_train.checkpoint import Position
 from medmind_train.divergence import LossWatch
 from medmind_train.examples import Example, Examples
-from medmind_train.hardware import Device, Dtype, peak_memory
+from medmind_train.hardware import Device, peak_memory
 from medmind_train.interrupt import Interrupt
-from medmind_train.loss import answer_nll
 from medmind_train.metrics import StepMetrics
-from medmind_train.model import precision, trainable
 from medmind_train.optimizer import set_learning_rate
+from medmind_train.passes import Passes
 from medmind_train.qlora_config import QloraConfig
 from medmind_train.rundir import CHECKPOINTS
 
@@ -54,41 +53,39 @@ def _epoch(examples: Examples, config: QloraConfig, epoch: int) -> list[list[lis
 
 
 def backward(
-    model: Any,
-    rows: Rows,
-    *,
-    batch: int,
-    pad: int,
-    device: Device,
-    dtype: Dtype,
-    scaler: Any,
-    length: int | None = None,
+    passes: Passes, rows: Rows, *, batch: int, pad: int, device: Device, length: int | None = None
 ) -> Iterator[tuple[float, int]]:
-    """Add the gradient of one optimizer step, one forward pass at a time; summed over all processes at the end.
+    """Add the gradient of one optimizer step, one pass at a time; summed over all processes at the end.
 
     Args:
         rows: this process's part of the effective batch; `batch` of them go through the model together.
-        scaler: a `torch.amp.GradScaler`; gradients come out multiplied by its scale.
         length: tokens of every row, and every pass is of `batch` rows; None: as long as the longest, as many as left.
 
     Yields:
-        After each pass: its share of the step's loss (nats per supervised token of the step) and its padded tokens.
+        For each pass: its share of the step's loss (nats per supervised token of the step) and its padded tokens. That
+        is read when the next pass is on its way already, so that a card never waits for its host.
 
     Raises:
         NotFinite: a loss that is not finite; knows the rows.
     """
     total = distributed.total(supervised_tokens(rows), device)
+    before: tuple[torch.Tensor, Batch] | None = None
     for start in range(0, len(rows), batch):
-        part = collate(rows[start : start + batch], pad, device, shape=(batch, length) if length else None)
-        with precision(device, dtype):
-            nll, _ = answer_nll(model, part)
-        loss = nll.sum() / total
-        share = float(loss.detach())
-        if not math.isfinite(share):
-            raise NotFinite(share, part.rows)
-        scaler.scale(loss).backward()
-        yield share, part.ids.numel()
-    distributed.sum_gradients(trainable(model))
+        part = collate(rows[start : start + batch], pad, "cpu", shape=(batch, length) if length else None)
+        share = passes.add_gradient(part, total)
+        if before:
+            yield _read(*before)
+        before = share, part
+    if before:
+        yield _read(*before)
+    distributed.sum_gradients([parameter for _, parameter in passes.named_parameters()])
+
+
+def _read(share: torch.Tensor, part: Batch) -> tuple[float, int]:
+    value = float(share)
+    if not math.isfinite(value):
+        raise NotFinite(value, part.rows)
+    return value, part.ids.numel()
 
 
 class NotFinite(ArithmeticError):
@@ -103,7 +100,7 @@ class Trainer:
     """Takes a model from a position to the end of its plan.
 
     Args:
-        model: the NF4 base with its adapter; `optimizer` and `scaler` belong to it.
+        model: the NF4 base with its adapter, for checkpoints; `passes`, `optimizer` and `scaler` belong to it.
         examples: what to train on.
         config: resolved, with `optimizer` and `dtype` chosen.
         run: the run directory; metrics and checkpoints go there.
@@ -113,6 +110,7 @@ class Trainer:
     def __init__(
         self,
         model: Any,
+        passes: Passes,
         optimizer: Any,
         scaler: Any,
         examples: Examples,
@@ -121,17 +119,16 @@ class Trainer:
         run: Path,
         pad: int,
         device: Device,
-        dtype: Dtype,
         evaluate: Callable[[], float],
     ) -> None:
         self.model = model
+        self.passes = passes
         self.optimizer = optimizer
         self.scaler = scaler
         self.examples = examples
         self.config = config
         self.pad = pad
         self.device = device
-        self.dtype = dtype
         self.evaluate = evaluate
         self.checkpoints = run / CHECKPOINTS
         self.metrics = run / METRICS
@@ -206,17 +203,15 @@ class Trainer:
         chosen = self._rows_of(step)
         lr = config.lr * schedule.rate(step, self.total, kind=config.schedule, warmup=config.warmup)
         set_learning_rate(self.optimizer, lr)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.passes.zero_gradients()
         loss, padded = 0.0, 0
         try:
             for share, tokens in backward(
-                self.model,
+                self.passes,
                 distributed.share(chosen),
                 batch=config.batch,
                 pad=self.pad,
                 device=self.device,
-                dtype=self.dtype,
-                scaler=self.scaler,
                 length=config.context if config.packing else None,
             ):
                 loss += share
@@ -288,7 +283,8 @@ class Trainer:
         """Clip, step and return the gradient norm before clipping; not finite where fp16 overflowed and was skipped."""
         self.scaler.unscale_(self.optimizer)
         limit = self.config.grad_clip or math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(trainable(self.model), limit))
+        parameters = [parameter for _, parameter in self.passes.named_parameters()]
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
         if not math.isfinite(norm) and not self.scaler.is_enabled():
             raise NotFinite(norm, [example.row for row in rows for example in row], "gradient")
         self.scaler.step(self.optimizer)

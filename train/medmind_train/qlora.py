@@ -23,11 +23,13 @@ from medmind_train.answering import Stopping
 from medmind_train.config import build
 from medmind_train.evaluate import Ends, Perplexity
 from medmind_train.finish import finish
+from medmind_train.fused import build as build_fused
 from medmind_train.inputs import Inputs, read
 from medmind_train.interrupt import Interrupt
 from medmind_train.loop import Trainer
 from medmind_train.loss import mixes_packed_rows
-from medmind_train.qlora_config import REFERENCE_BASE, QloraConfig, recipe
+from medmind_train.passes import Passes, ReferencePasses
+from medmind_train.qlora_config import REFERENCE_BASE, QloraConfig, recipe, vram
 
 _BYTES_PER_TRAINED = 4 * 3 * 4
 """Disk: fp32 weight and two Adam moments, in the adapter, two checkpoints and the one being written."""
@@ -79,25 +81,23 @@ def resume(run: Path, layers: Sequence[Mapping[str, Any]], *, assume_yes: bool) 
 def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[Path, dict[str, Any]]:
     config, device = inputs.config, inputs.hardware.device
     began = time.monotonic()
-    tuned = _model(inputs)
-    parameters = model.trainable(tuned)
-    trained = sum(parameter.numel() for parameter in parameters)
+    scaler = torch.amp.GradScaler(device, enabled=inputs.dtype == "float16")
+    tuned, passes = _model(inputs, scaler)
+    trained = sum(parameter.numel() for parameter in model.trainable(tuned))
     require_space(run.parent, trained * _BYTES_PER_TRAINED, "the run with its checkpoints")
     loading = time.monotonic() - began
     seconds = 0.0
 
-    if config.packing and mixes_packed_rows(tuned, device, len(inputs.tokenizer)):
+    if config.packing and config.kernels == "reference" and mixes_packed_rows(tuned, device, len(inputs.tokenizer)):
         raise MedmindError(f"{inputs.base.name} does not keep the examples of a packed row apart", "give --no-packing")
 
     def measure(description: str) -> tuple[Perplexity, Ends]:
         nonlocal seconds
         began = time.monotonic()
         measured = evaluate.measure(
-            tuned,
+            passes,
             inputs.evaluated,
             pad=inputs.pad,
-            device=device,
-            dtype=inputs.dtype,
             tokens_per_batch=config.batch * config.context,
             description=description,
         )
@@ -113,18 +113,18 @@ def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[
         before = Perplexity(**recorded["perplexity"])
         console.note(f"held-out perplexity before: {before} ({before.tokens:,} tokens of {before.rows:,} rows)")
         groups = optimizer.groups(
-            tuned.named_parameters(), weight_decay=config.weight_decay, lora_plus=config.lora_plus
+            passes.named_parameters(), weight_decay=config.weight_decay, lora_plus=config.lora_plus
         )
         trainer = Trainer(
             tuned,
+            passes,
             optimizer.make(config.optimizer, groups, lr=config.lr, weight_decay=config.weight_decay),
-            torch.amp.GradScaler(device, enabled=inputs.dtype == "float16"),
+            scaler,
             inputs.train.examples,
             config,
             run=run,
             pad=inputs.pad,
             device=device,
-            dtype=inputs.dtype,
             evaluate=lambda: measure("held-out perplexity")[0].value,
         )
         try:
@@ -190,10 +190,17 @@ def _stopping(tuned: Any, inputs: Inputs) -> Stopping | None:
     )
 
 
-def _model(inputs: Inputs) -> Any:
-    config = inputs.config
-    return model.add_adapter(
-        model.load_base(inputs.base, inputs.hardware.device, inputs.dtype),
+def _model(inputs: Inputs, scaler: Any) -> tuple[Any, Passes]:
+    """The base with its adapter, and what computes its passes."""
+    config, device = inputs.config, inputs.hardware.device
+    if config.kernels == "fused":
+        room = vram(config)
+        placement = build_fused.placement_of(inputs.base, config, device, inputs.dtype, room)
+        if room is not None and device == "cuda":
+            build_fused.hold(room)
+        return build_fused.build(inputs.base, config, device=device, dtype=inputs.dtype, placement=placement)
+    tuned = model.add_adapter(
+        model.load_base(inputs.base, device, inputs.dtype),
         inputs.base,
         targets=config.targets,
         rank=config.rank,
@@ -206,6 +213,7 @@ def _model(inputs: Inputs) -> Any:
         checkpointing=bool(config.gradient_checkpointing),
         seed=config.seed,
     )
+    return tuned, ReferencePasses(tuned, device=device, dtype=inputs.dtype, scaler=scaler)
 
 
 def _start_record(

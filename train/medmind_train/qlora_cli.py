@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from medmind import console
-from medmind_train import report
+from medmind_train import environment, report
 from medmind_train.config import build, read_yaml, with_options
 from medmind_train.qlora_config import LIBRARIES, QloraConfig
 
@@ -39,6 +39,7 @@ def _qlora(
     build(QloraConfig, *layers)  # a wrong value is said at once, not after torch has been imported
     for library in LIBRARIES:
         console.require(library, "train")
+    environment.settle()
     from medmind_train import qlora
 
     if resume is not None:

@@ -8,6 +8,7 @@ from typing import Any
 from medmind.artifacts import RUNS
 from medmind.base import EMBEDDED_NAME
 from medmind_train import schedule as schedules
+from medmind_train import sizes
 from medmind_train.config import setting
 from medmind_train.data import HELDOUT_SHARE
 
@@ -76,12 +77,30 @@ class QloraConfig:
         "auto", "compute type; auto is by hardware", choices=("auto", "bfloat16", "float16", "float32")
     )
     device: str = setting("auto", "where to train", choices=("auto", "cuda", "cpu"))
+    kernels: str = setting(
+        "auto",
+        "who computes a step: our fused one, or transformers and PEFT; auto is fused where card and base allow it",
+        choices=("auto", "fused", "reference"),
+    )
+    vram: str = setting(
+        "auto",
+        "memory of the card that the fused step may take, as 6GiB: what fits is kept, the rest moved or recomputed",
+    )
     gradient_checkpointing: bool | None = setting(
-        None, "recompute activations to save memory (default: on for a CUDA card)"
+        None, "recompute activations to save memory, with --kernels reference (default: on for a CUDA card)"
     )
     checkpoint_every: int = setting(50, "steps between checkpoints; 0: only when interrupted and at the end", minimum=0)
     out: str = setting(str(RUNS), "folder of the run directories")
     name: str | None = setting(None, "name of the run (default: base-data-date-time)")
+
+
+def vram(config: QloraConfig) -> int | None:
+    """Bytes of `--vram`; None: auto.
+
+    Raises:
+        MedmindError: no size.
+    """
+    return None if config.vram == "auto" else sizes.parse("--vram", config.vram)
 
 
 _EMBEDDED: Mapping[str, Any] = MappingProxyType(

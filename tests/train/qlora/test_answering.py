@@ -12,6 +12,7 @@ from medmind_train import answering, evaluate, report
 from medmind_train import model as models
 from medmind_train.answering import answers, loops
 from medmind_train.encoding import encode
+from medmind_train.passes import ReferencePasses
 
 CPU = {"device": "cpu", "dtype": "float32"}
 
@@ -44,7 +45,7 @@ class Always(torch.nn.Module):
 
 
 def measured(model, examples) -> evaluate.Ends:
-    return evaluate.measure(model, examples, pad=0, tokens_per_batch=200, **CPU)[1]
+    return evaluate.measure(ReferencePasses(model, **CPU), examples, pad=0, tokens_per_batch=200)[1]
 
 
 def test_ends_are_those_of_whole_answers_only(model, examples, tokenizer, monkeypatch):

@@ -11,6 +11,7 @@ import torch
 from medmind_train import distributed
 from medmind_train.examples import Example
 from medmind_train.loop import backward
+from medmind_train.passes import ReferencePasses
 
 
 def tiny():
@@ -40,8 +41,8 @@ def examples() -> list[Example]:
 
 
 def gradient(rows) -> tuple[float, torch.Tensor]:
-    model, off = tiny(), torch.amp.GradScaler("cpu", enabled=False)
-    passes = backward(model, rows, batch=1, pad=0, device="cpu", dtype="float32", scaler=off)
+    model = tiny()
+    passes = backward(ReferencePasses(model, device="cpu", dtype="float32"), rows, batch=1, pad=0, device="cpu")
     loss = distributed.total(sum(share for share, _ in passes), "cpu")
     return loss, torch.cat([one.grad.flatten() for one in model.parameters()])
 

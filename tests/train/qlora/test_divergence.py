@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from medmind import artifacts
-from medmind_train import loop
+from medmind_train import passes
 from medmind_train.divergence import LossWatch
 
 
@@ -54,14 +54,14 @@ def test_patience_begins_anew_after_a_resume_and_the_best_is_remembered():
 
 
 def test_rising_loss_stops_the_run_with_step_rows_and_a_checkpoint(qlora, small, tmp_path: Path, monkeypatch):
-    real, calls = loop.answer_nll, []
+    real, calls = passes.answer_nll, []
 
     def climbing(model, batch):
         nll, owners = real(model, batch)
         calls.append(batch.rows)
         return (nll * 5 if len(calls) > 34 else nll), owners
 
-    monkeypatch.setattr(loop, "answer_nll", climbing)
+    monkeypatch.setattr(passes, "answer_nll", climbing)
     more = ("--max-steps", "70", "--batch", "1", "--accumulate", "1", "--rising-steps", "4", "--lr", "1e-5")
     result = qlora(*small("--name", "up", *more))
     run = tmp_path / "runs" / "up"

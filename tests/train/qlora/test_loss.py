@@ -10,10 +10,10 @@ from medmind_train.batches import by_length, collate, epoch_steps, supervised_to
 from medmind_train.encoding import encode
 from medmind_train.loop import backward
 from medmind_train.loss import answer_nll
+from medmind_train.passes import ReferencePasses
 
 BASE = Base("medmind-base", "embedded", EMBEDDED_PATH)
 SETTINGS = {"targets": "all-linear", "rank": 4, "alpha": 8.0, "dropout": 0.0, "checkpointing": False, "seed": 1}
-NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +38,14 @@ def model():
     return tuned
 
 
+def plain(model) -> ReferencePasses:
+    return ReferencePasses(model, device="cpu", dtype="float32")
+
+
 def gradient(model, examples, batch: int) -> tuple[float, torch.Tensor]:
     model.zero_grad()
     rows = [[example] for example in examples]
-    shares = [
-        share for share, _ in backward(model, rows, batch=batch, pad=0, device="cpu", dtype="float32", scaler=NO_SCALER)
-    ]
+    shares = [share for share, _ in backward(plain(model), rows, batch=batch, pad=0, device="cpu")]
     return sum(shares), torch.cat([parameter.grad.flatten() for parameter in models.trainable(model)])
 
 

@@ -16,10 +16,10 @@ from medmind_train.examples import Example
 from medmind_train.loop import backward
 from medmind_train.loss import answer_nll, mixes_packed_rows
 from medmind_train.packing import pack
+from medmind_train.passes import ReferencePasses
 
 SHARED = Path(__file__).parents[3].parent / "shared"
 CONTEXT = 64
-NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 
 
 def lengths(number: int, longest: int) -> list[int]:
@@ -74,14 +74,13 @@ def packed_rows(examples: list[Example]) -> list[list[Example]]:
     return [[examples[index] for index in row] for step in steps for row in step]
 
 
+def plain(model) -> ReferencePasses:
+    return ReferencePasses(model, device="cpu", dtype="float32")
+
+
 def gradient(model, rows, *, batch: int, length: int | None) -> tuple[float, torch.Tensor]:
     model.zero_grad()
-    shares = [
-        share
-        for share, _ in backward(
-            model, rows, batch=batch, pad=0, device="cpu", dtype="float32", scaler=NO_SCALER, length=length
-        )
-    ]
+    shares = [share for share, _ in backward(plain(model), rows, batch=batch, pad=0, device="cpu", length=length)]
     return sum(shares), torch.cat([one.grad.flatten() for one in models.trainable(model)])
 
 
@@ -133,12 +132,7 @@ def test_packing_is_a_function_of_seed_and_epoch():
 def test_every_batch_has_the_same_shape_also_the_last_of_an_epoch(tiny, examples):
     rows = packed_rows(examples)
     assert len(rows) % 3
-    padded = [
-        tokens
-        for _, tokens in backward(
-            tiny, rows, batch=3, pad=0, device="cpu", dtype="float32", scaler=NO_SCALER, length=CONTEXT
-        )
-    ]
+    padded = [tokens for _, tokens in backward(plain(tiny), rows, batch=3, pad=0, device="cpu", length=CONTEXT)]
     assert padded == [3 * CONTEXT] * -(-len(rows) // 3)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from medmind import artifacts
 from medmind.base import EMBEDDED_PATH, fingerprint
-from medmind_train import loop
+from medmind_train import loop, passes
 from medmind_train.hardware import Hardware
 
 
@@ -166,19 +166,19 @@ def test_signal_writes_a_checkpoint_and_prints_how_to_go_on(small, command, tmp_
 
 
 def test_loss_that_is_not_finite_stops_with_step_rows_and_a_checkpoint(qlora, small, tmp_path: Path, monkeypatch):
-    real, calls = loop.answer_nll, []
+    real, calls = passes.answer_nll, []
 
     def broken(model, batch):
         nll, owners = real(model, batch)
         calls.append(batch.rows)
         return (nll * float("nan") if len(calls) == 2 else nll), owners
 
-    monkeypatch.setattr(loop, "answer_nll", broken)
+    monkeypatch.setattr(passes, "answer_nll", broken)
     result = qlora(*small("--name", "nan", "--accumulate", "1"))
     result.refused("step 2", "nan", *calls[1], "checkpoint step-1")
     assert (tmp_path / "runs" / "nan" / "checkpoints" / "step-1" / "state.json").exists()
     assert not (tmp_path / "runs" / "nan" / "medmind.json").exists()
-    monkeypatch.setattr(loop, "answer_nll", real)
+    monkeypatch.setattr(passes, "answer_nll", real)
     assert qlora("--resume", "runs/nan").code == 0
 
 

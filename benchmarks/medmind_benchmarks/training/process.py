@@ -1,0 +1,88 @@
+"""The parent's side of `medmind-train step`: one process a cell, with a limit of time, and never left behind."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import IO
+
+from medmind.errors import MedmindError
+from medmind_benchmarks.process import CellError
+from medmind_benchmarks.results import decode
+from medmind_train.step.document import SCHEMA, StepDocument
+
+
+def run_step(command: Sequence[str], *, timeout: float) -> StepDocument:
+    """Run one measurement to its end.
+
+    Args:
+        command: `medmind-train step … --json`.
+        timeout: seconds; a cell that takes longer is killed.
+
+    Raises:
+        CellError: it took too long, failed, was killed, or printed something else than a measurement.
+    """
+    with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as noise:
+        # A session of its own keeps the terminal's Ctrl-C from the cell, and lets what it starts be ended with it.
+        process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=answer,
+            stderr=noise,
+            start_new_session=sys.platform != "win32",
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise CellError(f"it took longer than {timeout:g} s and was ended") from None
+        finally:
+            _end(process)
+        if code != 0:
+            raise CellError(_why(code, _text(noise)))
+        return _read(_text(answer))
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Kill the cell and what it started; what is gone already stays so."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if sys.platform == "win32":
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _read(text: str) -> StepDocument:
+    try:
+        document = json.loads(text)
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+            raise CellError(f"the measuring process printed no {SCHEMA} document")
+        return decode(StepDocument, document)
+    except json.JSONDecodeError as error:
+        raise CellError(f"the measuring process printed no JSON: {error}") from error
+    except CellError:
+        raise
+    except MedmindError as error:
+        raise CellError(f"the measuring process printed something unexpected: {error}") from error
+
+
+def _why(code: int, noise: str) -> str:
+    lines = [line.strip() for line in noise.splitlines() if line.strip()]
+    if code >= 0:
+        last = lines[-1].removeprefix("error: ") if lines else "it said nothing"
+        return last if code == 1 else f"exit code {code}: {last}"
+    if code == -signal.SIGKILL:
+        return "it was killed (SIGKILL): most likely the system ran out of memory"
+    with contextlib.suppress(ValueError):
+        return f"it crashed ({signal.Signals(-code).name})"
+    return f"it crashed (signal {-code})"
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode("utf-8", "replace")

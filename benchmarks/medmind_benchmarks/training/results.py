@@ -1,0 +1,186 @@
+"""What a benchmark of training steps found, as typed records, and their JSON: all that tables and pictures are made of.
+
+Knows no rendering and measures nothing.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from medmind.artifacts import read_json
+from medmind.errors import MedmindError
+from medmind_benchmarks.results import decode
+from medmind_benchmarks.statistics import Spread
+from medmind_train.step.document import Memory, Mode, Status
+
+SCHEMA = "medmind-benchmark-training/1"
+FLOOR = 6
+"""FLOP per token and weight of the decoder's matrices: forward, backward to the inputs, and the forward once more, as
+the weights are frozen and activations are computed again. A full fine-tune does 8: the weights' gradients come on top.
+"""
+
+Fill = Literal["random", "packed", "padded"]
+"""Rows of random tokens, or of real data, packed or padded."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Rows of a step, and tokens of a row (of padded rows: at most)."""
+
+    batch: int
+    length: int
+
+    def __str__(self) -> str:
+        """As `4×1024`."""
+        return f"{self.batch}×{self.length}"
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Over the repeats.
+
+    Attributes:
+        tokens_per_s: positions a second.
+        supervised_per_s: of them those that the loss is over.
+        step_seconds: the median step of each repeat.
+        relative: mode -> how many times as fast as that, repeat by repeat, in supervised tokens a second.
+    """
+
+    tokens_per_s: Spread
+    supervised_per_s: Spread
+    step_seconds: Spread
+    relative: dict[str, Spread]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One mode at one shape.
+
+    Attributes:
+        status, reason: `measured`, or why something is missing.
+        card: where it ran: a speed holds for this card and no other.
+        memory: of the repeat with the highest peak, whole.
+        floor_share: the least time its arithmetic can take (`FLOOR`) over the time it took.
+        padding: share of the positions that are padding.
+        trained, trained_bytes: parameters, and what they take in a file.
+        loss_first, loss_last: nats per supervised token, of the first repeat.
+        load_seconds: median.
+        versions, flags: as the cell told them.
+    """
+
+    mode: Mode
+    shape: Shape
+    fill: Fill
+    status: Status
+    reason: str
+    card: str
+    memory: Memory | None
+    speed: Speed | None
+    floor_share: float | None
+    padding: float | None
+    trained: int | None
+    trained_bytes: int | None
+    loss_first: float | None
+    loss_last: float | None
+    load_seconds: float | None
+    versions: dict[str, str]
+    flags: dict[str, str]
+
+    @property
+    def label(self) -> str:
+        """The name in tables."""
+        return f"{self.shape} {self.mode}"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Under what conditions the figures hold.
+
+    Attributes:
+        created: ISO 8601, UTC.
+        seconds: how long the whole benchmark took.
+        card, device: what computed.
+        card_memory: bytes; None on a CPU.
+        memory: bytes of the machine, within the control group's limit.
+        load_before: load average before the first cell; above zero, other programs were at work.
+        parameters, linear: weights of the base, and of its decoder layers' matrices.
+        matmul: FLOP a second of large matrix products, before the first cell and after the last.
+        cap: bytes torch could reserve; None: all.
+        price: of an hour.
+    """
+
+    created: str
+    seconds: float
+    card: str
+    device: str
+    card_memory: int | None
+    cpu: str
+    cores: int
+    memory: int
+    load_before: float | None
+    system: str
+    versions: dict[str, str]
+    base: str
+    synthetic: bool
+    parameters: int
+    linear: int
+    matmul: Spread | None
+    matmul_dtype: str
+    dtype: str
+    rank: int
+    targets: str
+    cap: int | None
+    vram: str
+    steps: int
+    warmup: int
+    repeats: int
+    data: str | None
+    price: float | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """One run of `medmind-bench train`."""
+
+    schema: str
+    conditions: Conditions
+    rows: tuple[Row, ...]
+
+    def at(self, shape: Shape, fill: Fill = "random") -> tuple[Row, ...]:
+        """The rows that are compared with each other."""
+        return tuple(row for row in self.rows if row.shape == shape and (row.fill == "random") == (fill == "random"))
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """In their order."""
+        return tuple(dict.fromkeys(row.shape for row in self.rows))
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """In their order."""
+        return tuple(dict.fromkeys(row.mode for row in self.rows))
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON document."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_json(document: Mapping[str, Any]) -> "Report":
+        """The report a document holds.
+
+        Raises:
+            MedmindError: another schema, or a field missing or of another kind.
+        """
+        if document.get("schema") != SCHEMA:
+            raise MedmindError(
+                f"this is no benchmark of training: its schema is {document.get('schema')!r}, not {SCHEMA!r}",
+                "make one with: medmind-bench train",
+            )
+        return decode(Report, document)
+
+
+def read_report(path: Path) -> Report:
+    """The report in a report.json."""
+    return Report.from_json(read_json(path))
