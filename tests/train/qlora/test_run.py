@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from medmind import artifacts
 from medmind.base import EMBEDDED_PATH, fingerprint
@@ -366,3 +367,19 @@ def test_bare_command_takes_the_recipe_of_the_machine_and_says_so(qlora, monkeyp
     result = qlora()
     assert chosen == [(base, source, machine)]
     assert f"fine-tuning {base} on {source}" in result.err and "--base" in result.err
+
+
+def test_fused_step_trains_saves_and_resumes_as_the_plain_one(qlora, small, tmp_path: Path):
+    plain = qlora(*small("--name", "plain", "--json"))
+    fused = qlora(*small("--name", "fused", "--kernels", "fused", "--checkpoint-every", "2", "--json"))
+    before, after = (json.loads(result.out)["results"] for result in (plain, fused))
+    for when in ("before", "after"):
+        assert after["perplexity"][when]["value"] == pytest.approx(before["perplexity"][when]["value"], rel=1e-3)
+    runs = tmp_path / "runs"
+    names = [set(load_file(runs / run / "adapter" / "adapter_model.safetensors")) for run in ("plain", "fused")]
+    assert names[0] == names[1] and len(names[0]) == 2 * 7 * 5
+    (runs / "fused" / "medmind.json").unlink()
+    shutil.rmtree(runs / "fused" / "checkpoints" / "step-4")
+    saved = (runs / "fused" / "adapter" / "adapter_model.safetensors").read_bytes()
+    assert qlora("--resume", "runs/fused").code == 0
+    assert (runs / "fused" / "adapter" / "adapter_model.safetensors").read_bytes() == saved

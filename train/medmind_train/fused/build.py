@@ -11,7 +11,7 @@ from medmind.artifacts import read_json
 from medmind.base import Base
 from medmind_train import model
 from medmind_train.fused import budget, kernels, loading
-from medmind_train.fused.lifetimes import OUTSIDE_TORCH, Step
+from medmind_train.fused.lifetimes import BETWEEN, OUTSIDE_TORCH, Step
 from medmind_train.fused.placement import Keep, Placement
 from medmind_train.fused.shape import BLOCK, Shape, Unsupported
 from medmind_train.fused.step import FusedStep
@@ -21,8 +21,6 @@ from medmind_train.qlora_config import QloraConfig
 
 _OLDEST = (8, 0)
 """CUDA capability that FlashAttention-2 wants: Ampere, cards from 2020 on."""
-_BETWEEN = 320 << 20
-"""Bytes between what torch has allocated and what it has taken from the card: rounding, and room between tensors."""
 
 
 def shape_of(base: Base) -> Shape:
@@ -74,7 +72,7 @@ def placement_of(base: Base, config: QloraConfig, device: Device, dtype: Dtype, 
     )
     if device == "cpu":
         return budget.choose(step, room or 1 << 62)
-    return budget.choose(step, (free() if room is None else room - OUTSIDE_TORCH) - _BETWEEN)
+    return budget.choose(step, (free() if room is None else room - OUTSIDE_TORCH) - BETWEEN)
 
 
 def named_placement(base: Base, name: str) -> Placement:

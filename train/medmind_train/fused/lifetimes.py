@@ -26,6 +26,8 @@ WORKSPACE, WORKSPACE_HOPPER = 8_519_680, 32 * MIB
 """What torch sets aside for cuBLAS (CUBLAS_WORKSPACE_CONFIG's defaults: :4096:2:16:8, and :4096:8 on Hopper)."""
 OUTSIDE_TORCH = 704 * MIB
 """What CUDA's context, kernels and graphs take beside torch's own memory, as seen on an H200; in no figure here."""
+BETWEEN = 320 * MIB
+"""What torch takes from the card beyond what it has allocated at most: room between tensors, as seen on an H200."""
 _BLOCK, _NESTED = 64, 256
 """Weights per 8-bit scale, and scales per fp32 scale of the second level (bitsandbytes' NF4, double quantization)."""
 _QUANT_STATE = 512 + 1024 + 512

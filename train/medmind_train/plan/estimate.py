@@ -13,7 +13,7 @@ from medmind.errors import MedmindError
 from medmind_train.data.sources import SAMPLE, SAMPLE_PATH
 from medmind_train.fused import budget
 from medmind_train.fused.budget import Budget
-from medmind_train.fused.lifetimes import OPTIMIZER_BYTES, OUTSIDE_TORCH, WORKSPACE, WORKSPACE_HOPPER, Step
+from medmind_train.fused.lifetimes import BETWEEN, OPTIMIZER_BYTES, OUTSIDE_TORCH, WORKSPACE, WORKSPACE_HOPPER, Step
 from medmind_train.fused.placement import Keep, Placement
 from medmind_train.fused.shape import Shape
 from medmind_train.plan import adapters, reference
@@ -162,7 +162,7 @@ def check(
     step = _step(config, shape, hopper=hopper)
     limit = min(free_bytes, _vram(config) or free_bytes)
     if fused:
-        return budget.choose(step, limit)
+        return budget.choose(step, limit - BETWEEN)
     _refuse_estimate(_reference(config, step), limit)
     return None
 
@@ -201,7 +201,7 @@ def _fit(config: QloraConfig, step: Step, card: Card, *, fused: bool) -> Fit:
     limit = min(card.usable, _vram(config) or card.usable)
     try:
         if fused:
-            placement = budget.choose(step, limit)
+            placement = budget.choose(step, limit - BETWEEN)
             return Fit(card, limit, budget.measure(step, placement), placement)
         estimate = _reference(config, step)
         _refuse_estimate(estimate, limit)

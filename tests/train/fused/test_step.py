@@ -1,0 +1,164 @@
+"""The fused step against transformers, PEFT and autograd: loss, gradients, scores, whatever lies where."""
+
+import pytest
+
+pytest.importorskip("torch")
+import torch
+
+from medmind import base as bases
+from medmind.errors import MedmindError
+from medmind_train import inputs, qlora_config
+from medmind_train import model as models
+from medmind_train.batches import Batch, collate
+from medmind_train.examples import Example
+from medmind_train.fused import build
+from medmind_train.fused.placement import Keep, Placement
+from medmind_train.fused.step import FusedStep
+from medmind_train.hardware import Hardware
+from medmind_train.passes import ReferencePasses
+from medmind_train.qlora_config import QloraConfig
+
+LAYERS = 5
+PLACEMENTS = {
+    "all on the card": Placement((Keep.ALL,) * LAYERS),
+    "lean": Placement.lean(LAYERS),
+    "streamed": Placement.lean(LAYERS, stream=True),
+    "mixed": Placement((Keep.ALL, Keep.HOST, Keep.CARD, Keep.HOST, Keep.ALL), streamed=3),
+}
+SETTINGS = {
+    "every layer": {},
+    "some layers, an odd rank": {"targets": "q_proj,v_proj,up_proj", "rank": 5},
+    "a rank and an alpha of their own": {"rank_pattern": {"down_proj": 24}, "alpha_pattern": {"k_proj": 3.0}},
+    "rsLoRA": {"rslora": True},
+}
+
+
+def config(**settings) -> QloraConfig:
+    return QloraConfig(
+        **{"base": "medmind-base", "batch": 2, "context": 128, "rank": 8, "optimizer": "adamw", **settings}
+    )
+
+
+def base():
+    return bases.resolve("medmind-base", revision=None, fetch=None)
+
+
+def shaken(model):
+    """An adapter as after some training: B starts at 0, and A's gradient with it."""
+    source = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in models.trainable(model):
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=source))
+    return model
+
+
+def batch() -> Batch:
+    source = torch.Generator().manual_seed(5)
+    rows = [
+        [
+            Example(f"{at}.{place}", tuple(torch.randint(3, 3000, (size,), generator=source).tolist()), size // 3, True)
+            for place, size in enumerate(sizes)
+        ]
+        for at, sizes in enumerate([(30, 50, 40), (100, 20)])
+    ]
+    return collate(rows, 0, "cpu", shape=(2, 128))
+
+
+def fused(settings: QloraConfig, placement: Placement) -> tuple[object, FusedStep]:
+    model, step = build.build(base(), settings, device="cpu", dtype="float32", placement=placement)
+    return shaken(model), step
+
+
+def plain(settings: QloraConfig) -> ReferencePasses:
+    model = models.add_adapter(
+        models.load_base(base(), "cpu", "float32"),
+        base(),
+        targets=settings.targets,
+        rank=settings.rank,
+        alpha=settings.alpha,
+        dropout=0.0,
+        checkpointing=False,
+        seed=settings.seed,
+        rslora=settings.rslora,
+        rank_pattern=settings.rank_pattern,
+        alpha_pattern=settings.alpha_pattern,
+    )
+    return ReferencePasses(shaken(model), device="cpu", dtype="float32")
+
+
+def gradients(model) -> dict[str, torch.Tensor]:
+    return {name: one.grad.clone() for name, one in model.named_parameters() if one.requires_grad}
+
+
+def distance(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
+    assert ours.keys() == theirs.keys()
+    return max(float((ours[name] - theirs[name]).norm() / theirs[name].norm()) for name in theirs)
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_loss_and_gradients_are_those_of_the_plain_path(settings):
+    passes = plain(config(**settings))
+    loss = passes.add_gradient(batch(), 77.0)
+    model, step = fused(config(**settings), PLACEMENTS["lean"])
+    assert float(step.add_gradient(batch(), 77.0)) == pytest.approx(float(loss), rel=1e-6)
+    assert distance(gradients(model), gradients(passes.model)) < 1e-5
+    ours, theirs = step.scores(batch(), likeliest=True), passes.scores(batch(), likeliest=True)
+    assert torch.allclose(ours.nll, theirs.nll, atol=1e-4)
+    assert torch.equal(ours.owners, theirs.owners) and torch.equal(ours.first, theirs.first)
+
+
+@pytest.mark.parametrize("name", [name for name in PLACEMENTS if name != "lean"])
+def test_where_things_lie_changes_nothing(name: str):
+    (lean, first), (other, second) = fused(config(), PLACEMENTS["lean"]), fused(config(), PLACEMENTS[name])
+    for _ in range(2):  # the second pass finds what the first one left
+        assert torch.equal(first.add_gradient(batch(), 70.0), second.add_gradient(batch(), 70.0))
+    assert distance(gradients(other), gradients(lean)) == 0
+    assert torch.equal(first.scores(batch()).nll, second.scores(batch()).nll)
+
+
+def test_gradients_add_up_and_are_forgotten_where_they_lie():
+    model, step = fused(config(), PLACEMENTS["lean"])
+    step.add_gradient(batch(), 70.0)
+    once = gradients(model)
+    step.add_gradient(batch(), 70.0)
+    assert distance({name: one / 2 for name, one in gradients(model).items()}, once) < 1e-6
+    step.zero_gradients()
+    assert all(not one.any() for one in gradients(model).values())
+
+
+def test_peft_and_the_optimizer_see_the_same_numbers():
+    model, step = fused(config(), PLACEMENTS["lean"])
+    step.add_gradient(batch(), 70.0)
+    before = {name: one.detach().clone() for name, one in model.named_parameters() if one.requires_grad}
+    (_, a), (_, b) = step.named_parameters()
+    assert a.numel() + b.numel() == sum(one.numel() for one in before.values())
+    torch.optim.SGD([a, b], lr=0.5).step()
+    for name, one in model.named_parameters():
+        if one.requires_grad:
+            assert torch.allclose(one, before[name] - 0.5 * one.grad, atol=1e-6), name
+
+
+@pytest.mark.parametrize(
+    ("settings", "dtype", "why"),
+    [
+        ({"dropout": 0.1}, "float32", "dropout"),
+        ({"dora": True}, "float32", "DoRA"),
+        ({}, "float16", "float16"),
+    ],
+)
+def test_what_it_cannot_do_is_said(settings, dtype, why, capsys):
+    machine = Hardware("cpu", "a CPU", 1 << 34)
+    assert build.refusal(base(), config(), machine, "float32") is None
+    with pytest.raises(MedmindError, match=f"(?s){why}.*"):
+        inputs._kernels(base(), config(kernels="fused", **settings), machine, dtype)
+    assert inputs._kernels(base(), config(**settings), machine, dtype) == "reference"
+    card = Hardware("cuda", "an old card", 1 << 34, (7, 5))
+    assert inputs._kernels(base(), config(), card, "bfloat16") == "reference"
+    assert "older than its kernels" in capsys.readouterr().err
+
+
+def test_vram_is_a_size():
+    assert qlora_config.vram(QloraConfig()) is None
+    assert qlora_config.vram(QloraConfig(vram="6GB")) == 6 << 30
+    with pytest.raises(MedmindError, match="--vram cannot be 'much'"):
+        qlora_config.vram(QloraConfig(vram="much"))
