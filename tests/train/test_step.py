@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from medmind.artifacts import read_json
 from medmind.base import EMBEDDED_NAME, EMBEDDED_PATH, Base, weight_files
 from medmind.errors import MedmindError
-from medmind_train import cli
+from medmind_train import cli, sizes
 from medmind_train.fused.shape import Unsupported
 from medmind_train.step import feed, measure, peers, shapes
-from medmind_train.step.config import StepConfig, check, parse_bytes
+from medmind_train.step.config import StepConfig, check
 
 SHAPE = {
     "architectures": ["MistralForCausalLM"],
@@ -336,9 +336,9 @@ def test_mistral_7b_has_the_parameters_of_mistral_7b() -> None:
 def test_sizes_are_read(text: str, size: int | None) -> None:
     if size is None:
         with pytest.raises(MedmindError, match="--cap"):
-            parse_bytes("--cap", text)
+            sizes.parse("--cap", text)
     else:
-        assert parse_bytes("--cap", text) == size
+        assert sizes.parse("--cap", text) == size
 
 
 @pytest.mark.parametrize(

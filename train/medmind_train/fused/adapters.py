@@ -55,16 +55,6 @@ class Adapters:
                 parameter.grad.zero_()
 
 
-def refusal(model: Any) -> str | None:
-    """Why these adapters are not for the fused step: dropout, or another variant of LoRA than its scaling."""
-    config = model.peft_config[_ADAPTER]
-    if config.lora_dropout:
-        return "LoRA dropout"
-    if config.use_dora:
-        return "DoRA"
-    return None
-
-
 class _Cutter:
     """Hands out views of a flat parameter and of its gradient, one behind the other."""
 

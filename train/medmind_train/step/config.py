@@ -1,9 +1,9 @@
 """The settings of `medmind-train step`: the only home of their defaults. Imports nothing heavy."""
 
-import re
 from dataclasses import dataclass
 
 from medmind.errors import MedmindError
+from medmind_train import sizes
 from medmind_train.config import setting
 from medmind_train.step.document import MODES
 
@@ -11,7 +11,6 @@ PLACEMENTS = ("lean", "stream", "host", "card", "all")
 """Budgets by name: the least, the least with the base on the host, or what every layer keeps."""
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "safetensors", "psutil")
 """What a step imports."""
-_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 
 
 @dataclass(frozen=True)
@@ -66,24 +65,10 @@ def check(config: StepConfig) -> None:
             "give fewer, or a larger --length",
         )
     if config.cap is not None:
-        parse_bytes("--cap", config.cap)
+        sizes.parse("--cap", config.cap)
     budget(config)
 
 
 def budget(config: StepConfig) -> int | None:
     """Bytes of `--vram`; None: auto, or a name."""
-    return None if config.vram in ("auto", *PLACEMENTS) else parse_bytes("--vram", config.vram)
-
-
-def parse_bytes(flag: str, text: str) -> int:
-    """`5.0GiB` as a number of bytes.
-
-    Raises:
-        MedmindError: no positive size.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]*)", text.strip())
-    unit = _UNITS.get(match[2].lower()) if match else None
-    size = int(float(match[1]) * unit) if match and unit else 0
-    if size <= 0:
-        raise MedmindError(f"{flag} cannot be '{text}'", "write a size such as 5.0GiB or 900MiB")
-    return size
+    return None if config.vram in ("auto", *PLACEMENTS) else sizes.parse("--vram", config.vram)

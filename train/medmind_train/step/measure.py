@@ -17,11 +17,11 @@ from medmind import console, hub
 from medmind.artifacts import read_json
 from medmind.base import EMBEDDED_NAME, Base, safetensors_header, weight_files
 from medmind.errors import one_line
-from medmind_train import hardware, lora
+from medmind_train import hardware, lora, sizes
 from medmind_train.fused.shape import Unsupported
 from medmind_train.hardware import Dtype, Hardware
 from medmind_train.step import feed, matmul, meter, peers, shapes
-from medmind_train.step.config import StepConfig, budget, parse_bytes
+from medmind_train.step.config import StepConfig, budget
 from medmind_train.step.document import (
     SCHEMA,
     Conditions,
@@ -59,7 +59,7 @@ def run(config: StepConfig) -> StepDocument:
         return reached.document(*missing)
     base = _base(config, machine)
     reached.know(base)
-    reached.meter.begin(None if config.cap is None else parse_bytes("--cap", config.cap))
+    reached.meter.begin(None if config.cap is None else sizes.parse("--cap", config.cap))
     fed = feed.batches(config, base, int(read_json(base.path / "config.json")["vocab_size"]))
     return reached.document(*_attempt(reached, base, fed))
 
@@ -160,7 +160,7 @@ class _Reached:
                 rank=config.rank,
                 alpha=config.alpha,
                 targets=config.targets,
-                cap=None if config.cap is None else parse_bytes("--cap", config.cap),
+                cap=None if config.cap is None else sizes.parse("--cap", config.cap),
                 vram=str(budget(config) or config.vram),
                 dtype=self.dtype,
             ),
