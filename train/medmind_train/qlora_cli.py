@@ -8,7 +8,7 @@ import typer
 from medmind import console
 from medmind_train import environment, report
 from medmind_train.config import build, read_yaml, with_options
-from medmind_train.qlora_config import LIBRARIES, QloraConfig
+from medmind_train.qlora_config import LIBRARIES, QloraConfig, vram
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +36,7 @@ def _qlora(
     """
     layers = [read_yaml(config, QloraConfig)] if config else []
     layers.append(settings)
-    build(QloraConfig, *layers)  # a wrong value is said at once, not after torch has been imported
+    vram(build(QloraConfig, *layers))  # a wrong value is said at once, not after torch has been imported
     for library in LIBRARIES:
         console.require(library, "train")
     environment.settle()

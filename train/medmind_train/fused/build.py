@@ -21,6 +21,8 @@ from medmind_train.qlora_config import QloraConfig
 
 _OLDEST = (8, 0)
 """CUDA capability that FlashAttention-2 wants: Ampere, cards from 2020 on."""
+_WIDEST_HEAD = 256
+"""Columns of a head that it takes."""
 
 
 def shape_of(base: Base) -> Shape:
@@ -33,6 +35,8 @@ def shape_of(base: Base) -> Shape:
     for name, (_, columns) in shape.linears.items():
         if columns % BLOCK:
             raise Unsupported(f"the rows of its {name} do not end with a block of {BLOCK}")
+    if shape.head_dim % 8 or shape.head_dim > _WIDEST_HEAD:
+        raise Unsupported(f"flash attention takes no heads of {shape.head_dim}")
     return shape
 
 
@@ -51,6 +55,7 @@ def refusal(base: Base, config: QloraConfig, machine: Hardware, dtype: Dtype) ->
         reasons |= {
             f"{machine.name} is older than its kernels": (machine.capability or (0, 0)) < _OLDEST,
             "Triton is not installed": not kernels.available(),
+            "this build of torch has no flash attention": not torch.backends.cuda.is_flash_attention_available(),
         }
     return next((reason for reason, holds in reasons.items() if holds), None)
 

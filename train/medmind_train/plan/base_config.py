@@ -103,6 +103,7 @@ def _shape(config: Mapping[str, Any]) -> tuple[Shape, str]:
 def _fetched(repo_id: str, revision: str | None) -> Path:
     hub = console.require("huggingface_hub", "train")
     console.require("huggingface_hub.file_download", "train")  # brings .errors and .constants into the package
+    hub.utils.logging.set_verbosity_error()  # each of its retries would be a line
     cached = hub.try_to_load_from_cache(repo_id, "config.json", revision=revision)
     if isinstance(cached, str):
         return Path(cached)
