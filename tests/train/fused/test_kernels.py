@@ -100,20 +100,6 @@ def test_dequantize_is_bitsandbytes_bit_for_bit(
     assert margin_is_clean(out)
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_every_version_of_dequantize_is_the_same(dtype: Any) -> None:
-    from medmind_train.fused import triton_kernels
-
-    parameter = quantized(513, 896, "cuda")
-    reference = theirs(parameter, dtype)
-    for variant in triton_kernels.VARIANTS:
-        out = matrix("cuda", *reference.shape, dtype, seed=1)
-        kernels.dequantize(kernels.Nf4.of(parameter), out, _variant=variant)
-        assert torch.equal(out, reference), variant
-        assert margin_is_clean(out), variant
-
-
 @pytest.mark.parametrize(
     ("shape", "options", "message"),
     [

@@ -103,15 +103,14 @@ class Nf4:
         )
 
 
-def dequantize(weight: Nf4, out: Tensor, rows: slice | None = None, *, _variant: str | None = None) -> None:
+def dequantize(weight: Nf4, out: Tensor, rows: slice | None = None) -> None:
     """Write rows of a 4-bit matrix (all of them without `rows`) into `out` [rows, columns], bf16 or fp32.
 
-    Bit-equal with `bitsandbytes.functional.dequantize_4bit`. `_variant` picks a Triton version, for measurements (see
-    triton_kernels.VARIANTS, which also says which is the default).
+    Bit-equal with `bitsandbytes.functional.dequantize_4bit`.
     """
     start, stop, _ = (rows or slice(None)).indices(weight.rows)
     if fast := _fast(out):
-        fast.dequantize(weight, out, start, stop, _variant)
+        fast.dequantize(weight, out, start, stop)
         return
     blocks = weight.columns // BLOCK
     first, last = start * blocks, stop * blocks

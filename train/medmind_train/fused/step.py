@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from medmind_train.batches import Batch
 from medmind_train.fused import attention, kernels
 from medmind_train.fused.adapters import Adapters
 from medmind_train.fused.attention import Documents
+from medmind_train.fused.flat import Flat
 from medmind_train.fused.head import Head, Targets
 from medmind_train.fused.lanes import Arrival, Lane
 from medmind_train.fused.layer import Layer, Positions
@@ -142,7 +142,7 @@ class FusedStep:
         Returns:
             The batch's share of the loss, 0-d fp32 on the device: nothing has waited for it.
         """
-        read = _Read(batch)
+        read = Flat(batch)
         if self._graphs is not None and batch.ids.shape == (self.tokens // self.length, self.length):
             self._replay(read, divisor)
         else:
@@ -154,7 +154,7 @@ class FusedStep:
     def scores(self, batch: Batch, *, likeliest: bool = False) -> Scores:
         """Score the supervised tokens of a batch of any shape; see `loss.answer_scores`."""
         self._release()
-        read = _Read(batch)
+        read = Flat(batch)
         inputs = self._inputs(read, 1.0)
         with self._by_hand():
             x = self._embedded(inputs.ids)
@@ -253,7 +253,7 @@ class FusedStep:
             )
         return self._gradient[: tokens + 1]
 
-    def _inputs(self, read: "_Read", divisor: float) -> _Inputs:
+    def _inputs(self, read: Flat, divisor: float) -> _Inputs:
         """Everything on the device, in new tensors."""
         cos, sin = self._turns(read)
         return _Inputs(
@@ -263,7 +263,7 @@ class FusedStep:
             torch.tensor(1 / divisor, device=self.device),
         )
 
-    def _turns(self, read: "_Read") -> tuple[torch.Tensor, torch.Tensor]:
+    def _turns(self, read: Flat) -> tuple[torch.Tensor, torch.Tensor]:
         like = torch.empty(0, dtype=self._dtype, device=self.device)
         cos, sin = self._rotary(like, self._sent(read.places)[None])
         return cos[0], sin[0]
@@ -274,7 +274,7 @@ class FusedStep:
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor
 
-    def _replay(self, read: "_Read", divisor: float) -> None:
+    def _replay(self, read: Flat, divisor: float) -> None:
         assert self._graphs is not None
         if read.documents not in self._graphs:
             self._graphs[read.documents] = self._capture(read)
@@ -299,7 +299,7 @@ class FusedStep:
             self._pool = None
             torch.cuda.empty_cache()
 
-    def _capture(self, read: "_Read") -> _Graphs:
+    def _capture(self, read: Flat) -> _Graphs:
         chunks = -(-self.tokens // CHUNK)
         inputs = self._inputs(read.with_places(chunks * CHUNK), 1.0)
         inputs = _Inputs(inputs.ids, inputs.positions, inputs.targets, torch.zeros((), device=self.device))
@@ -342,39 +342,3 @@ class FusedStep:
     def _capturing(self, graph: Any) -> Any:
         # Other threads may go on talking to the card (a progress display reads its memory).
         return torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local")
-
-
-class _Read:
-    """A batch on the host as flat arrays.
-
-    Attributes:
-        ids, places: `[tokens]` int64, token ids and places in their documents.
-        bounds: `[documents + 1]` int32; `documents` is a power of two, the last ones may be empty.
-        rows, targets: `[n]` int64, n a multiple of `CHUNK`, as `head.Targets` has them; `count` of them count.
-        longest: tokens of a row.
-    """
-
-    def __init__(self, batch: Batch) -> None:
-        ids, supervised = batch.ids.cpu().numpy(), batch.supervised.cpu().numpy()
-        self.ids = ids.reshape(-1)
-        self.places = batch.positions.cpu().numpy().reshape(-1)
-        tokens, self.longest = len(self.ids), ids.shape[1]
-        starts = np.flatnonzero(self.places == 0)
-        self.documents = 1 << max(len(starts) - 1, 0).bit_length()
-        self.bounds = np.full(self.documents + 1, tokens, np.int32)
-        self.bounds[: len(starts)] = starts
-        predicted = np.flatnonzero(supervised.reshape(-1) & (np.arange(tokens) % self.longest > 0))
-        self.count = len(predicted)
-        self.rows = predicted - 1
-        self.targets = self.ids[predicted]
-        self._pad(-(-max(self.count, 1) // CHUNK) * CHUNK)
-
-    def with_places(self, size: int) -> "_Read":
-        """The same with `size` targets, most of them empty."""
-        self._pad(size)
-        return self
-
-    def _pad(self, size: int) -> None:
-        missing = size - len(self.rows)
-        self.rows = np.concatenate([self.rows, np.full(missing, len(self.ids), np.int64)])
-        self.targets = np.concatenate([self.targets, np.full(missing, -1, np.int64)])
