@@ -29,10 +29,8 @@ from medmind_train.interrupt import Interrupt
 from medmind_train.loop import Trainer
 from medmind_train.loss import mixes_packed_rows
 from medmind_train.passes import Passes, ReferencePasses
+from medmind_train.plan.estimate import RUN_BYTES_PER_TRAINED
 from medmind_train.qlora_config import REFERENCE_BASE, QloraConfig, recipe, vram
-
-_BYTES_PER_TRAINED = 4 * 3 * 4
-"""Disk: fp32 weight and two Adam moments, in the adapter, two checkpoints and the one being written."""
 
 
 def start(layers: Sequence[Mapping[str, Any]], *, force: bool, assume_yes: bool) -> tuple[Path, dict[str, Any]]:
@@ -84,7 +82,7 @@ def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[
     scaler = torch.amp.GradScaler(device, enabled=inputs.dtype == "float16")
     tuned, passes = _model(inputs, scaler)
     trained = sum(parameter.numel() for parameter in model.trainable(tuned))
-    require_space(run.parent, trained * _BYTES_PER_TRAINED, "the run with its checkpoints")
+    require_space(run.parent, trained * RUN_BYTES_PER_TRAINED, "the run with its checkpoints")
     loading = time.monotonic() - began
     seconds = 0.0
 

@@ -1,5 +1,7 @@
 """A batch as the fused step reads it: flat arrays on the host, documents by their bounds. Knows batches; no device."""
 
+from copy import copy
+
 import numpy as np
 
 from medmind_train.batches import Batch
@@ -33,8 +35,9 @@ class Flat:
 
     def with_places(self, size: int) -> "Flat":
         """The same with `size` targets, most of them empty."""
-        self._pad(size)
-        return self
+        other = copy(self)
+        other._pad(size)
+        return other
 
     def _pad(self, size: int) -> None:
         missing = size - len(self.rows)

@@ -17,12 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medmind_train.fused.shape import Unsupported
-
-BLOCK = 64
-"""Weights that share one scale."""
-BLOCK2 = 256
-"""Scales that share one second-level scale (double quantization)."""
+from medmind_train.fused.shape import BLOCK, BLOCK2, Unsupported
 
 
 @cache

@@ -11,8 +11,8 @@ import torch
 
 from medmind_train.fused import attention, kernels
 from medmind_train.fused.attention import Attended, Documents
-from medmind_train.fused.projection import Projection, padded
-from medmind_train.fused.shape import Shape
+from medmind_train.fused.projection import Projection
+from medmind_train.fused.shape import Shape, padded
 
 
 @dataclass

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from medmind_train.fused.placement import Keep, Placement
-from medmind_train.fused.shape import GROUPS, Shape
+from medmind_train.fused.shape import BLOCK, BLOCK2, GROUPS, Shape, padded
 
 Ranks = Mapping[str, int] | Sequence[Mapping[str, int]]
 """LoRA rank by short name of a linear layer, 0 or absent: no adapter; one mapping for all layers, or one a layer."""
@@ -28,12 +28,8 @@ OUTSIDE_TORCH = 704 * MIB
 """What CUDA's context, kernels and graphs take beside torch's own memory, as seen on an H200; in no figure here."""
 BETWEEN = 320 * MIB
 """What torch takes from the card beyond what it has allocated at most: room between tensors, as seen on an H200."""
-_BLOCK, _NESTED = 64, 256
-"""Weights per 8-bit scale, and scales per fp32 scale of the second level (bitsandbytes' NF4, double quantization)."""
 _QUANT_STATE = 512 + 1024 + 512
 """The rest of a layer's state in bitsandbytes: both code books and an offset, each rounded up to torch's 512 bytes."""
-_COLUMNS = 16
-"""LoRA's columns beside a matrix are padded to a multiple of this (`projection.padded`)."""
 _FLASH_ROWS = 128
 """Flash attention's backward pads every sequence by up to so many rows in its fp32 buffers."""
 
@@ -100,7 +96,7 @@ class Step:
         """LoRA's columns beside what the linear layers `names` share: those of the layer that has the most."""
         if names not in self._columns:
             most = max(sum(ranks.get(name, 0) for name in names) for ranks in self.layer_ranks)
-            self._columns[names] = -(-most // _COLUMNS) * _COLUMNS
+            self._columns[names] = padded(most)
         return self._columns[names]
 
     @cached_property
@@ -152,8 +148,8 @@ class Step:
 
 def nf4_bytes(weights: int) -> int:
     """Bytes of one matrix in NF4: 4 bits a weight, an 8-bit scale per 64 weights, an fp32 one per 256 scales."""
-    scales = -(-weights // _BLOCK)
-    return -(-weights // 2) + scales + 4 * -(-scales // _NESTED) + _QUANT_STATE
+    scales = -(-weights // BLOCK)
+    return -(-weights // 2) + scales + 4 * -(-scales // BLOCK2) + _QUANT_STATE
 
 
 def base(step: Step, placement: Placement) -> Live:
@@ -185,7 +181,7 @@ def standing(step: Step) -> Live:
 def loading(step: Step) -> Moments:
     """Beside the base: the largest matrix on its way into NF4, before and after, with its scales in fp32."""
     weights = max(rows * columns for rows, columns in step.shape.linears.values())
-    return [{"matrix being quantized": weights * step.element + nf4_bytes(weights) + 4 * weights // _BLOCK}]
+    return [{"matrix being quantized": weights * step.element + nf4_bytes(weights) + 4 * weights // BLOCK}]
 
 
 def forward_attention(step: Step, keep: Keep, before: Keep | None) -> Moments:
@@ -252,9 +248,9 @@ def backward_attention(step: Step, keep: Keep, before: Keep | None) -> Moments:
     left = step.take("x", "o", "x_mid") | arriving
     back = {"do": step.rows(step.attention)}
     heads = {"dq, dk, dv": step.rows(step.qkv)}
-    padded = step.tokens + _FLASH_ROWS * step.batch
+    rows = step.tokens + _FLASH_ROWS * step.batch
     flash = {
-        "flash attention's dq in fp32": padded * (step.attention + shape.heads) * 4,
+        "flash attention's dq in fp32": rows * (step.attention + shape.heads) * 4,
         "flash attention's dk, dv by query head": 2 * step.rows(step.attention) * (shape.kv_heads < shape.heads),
     }
     joined = {"dqkv": step.rows(step.qkv + step.columns(*GROUPS["qkv"]))}

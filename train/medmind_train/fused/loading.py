@@ -16,7 +16,8 @@ from medmind.base import Base, safetensors_header, weight_files
 from medmind.errors import MedmindError
 from medmind_train.fused.host import HostEmbedding, HostHead, Pages
 from medmind_train.fused.placement import Placement
-from medmind_train.fused.stream import BLOCK, LayerStream, bind
+from medmind_train.fused.shape import BLOCK
+from medmind_train.fused.stream import LayerStream, bind
 from medmind_train.hardware import Device, Dtype
 from medmind_train.model import check_weights
 

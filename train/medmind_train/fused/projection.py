@@ -11,14 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from medmind_train.fused.kernels import Nf4, dequantize
-
-_MULTIPLE = 16
-"""Extra columns are padded to a multiple of this, so that every row begins where the matrix units like it."""
-
-
-def padded(rank: int) -> int:
-    """Columns that adapters of together this rank take."""
-    return -(-rank // _MULTIPLE) * _MULTIPLE
+from medmind_train.fused.shape import padded
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,16 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 """The linear layers of a decoder layer, those that read the same input together, in the order of the forward pass."""
 BLOCK = 64
 """Weights of a row that share one scale in NF4."""
+BLOCK2 = 256
+"""Scales that share one second-level scale (double quantization)."""
+
+_COLUMNS = 16
+"""LoRA's columns beside a matrix are padded to a multiple of this: every row begins where matrix units like it."""
+
+
+def padded(rank: int) -> int:
+    """Columns that adapters of together this rank take."""
+    return -(-rank // _COLUMNS) * _COLUMNS
 
 
 class Unsupported(ValueError):

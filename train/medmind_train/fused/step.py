@@ -6,8 +6,6 @@ and run in the order they were captured in, so that their temporaries lie over e
 is written.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +106,7 @@ class FusedStep:
         self._parking: dict[int, Parking] = {}
         self._stream = stream
         self._lane = Lane(self.device)
+        # By layer, within one pass: what an earlier pass, or transformers, left in a slot does not count.
         self._arrivals: dict[int, Arrival] = {}
         captured = graphs and self.device.type == "cuda" and attention.capturable(dtype)
         self._graphs: dict[int, _Graphs] | None = {} if captured else None
@@ -146,8 +145,8 @@ class FusedStep:
         if self._graphs is not None and batch.ids.shape == (self.tokens // self.length, self.length):
             self._replay(read, divisor)
         else:
-            with self._by_hand():
-                self._run(self._inputs(read, divisor))
+            self._arrivals.clear()
+            self._run(self._inputs(read, divisor))
         return self._share.clone()
 
     @torch.no_grad()
@@ -156,11 +155,11 @@ class FusedStep:
         self._release()
         read = Flat(batch)
         inputs = self._inputs(read, 1.0)
-        with self._by_hand():
-            x = self._embedded(inputs.ids)
-            for index, layer in enumerate(self._layers):
-                self._have_weights(index, index + 1)
-                x, _ = layer.forward(x, inputs.positions)
+        self._arrivals.clear()
+        x = self._embedded(inputs.ids)
+        for index, layer in enumerate(self._layers):
+            self._have_weights(index, index + 1)
+            x, _ = layer.forward(x, inputs.positions)
         nll = torch.empty(len(inputs.targets.rows), device=self.device)
         first = torch.empty(len(nll), dtype=torch.bool, device=self.device) if likeliest else None
         self._head.forward(x, inputs.targets, nll, first=first)
@@ -230,12 +229,6 @@ class FusedStep:
         for other in [one for one in self._arrivals if one % slots == index % slots]:
             del self._arrivals[other]
         self._arrivals[index] = self._lane.run(lambda: stream.fetch(index))
-
-    @contextmanager
-    def _by_hand(self) -> Iterator[None]:
-        """A pass of its own: no slot is taken to hold what an earlier pass, or transformers, left in it."""
-        self._arrivals.clear()
-        yield
 
     def _parked(self, tokens: int) -> Parking:
         """Host buffers for batches of so many tokens; those of the usual shape stay."""
@@ -333,7 +326,8 @@ class FusedStep:
         make: Any = torch.cuda.Stream  # it has no annotations
         side = make()
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side), self._by_hand():
+        self._arrivals.clear()
+        with torch.cuda.stream(side):
             self._run(inputs)
         torch.cuda.current_stream().wait_stream(side)
         torch.cuda.synchronize()

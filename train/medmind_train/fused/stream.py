@@ -11,9 +11,8 @@ from typing import Any
 import torch
 
 from medmind_train.fused.host import Pages
+from medmind_train.fused.shape import BLOCK, BLOCK2
 
-BLOCK, BLOCK2 = 64, 256
-"""Weights that share a scale, and scales that share a second-level scale: bitsandbytes' own."""
 _ALIGN = 16  # bytes: what a kernel may load at once
 
 
