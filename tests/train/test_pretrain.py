@@ -155,7 +155,7 @@ def test_a_resume_with_another_config_is_refused(text: Path, trained: Path, tmp_
     out = tmp_path / "base"
     run(text, "--out", out, "--max-minutes", "0.000001", *SMALL, code=130)
     changed = [*SMALL, "--lr", "0.5"]
-    assert "lr=0.002" in one_line(run(text, "--out", out, "--resume", *changed, code=1))
+    assert "lr=0.003" in one_line(run(text, "--out", out, "--resume", *changed, code=1))
     assert "no unfinished training" in one_line(run(text, "--out", trained, "--resume", *SMALL, code=1))
 
 

@@ -1,23 +1,26 @@
-"""The Mistral architecture at a small size: built, fed, measured. Knows tensors; not files or schedules."""
+"""The Mistral architecture at a small size: built, and scored token by token. Knows tensors; no files, no schedules."""
 
-import math
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from medmind_train.pretrain.config import PretrainConfig
+from medmind_train.pretrain.windows import IGNORED
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
-    from numpy.typing import NDArray
     from transformers import MistralForCausalLM
+
+BOS = 1
+"""Ids 0 to 3 are unk, bos, eos and pad, as `tokenizer.train_tokenizer` sets them."""
+_ATTENTION = "medmind_documents"
+_USUAL_ATTENTION = "sdpa"
 
 
 def build_model(config: PretrainConfig, vocab_size: int) -> "MistralForCausalLM":
-    """A freshly initialised model in float32; ids 0 to 3 are unk, bos, eos and pad."""
+    """A freshly initialised model in float32, whose attention takes the borders of documents."""
     import torch
-    from transformers import MistralConfig, MistralForCausalLM
+    from transformers import AttentionInterface, MistralConfig, MistralForCausalLM
 
+    AttentionInterface.register(_ATTENTION, _attend)
     torch.manual_seed(config.seed)
     shape = MistralConfig(
         vocab_size=vocab_size,
@@ -31,75 +34,113 @@ def build_model(config: PretrainConfig, vocab_size: int) -> "MistralForCausalLM"
         rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
         sliding_window=None,
         tie_word_embeddings=config.tie,
-        bos_token_id=1,
+        bos_token_id=BOS,
         eos_token_id=2,
         pad_token_id=3,
         use_cache=False,
     )
-    return MistralForCausalLM(shape)
+    model = MistralForCausalLM(shape)
+    model.set_attn_implementation(_ATTENTION)
+    return model
 
 
-def loss_sums(model: Any, windows: "torch.Tensor", z_loss: float) -> "tuple[torch.Tensor, torch.Tensor]":
-    """Summed loss with and without the z-loss term, over `windows` of shape (sequences, context + 1)."""
-    import torch
-    from torch.nn import functional
-
-    hidden = model.model(input_ids=windows[:, :-1], use_cache=False).last_hidden_state
-    logits = (hidden @ model.get_output_embeddings().weight.to(hidden.dtype).T).float().flatten(0, 1)
-    nll = functional.cross_entropy(logits, windows[:, 1:].flatten(), reduction="sum")
-    penalty = torch.logsumexp(logits, -1).square().sum() * z_loss if z_loss else nll.new_zeros(())
-    return nll + penalty, nll.detach()
+def release(model: "MistralForCausalLM") -> None:
+    """Make it an ordinary model of transformers again, to be saved."""
+    model.set_attn_implementation(_USUAL_ATTENTION)
+    model.config.use_cache = True
 
 
-def training_windows(ids: "NDArray[np.generic]", config: PretrainConfig, start: int) -> "Iterator[NDArray[np.int64]]":
-    """Batches of shape (batch, context + 1) from step `start` on, without end.
+def _attend(
+    module: Any,
+    query: "torch.Tensor",
+    key: "torch.Tensor",
+    value: "torch.Tensor",
+    attention_mask: Any,
+    *,
+    bounds: "torch.Tensor",
+    longest: int,
+    **unused: Any,
+) -> "tuple[torch.Tensor, None]":
+    """Attention within documents, by transformers' interface.
 
-    Each pass cuts the corpus at another offset and takes its windows in another order; both follow from the seed and
-    the pass, so that step n is the same batch in a resumed run.
+    Args:
+        query: `[1, heads, tokens, head_dim]`; `key` and `value` with their own number of heads.
+        bounds, longest: as `fused.attention.Documents` has them.
+
+    Returns:
+        `[1, tokens, heads, head_dim]`.
     """
-    import numpy as np
+    from medmind_train.fused import attention
 
-    span = config.context + 1
-    per_pass = max(1, (len(ids) - span) // config.context)
-
-    def order(index: int) -> "NDArray[np.int64]":
-        generator = np.random.default_rng([config.seed, index])
-        slack = len(ids) - span - (per_pass - 1) * config.context
-        offset = int(generator.integers(0, min(config.context, slack + 1)))
-        return generator.permutation(per_pass) * config.context + offset
-
-    current, starts = -1, np.empty(0, dtype=np.int64)
-    position = start * config.batch
-    while True:
-        rows = []
-        for number in range(position, position + config.batch):
-            index, place = divmod(number, per_pass)
-            if index != current:
-                current, starts = index, order(index)
-            rows.append(ids[starts[place] : starts[place] + span].astype(np.int64))
-        position += config.batch
-        yield np.stack(rows)
+    # Under autocast the rotary embedding leaves queries and keys in fp32, for which there is no flash attention.
+    q, k, v = (one[0].transpose(0, 1).to(value.dtype) for one in (query, key, value))
+    return attention.forward(q, k, v, attention.Documents(bounds, longest), None).out[None], None
 
 
-def bits_per_byte(model: Any, ids: "NDArray[np.generic]", text_bytes: int, config: PretrainConfig) -> float:
-    """Bits per UTF-8 byte of the validation part: every id but the first is predicted once, within its window."""
-    import numpy as np
+def token_losses(
+    model: Any,
+    ids: "torch.Tensor",
+    targets: "torch.Tensor",
+    positions: "torch.Tensor",
+    bounds: "torch.Tensor",
+    longest: int,
+) -> "tuple[torch.Tensor, torch.Tensor]":
+    """What each position's prediction costs.
+
+    Args:
+        ids, targets, positions, bounds: see `windows.Windows`.
+        longest: no document has more tokens than this.
+
+    Returns:
+        Nats of the target and the logarithm of the softmax's normaliser, `[tokens]` float32 each, 0 where the target is
+        `IGNORED`.
+    """
     import torch
 
-    device = next(model.parameters()).device
-    span = config.context + 1
-    starts = range(0, max(1, len(ids) - 1), config.context)
-    total = 0.0
-    with torch.inference_mode(), autocast(device):
-        full = [s for s in starts if s + span <= len(ids)]
-        for begin in range(0, len(full), config.micro_batch):
-            rows = np.stack([ids[s : s + span].astype(np.int64) for s in full[begin : begin + config.micro_batch]])
-            total += float(loss_sums(model, torch.from_numpy(rows).to(device), 0.0)[1])
-        for s in starts:
-            if s + span > len(ids) and s + 1 < len(ids):
-                row = torch.from_numpy(ids[s:].astype(np.int64))[None].to(device)
-                total += float(loss_sums(model, row, 0.0)[1])
-    return total / math.log(2) / text_bytes
+    embedded = model.model.embed_tokens(ids[None])
+    if torch.is_autocast_enabled(ids.device.type):  # else the sums between the layers stay in fp32, and cost its bytes
+        embedded = embedded.to(torch.get_autocast_dtype(ids.device.type))
+    hidden = model.model(
+        inputs_embeds=embedded,
+        position_ids=positions[None],
+        use_cache=False,
+        bounds=bounds,
+        longest=longest,
+    ).last_hidden_state[0]
+    logits = (hidden @ model.get_output_embeddings().weight.to(hidden.dtype).T).float()
+    normaliser = torch.logsumexp(logits, -1)
+    counts = targets != IGNORED
+    picked = logits.gather(-1, targets.clamp(min=0)[:, None])[:, 0]
+    return (normaliser - picked) * counts, normaliser * counts
+
+
+def loss_sums(
+    model: Any,
+    ids: "torch.Tensor",
+    targets: "torch.Tensor",
+    positions: "torch.Tensor",
+    bounds: "torch.Tensor",
+    longest: int,
+    z_loss: float,
+) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Summed loss with and without the z-loss term (PaLM, arXiv:2204.02311), over the targets that count."""
+    nll, normaliser = token_losses(model, ids, targets, positions, bounds, longest)
+    return nll.sum() + z_loss * normaliser.square().sum(), nll.detach().sum()
+
+
+def flops_per_token(model: Any, visible: float) -> float:
+    """Arithmetic of forward and backward, without recomputation (PaLM, arXiv:2204.02311, appendix B).
+
+    Args:
+        visible: tokens that a position sees on average.
+
+    Returns:
+        6 FLOP for each weight of a matrix product, the head among them, and 12 for each width of a head and token seen.
+    """
+    head = model.get_output_embeddings().weight
+    matrices = sum(p.numel() for p in model.model.layers.parameters() if p.ndim == 2) + head.numel()
+    shape = model.config
+    return float(6 * matrices + 12 * shape.num_hidden_layers * shape.num_attention_heads * shape.head_dim * visible)
 
 
 def autocast(device: "torch.device") -> "torch.autocast":

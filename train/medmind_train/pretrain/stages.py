@@ -6,24 +6,27 @@ Knows the order of things; the loop stands in trainer.py, shapes in model.py, id
 import json
 import math
 import shutil
+import statistics
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from medmind.artifacts import METRICS, read_json, require_space, write_json
+from medmind.artifacts import METRICS, read_json, read_jsonl, require_space, write_json
 from medmind.console import human_bytes, note, require
 from medmind.errors import MedmindError
-from medmind_train.pretrain import tokenfile
+from medmind_train.pretrain import tokenfile, validation
 from medmind_train.pretrain.config import PretrainConfig
+from medmind_train.pretrain.model import flops_per_token, release
 from medmind_train.pretrain.picture import draw_curve
 from medmind_train.pretrain.text import documents, find_files
 from medmind_train.pretrain.tokenizer import train_tokenizer, write_transformers_files
 from medmind_train.pretrain.trainer import Trainer
+from medmind_train.step import matmul
 
 SUMMARY = "pretrain.json"
 _WORK = "work"
@@ -131,27 +134,54 @@ def _prepare_tokenizer(files: list[Path], work: Path, config: PretrainConfig, to
     train_tokenizer(islice(documents(files), 0, None, stride), config.vocab_size, work)
 
 
+def _throughput(trainer: Trainer) -> dict[str, Any]:
+    """How fast it went: over all, between two lines of the metrics, and as a share of what matrix products reach."""
+    config, state, device = trainer.config, trainer.state, trainer.device
+    seen = state.step * config.batch * config.context
+    lines = read_jsonl(trainer.work / METRICS)
+    rates = [
+        (late["tokens"] - early["tokens"]) / (late["seconds"] - early["seconds"])
+        for early, late in pairwise(lines)
+        if late["seconds"] > early["seconds"]
+    ]
+    usual = statistics.median(rates) if rates else seen / state.seconds
+    flops = flops_per_token(trainer.model, state.visible / state.step)
+    found = {
+        "tokens_seen": seen,
+        "seconds": round(state.seconds, 1),
+        "tokens_per_second": round(seen / state.seconds),
+        "median_tokens_per_second": round(usual),
+        "flops_per_token": round(flops),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+    }
+    if device.type == "cuda":
+        reached = matmul.rate("cuda", "bfloat16", samples=20, warmup=5, seed=config.seed).flops_per_s
+        found |= {"matmul_flops_per_second": round(reached), "share_of_matmul": round(usual * flops / reached, 4)}
+    return found
+
+
 def _finish(trainer: Trainer, work: Path, out: Path) -> dict[str, Any]:
     """Put the finished model, its summary and its curve into `out`; the working files go."""
     disable_progress_bar: Callable[[], None] = require("transformers.utils.logging", "train").disable_progress_bar
     disable_progress_bar()
-    seen = trainer.state.step * trainer.config.batch * trainer.config.context
+    with torch.no_grad():  # what is saved is what is measured
+        for parameter in trainer.model.parameters():
+            parameter.copy_(parameter.to(torch.bfloat16))
     parameters = sum(p.numel() for p in trainer.model.parameters())
+    found = validation.measure(trainer.model, trainer.tokens, trainer.config)
     document = {
-        "format": "medmind-pretrain/1",
+        "format": "medmind-pretrain/2",
         "config": asdict(trainer.config),
         "parameters": parameters,
         "data": {key: value for key, value in asdict(trainer.tokens).items() if key != "directory"},
-        "tokens_seen": seen,
-        "seconds": round(trainer.state.seconds, 1),
-        "tokens_per_second": round(seen / trainer.state.seconds),
-        "device": torch.cuda.get_device_name() if trainer.device.type == "cuda" else "cpu",
+        **_throughput(trainer),
         "training_loss": trainer.losses[-1][1],
-        "bits_per_byte": trainer.evaluations[-1][1],
+        "bits_per_byte": found.whole.bits_per_byte,
+        "validation": found.to_json(),
         "versions": {name: version(name) for name in ("torch", "transformers", "sentencepiece")},
     }
     model = trainer.model.to(torch.bfloat16)
-    model.config.use_cache = True
+    release(model)
     model.save_pretrained(work / "model")
     for path in (work / "model").iterdir():
         path.chmod(0o644)

@@ -6,6 +6,7 @@ import io
 import json
 import lzma
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -41,9 +42,23 @@ def find_files(sources: list[Path]) -> list[Path]:
     return found
 
 
-def documents(files: list[Path]) -> Iterator[str]:
-    """Every non-empty document: a line of JSON lines is one under its key `text`; text files are cut at line ends.
+@dataclass(frozen=True)
+class Document:
+    """A text, and where it says that it comes from; empty where it says nothing."""
 
+    text: str
+    source: str = ""
+
+
+def documents(files: list[Path]) -> Iterator[str]:
+    """The texts of `sourced_documents`."""
+    return (document.text for document in sourced_documents(files))
+
+
+def sourced_documents(files: list[Path]) -> Iterator[Document]:
+    """Every non-empty document: a line of JSON lines is one under its keys `text` and perhaps `source`.
+
+    Text files are cut at line ends.
     A piece of a text file ends at the first blank line after `_PIECE` characters, or at the first line end after twice
     as many, so that a book can be shuffled and a part of it held out.
     """
@@ -89,16 +104,18 @@ def _pieces(lines: Iterable[str]) -> Iterator[str]:
         yield text
 
 
-def _read(file: Path, stream: IO[str]) -> Iterator[str]:
+def _read(file: Path, stream: IO[str]) -> Iterator[Document]:
     if _kind(file) == "text":
-        yield from _pieces(stream)
+        yield from map(Document, _pieces(stream))
         return
     for number, line in enumerate(stream, 1):
         if not line.strip():
             continue
         try:
-            text = json.loads(line)["text"]
+            record = json.loads(line)
+            text = record["text"]
         except (json.JSONDecodeError, KeyError, TypeError):
             raise MedmindError(f"{file}:{number} is no JSON object with a 'text'") from None
         if isinstance(text, str) and text.strip():
-            yield text.strip()
+            source = record.get("source")
+            yield Document(text.strip(), source if isinstance(source, str) else "")

@@ -12,13 +12,22 @@ from typing import TYPE_CHECKING
 from medmind.artifacts import atomic_file, read_json, sha256, write_json
 from medmind.console import progress
 from medmind.errors import MedmindError
-from medmind_train.pretrain.text import documents
+from medmind_train.pretrain.text import documents, sourced_documents
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 _BATCH = 512
+_HELD_OUT = "validation.json"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What is known of each held-out document, in the order of validation.bin: UTF-8 bytes, and its source or ''."""
+
+    bytes: list[int]
+    sources: list[str]
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,7 @@ class TokenFile:
     """Where the token ids of a corpus lie.
 
     Attributes:
-        directory: holds train.bin and validation.bin, arrays of `dtype` without header.
+        directory: holds train.bin and validation.bin, arrays of `dtype` without header, and validation.json.
         dtype: numpy name, uint16 or uint32.
         digest: of the text files, the tokenizer and the validation share; the file is built anew when it changes.
         documents, tokens: of both parts together.
@@ -48,6 +57,10 @@ class TokenFile:
         import numpy as np
 
         return np.memmap(self.directory / f"{name}.bin", dtype=self.dtype, mode="r")
+
+    def validation(self) -> HeldOut:
+        """The documents of the validation part."""
+        return HeldOut(**read_json(self.directory / _HELD_OUT))
 
 
 def build(
@@ -76,6 +89,7 @@ def build(
     directory.mkdir(parents=True, exist_ok=True)
     model = SentencePieceProcessor(model_file=str(tokenizer_model))
     dtype = "uint16" if model.get_piece_size() <= 1 << 16 else "uint32"
+    held = HeldOut([], [])
     counts = dict.fromkeys(("documents", "tokens", "validation_documents", "validation_tokens", "validation_bytes"), 0)
     with (
         atomic_file(directory / "train.bin") as train,
@@ -84,19 +98,23 @@ def build(
         validation.open("wb") as validation_out,
         progress("encoding text", None, "docs") as advance,
     ):
-        stream = documents(files)
+        stream = sourced_documents(files)
         while batch := list(islice(stream, _BATCH)):
-            for text, ids in zip(batch, model.encode(batch, num_threads=-1), strict=True):
+            encoded = model.encode([document.text for document in batch], num_threads=-1)
+            for document, ids in zip(batch, encoded, strict=True):
                 row = np.array([model.bos_id(), *ids, model.eos_id()], dtype=dtype).tobytes()
-                held_out = _hash(text) < cut
+                held_out = _hash(document.text) < cut
                 (validation_out if held_out else train_out).write(row)
                 counts["documents"] += 1
                 counts["tokens"] += len(ids) + 2
                 if held_out:
                     counts["validation_documents"] += 1
                     counts["validation_tokens"] += len(ids) + 2
-                    counts["validation_bytes"] += len(text.encode())
+                    counts["validation_bytes"] += len(document.text.encode())
+                    held.bytes.append(len(document.text.encode()))
+                    held.sources.append(document.source)
             advance(len(batch))
+    write_json(directory / _HELD_OUT, asdict(held))
     result = TokenFile(directory=directory, dtype=dtype, digest=digest, **counts)
     write_json(summary, {key: value for key, value in asdict(result).items() if key != "directory"})
     return result

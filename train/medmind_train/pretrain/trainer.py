@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,12 +13,14 @@ import torch
 from medmind.artifacts import METRICS, atomic_directory, atomic_file, read_json, write_json
 from medmind.console import note, progress
 from medmind.errors import MedmindError
-from medmind_train.hardware import Device
 from medmind_train.interrupt import Interrupt
-from medmind_train.optimizer import load_state, state_tensors
 from medmind_train.pretrain import model as shapes
+from medmind_train.pretrain import validation
 from medmind_train.pretrain.config import PretrainConfig
+from medmind_train.pretrain.optimizers import Optimizers
 from medmind_train.pretrain.tokenfile import TokenFile
+from medmind_train.pretrain.validation import Validation
+from medmind_train.pretrain.windows import Windows, training_windows
 from medmind_train.schedule import rate
 
 _LOG_EVERY = 20
@@ -30,10 +32,17 @@ class Interrupted(Exception):
 
 @dataclass
 class Progress:
-    """Steps done and seconds spent, over all starts."""
+    """Over all starts.
+
+    Attributes:
+        step: optimizer steps done.
+        seconds: spent in the loop, compilation and validation included.
+        visible: sum over the steps of the tokens that a position saw on average.
+    """
 
     step: int = 0
     seconds: float = 0.0
+    visible: float = 0.0
 
 
 class Trainer:
@@ -50,17 +59,14 @@ class Trainer:
         vocab_size = len(json.loads((work / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"])
         self.model = cast(Any, shapes.build_model(config, vocab_size))
         self.model.to(self.device)
-        matrices = [p for p in self.model.parameters() if p.ndim >= 2]
-        vectors = [p for p in self.model.parameters() if p.ndim < 2]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
-            lr=config.lr,
-            betas=(0.9, config.beta2),
-            fused=self.device.type == "cuda",
-        )
+        self.optimizers = Optimizers(self.model, config, self.device)
         self.state = Progress()
         self.evaluations: list[tuple[int, float]] = []
         self.losses: list[tuple[int, float]] = []
+        self.validation: Validation | None = None
+        self._loss_sums: Any = shapes.loss_sums
+        if config.compile and self.device.type == "cuda":
+            self._loss_sums = torch.compile(shapes.loss_sums)
         if resume:
             self._load()
 
@@ -73,10 +79,14 @@ class Trainer:
         """
         config, began = self.config, time.monotonic()
         before = self.state.seconds
-        step_loss = shapes.loss_sums
-        if config.compile and self.device.type == "cuda":
-            step_loss = torch.compile(shapes.loss_sums)
-        windows = shapes.training_windows(self.tokens.part("train"), config, self.state.step)
+        windows = training_windows(
+            self.tokens.part("train"),
+            context=config.context,
+            batch=config.micro_batch,
+            seed=config.seed,
+            bos=shapes.BOS,
+            start=self.state.step * self._passes,
+        )
         per_step = config.batch * config.context
         parameters = sum(p.numel() for p in self.model.parameters())
         note(f"{parameters:,} parameters, {config.steps:,} steps of {per_step:,} tokens on {self.device.type}")
@@ -87,8 +97,8 @@ class Trainer:
         ):
             advance(self.state.step * per_step)
             interrupt.deferred = True
-            for batch in _prefetched(windows, self.device, self.state.step, config.steps):
-                loss = self._step(step_loss, batch)
+            for parts in _prefetched(windows, self.device, self.state.step, config.steps, self._passes):
+                loss = self._step(parts)
                 self.state.step += 1
                 self.state.seconds = before + time.monotonic() - began
                 last = self.state.step == config.steps
@@ -103,9 +113,24 @@ class Trainer:
                 if stop:
                     raise Interrupted(f"stopped at step {self.state.step} of {config.steps}")
 
-    def _step(self, step_loss: Any, batch: torch.Tensor) -> torch.Tensor:
-        """One optimizer step over `batch` (batch, context + 1); returns the mean loss per token, on the device."""
+    @property
+    def _passes(self) -> int:
+        """Forward passes of an optimizer step."""
+        return self.config.batch // self.config.micro_batch
+
+    def _step(self, parts: Sequence[Windows]) -> torch.Tensor:
+        """One optimizer step over `parts`; returns the mean loss per predicted token, on the device."""
         config = self.config
+        count = sum(part.predicted for part in parts)
+        total = torch.zeros((), device=self.device)
+        for part in parts:
+            with shapes.autocast(self.device):
+                loss, nll = self._loss_sums(
+                    self.model, part.ids, part.targets, part.positions, part.bounds, config.context, config.z_loss
+                )
+            (loss / count).backward()
+            total += nll
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         factor = rate(
             self.state.step,
             config.steps,
@@ -113,18 +138,8 @@ class Trainer:
             warmup=config.warmup,
             decay=config.decay,
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.lr * factor
-        count = batch.shape[0] * (batch.shape[1] - 1)
-        total = batch.new_zeros((), dtype=torch.float32)
-        for part in torch.split(batch, config.micro_batch):
-            with shapes.autocast(self.device):
-                loss, nll = step_loss(self.model, part, config.z_loss)
-            (loss / count).backward()
-            total += nll
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizers.step(factor)
+        self.state.visible += sum(part.visible for part in parts) / len(parts)
         return total / count
 
     def _record(self, metrics: Any, loss: torch.Tensor, *, evaluate: bool) -> None:
@@ -135,9 +150,8 @@ class Trainer:
         line: dict[str, float] = {"step": self.state.step, "loss": value, "tokens": seen, "seconds": self.state.seconds}
         self.losses.append((self.state.step, value))
         if evaluate:
-            line["bits_per_byte"] = shapes.bits_per_byte(
-                self.model, self.tokens.part("validation"), self.tokens.validation_bytes, self.config
-            )
+            self.validation = validation.measure(self.model, self.tokens, self.config)
+            line["bits_per_byte"] = self.validation.whole.bits_per_byte
             self.evaluations.append((self.state.step, line["bits_per_byte"]))
             note(f"step {self.state.step}: loss {value:.3f}, validation {line['bits_per_byte']:.4f} bits per byte")
         metrics.write(json.dumps(line) + "\n")
@@ -149,7 +163,7 @@ class Trainer:
         with atomic_directory(self.work / "checkpoint") as partial:
             weights = {name: p.detach().contiguous() for name, p in self.model.named_parameters()}
             save_file(weights, partial / "weights.safetensors")
-            save_file(state_tensors(self.optimizer)[0], partial / "optimizer.safetensors")
+            self.optimizers.save(partial)
             write_json(partial / "state.json", asdict(self.state) | {"digest": self.tokens.digest})
 
     def _load(self) -> None:
@@ -165,7 +179,7 @@ class Trainer:
         weights = load_file(place / "weights.safetensors")
         for name, parameter in self.model.named_parameters():
             parameter.data.copy_(weights[name])
-        load_state(self.optimizer, load_file(place / "optimizer.safetensors"), {}, cast(Device, self.device.type))
+        self.optimizers.load(place, self.device)
         self._reread_metrics()
 
     def _reread_metrics(self) -> None:
@@ -179,15 +193,15 @@ class Trainer:
         self.evaluations = [(line["step"], line["bits_per_byte"]) for line in lines if "bits_per_byte" in line]
 
 
-def _prefetched(windows: Iterator[Any], device: torch.device, start: int, stop: int) -> Iterator[torch.Tensor]:
-    """Batches on `device`, the next one copied while the last one is worked on."""
+def _prefetched(
+    windows: Iterator[Windows], device: torch.device, start: int, stop: int, passes: int
+) -> Iterator[list[Windows]]:
+    """What each step goes through, on `device`; that of the next step is copied while the last one is worked on."""
 
-    def ready() -> torch.Tensor:
-        tensor = torch.from_numpy(next(windows))
-        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+    def ready() -> list[Windows]:
+        return [next(windows).to(device) for _ in range(passes)]
 
-    following = ready() if start < stop else None
-    for _ in range(start, stop):
-        assert following is not None
+    following = ready() if start < stop else []
+    for step in range(start, stop):
         yield following
-        following = ready()
+        following = ready() if step + 1 < stop else []
