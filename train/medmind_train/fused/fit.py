@@ -65,4 +65,4 @@ def placement(config: QloraConfig, step: Step, free: int) -> Placement:
     Raises:
         MedmindError: nothing fits; says the least that is possible, and what to change.
     """
-    return budget.choose(step, limit(config, free) - BETWEEN)
+    return budget.choose(step, max(0, limit(config, free) - BETWEEN))
