@@ -179,17 +179,13 @@ def standing(step: Step) -> Live:
 def loading(step: Step) -> Moments:
     """Beside the base: the largest matrix on its way into NF4, before and after, with its scales in fp32.
 
-    Then PEFT's fresh adapter while A and then B move into flat buffers; its gradients come after that.
+    Then the adapter and its gradients. While PEFT's fresh one moves into flat buffers, A and then B, less than that is
+    there: itself, and the larger of the two again.
     """
-    shape = step.shape
-    weights = max(rows * columns for rows, columns in shape.linears.values())
-    inputs, outputs = (
-        sum(rank * shape.linears[name][side] for ranks in step.layer_ranks for name, rank in ranks.items())
-        for side in (1, 0)
-    )
+    weights = max(rows * columns for rows, columns in step.shape.linears.values())
     return [
         {"matrix being quantized": weights * step.element + nf4_bytes(weights) + 4 * weights // BLOCK},
-        {"adapter": 4 * step.trained, "adapter on its way": 4 * max(inputs, outputs)},
+        {"adapter": 4 * step.trained, "adapter gradients": 4 * step.trained},
     ]
 
 
