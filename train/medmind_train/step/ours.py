@@ -86,6 +86,4 @@ def fused_stepper(base: Base, config: StepConfig, machine: Hardware, dtype: Dtyp
     _, step = build.build(base, settings, device=machine.device, dtype=dtype, placement=placement)
     groups = optimizer.groups(step.named_parameters(), weight_decay=0.0)
     made = optimizer.make(settings.optimizer, groups, lr=1e-5, weight_decay=0.0)
-    # Its state belongs to every peak; torch counts what graphs hold only while they are captured, in the first step.
-    made.step()
     return _Fused(step, placement, made)
