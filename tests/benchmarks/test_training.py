@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ import pytest
 from medmind.errors import MedmindError
 from medmind_benchmarks import cli
 from medmind_benchmarks.process import CellError
-from medmind_benchmarks.training import chart, markdown, plan, process, results, run, tables
+from medmind_benchmarks.training import cells, chart, markdown, plan, process, results, run, tables
+from medmind_benchmarks.training.cells import Cells
 from medmind_benchmarks.training.plan import STEP, TrainingConfig
 from medmind_benchmarks.training.results import Report, Row, Shape
 
@@ -59,7 +62,8 @@ print(json.dumps({
         "loss_first": 10.0, "loss_last": 9.5} if measured else None,
     "matmul": {"size": 8, "dtype": "bfloat16", "seconds": [0.1], "flops_per_s": 1e9} if mode == "matmul" else None,
     "conditions": {"created": "2026-01-02T03:04:05+00:00", "device": "cuda",
-        "card": os.environ.get("CARD_" + mode, "A Card"), "versions": {"torch": "2"}, "flags": {"optimizer": "x"}},
+        "card": os.environ.get("CARD_" + mode, "A Card"),
+        "versions": {"torch": os.environ.get("TORCH_" + mode, "2")}, "flags": {"optimizer": "x"}},
 }))
 """
 
@@ -79,11 +83,12 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sequence[str]:
 
 
 @pytest.fixture
-def bench(stand_in: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Report]:
+def bench(stand_in: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Report]:
     def measure(faults: dict[str, str] | None = None, **settings: Any) -> Report:
         monkeypatch.setenv("FAULTS", json.dumps(faults or {}))
         config = TrainingConfig(**{"modes": "fused,usual", "shapes": "1x64", "repeats": 2, **settings})
-        return run.run(plan.make(config), quiet, command=stand_in)
+        found = Cells(Path(tempfile.mkdtemp(dir=tmp_path)))
+        return run.run(plan.make(config), quiet, found, command=stand_in)
 
     return measure
 
@@ -314,13 +319,87 @@ def test_the_command_writes_a_report_and_fails_when_a_cell_did(
     assert code == 1
     assert "1 of 2 cells failed: 1×64 usual: the weights are broken" in said
     assert "640" in shown and "A Card" in shown
-    assert {file.name for file in out.iterdir()} == {"report.json", "report.md", markdown.CHART}
+    assert {file.name for file in out.iterdir()} == {"report.json", "report.md", markdown.CHART, "cells"}
+    assert {file.stem for file in (out / "cells").iterdir()} == {"matmul-before", "1x64-fused-random-1", "matmul-after"}
+    assert not (tmp_path / "report.cells").exists()
     assert results.read_report(out / "report.json").modes == ("fused", "usual")
     assert call()[0] == 1  # taken
     monkeypatch.setenv("FAULTS", "{}")
-    code, shown, _ = call("--force", "--json")
+    (tmp_path / "book").unlink()
+    code, shown, _ = call("--resume", "--json")  # what failed alone is measured again
     assert code == 0
     assert json.loads(shown)["schema"] == results.SCHEMA
+    assert [row["status"] for row in json.loads(shown)["rows"]] == ["measured"] * 2
+    assert "--mode usual" in (book := (tmp_path / "book").read_text()) and book.count("\n") == 1
+    assert call("--force", "--json")[0] == 0
+    assert (tmp_path / "book").read_text().count("\n") == 5
+
+
+def test_a_benchmark_that_was_cut_goes_on_where_it_was(
+    stand_in: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "report"
+    config = TrainingConfig(modes="fused,usual,full", shapes="1x64", repeats=2, scratch="here", synthetic="tiny")
+
+    def start(given: TrainingConfig, **how: bool) -> Report:
+        found = cells.prepare(out, **{"resume": False, "force": False, **how})
+        return run.run(plan.make(given), quiet, found, command=stand_in)
+
+    whole, done = run.run_step, []
+
+    def cut(*given: Any, **named: Any) -> Any:
+        if len(done) == 4:
+            raise KeyboardInterrupt
+        done.append(whole(*given, **named))
+        return done[-1]
+
+    monkeypatch.setattr(run, "run_step", cut)
+    with pytest.raises(KeyboardInterrupt):
+        start(config)
+    monkeypatch.setattr(run, "run_step", whole)
+    assert len(list((tmp_path / "report.cells").iterdir())) == 4 and not out.exists()
+    with pytest.raises(MedmindError, match=r"holds the cells of a benchmark that was cut.*--resume"):
+        start(config)
+    with pytest.raises(MedmindError, match="other settings: --rank 16, now --rank 8"):
+        start(replace(config, rank=8), resume=True)
+    (tmp_path / "book").unlink()
+    report = start(replace(config, price=2.0, timeout=9.0, scratch="there"), resume=True)
+    assert {len(one.speed.tokens_per_s.samples) for one in report.rows if one.speed} == {2}
+    assert len((tmp_path / "book").read_text().splitlines()) == 2 * 3 + 2 - 4
+    assert report.conditions.price == 2.0
+    (tmp_path / "report.cells" / "note.txt").write_text("mine")
+    for how in ({"resume": True}, {"force": True}):
+        with pytest.raises(MedmindError, match=r"note\.txt is no cell"):
+            start(config, **how)
+    (tmp_path / "report.cells" / "note.txt").unlink()
+    start(config, force=True)
+    with pytest.raises(MedmindError, match="nothing to resume"):
+        cells.prepare(tmp_path / "other", resume=True, force=False)
+
+
+def test_cells_of_other_versions_are_not_joined(bench: Callable[..., Report], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_usual", "3")
+    with pytest.raises(MedmindError, match="different versions: torch 2; torch 3"):
+        bench()
+
+
+def test_the_seed_claims_stand_in_report_page_and_verdict(bench: Callable[..., Report]) -> None:
+    report = bench(modes="fused,usual,full", price=3.6)
+    ours, full = row(report, "fused"), row(report, "full")
+    assert ours.against_full and full.against_full is None
+    assert ours.against_full.memory == pytest.approx(4 / 54)
+    assert (ours.against_full.trained, ours.against_full.kept) == (1, 1)
+    assert ours.against_full.seconds == pytest.approx(0.1 / 0.25)
+    assert ours.seconds_per_million == pytest.approx(1e6 / 640)
+    assert ours.cost_per_million == pytest.approx(1e6 / 640 * 3.6 / 3600)
+    words = (
+        "1×64 fused against a full fine-tune at the same batch: -92.6 % memory (4.00 GiB, 54.00 GiB), 100 trained "
+        "parameters of 100 (100 %), 400 B to keep instead of 400 B, 1,562 s a million tokens instead of 3,906 s on "
+        "A Card, at a cost of 1.56 instead of 3.91"
+    )
+    assert words in tables.verdict(report) and words in markdown.render(report)
+    assert "at a cost" not in tables.verdict(bench(modes="fused,full"))
+    assert "full fine-tune" not in tables.verdict(bench({"full": "out of memory"}, modes="fused,full"))
 
 
 def test_the_real_command_answers_as_the_parent_reads(tmp_path: Path) -> None:
@@ -335,7 +414,7 @@ def test_the_real_command_answers_as_the_parent_reads(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_end_to_end_on_this_processor() -> None:
+def test_end_to_end_on_this_processor(tmp_path: Path) -> None:
     """`reference` and `usual` on the embedded base, on random tokens and on real rows, and a peer that is not there."""
     config = TrainingConfig(
         modes="reference,usual,liger",
@@ -348,7 +427,7 @@ def test_end_to_end_on_this_processor() -> None:
         data="sample",
         timeout=600,
     )
-    report = run.run(plan.make(config), quiet)
+    report = run.run(plan.make(config), quiet, Cells(tmp_path))
     assert {(one.mode, one.fill) for one in report.rows if one.status == "measured"} == {
         ("reference", "random"),
         ("reference", "packed"),

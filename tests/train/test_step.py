@@ -104,7 +104,7 @@ def step(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return run
 
 
-@pytest.mark.parametrize("mode", ["reference", "usual", "lora", "full"])
+@pytest.mark.parametrize("mode", ["fused", "reference", "usual", "lora", "full"])
 def test_a_mode_is_measured(config: StepConfig, mode: str) -> None:
     found = measure.run(replace(config, mode=mode))
     assert (found.status, found.reason) == ("measured", "")
@@ -141,6 +141,20 @@ def test_steps_train(config: StepConfig, monkeypatch: pytest.MonkeyPatch) -> Non
         timing = measure.run(replace(config, mode=mode, steps=7)).timing
         assert timing
         assert timing.loss_last < timing.loss_first - 0.05
+
+
+def test_ours_clip_gradients_alike(config: StepConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[tuple[str, float]] = []
+    clip = torch.nn.utils.clip_grad_norm_
+    for mode in ("fused", "reference"):
+
+        def note(parameters: Any, limit: float, mode: str = mode) -> torch.Tensor:
+            limits.append((mode, limit))
+            return clip(parameters, limit)
+
+        monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", note)
+        assert measure.run(replace(config, mode=mode)).conditions.flags["gradient clipping"] == "1"
+    assert limits == [("fused", 1.0)] * 3 + [("reference", 1.0)] * 3
 
 
 def test_the_command_prints_one_document(step: Callable[..., Result], shape: Path, scratch: Path) -> None:

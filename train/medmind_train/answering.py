@@ -18,6 +18,7 @@ REPEATS = 4
 _EVERY = 16
 """Tokens between two looks for loops."""
 _BATCH = 8
+"""Questions that are answered together, where the card's memory holds their caches; else fewer."""
 _LONGEST = 512
 """Tokens after which an answer is given up, where the context does not end it before."""
 
@@ -113,15 +114,43 @@ def measure(
     model.eval()
     try:
         with console.progress("answering held-out questions", len(examples), "questions") as advance:
-            ordered = sorted(examples, key=lambda example: example.answer)
-            for at in range(0, len(ordered), _BATCH):
-                prompts = [example.ids[: example.answer] for example in ordered[at : at + _BATCH]]
-                for answer in answers(model, prompts, eos=eos, pad=pad, limit=limit, device=device, dtype=dtype):
+            left = [example.ids[: example.answer] for example in sorted(examples, key=lambda example: example.answer)]
+            together = _BATCH
+            while left:
+                prompts = left[:together]
+                try:
+                    if device == "cuda":
+                        _try_room(model, len(prompts), max(map(len, prompts)) + limit, dtype)
+                    found = answers(model, prompts, eos=eos, pad=pad, limit=limit, device=device, dtype=dtype)
+                except torch.OutOfMemoryError:
+                    if len(prompts) == 1:
+                        raise
+                    found = None
+                if found is None:  # not in the handler: the error would hold on to what the failed pass had allocated
+                    together = len(prompts) // 2
+                    if device == "cuda":
+                        torch.cuda.empty_cache()
+                    continue
+                del left[: len(prompts)]
+                for answer in found:
                     counts[_fate(answer, eos)] += 1
                     advance(1)
     finally:
         model.train(training)
     return Stopping(questions=len(examples), limit=limit, **counts)
+
+
+def _try_room(model: Any, rows: int, tokens: int, dtype: Dtype) -> None:
+    """Ask for the memory that keys and values will take at the end: better now than after hundreds of tokens.
+
+    Raises:
+        torch.OutOfMemoryError: it is not there.
+    """
+    config = model.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    size = 2 * config.num_hidden_layers * heads * width * rows * tokens
+    torch.empty(size, dtype=getattr(torch, dtype), device="cuda")
 
 
 def _fate(answer: Sequence[int], eos: int) -> str:

@@ -32,6 +32,11 @@ class Hardware:
     capability: tuple[int, int] | None = None
     cpu_flags: frozenset[str] = frozenset()
 
+    @property
+    def hopper(self) -> bool:
+        """An H100 and its kin, for which torch sets aside a larger workspace."""
+        return self.capability is not None and self.capability[0] == 9
+
 
 def describe(wanted: str = "auto") -> Hardware:
     """This machine's CUDA card, or its CPU when there is none or `wanted` is `cpu`.

@@ -19,6 +19,7 @@ from medmind_train.encoding import Encoded
 from medmind_train.evaluate import choose_rows
 from medmind_train.examples import Example
 from medmind_train.hardware import Dtype, Hardware
+from medmind_train.plan import base_config, estimate
 from medmind_train.qlora_config import QloraConfig
 
 
@@ -62,6 +63,8 @@ def read(config: QloraConfig, machine: Hardware, *, assume_yes: bool) -> Inputs:
         MedmindError: no such base or data, or nothing left to train or to evaluate on.
     """
     began = time.monotonic()
+    if machine.device == "cuda":
+        _refuse_too_large(config, machine)
     base, prepared = _find(config, assume_yes=assume_yes)
     positions = bases.check(base.path).get("max_position_embeddings")
     if isinstance(positions, int) and config.context > positions:
@@ -98,6 +101,16 @@ def read(config: QloraConfig, machine: Hardware, *, assume_yes: bool) -> Inputs:
         evaluated=choose_rows(heldout.examples, [row.id for row in prepared.heldout], config.eval_rows),
         seconds=time.monotonic() - began,
     )
+
+
+def _refuse_too_large(config: QloraConfig, machine: Hardware) -> None:
+    """Refuse what the card cannot hold, by the base's config.json alone: before any download, and before the data."""
+    from medmind_train.fused import build
+
+    sizes = base_config.read(str(config.base), config.revision)
+    decided = replace(config, dtype=hardware.compute_dtype(machine, config.dtype))
+    fused = not (estimate.refusal(decided, sizes) or build.lacking(machine))
+    estimate.check(decided, sizes, build.free(), fused=fused, hopper=machine.hopper)
 
 
 def _kernels(base: Base, config: QloraConfig, machine: Hardware, dtype: Dtype) -> str:

@@ -1,6 +1,6 @@
 """Which layers of a base get an adapter, and of what rank and alpha: the settings' words against the base's own layers.
 
-Knows file headers and PEFT's matching rules; loads no weight, no torch and no PEFT, so that a wrong word is said early.
+Knows file headers, sizes and PEFT's matching rules; loads no weight, no torch and no PEFT: a wrong word is said early.
 """
 
 import difflib
@@ -10,6 +10,8 @@ from pathlib import Path
 
 from medmind.base import Base, safetensors_header, weight_files
 from medmind.errors import MedmindError
+from medmind_train.fused.shape import Shape
+from medmind_train.qlora_config import QloraConfig
 
 PRESETS: Mapping[str, Sequence[str]] = {
     "qv": ("q_proj", "v_proj"),
@@ -19,6 +21,7 @@ PRESETS: Mapping[str, Sequence[str]] = {
 ALL_LINEAR = "all-linear"
 """Every linear layer but the head, as PEFT means it by the same word."""
 _NOT_LINEAR = ("embed_tokens", "lm_head")
+_PARENTS = {name: "mlp" if name in PRESETS["mlp"] else "self_attn" for names in PRESETS.values() for name in names}
 
 
 def target_modules(targets: str) -> str | list[str]:
@@ -26,6 +29,41 @@ def target_modules(targets: str) -> str | list[str]:
     if targets == ALL_LINEAR:
         return ALL_LINEAR
     return list(PRESETS.get(targets) or _names(targets))
+
+
+def ranks(config: QloraConfig, shape: Shape) -> tuple[Mapping[str, int], ...]:
+    """The rank of each linear layer of a decoder by its short name, first layer first; no adapter: absent.
+
+    Known from sizes alone, for bases whose layers are named as `shape.KINDS` name them.
+
+    Raises:
+        MedmindError: a target that such a base does not have.
+    """
+    wanted = target_modules(config.targets)
+    full = {
+        (index, name): f"model.layers.{index}.{_PARENTS[name]}.{name}"
+        for index in range(shape.layers)
+        for name in shape.linears
+    }
+    if not isinstance(wanted, str):
+        for word in wanted:
+            if not any(_ends_with(word, path) for path in full.values()):
+                raise MedmindError(
+                    f"--targets cannot be '{word}': a base of this kind has no such layer",
+                    f"choose {', '.join(PRESETS)}, {ALL_LINEAR}, or from {', '.join(shape.linears)}",
+                )
+    try:
+        # PEFT takes the first pattern that matches the end of a layer's name (get_pattern_key)
+        rules = [(re.compile(rf"(.*\.)?({text})$"), rank) for text, rank in (config.rank_pattern or {}).items()]
+    except re.error as error:
+        raise MedmindError(
+            f"--rank-pattern has no regular expression: {error}", "name a layer, such as q_proj"
+        ) from error
+    found: list[dict[str, int]] = [{} for _ in range(shape.layers)]
+    for (index, name), path in full.items():
+        if isinstance(wanted, str) or any(_ends_with(word, path) for word in wanted):
+            found[index][name] = next((rank for rule, rank in rules if rule.match(path)), config.rank)
+    return tuple(found)
 
 
 def linear_layers(path: Path) -> list[str]:
@@ -52,16 +90,18 @@ def check(
     layers = linear_layers(base.path)
     chosen = set(layers)
     if targets != ALL_LINEAR:
-        # PEFT matches a name that is the layer's own or ends it after a dot (tuners_utils.check_target_module_exists)
-        by_name = {
-            name: {layer for layer in layers if f".{layer}".endswith(f".{name}")} for name in target_modules(targets)
-        }
+        by_name = {name: {layer for layer in layers if _ends_with(name, layer)} for name in target_modules(targets)}
         for name, found in by_name.items():
             if not found:
                 _raise_unknown_target(base, targets, name, layers)
         chosen = set().union(*by_name.values())
     _check_patterns("--rank-pattern", rank_pattern or {}, chosen, layers)
     _check_patterns("--alpha-pattern", alpha_pattern or {}, chosen, layers)
+
+
+def _ends_with(word: str, path: str) -> bool:
+    # PEFT matches a name that is the layer's own or ends it after a dot (tuners_utils.check_target_module_exists)
+    return f".{path}".endswith(f".{word}")
 
 
 def _names(targets: str) -> list[str]:

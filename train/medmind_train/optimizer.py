@@ -46,7 +46,11 @@ def groups(
 def make(
     name: str, parameters: Iterable[torch.nn.Parameter] | list[dict[str, Any]], *, lr: float, weight_decay: float
 ) -> Any:
-    """`adamw` or `adamw8bit` over `parameters`, or over what `groups` made of them."""
+    """`adamw` or `adamw8bit` over `parameters`, or over what `groups` made of them.
+
+    The 8-bit state exists from now on: made in the first step, it would come after the graphs of the fused step were
+    captured, when torch no longer counts what they hold, and be missing in every peak that torch tells.
+    """
     optimizer: Any
     if name == "adamw":
         optimizer = torch.optim.AdamW(parameters, lr=lr, betas=BETAS, weight_decay=weight_decay, fused=True)
@@ -54,6 +58,9 @@ def make(
         import bitsandbytes
 
         optimizer = bitsandbytes.optim.AdamW8bit(parameters, lr=lr, betas=BETAS, weight_decay=weight_decay)
+        for at, group in enumerate(optimizer.param_groups):
+            for place, parameter in enumerate(group["params"]):
+                optimizer.init_state(group, parameter, at, place)
     set_learning_rate(optimizer, lr)
     return optimizer
 

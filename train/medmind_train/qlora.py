@@ -193,7 +193,7 @@ def _model(inputs: Inputs, scaler: Any) -> tuple[Any, Passes]:
     config, device = inputs.config, inputs.hardware.device
     if config.kernels == "fused":
         room = vram(config)
-        placement = build_fused.placement_of(inputs.base, config, device, inputs.dtype, room)
+        placement = build_fused.placement_of(inputs.base, config, inputs.hardware, inputs.dtype)
         if room is not None and device == "cuda":
             build_fused.hold(room)
         return build_fused.build(inputs.base, config, device=device, dtype=inputs.dtype, placement=placement)

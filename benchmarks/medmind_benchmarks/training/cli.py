@@ -1,5 +1,6 @@
 """`medmind-bench train`: its flags, and what it prints. Measures nothing itself."""
 
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -55,14 +56,17 @@ def _train(
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that a cell may take.")] = _DEFAULTS.timeout,
     price: Annotated[float | None, typer.Option(min=0, help="Of an hour on this machine, to tell costs.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = _OUT,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the cells of a benchmark that was cut, or of --out's report.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier report.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="The report as JSON on stdout.")] = False,
 ) -> None:
     """Compare ways to compute a training step: memory, tokens per second, share of the arithmetic floor."""
-    from medmind_benchmarks.training import chart, markdown, plan, run
+    from medmind_benchmarks.training import cells, chart, markdown, plan, run
 
     console.require("matplotlib", "bench")
-    refuse_foreign(out, force=force)
+    refuse_foreign(out, force=force or resume)
     planned = plan.make(
         TrainingConfig(
             modes=modes,
@@ -84,11 +88,18 @@ def _train(
             price=price,
         )
     )
-    report = run.run(planned, _progress)
-    with atomic_directory(out, force=force) as folder:
+    found = cells.prepare(out, resume=resume, force=force)
+    try:
+        report = run.run(planned, _progress, found)
+    except KeyboardInterrupt:
+        console.note(f"interrupted; the finished cells are in {found.folder}: go on with the same command and --resume")
+        raise
+    with atomic_directory(out, force=force or resume) as folder:
         write_json(folder / "report.json", report.to_json())
         write_text(folder / "report.md", markdown.render(report))
         chart.draw(report, folder / markdown.CHART)
+        shutil.copytree(found.folder, folder / cells.INSIDE)
+    found.drop()
     if json_output:
         console.emit_json(report.to_json())
     else:

@@ -4,7 +4,7 @@ Knows no rendering and measures nothing.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from medmind_benchmarks.results import decode
 from medmind_benchmarks.statistics import Spread
 from medmind_train.step.document import Memory, Mode, Status
 
-SCHEMA = "medmind-benchmark-training/1"
+SCHEMA = "medmind-benchmark-training/2"
 FLOOR = 6
 """FLOP per token and weight of the decoder's matrices: forward, backward to the inputs, and the forward once more, as
 the weights are frozen and activations are computed again. A full fine-tune does 8: the weights' gradients come on top.
@@ -55,6 +55,23 @@ class Speed:
 
 
 @dataclass(frozen=True)
+class AgainstFull:
+    """A row over the full fine-tune at its shape: 0.08 is 8 % of that.
+
+    Attributes:
+        memory: of the peaks.
+        trained: of the trained parameters.
+        kept: of what has to be kept of a training, an adapter against all weights.
+        seconds: for as many tokens.
+    """
+
+    memory: float
+    trained: float
+    kept: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Row:
     """One mode at one shape.
 
@@ -63,6 +80,8 @@ class Row:
         card: where it ran: a speed holds for this card and no other.
         memory: of the repeat with the highest peak, whole.
         floor_share: the least time its arithmetic can take (`FLOOR`) over the time it took.
+        seconds_per_million, cost_per_million: for a million positions; the cost by the price of an hour.
+        against_full: None where no full fine-tune was measured at this shape, and of that itself.
         padding: share of the positions that are padding.
         trained, trained_bytes: parameters, and what they take in a file.
         loss_first, loss_last: nats per supervised token, of the first repeat.
@@ -79,6 +98,9 @@ class Row:
     memory: Memory | None
     speed: Speed | None
     floor_share: float | None
+    seconds_per_million: float | None
+    cost_per_million: float | None
+    against_full: AgainstFull | None
     padding: float | None
     trained: int | None
     trained_bytes: int | None
@@ -179,6 +201,30 @@ class Report:
                 "make one with: medmind-bench train",
             )
         return decode(Report, document)
+
+
+def against_full(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows, those over random tokens with their figures against the full fine-tune at the same batch."""
+    whole = {row.shape: row for row in rows if row.mode == "full" and row.fill == "random"}
+    return tuple(
+        dataclasses.replace(row, against_full=_ratios(row, whole[row.shape]))
+        if row.fill == "random" and row.mode != "full" and row.shape in whole
+        else row
+        for row in rows
+    )
+
+
+def _ratios(row: Row, full: Row) -> AgainstFull | None:
+    if not (row.memory and full.memory and row.seconds_per_million and full.seconds_per_million):
+        return None
+    if not (row.trained and full.trained and row.trained_bytes and full.trained_bytes):
+        return None
+    return AgainstFull(
+        memory=row.memory.peak / full.memory.peak,
+        trained=row.trained / full.trained,
+        kept=row.trained_bytes / full.trained_bytes,
+        seconds=row.seconds_per_million / full.seconds_per_million,
+    )
 
 
 def read_report(path: Path) -> Report:

@@ -13,9 +13,10 @@ from medmind.errors import MedmindError
 from medmind_benchmarks import machine
 from medmind_benchmarks.process import CellError
 from medmind_benchmarks.statistics import Spread, spread
+from medmind_benchmarks.training.cells import Cells
 from medmind_benchmarks.training.plan import STEP, Cell, Plan
 from medmind_benchmarks.training.process import run_step
-from medmind_benchmarks.training.results import FLOOR, SCHEMA, Conditions, Report, Row, Speed
+from medmind_benchmarks.training.results import FLOOR, SCHEMA, Conditions, Report, Row, Speed, against_full
 from medmind_train.step.document import Status, StepDocument, Timing
 
 Progress = Callable[[str, float, str], AbstractContextManager[Callable[..., None]]]
@@ -31,31 +32,32 @@ class _Found:
     failure: tuple[Status, str] | None = None
 
 
-def run(plan: Plan, progress: Progress, *, command: Sequence[str] = STEP) -> Report:
-    """Measure every cell of the plan.
+def run(plan: Plan, progress: Progress, cells: Cells, *, command: Sequence[str] = STEP) -> Report:
+    """Measure every cell of the plan that has not been measured yet.
 
     Args:
         progress: `progress(description, total, unit)` yields `advance(amount=1, status="")`.
+        cells: takes each cell as it comes, and has those of an earlier start.
         command: what `step …` is put behind.
 
     Raises:
         MedmindError: not one cell gave a result.
     """
-    began = time.monotonic()
+    runner = _Runner(plan, cells, command)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     load_before = machine.load_average()
     found = {cell: _Found() for cell in plan.cells}
     gone: dict[str, tuple[Status, str]] = {}
     rates: list[StepDocument] = []
     with progress("training steps", len(found) * plan.config.repeats + 2, "cells") as advance:
-        _rate(plan, command, rates)
+        _rate(runner, "before", rates)
         advance(1, "matmul")
         for group in plan.groups:
             for turn in range(plan.config.repeats):  # A, B, A, B: what slows the machine for a while slows all modes
                 for cell in group:
-                    _measure(plan, cell, turn, found[cell], gone, command)
+                    _measure(runner, cell, turn, found[cell], gone)
                     advance(1, f"{cell.shape} {cell.mode}")
-        _rate(plan, command, rates)
+        _rate(runner, "after", rates)
         advance(1, "matmul")
     if not any(one.documents for one in found.values()):
         first = next(iter(found))
@@ -65,34 +67,58 @@ def run(plan: Plan, progress: Progress, *, command: Sequence[str] = STEP) -> Rep
             f"{reason[1] if reason else ''}",
             "choose other --modes or --shapes",
         )
-    _demand_one_card(document for one in found.values() for document in one.documents.values())
+    _demand_one_machine(document for one in found.values() for document in one.documents.values())
     matmul = spread([one.matmul.flops_per_s for one in rates if one.matmul]) if rates else None
-    rows = tuple(_row(cell, found, group, matmul.median if matmul else None) for group in plan.groups for cell in group)
+    rate = matmul.median if matmul else None
+    rows = tuple(_row(cell, found, group, rate, plan.config.price) for group in plan.groups for cell in group)
     known = next(document for one in found.values() for document in one.documents.values())  # one card, one base
-    seconds = time.monotonic() - began
-    return Report(SCHEMA, _conditions(plan, known, rates, matmul, created, seconds, load_before), rows)
+    conditions = _conditions(plan, known, rates, matmul, created, runner.seconds, load_before)
+    return Report(SCHEMA, conditions, against_full(rows))
 
 
-def _rate(plan: Plan, command: Sequence[str], rates: list[StepDocument]) -> None:
+class _Runner:
+    """Runs a cell's process, unless it ran before."""
+
+    def __init__(self, plan: Plan, cells: Cells, command: Sequence[str]) -> None:
+        self.plan = plan
+        self.seconds = 0.0
+        self._cells = cells
+        self._command = command
+
+    def run(self, name: str, flags: Sequence[str]) -> StepDocument:
+        """The document of `medmind-train` with these flags.
+
+        Raises:
+            CellError: it gave none.
+        """
+        known = self._cells.find(name, flags)
+        if known:
+            self.seconds += known.seconds
+            return known.document
+        began = time.monotonic()
+        try:
+            document = run_step([*self._command, *flags], timeout=self.plan.config.timeout)
+        finally:
+            seconds = time.monotonic() - began
+            self.seconds += seconds
+        self._cells.keep(name, flags, document, round(seconds, 3))
+        return document
+
+
+def _rate(runner: _Runner, when: str, rates: list[StepDocument]) -> None:
     try:
-        rates.append(run_step([*command, *plan.matmul()], timeout=plan.config.timeout))
+        rates.append(runner.run(f"matmul-{when}", runner.plan.matmul()))
     except CellError:
         return  # the share of the floor is then not told; what ails the machine, the cells say
 
 
-def _measure(
-    plan: Plan,
-    cell: Cell,
-    turn: int,
-    found: _Found,
-    gone: dict[str, tuple[Status, str]],
-    command: Sequence[str],
-) -> None:
+def _measure(runner: _Runner, cell: Cell, turn: int, found: _Found, gone: dict[str, tuple[Status, str]]) -> None:
     found.failure = found.failure or gone.get(cell.mode)
     if found.failure:
         return
+    shape = f"{cell.shape.batch}x{cell.shape.length}"
     try:
-        document = run_step([*command, *plan.command(cell, seed=turn + 1)], timeout=plan.config.timeout)
+        document = runner.run(f"{shape}-{cell.mode}-{cell.fill}-{turn + 1}", runner.plan.command(cell, seed=turn + 1))
     except CellError as error:
         found.failure = "failed", str(error)
         return
@@ -106,13 +132,25 @@ def _measure(
         found.documents[turn] = document  # how far it came
 
 
-def _demand_one_card(documents: Iterable[StepDocument]) -> None:
-    cards = {document.conditions.card for document in documents}
+def _demand_one_machine(documents: Iterable[StepDocument]) -> None:
+    found = list(documents)
+    cards = {document.conditions.card for document in found}
     if len(cards) > 1:
         raise MedmindError(f"the cells ran on different cards: {', '.join(sorted(cards))}", "let CUDA see only one")
+    versions = {
+        ", ".join(f"{name} {of[name]}" for name in ("medmind", "torch", "driver") if name in of)
+        for of in (document.conditions.versions for document in found)
+    }
+    if len(versions) > 1:
+        raise MedmindError(
+            f"the cells were measured with different versions: {'; '.join(sorted(versions))}",
+            "begin anew with --force and without --resume",
+        )
 
 
-def _row(cell: Cell, found: Mapping[Cell, _Found], group: Sequence[Cell], matmul: float | None) -> Row:
+def _row(
+    cell: Cell, found: Mapping[Cell, _Found], group: Sequence[Cell], matmul: float | None, price: float | None
+) -> Row:
     mine = found[cell]
     timings = _timings(mine)
     documents = list(mine.documents.values())
@@ -126,6 +164,7 @@ def _row(cell: Cell, found: Mapping[Cell, _Found], group: Sequence[Cell], matmul
     speed = _speed(list(timings.values()), peers)
     timing = next(iter(timings.values()), None)
     loads = [one.load_seconds for one in documents if one.load_seconds is not None]
+    per_million = 1e6 / speed.tokens_per_s.median if speed else None
     share = speed.tokens_per_s.median * FLOOR * first.work.linear / matmul if speed and first and matmul else None
     return Row(
         mode=cell.mode,
@@ -137,6 +176,9 @@ def _row(cell: Cell, found: Mapping[Cell, _Found], group: Sequence[Cell], matmul
         memory=max((one.memory for one in documents), key=lambda memory: memory.peak, default=None),
         speed=speed,
         floor_share=share,
+        seconds_per_million=per_million,
+        cost_per_million=None if per_million is None or price is None else per_million * price / 3600,
+        against_full=None,
         padding=1 - timing.real / timing.tokens if timing else None,
         trained=first.trained if first else None,
         trained_bytes=first.trained_bytes if first else None,

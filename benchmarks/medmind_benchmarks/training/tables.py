@@ -90,8 +90,7 @@ def full(report: Report) -> Table:
         return pairs[id(row)]
 
     def saved(row: Row) -> str:
-        ours, theirs = row.memory, of_full(row).memory
-        return f"{(ours.peak / theirs.peak - 1) * 100:+.1f} %" if ours and theirs else NONE
+        return f"{(row.against_full.memory - 1) * 100:+.1f} %" if row.against_full else NONE
 
     def both(value: Callable[[Row], str]) -> Callable[[Row], str]:
         return lambda row: f"{value(row)} / {value(of_full(row))}"
@@ -100,13 +99,12 @@ def full(report: Report) -> Table:
         ("memory", saved),
         ("peak, this / full", both(lambda row: _bytes(row.memory.peak if row.memory else None))),
         ("trained parameters", both(lambda row: NONE if row.trained is None else f"{row.trained:,}")),
-        ("to keep", both(lambda row: _bytes(row.trained_bytes))),
-        ("seconds per million tokens", both(lambda row: _figure(_seconds_per_million(row)))),
+        ("adapter / model to keep", both(lambda row: _bytes(row.trained_bytes))),
+        ("seconds per million tokens", both(lambda row: _maybe(row.seconds_per_million))),
         ("on", lambda row: row.card),
     )
     if conditions.price is not None:
-        price = conditions.price
-        columns += (("cost per million tokens", both(lambda row: _figure(_seconds_per_million(row) * price / 3600))),)
+        columns += (("cost per million tokens", both(lambda row: _maybe(row.cost_per_million))),)
     return _table([row for row, _ in _against_full(report)], columns)
 
 
@@ -171,6 +169,8 @@ def verdict(report: Report) -> str:
             if mode not in OURS and (peer := next(row for row in rows if row.mode == mode)).memory
         ]
         lines.append(text + (": " + "; ".join(others) if others else ""))
+        if seed := _than_full(ours, next((row for row in rows if row.mode == "full"), None)):
+            lines.append(seed)
     return "\n".join(lines) or "Neither the fused step nor the plain path was measured."
 
 
@@ -193,6 +193,24 @@ def half_range(figure: Spread | None) -> str:
 def share(value: float | None) -> str:
     """`47 %`."""
     return NONE if value is None else f"{value * 100:.{0 if value >= 0.1 else 1}f} %"
+
+
+def _than_full(row: Row, full: Row | None) -> str:
+    """The row against the full fine-tune at the same batch, in a sentence; empty where there is none."""
+    found = row.against_full
+    if full is None or found is None:
+        return ""
+    assert row.memory and full.memory and row.trained and full.trained
+    text = (
+        f"{row.label} against a full fine-tune at the same batch: {(found.memory - 1) * 100:+.1f} % memory "
+        f"({human_bytes(row.memory.peak)}, {human_bytes(full.memory.peak)}), {row.trained:,} trained parameters of "
+        f"{full.trained:,} ({share(found.trained)}), {_bytes(row.trained_bytes)} to keep instead of "
+        f"{_bytes(full.trained_bytes)}, {_maybe(row.seconds_per_million)} s a million tokens instead of "
+        f"{_maybe(full.seconds_per_million)} s on {row.card}"
+    )
+    if row.cost_per_million is None:
+        return text
+    return f"{text}, at a cost of {_maybe(row.cost_per_million)} instead of {_maybe(full.cost_per_million)}"
 
 
 def _against_full(report: Report) -> list[tuple[Row, Row]]:
@@ -226,9 +244,8 @@ def _loss(row: Row) -> str:
     return f"{row.loss_first:.3f} → {row.loss_last:.3f}"
 
 
-def _seconds_per_million(row: Row) -> float:
-    assert row.speed
-    return 1e6 / row.speed.tokens_per_s.median
+def _maybe(value: float | None) -> str:
+    return NONE if value is None else _figure(value)
 
 
 def _times(ratio: Spread | None) -> str:

@@ -48,24 +48,31 @@ def shaken(model):
     source = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in models.trainable(model):
-            parameter.add_(0.02 * torch.randn(parameter.shape, generator=source))
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=source).to(parameter.device))
     return model
 
 
-def batch() -> Batch:
+def batch(lengths=((30, 50, 40), (100, 20)), prompt: int = 3) -> Batch:
     source = torch.Generator().manual_seed(5)
     rows = [
         [
-            Example(f"{at}.{place}", tuple(torch.randint(3, 3000, (size,), generator=source).tolist()), size // 3, True)
+            Example(
+                f"{at}.{place}",
+                tuple(torch.randint(3, 3000, (size,), generator=source).tolist()),
+                max(size // prompt, 1),
+                True,
+            )
             for place, size in enumerate(sizes)
         ]
-        for at, sizes in enumerate([(30, 50, 40), (100, 20)])
+        for at, sizes in enumerate(lengths)
     ]
     return collate(rows, 0, "cpu", shape=(2, 128))
 
 
-def fused(settings: QloraConfig, placement: Placement) -> tuple[object, FusedStep]:
-    model, step = build.build(base(), settings, device="cpu", dtype="float32", placement=placement)
+def fused(
+    settings: QloraConfig, placement: Placement, device: str = "cpu", dtype: str = "float32"
+) -> tuple[object, FusedStep]:
+    model, step = build.build(base(), settings, device=device, dtype=dtype, placement=placement)
     return shaken(model), step
 
 
@@ -87,7 +94,7 @@ def plain(settings: QloraConfig) -> ReferencePasses:
 
 
 def gradients(model) -> dict[str, torch.Tensor]:
-    return {name: one.grad.clone() for name, one in model.named_parameters() if one.requires_grad}
+    return {name: one.grad.cpu().clone() for name, one in model.named_parameters() if one.requires_grad}
 
 
 def distance(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
@@ -114,6 +121,27 @@ def test_where_things_lie_changes_nothing(name: str):
         assert torch.equal(first.add_gradient(batch(), 70.0), second.add_gradient(batch(), 70.0))
     assert distance(gradients(other), gradients(lean)) == 0
     assert torch.equal(first.scores(batch()).nll, second.scores(batch()).nll)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", PLACEMENTS)
+def test_graphs_on_a_card_give_what_each_kernel_by_itself_gives(name: str):
+    """Also when their memory was given back in between; and both are near the plain path in fp32."""
+    (captured, one), (each, other) = (fused(config(), PLACEMENTS[name], "cuda", "bfloat16") for _ in range(2))
+    other._graphs = None
+    exact = plain(config())
+    for given in (batch(), batch(((128,), (60,)), prompt=200), batch(prompt=50), batch()):
+        for step in (one, other, exact):
+            step.zero_gradients()
+        loss, again, right = (float(step.add_gradient(given, 70.0)) for step in (one, other, exact))
+        assert loss == pytest.approx(again, rel=1e-3) and loss == pytest.approx(right, rel=1e-2)
+        assert distance(gradients(captured), gradients(each)) < 0.02
+        assert distance(gradients(captured), gradients(exact.model)) < 0.08
+    assert one._graphs._captured
+    scores, right = one.scores(batch()), exact.scores(batch())
+    assert not one._graphs._captured and float((scores.nll.cpu() - right.nll).abs().mean()) < 0.1
+    one.zero_gradients()
+    assert float(one.add_gradient(batch(), 70.0)) == pytest.approx(float(other.add_gradient(batch(), 70.0)), rel=1e-3)
 
 
 def test_gradients_add_up_and_are_forgotten_where_they_lie():

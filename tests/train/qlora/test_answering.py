@@ -119,6 +119,25 @@ def test_how_answers_end_is_counted(model, examples, monkeypatch):
     assert (found.stopped, found.looped, found.unfinished, found.limit) == (0, 0, 3, 8)
 
 
+def test_where_memory_is_short_fewer_are_answered_together(model, examples, monkeypatch):
+    sizes = []
+
+    def short(_, prompts, **named):
+        sizes.append(len(prompts))
+        if len(prompts) > room:
+            raise torch.OutOfMemoryError("no room")
+        return [[5, 2] for _ in prompts]
+
+    monkeypatch.setattr(answering, "answers", short)
+    settings = {"eos": 2, "pad": 2, "context": 160, **CPU}
+    room = 2
+    assert answering.measure(model, [*examples, *examples[:2]], **settings).stopped == 5
+    assert sizes == [5, 2, 2, 1]
+    room = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        answering.measure(model, examples, **settings)
+
+
 def test_result_says_so_when_ends_are_not_learned():
     results = {
         "ends": {"after": {"right": 90, "of": 100}},

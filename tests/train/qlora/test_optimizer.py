@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from medmind_train import optimizer as optimizers
+from medmind_train.fused.lifetimes import OPTIMIZER_BYTES
 
 
 def parameters() -> list[torch.nn.Parameter]:
@@ -45,6 +46,21 @@ def test_8_bit_state_is_8_bit():
     step(optimizer, held, 0)
     tensors, _ = optimizers.state_tensors(optimizer)
     assert tensors["0.state1"].dtype == torch.uint8
+
+
+def test_8_bit_state_is_there_before_the_first_step_and_changes_nothing():
+    import bitsandbytes
+
+    ours, theirs = parameters(), parameters()
+    made = optimizers.make("adamw8bit", ours, lr=1e-2, weight_decay=0.1)
+    tensors, _ = optimizers.state_tensors(made)
+    sizes = {name: tensor.nbytes for name, tensor in tensors.items() if name.startswith("0.") and "qmap" not in name}
+    assert sum(sizes.values()) == OPTIMIZER_BYTES["adamw8bit"] * 16 * 512
+    plain = bitsandbytes.optim.AdamW8bit(theirs, lr=1e-2, betas=optimizers.BETAS, weight_decay=0.1)
+    for number in range(3):
+        step(made, ours, number)
+        step(plain, theirs, number)
+    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
 def test_auto_is_8_bit_on_a_card_only():

@@ -30,6 +30,8 @@ class Adapters:
         flat = [module for layer in modules for group in layer for module in group]
         # PEFT's own copies go before the gradients come: at a large rank all three at once would be the run's peak.
         self.a, self.b = (_moved(flat, which, device) for which in ("A", "B"))
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # no gradient would fit into the pieces that they leave
         takes_a, takes_b = _Cutter(self.a), _Cutter(self.b)
         self.layers = [
             {

@@ -121,16 +121,16 @@ def _too_large(step: Step, limit: int) -> MedmindError:
     batch = step.batch
     while batch > 1:
         batch //= 2
-        changes.append((f"--batch {batch}", replace(step, batch=batch, supervised=None)))
+        changes.append((f"--batch {batch}", replace(step, batch=batch)))
     lengths = [length for length in (4096, 2048, 1024, 512, 256, 128) if length < step.length]
     changes += [
         (
             f"--batch 1 --context {length}" if step.batch > 1 else f"--context {length}",
-            replace(step, batch=1, length=length, supervised=None),
+            replace(step, batch=1, length=length),
         )
         for length in lengths
     ]
-    small = replace(step, batch=1, length=min(step.length, 128), supervised=None)
+    small = replace(step, batch=1, length=min(step.length, 128))
     changes += [
         (
             f"--rank {rank} with --batch 1 --context {small.length}",

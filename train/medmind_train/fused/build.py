@@ -10,19 +10,16 @@ import torch
 from medmind.artifacts import read_json
 from medmind.base import Base
 from medmind_train import model
-from medmind_train.fused import budget, kernels, loading
-from medmind_train.fused.lifetimes import BETWEEN, OUTSIDE_TORCH, Step
+from medmind_train.fused import budget, fit, kernels, loading
+from medmind_train.fused.lifetimes import OUTSIDE_TORCH
 from medmind_train.fused.placement import Keep, Placement
-from medmind_train.fused.shape import BLOCK, Shape, Unsupported
+from medmind_train.fused.shape import Shape, Unsupported
 from medmind_train.fused.step import FusedStep
 from medmind_train.hardware import Device, Dtype, Hardware
-from medmind_train.plan.adapters import ranks
-from medmind_train.qlora_config import QloraConfig
+from medmind_train.qlora_config import QloraConfig, vram
 
 _OLDEST = (8, 0)
 """CUDA capability that FlashAttention-2 wants: Ampere, cards from 2020 on."""
-_WIDEST_HEAD = 256
-"""Columns of a head that it takes."""
 
 
 def shape_of(base: Base) -> Shape:
@@ -32,11 +29,8 @@ def shape_of(base: Base) -> Shape:
         Unsupported: the fused step does not know its kind, or not with such sizes.
     """
     shape = Shape.of(read_json(base.path / "config.json"))
-    for name, (_, columns) in shape.linears.items():
-        if columns % BLOCK:
-            raise Unsupported(f"the rows of its {name} do not end with a block of {BLOCK}")
-    if shape.head_dim % 8 or shape.head_dim > _WIDEST_HEAD:
-        raise Unsupported(f"flash attention takes no heads of {shape.head_dim}")
+    if shape.refusal:
+        raise Unsupported(shape.refusal)
     return shape
 
 
@@ -46,38 +40,31 @@ def refusal(base: Base, config: QloraConfig, machine: Hardware, dtype: Dtype) ->
         shape_of(base)
     except Unsupported as error:
         return f"{base.name} is not for it: {error}"
+    return fit.refusal(config, dtype) or lacking(machine) or None
+
+
+def lacking(machine: Hardware) -> str:
+    """What this machine lacks for the fused step; empty: nothing."""
+    if machine.device != "cuda":
+        return ""
     reasons = {
-        "it has no LoRA dropout": config.dropout > 0,
-        "it has no DoRA": config.dora,
-        "it does not compute in float16": dtype == "float16",
+        f"{machine.name} is older than its kernels": (machine.capability or (0, 0)) < _OLDEST,
+        "Triton is not installed": not kernels.available(),
+        "this build of torch has no flash attention": not torch.backends.cuda.is_flash_attention_available(),
     }
-    if machine.device == "cuda":
-        reasons |= {
-            f"{machine.name} is older than its kernels": (machine.capability or (0, 0)) < _OLDEST,
-            "Triton is not installed": not kernels.available(),
-            "this build of torch has no flash attention": not torch.backends.cuda.is_flash_attention_available(),
-        }
-    return next((reason for reason, holds in reasons.items() if holds), None)
+    return next((reason for reason, holds in reasons.items() if holds), "")
 
 
-def placement_of(base: Base, config: QloraConfig, device: Device, dtype: Dtype, room: int | None) -> Placement:
-    """The fastest way to do the work within `room` bytes of the card, None: what is free of it.
+def placement_of(base: Base, config: QloraConfig, machine: Hardware, dtype: Dtype) -> Placement:
+    """The fastest way to do the work within `--vram` and what is free of the card.
 
     Raises:
         MedmindError: there is none.
     """
-    shape = shape_of(base)
-    step = Step(
-        shape,
-        ranks(config, shape),
-        config.batch,
-        config.context,
-        element=getattr(torch, dtype).itemsize,
-        optimizer=config.optimizer,
-    )
-    if device == "cpu":
-        return budget.choose(step, room or 1 << 62)
-    return budget.choose(step, (free() if room is None else room - OUTSIDE_TORCH) - BETWEEN)
+    step = fit.work(config, shape_of(base), element=getattr(torch, dtype).itemsize, hopper=machine.hopper)
+    if machine.device == "cpu":
+        return budget.choose(step, vram(config) or 1 << 62)
+    return fit.placement(config, step, free())
 
 
 def named_placement(base: Base, name: str) -> Placement:

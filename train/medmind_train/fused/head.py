@@ -34,52 +34,52 @@ class Head:
     weight: torch.Tensor
     eps: float
 
-    def forward(
-        self,
-        x: torch.Tensor,
-        targets: Targets,
-        nll: torch.Tensor,
-        *,
-        first: torch.Tensor | None = None,
-        scale: torch.Tensor | None = None,
-        gradient: torch.Tensor | None = None,
-    ) -> None:
+    def train(self, residual: torch.Tensor, targets: Targets, nll: torch.Tensor, scale: torch.Tensor) -> None:
+        """Score the targets, and turn what the last layer gave into the gradient there, in place.
+
+        Args:
+            residual: `[tokens + 1, hidden or more]`; its last row is for empty places. No target's row comes twice.
+            targets: a multiple of `CHUNK` of them.
+            nll: `[n]` fp32, takes the losses; 0 at empty places.
+            scale: 0-d fp32, what the losses are multiplied by for the gradient.
+        """
+        x = residual[:, : len(self.norm)]
+        weight = self._weight(x.device)
+        for start in range(0, len(nll), CHUNK):
+            part = slice(start, start + CHUNK)
+            rows = targets.rows[part]
+            states = x.index_select(0, rows)
+            normed = torch.empty_like(states)
+            kernels.rms_norm(states, self.norm, self.eps, normed)
+            logits = torch.mm(normed, weight.t())
+            kernels.cross_entropy(logits, targets.tokens[part], scale, nll[part], None, gradient=True)
+            torch.mm(logits, weight, out=normed)
+            del logits
+            back = torch.zeros_like(states)
+            kernels.rms_norm_backward(normed, states, self.norm, self.eps, back)
+            x.index_copy_(0, rows, back)
+            del states, normed, back
+        del weight
+        rest = torch.ones(len(x), dtype=torch.bool, device=x.device).index_fill_(0, targets.rows, False)
+        x.masked_fill_(rest[:, None], 0)
+
+    def score(self, x: torch.Tensor, targets: Targets, nll: torch.Tensor, first: torch.Tensor | None) -> None:
         """Score the targets.
 
         Args:
             x: `[tokens, hidden]`, what the last layer gives.
             nll: `[n]` fp32, takes the losses; 0 at empty places.
             first: `[n]` bool, takes whether the target is the likeliest token.
-            scale: 0-d fp32, what the losses are multiplied by for `gradient`.
-            gradient: `[tokens + 1, hidden or more]`, takes the gradient at `x`; its last row is for empty places.
         """
-        hidden = x.shape[1]
-        weight = self.weight if self.weight.device == x.device else self.weight.to(x.device, non_blocking=True)
-        normed = x.new_empty(len(targets.rows), hidden)
-        kernels.rms_norm(_gathered(x, targets), self.norm, self.eps, normed)
-        for start in range(0, len(normed), CHUNK):
+        weight = self._weight(x.device)
+        for start in range(0, len(nll), CHUNK):
             part = slice(start, start + CHUNK)
-            logits = torch.mm(normed[part], weight.t())
-            kernels.cross_entropy(
-                logits,
-                targets.tokens[part],
-                nll.new_zeros(()) if scale is None else scale,
-                nll[part],
-                None if first is None else first[part],
-                gradient=gradient is not None,
-            )
-            if gradient is not None:
-                torch.mm(logits, weight, out=normed[part])
-            del logits
-        del weight
-        if gradient is None:
-            return
-        back = torch.zeros_like(normed)
-        kernels.rms_norm_backward(normed, _gathered(x, targets), self.norm, self.eps, back)
-        gradient.zero_()
-        gradient[:, :hidden].index_copy_(0, targets.rows, back)
+            states = x.index_select(0, targets.rows[part].clamp(max=len(x) - 1))
+            normed = torch.empty_like(states)
+            kernels.rms_norm(states, self.norm, self.eps, normed)
+            logits = torch.mm(normed, weight.t())
+            likeliest = None if first is None else first[part]
+            kernels.cross_entropy(logits, targets.tokens[part], nll.new_zeros(()), nll[part], likeliest, gradient=False)
 
-
-def _gathered(x: torch.Tensor, targets: Targets) -> torch.Tensor:
-    """The states that predict, `[n, hidden]`; gathered twice rather than kept beside the head's weights."""
-    return x.index_select(0, targets.rows.clamp(max=len(x) - 1))
+    def _weight(self, device: torch.device) -> torch.Tensor:
+        return self.weight if self.weight.device == device else self.weight.to(device, non_blocking=True)

@@ -50,7 +50,6 @@ class Step:
         batch, length: rows of a batch, and tokens of a row.
         element: bytes of the compute type.
         optimizer: `adamw8bit` or `adamw`.
-        supervised: positions that go through the head; None: all, for which the graphs of a step make room anyway.
         workspace: bytes of cuBLAS's workspace on the card.
     """
 
@@ -60,7 +59,6 @@ class Step:
     length: int
     element: int = 2
     optimizer: str = "adamw8bit"
-    supervised: int | None = None
     workspace: int = WORKSPACE
 
     @cached_property
@@ -179,9 +177,16 @@ def standing(step: Step) -> Live:
 
 
 def loading(step: Step) -> Moments:
-    """Beside the base: the largest matrix on its way into NF4, before and after, with its scales in fp32."""
+    """Beside the base: the largest matrix on its way into NF4, before and after, with its scales in fp32.
+
+    Then the adapter and its gradients. While PEFT's fresh one moves into flat buffers, A and then B, less than that is
+    there: itself, and the larger of the two again.
+    """
     weights = max(rows * columns for rows, columns in step.shape.linears.values())
-    return [{"matrix being quantized": weights * step.element + nf4_bytes(weights) + 4 * weights // BLOCK}]
+    return [
+        {"matrix being quantized": weights * step.element + nf4_bytes(weights) + 4 * weights // BLOCK},
+        {"adapter": 4 * step.trained, "adapter gradients": 4 * step.trained},
+    ]
 
 
 def forward_attention(step: Step, keep: Keep, before: Keep | None) -> Moments:
@@ -214,17 +219,17 @@ def forward_mlp(step: Step, keep: Keep, before: Keep | None) -> Moments:
 
 
 def head(step: Step, placement: Placement) -> Moments:
-    """Last norm, and the head over the supervised positions chunk by chunk, forward and backward at once."""
+    """Last norm and head over the supervised positions chunk by chunk, forward and backward at once.
+
+    What the last layer gives lies where the residual gradient will, and becomes it row by row.
+    """
     shape = step.shape
-    supervised = step.tokens if step.supervised is None else step.supervised
-    supervised = -(-supervised // CHUNK) * CHUNK  # empty places fill the last chunk
-    rows = supervised * shape.hidden * step.element
-    always = {"x_last": step.rows(shape.hidden), "supervised rows normed, then their gradient": rows}
-    weight = {"head for this pass": 0 if placement.head_on_card else shape.vocabulary * shape.hidden * step.element}
+    weight = 0 if placement.head_on_card else shape.vocabulary * shape.hidden * step.element
+    rows = CHUNK * shape.hidden * step.element
+    always = {"head for this pass": weight, "rows of a chunk": rows, "rows normed, then their gradient": rows}
     return [
-        always | weight | {"supervised rows": rows},
-        always | weight | {"logits of a chunk": CHUNK * shape.vocabulary * step.element},
-        always | {"supervised rows": rows, "gradient by row": rows},
+        always | {"logits of a chunk": CHUNK * shape.vocabulary * step.element},
+        always | {"gradient by row": rows},
     ]
 
 

@@ -19,6 +19,8 @@ BLOCK = 64
 BLOCK2 = 256
 """Scales that share one second-level scale (double quantization)."""
 
+_WIDEST_HEAD = 256
+"""Columns of a head that flash attention takes."""
 _COLUMNS = 16
 """LoRA's columns beside a matrix are padded to a multiple of this: every row begins where matrix units like it."""
 
@@ -104,6 +106,16 @@ class Shape:
             "up_proj": (self.ffn, self.hidden),
             "down_proj": (self.hidden, self.ffn),
         }
+
+    @property
+    def refusal(self) -> str:
+        """Why the fused step cannot work with such sizes; empty: it can."""
+        for name, (_, columns) in self.linears.items():
+            if columns % BLOCK:
+                return f"the rows of its {name} do not end with a block of {BLOCK}"
+        if self.head_dim % 8 or self.head_dim > _WIDEST_HEAD:
+            return f"flash attention takes no heads of {self.head_dim}"
+        return ""
 
     @property
     def layer_weights(self) -> int:

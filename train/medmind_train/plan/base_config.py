@@ -93,7 +93,8 @@ def read(name: str, revision: str | None = None) -> Sizes:
 def _shape(config: Mapping[str, Any]) -> tuple[Shape, str]:
     """Its sizes, and why the fused step does not know it: an option may change what is computed, but no size much."""
     try:
-        return Shape.of(config), ""
+        shape = Shape.of(config)
+        return shape, shape.refusal
     except Unsupported as why:
         plain = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "use_sliding_window": False}
         kind = config.get("model_type") if config.get("model_type") in KINDS else "llama"

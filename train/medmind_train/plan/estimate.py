@@ -11,15 +11,15 @@ from pathlib import Path
 from medmind.console import human_bytes
 from medmind.errors import MedmindError
 from medmind_train.data.sources import SAMPLE, SAMPLE_PATH
-from medmind_train.fused import budget
+from medmind_train.fused import budget, fit
 from medmind_train.fused.budget import Budget
-from medmind_train.fused.lifetimes import BETWEEN, OPTIMIZER_BYTES, OUTSIDE_TORCH, WORKSPACE, WORKSPACE_HOPPER, Step
+from medmind_train.fused.lifetimes import Step
 from medmind_train.fused.placement import Keep, Placement
 from medmind_train.fused.shape import Shape
-from medmind_train.plan import adapters, reference
+from medmind_train.plan import reference
 from medmind_train.plan.base_config import Sizes
 from medmind_train.plan.cards import SIZES, Card, of_size
-from medmind_train.qlora_config import QloraConfig, vram
+from medmind_train.qlora_config import QloraConfig
 
 UTILISATION = 0.5
 """Share of a card's matrix rate that a step is taken to reach, until it has been measured on consumer cards."""
@@ -81,6 +81,8 @@ class Plan:
 
     Attributes:
         fused: the fused step does it; else the reference path, and `why` says why.
+        listed: the peak is a list of the step's tensors; else an estimate (also of the fused step in fp32, whose
+            attention is another).
         chosen: on the card asked about, or on the smallest that will do.
         cards: on cards of the usual sizes.
         full: bytes of full fine-tuning at the same batch, an estimate.
@@ -92,6 +94,7 @@ class Plan:
     config: QloraConfig
     step: Step
     fused: bool
+    listed: bool
     why: str
     chosen: Fit
     cards: Sequence[Fit]
@@ -116,7 +119,7 @@ def make(config: QloraConfig, sizes: Sizes, card: Card | None = None, tokens: in
             f"--context {config.context} is longer than the {sizes.positions} positions of {sizes.name}",
             f"give at most --context {sizes.positions}",
         )
-    step = _step(config, sizes.shape, hopper=card is not None and card.hopper)
+    step = _work(config, sizes.shape, hopper=card is not None and card.hopper)
     why = refusal(config, sizes)
     if config.kernels == "fused" and why:
         raise MedmindError(f"--kernels fused cannot train this: {why}", "give --kernels reference, or auto")
@@ -134,6 +137,7 @@ def make(config: QloraConfig, sizes: Sizes, card: Card | None = None, tokens: in
         config=config,
         step=step,
         fused=not why,
+        listed=not why and config.dtype != "float32",
         why=why,
         chosen=chosen,
         cards=cards,
@@ -143,53 +147,29 @@ def make(config: QloraConfig, sizes: Sizes, card: Card | None = None, tokens: in
     )
 
 
-def check(
-    config: QloraConfig, shape: Shape, free_bytes: int, *, fused: bool = True, hopper: bool = False
-) -> Placement | None:
+def check(config: QloraConfig, sizes: Sizes, free: int, *, fused: bool, hopper: bool = False) -> None:
     """Refuse at the start of a run what its card cannot hold.
 
     Args:
-        free_bytes: that torch may still allocate, CUDA's context being there already; `--vram` may lower it.
+        free: bytes that torch may still allocate, CUDA's context being there already; `--vram` may lower it.
         fused: the fused step will do it; else the reference path.
         hopper: the card is a Hopper.
-
-    Returns:
-        The fastest placement that fits; None on the reference path.
 
     Raises:
         MedmindError: nothing fits.
     """
-    step = _step(config, shape, hopper=hopper)
-    limit = min(free_bytes, _vram(config) or free_bytes)
-    if fused:
-        return budget.choose(step, limit - BETWEEN)
-    _refuse_estimate(_reference(config, step), limit)
-    return None
+    _placed(config, _work(config, sizes.shape, hopper=hopper), free, fused=fused)
 
 
 def refusal(config: QloraConfig, sizes: Sizes) -> str:
-    """Why the fused step does not do this and the reference path does; empty: it does."""
+    """Why the fused step does not do this on any card and the reference path does; empty: it does."""
     if config.kernels == "reference":
         return "--kernels reference was asked for"
-    if sizes.refusal:
-        return sizes.refusal
-    if config.dora:
-        return "DoRA"
-    if config.dropout:
-        return "LoRA dropout"
-    return f"--dtype {config.dtype}" if config.dtype not in ("auto", "bfloat16") else ""
+    return sizes.refusal or fit.refusal(config, config.dtype)
 
 
-def _step(config: QloraConfig, shape: Shape, *, hopper: bool) -> Step:
-    return Step(
-        shape,
-        adapters.ranks(config, shape),
-        config.batch,
-        config.context,
-        element=4 if config.dtype == "float32" else 2,
-        optimizer=config.optimizer if config.optimizer in OPTIMIZER_BYTES else "adamw8bit",
-        workspace=WORKSPACE_HOPPER if hopper else WORKSPACE,
-    )
+def _work(config: QloraConfig, shape: Shape, *, hopper: bool) -> Step:
+    return fit.work(config, shape, element=4 if config.dtype == "float32" else 2, hopper=hopper)
 
 
 def _reference(config: QloraConfig, step: Step) -> Budget:
@@ -198,31 +178,27 @@ def _reference(config: QloraConfig, step: Step) -> Budget:
 
 
 def _fit(config: QloraConfig, step: Step, card: Card, *, fused: bool) -> Fit:
-    limit = min(card.usable, _vram(config) or card.usable)
+    limit = fit.limit(config, card.usable)
     try:
-        if fused:
-            placement = budget.choose(step, limit - BETWEEN)
-            return Fit(card, limit, budget.measure(step, placement), placement)
-        estimate = _reference(config, step)
-        _refuse_estimate(estimate, limit)
-        return Fit(card, limit, estimate, None)
+        found, placement = _placed(config, step, card.usable, fused=fused)
+        return Fit(card, limit, found, placement)
     except MedmindError as error:
         return Fit(card, limit, None, None, str(error))
 
 
-def _refuse_estimate(estimate: Budget, limit: int) -> None:
+def _placed(config: QloraConfig, step: Step, free: int, *, fused: bool) -> tuple[Budget, Placement | None]:
+    """What fits, and how the fused step does it."""
+    if fused:
+        placement = fit.placement(config, step, free)
+        return budget.measure(step, placement), placement
+    estimate, limit = _reference(config, step), fit.limit(config, free)
     if estimate.peak * _ESTIMATE_MARGIN > limit:
         raise MedmindError(
             f"the reference path needs about {human_bytes(estimate.peak)} of the card's memory, and "
             f"{human_bytes(limit)} may be used",
             "give a smaller --batch or --context, or what --kernels fused can do",
         )
-
-
-def _vram(config: QloraConfig) -> int | None:
-    """Bytes that torch may allocate by `--vram`, which counts CUDA's context in; None: all there is."""
-    size = vram(config)
-    return None if size is None else max(1, size - OUTSIDE_TORCH)
+    return estimate, None
 
 
 def _tokens(config: QloraConfig) -> int | None:

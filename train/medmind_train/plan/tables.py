@@ -50,7 +50,7 @@ def document(plan: Plan) -> dict[str, Any]:
         },
         "path": "fused" if plan.fused else "reference",
         "why_reference": plan.why or None,
-        "memory_is_estimate": not plan.fused,
+        "memory_is_estimate": not plan.listed,
         "card": {"name": chosen.card.name, "memory": chosen.card.memory, "usable": chosen.limit},
         "outside_torch": OUTSIDE_TORCH,
         "peak": chosen.budget.peak,
@@ -89,7 +89,7 @@ def render(plan: Plan) -> Group:
     """The plan for a person."""
     chosen = plan.chosen
     assert chosen.budget
-    about = "" if plan.fused else ", an estimate"
+    about = "" if plan.listed else ", an estimate"
     peak = Table(f"on the card, peak in {chosen.budget.peak_phase}{about}", "", box=None, pad_edge=False)
     peak.columns[1].justify = "right"
     for name, size in components(chosen).items():

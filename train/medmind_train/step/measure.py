@@ -117,7 +117,7 @@ class _Reached:
         if config.mode == "fused":
             from medmind_train.step import ours
 
-            stepper = ours.fused_stepper(base, config, device=device, dtype=dtype, budget=budget(config))
+            stepper = ours.fused_stepper(base, config, self.machine, dtype)
         else:
             stepper = peers.build(base, config, device=device, dtype=dtype)
         self.stepper = stepper

@@ -11,10 +11,10 @@ from medmind_train.fused import build
 from medmind_train.fused.placement import Keep, Placement
 from medmind_train.fused.shape import Unsupported
 from medmind_train.fused.step import FusedStep
-from medmind_train.hardware import Device, Dtype, describe
+from medmind_train.hardware import Dtype, Hardware
 from medmind_train.qlora_config import QloraConfig
 from medmind_train.step.config import PLACEMENTS, StepConfig
-from medmind_train.step.stepper import Stepper
+from medmind_train.step.stepper import CLIP, Stepper
 
 
 class _Fused:
@@ -22,13 +22,14 @@ class _Fused:
 
     def __init__(self, step: FusedStep, placement: Placement, made: object) -> None:
         self._step = step
+        self._parameters = [parameter for _, parameter in step.named_parameters()]
         self._placement = placement
         self._optimizer = made
 
     @property
     def trainable(self) -> Sequence[torch.Tensor]:
         """LoRA's A and B of all layers."""
-        return [parameter for _, parameter in self._step.named_parameters()]
+        return self._parameters
 
     @property
     def pinned(self) -> int | None:
@@ -43,22 +44,23 @@ class _Fused:
             "kept": " ".join(f"{keep}:{kept.count(keep)}" for keep in Keep if keep in kept),
             "streamed": str(self._placement.streamed),
             "head": "card" if self._placement.head_on_card else "host",
+            "gradient clipping": f"{CLIP:g}",
         }
 
     def step(self, batch: Batch) -> torch.Tensor:
         """Forward, backward, update."""
         loss = self._step.add_gradient(batch, float(batch.supervised[:, 1:].sum()))
+        torch.nn.utils.clip_grad_norm_(self._parameters, CLIP)
         self._optimizer.step()  # type: ignore[attr-defined]
         self._step.zero_gradients()
         return loss
 
 
-def fused_stepper(base: Base, config: StepConfig, *, device: Device, dtype: Dtype, budget: int | None) -> Stepper:
+def fused_stepper(base: Base, config: StepConfig, machine: Hardware, dtype: Dtype) -> Stepper:
     """Load `base` for the fused step.
 
     Args:
-        config: rank, alpha, targets, batch, length, seed.
-        budget: bytes of the card it may use; None: what there is.
+        config: rank, alpha, targets, batch, length, seed, and the budget.
 
     Raises:
         Unsupported: (medmind_train.fused.shape) this base or this machine; the reference path can.
@@ -71,18 +73,17 @@ def fused_stepper(base: Base, config: StepConfig, *, device: Device, dtype: Dtyp
         rank=config.rank,
         alpha=config.alpha,
         targets=config.targets,
-        optimizer=optimizer.choose("auto", device),
+        optimizer=optimizer.choose("auto", machine.device),
+        vram="auto" if config.vram in PLACEMENTS else config.vram,
         seed=config.seed,
     )
-    if why := build.refusal(base, settings, describe(device), dtype):
+    if why := build.refusal(base, settings, machine, dtype):
         raise Unsupported(why)
     if config.vram in PLACEMENTS:
         placement = build.named_placement(base, config.vram)
     else:
-        placement = build.placement_of(base, settings, device, dtype, budget)
-    _, step = build.build(base, settings, device=device, dtype=dtype, placement=placement)
+        placement = build.placement_of(base, settings, machine, dtype)
+    _, step = build.build(base, settings, device=machine.device, dtype=dtype, placement=placement)
     groups = optimizer.groups(step.named_parameters(), weight_decay=0.0)
     made = optimizer.make(settings.optimizer, groups, lr=1e-5, weight_decay=0.0)
-    # Its state belongs to every peak; torch counts what graphs hold only while they are captured, in the first step.
-    made.step()
     return _Fused(step, placement, made)

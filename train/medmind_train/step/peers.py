@@ -17,12 +17,11 @@ from medmind_train import lora, model, optimizer
 from medmind_train.batches import Batch
 from medmind_train.hardware import Device, Dtype
 from medmind_train.passes import ReferencePasses
-from medmind_train.qlora_config import QloraConfig
 from medmind_train.step.config import StepConfig
 from medmind_train.step.document import Status
+from medmind_train.step.stepper import CLIP
 
 _PACKAGES = {"liger": "liger_kernel", "unsloth": "unsloth"}
-_CLIP = QloraConfig().grad_clip
 _LR = 1e-4
 _FULL_LR = 1e-5
 _CHECKPOINTING = {"use_reentrant": False}
@@ -113,8 +112,8 @@ def _reference(base: Base, config: StepConfig, device: Device, dtype: Dtype) -> 
         tuned,
         optimizer.make(name, model.trainable(tuned), lr=_LR, weight_decay=0.0),
         lambda batch: passes.add_gradient(batch, float(batch.supervised[:, 1:].sum())),
-        clip=_CLIP,
-        flags={"optimizer": name, "checkpointing": str(checkpointing).lower(), "gradient clipping": f"{_CLIP:g}"},
+        clip=CLIP,
+        flags={"optimizer": name, "checkpointing": str(checkpointing).lower(), "gradient clipping": f"{CLIP:g}"},
     )
 
 

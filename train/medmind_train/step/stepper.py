@@ -3,10 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from medmind_train.qlora_config import QloraConfig
+
 if TYPE_CHECKING:
     import torch
 
     from medmind_train.batches import Batch
+
+CLIP = QloraConfig().grad_clip
+"""Largest gradient norm of our steps, as `medmind-train qlora` clips them."""
 
 
 class Stepper(Protocol):
