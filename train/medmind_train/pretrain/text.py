@@ -42,7 +42,15 @@ def find_files(sources: list[Path]) -> list[Path]:
 
 
 def documents(files: list[Path]) -> Iterator[str]:
-    """Every non-empty document: a line of JSON lines is one under its key `text`; text files are cut at line ends.
+    """The text of every record, see `records`."""
+    for text, _ in records(files):
+        yield text
+
+
+def records(files: list[Path]) -> Iterator[tuple[str, str]]:
+    """Every non-empty document and its source, empty where none is named.
+
+    A line of JSON lines is a document under its key `text`, its source under `source`; text files are cut at line ends.
 
     A piece of a text file ends at the first blank line after `_PIECE` characters, or at the first line end after twice
     as many, so that a book can be shuffled and a part of it held out.
@@ -89,16 +97,19 @@ def _pieces(lines: Iterable[str]) -> Iterator[str]:
         yield text
 
 
-def _read(file: Path, stream: IO[str]) -> Iterator[str]:
+def _read(file: Path, stream: IO[str]) -> Iterator[tuple[str, str]]:
     if _kind(file) == "text":
-        yield from _pieces(stream)
+        for piece in _pieces(stream):
+            yield piece, ""
         return
     for number, line in enumerate(stream, 1):
         if not line.strip():
             continue
         try:
-            text = json.loads(line)["text"]
+            record = json.loads(line)
+            text = record["text"]
         except (json.JSONDecodeError, KeyError, TypeError):
             raise MedmindError(f"{file}:{number} is no JSON object with a 'text'") from None
         if isinstance(text, str) and text.strip():
-            yield text.strip()
+            source = record.get("source")
+            yield text.strip(), source if isinstance(source, str) else ""

@@ -88,7 +88,7 @@ def build(
         while batch := list(islice(stream, _BATCH)):
             for text, ids in zip(batch, model.encode(batch, num_threads=-1), strict=True):
                 row = np.array([model.bos_id(), *ids, model.eos_id()], dtype=dtype).tobytes()
-                held_out = _hash(text) < cut
+                held_out = is_held_out(text, cut)
                 (validation_out if held_out else train_out).write(row)
                 counts["documents"] += 1
                 counts["tokens"] += len(ids) + 2
@@ -116,6 +116,11 @@ def border(files: list[Path], share: float) -> float:
             "the text is one document, so none can be held out", "give more text: files of several pages, or JSON lines"
         )
     return min(max(share, places[1] if share <= places[0] else 0.0), places[-1])
+
+
+def is_held_out(text: str, cut: float) -> bool:
+    """Whether a document belongs to the validation part; `cut` as `border` gives it."""
+    return _hash(text) < cut
 
 
 def _hash(text: str) -> float:
