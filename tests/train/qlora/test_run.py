@@ -258,8 +258,8 @@ def test_force_replaces_nothing_that_is_not_a_run(qlora, small, tmp_path: Path):
     assert precious.exists()
 
 
-@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "-x", "a b"])
-def test_name_that_is_no_plain_name_is_refused(qlora, small, name: str, tmp_path: Path):
+@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "-x", "a b", "medmind-tiny"])
+def test_name_that_is_no_plain_name_or_taken_by_the_embedded_run_is_refused(qlora, small, name: str, tmp_path: Path):
     qlora(*small(f"--name={name}")).refused("--name")
     assert not any(tmp_path.iterdir())
 
