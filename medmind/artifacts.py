@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from medmind import embedded
 from medmind.console import human_bytes
 from medmind.errors import MedmindError
 
@@ -31,6 +32,8 @@ HELDOUT = "heldout.jsonl"
 VALIDATION = "validation.jsonl"
 METRICS = "metrics.jsonl"
 RUN_FORMAT = "medmind-run/1"
+ROWS_LEFT_OUT = "left out"
+"""What `rows` of a manifest says where the run was copied without held-out and validation rows."""
 
 
 def sha256(path: Path) -> str:
@@ -182,7 +185,8 @@ def read_run(run: Path) -> dict[str, Any]:
 
     Fields: `format`, `name`, `created` (ISO 8601, UTC), `base` {`name`, `kind` embedded|local|hub, `path`, `revision`,
     `digest`}, `adapter` {`path`, `digest`}, `data` {`source`, `digest`, `counts`}, `system_prompt`, `context` (tokens),
-    `config`, `seed`, `versions`, `results`.
+    `config`, `seed`, `versions`, `results`; `rows` is `ROWS_LEFT_OUT` in
+    a copy without them.
     """
     if not run.is_dir():
         raise MedmindError(f"{run} is not a run directory", "runs are made by: medmind-train qlora")
@@ -212,5 +216,38 @@ def newest_model(root: Path = RUNS) -> Path:
     """The GGUF converted last under `root`."""
     models = [path for path in root.glob("*/*.gguf") if not path.name.startswith(".")]
     if not models:
-        raise MedmindError(f"there is no converted model under {root}/", "make one with: medmind-convert gguf q4_k_m")
+        raise MedmindError(
+            f"there is no converted model under {root}/",
+            f"make one with: medmind-convert gguf q4_k_m, or at once: medmind-convert gguf q8_0 {embedded.TUNED}",
+        )
     return max(models, key=lambda path: path.stat().st_mtime_ns)
+
+
+def models_in(folder: Path, types: str) -> list[Path]:
+    """The GGUFs of a run directory, in name order.
+
+    Args:
+        types: quantizations to name where there is none.
+
+    Raises:
+        MedmindError: none there, with the command that makes some.
+    """
+    models = sorted(path for path in folder.glob("*.gguf") if not path.name.startswith("."))
+    if not models:
+        run = folder.name if is_embedded_run(folder) else folder
+        raise MedmindError(
+            f"there is no converted model in {folder}/", f"make one with: medmind-convert gguf {types} {run}"
+        )
+    return models
+
+
+def is_embedded_run(folder: Path) -> bool:
+    """Whether `folder` is where the results of an embedded run go, and no run of its own."""
+    return folder.name in embedded.RUNS and folder.parent == RUNS and not (folder / MANIFEST).exists()
+
+
+def run_named(name: str) -> Path:
+    """The directory that `name` stands for: a path, or the name of a run under `runs/`, embedded ones included."""
+    path = Path(name)
+    known = (RUNS / name).is_dir() or name in embedded.RUNS
+    return RUNS / name if not path.exists() and path.name == name and known else path

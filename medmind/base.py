@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
+from medmind import digests, embedded
 from medmind.artifacts import read_json, sha256
 from medmind.errors import MedmindError
 
-EMBEDDED_NAME = "medmind-base"
-EMBEDDED_PATH = Path(__file__).parent / "embedded" / EMBEDDED_NAME
+EMBEDDED_NAME = embedded.BASE
+EMBEDDED_PATH = embedded.FOLDER / EMBEDDED_NAME
 ARCHITECTURES = ("MistralForCausalLM", "LlamaForCausalLM")
 """What train can fine-tune and convert can write; everything else is refused by name."""
 INDEX = "model.safetensors.index.json"
@@ -55,10 +56,10 @@ def resolve(name: str, *, revision: str | None = None, fetch: Callable[[str, str
         fetch: downloads a hub id at a revision and returns (directory, commit); see `medmind.hub.fetch_model`.
 
     Raises:
-        MedmindError: nothing of that name, or a directory that `check` refuses.
+        MedmindError: nothing of that name, a directory that `check` refuses, or an embedded model that is damaged.
     """
     if name == EMBEDDED_NAME:
-        base = Base(name, "embedded", EMBEDDED_PATH)
+        base = Base(name, "embedded", digests.verified(name))
     elif Path(name).is_dir():
         base = Base(name, "local", Path(name).resolve())
     elif looks_like_hub_id(name):

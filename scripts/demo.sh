@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole chain on the embedded model and the embedded sample: nothing is fetched, nothing but the CPU is needed.
+# The embedded run, then the whole chain on the embedded base and sample: nothing is fetched, the CPU is enough.
 set -euo pipefail
 BIN="${BIN:-.venv/bin}"
 export HF_HUB_OFFLINE=1 CUDA_VISIBLE_DEVICES=
@@ -7,22 +7,26 @@ started=$SECONDS
 question="What are the warning signs of a stroke?"
 say() { printf '\n\033[1m==> %s\033[0m\n' "$*"; }
 
-say "1/4 fine-tune: medmind-train qlora"
+say "1/5 ask what medmind carries: medmind-convert gguf q8_0 medmind-tiny, medmind-chat medmind-tiny -p \"$question\""
+"$BIN/medmind-convert" gguf q8_0 medmind-tiny --force
+"$BIN/medmind-chat" medmind-tiny -p "$question"
+say "2/5 fine-tune: medmind-train qlora"
 "$BIN/medmind-train" qlora --base medmind-base --data sample --name demo --force
-say "2/4 convert: medmind-convert gguf f16 q8_0 q4_k_m"
+say "3/5 convert: medmind-convert gguf f16 q8_0 q4_k_m"
 "$BIN/medmind-convert" gguf f16 q8_0 q4_k_m runs/demo --force
-say "3/4 benchmark: medmind-bench quants"
+say "4/5 benchmark: medmind-bench quants"
 "$BIN/medmind-bench" quants runs/demo --force
-say "4/4 ask: medmind-chat -p \"$question\""
+say "5/5 ask: medmind-chat -p \"$question\""
 "$BIN/medmind-chat" runs/demo/demo.q4_k_m.gguf -p "$question"
 
 cat <<END
 
-The chain ran in $((SECONDS - started)) seconds. The embedded model is a demonstration of 3.9 million parameters: it learns the
-tone of an answer, not medicine. What it left:
+The chain ran in $((SECONDS - started)) seconds. The embedded models are for demonstration, far smaller than a 7B:
+they learn the tone of an answer, not medicine. What it left:
   runs/demo/report.md              how training went
   runs/demo/adapter/               the LoRA adapter
   runs/demo/demo.q4_k_m.gguf       the model, also as .f16 and .q8_0
+  runs/medmind-tiny/               the model file of the run that medmind carries
   runs/demo/benchmark/report.md    perplexity, size, memory and speed of each
 
 Next, with a CUDA card of 8 GB or more (some 15 GB to download), after: source ${BIN%/bin}/bin/activate

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from medmind import embedded
+
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
 
@@ -42,6 +44,21 @@ def test_a_converted_model_answers_and_says_which_it_is(folder: Path) -> None:
     done = command(folder, "medmind-chat", "-p", "What is asthma?", "--max-tokens", "16")
     assert done.stdout.strip()
     assert ".q4_k_m.gguf" in done.stderr  # named last, so the newest
+
+
+def test_the_embedded_run_answers_without_training(tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in embedded.FOLDER.rglob("*")}
+    command(tmp_path, "medmind-convert", "gguf", "q8_0", "medmind-tiny")
+    answer = json.loads(
+        command(tmp_path, "medmind-chat", "-p", "What is asthma?", "--max-tokens", "16", "--json").stdout
+    )
+    assert answer["answer"].strip()
+    manifest = json.loads((embedded.FOLDER / embedded.TUNED / "medmind.json").read_text(encoding="utf-8"))
+    assert answer["model"]["medmind.run"] == "medmind-tiny"
+    for part in ("base", "adapter", "data"):
+        assert answer["model"][f"medmind.{part}.digest"] == manifest[part]["digest"]
+    assert [path.name for path in (tmp_path / "runs" / "medmind-tiny").iterdir()] == ["medmind-tiny.q8_0.gguf"]
+    assert {path: path.stat().st_mtime_ns for path in embedded.FOLDER.rglob("*")} == before
 
 
 def test_the_file_carries_the_lineage_of_its_run(folder: Path) -> None:

@@ -31,7 +31,7 @@ def bench() -> None:
 @app.command()
 def quants(
     models: Annotated[
-        list[Path] | None, typer.Argument(help="Run directories or GGUF files; none: the newest run that has GGUFs.")
+        list[Path] | None, typer.Argument(help="Runs or GGUF files; none: the newest run that has GGUFs.")
     ] = None,
     heldout: Annotated[
         Path | None,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medmind.artifacts import HELDOUT, newest_model, read_run
+from medmind.artifacts import HELDOUT, is_embedded_run, models_in, newest_model, read_run, run_named
 from medmind.errors import MedmindError
 from medmind_runtime import gguf_header
 
@@ -25,17 +25,17 @@ def find(paths: Sequence[Path], heldout: Path | None, out: Path | None) -> Sourc
     """Resolve the command's arguments.
 
     Args:
-        paths: GGUFs and run directories; empty for the newest run that has GGUFs.
+        paths: GGUFs, run directories and names of runs; empty for the newest run that has GGUFs.
         heldout: the rows to measure on, else those beside the files.
         out: the folder for the report, else `benchmark/` beside the files.
 
     Raises:
         MedmindError: nothing found, or no held-out set.
     """
-    places = list(paths) or [newest_model().parent]
+    places = [run_named(str(path)) for path in paths] or [newest_model().parent]
     files: dict[Path, Path] = {}
     for place in places:
-        for file in _models_of(place) if place.is_dir() else [place]:
+        for file in _models_of(place) if place.is_dir() or is_embedded_run(place) else [place]:
             files.setdefault(file.resolve(), file)
     for file in files.values():
         if not file.exists():
@@ -51,11 +51,9 @@ def find(paths: Sequence[Path], heldout: Path | None, out: Path | None) -> Sourc
 
 
 def _models_of(run: Path) -> list[Path]:
-    models = sorted(path for path in run.glob("*.gguf") if not path.name.startswith("."))
-    if not models:
+    if not is_embedded_run(run) and not any(run.glob("*.gguf")):
         read_run(run)
-        raise MedmindError(f"{run} holds no GGUF", f"make some with: medmind-convert gguf f16 q8_0 q4_k_m {run}")
-    return models
+    return models_in(run, "f16 q8_0 q4_k_m")
 
 
 def _heldout_beside(folders: Sequence[Path]) -> Path:
@@ -67,6 +65,7 @@ def _heldout_beside(folders: Sequence[Path]) -> Path:
     if not found:
         raise MedmindError(
             f"there is no held-out set: no {HELDOUT} in {folders[0]}",
-            "give one with --heldout FILE, one JSON object with 'messages' a line",
+            "give one with --heldout FILE, one JSON object with 'messages' a line; "
+            "medmind-train data SOURCE --out DIR makes one",
         )
     return found[0]

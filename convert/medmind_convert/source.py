@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from medmind import artifacts, base, console
+from medmind import artifacts, base, console, digests, embedded
 from medmind.errors import MedmindError
 from medmind_convert import adapter as adapters
 from medmind_convert import quants
@@ -30,7 +30,7 @@ class Source:
         out: directory of the results.
         run: name of the run, or None.
         manifest: the run's manifest, or empty.
-        heldout: held-out rows of the run, or empty.
+        heldout: held-out rows of the run; empty without a run, or where its rows were left out of this copy.
     """
 
     base: base.Base
@@ -58,7 +58,10 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[quants.Quant], str |
     sources: list[str] = []
     for argument in arguments:
         is_source = not quants.is_quant(argument) and (
-            argument == base.EMBEDDED_NAME or "/" in argument or "\\" in argument or Path(argument).exists()
+            argument in (*embedded.BASES, *embedded.RUNS)
+            or "/" in argument
+            or "\\" in argument
+            or Path(argument).exists()
         )
         (sources if is_source else names).append(argument)
     if len(sources) > 1:
@@ -79,8 +82,8 @@ def find(
     """Find the model to convert.
 
     Args:
-        given: run directory, adapter directory, base directory, hub id or embedded base; None takes `base_name` and
-            `adapter`, else the newest run.
+        given: run directory, adapter directory, base directory, hub id, or what is embedded by its name; None takes
+            `base_name` and `adapter`, else the newest run.
         base_name: the base, where it is not the one the run or adapter names.
         adapter: adapter directory.
         revision: of a base on the hub.
@@ -100,10 +103,12 @@ def find(
         if kind == "run":
             if adapter is not None:
                 raise MedmindError(f"{given} is a run and has its own adapter", "leave --adapter or the run out")
-            found, digest, manifest, heldout = _run(Path(given), base_name, revision, fetch)
-            title = str(manifest.get("name") or Path(given).resolve().name)
-            adapter = Path(given) / artifacts.ADAPTER
-            return Source(found, digest, adapter, _name(name or title), out or Path(given), title, manifest, heldout)
+            run = digests.verified(given) if given in embedded.RUNS else Path(given)
+            found, digest, manifest, heldout = _run(run, base_name, revision, fetch)
+            title = str(manifest.get("name") or run.resolve().name)
+            if out is None:
+                out = artifacts.RUNS / given if given in embedded.RUNS else run
+            return Source(found, digest, run / artifacts.ADAPTER, _name(name or title), out, title, manifest, heldout)
         if kind == "adapter" and adapter is None:
             adapter = Path(given)
         elif base_name is not None:
@@ -118,7 +123,11 @@ def find(
 
 
 def _kind(given: str) -> Literal["run", "adapter", "base"]:
-    """What lies at a path; a name without a directory can only be a base."""
+    """What a name or path means; a name that is not embedded and has no directory can only be a base."""
+    if given in embedded.RUNS:
+        return "run"
+    if given in embedded.BASES:
+        return "base"
     path = Path(given)
     if path.is_dir():
         if (path / artifacts.MANIFEST).is_file() or (path / artifacts.ADAPTER).is_dir():
@@ -129,11 +138,13 @@ def _kind(given: str) -> Literal["run", "adapter", "base"]:
             return "base"
         raise MedmindError(
             f"{path} is no run (no {artifacts.MANIFEST}), no base model (no config.json) and no adapter",
-            "runs are made by: medmind-train qlora",
+            f"the run that medmind carries is named {path.name} alone"
+            if artifacts.is_embedded_run(path)
+            else "runs are made by: medmind-train qlora",
         )
     if path.exists():
         raise MedmindError(f"{path} is a file", "give a run, or a model directory in the transformers format")
-    if given != base.EMBEDDED_NAME and not base.looks_like_hub_id(given):
+    if not base.looks_like_hub_id(given):
         raise MedmindError(f"{given} does not exist", "give a run, a model directory or a hub id")
     return "base"
 
@@ -162,6 +173,8 @@ def _run(
             f"its digest is {digest[:19]}…, the run's {str(recorded.get('digest'))[:19]}…",
             "give the right one with --base, or train again on this one",
         )
+    if manifest.get("rows") == artifacts.ROWS_LEFT_OUT:
+        return found, digest, manifest, ()
     heldout = artifacts.read_jsonl(run / artifacts.HELDOUT)
     _check_rows(heldout, run / artifacts.HELDOUT)
     return found, digest, manifest, heldout

@@ -17,6 +17,7 @@ import pytest
 from bench_rows import heldout_rows, write_heldout
 
 from medmind.artifacts import HELDOUT, MANIFEST
+from medmind.errors import MedmindError
 from medmind_benchmarks import machine, markdown, plan, quants, results, sources
 
 QUICK = ["--repeats", "1", "--rows", "5", "--threads", "1", "--prompt-tokens", "16", "--gen-tokens", "8"]
@@ -199,6 +200,23 @@ def test_a_folder_without_models_is_refused_with_the_command_that_makes_them(tmp
     (tmp_path / MANIFEST).write_text('{"format": "medmind-run/1"}', encoding="utf-8")
     refused(bench(tmp_path, *QUICK), "medmind-convert gguf")
     refused(bench(*QUICK, cwd=tmp_path), "no converted model")
+
+
+def test_the_embedded_run_is_found_by_its_name_with_rows_that_are_given(
+    family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = [Path("medmind-tiny")]
+    with pytest.raises(MedmindError, match="medmind-convert gguf f16 q8_0 q4_k_m medmind-tiny"):
+        sources.find(named, None, None)
+    place = Path("runs/medmind-tiny")
+    place.mkdir(parents=True)
+    shutil.copy(family / "family.f16.gguf", place / "medmind-tiny.f16.gguf")
+    with pytest.raises(MedmindError, match=r"no heldout.jsonl in runs/medmind-tiny — give one with --heldout FILE"):
+        sources.find(named, None, None)
+    found = sources.find(named, family / HELDOUT, None)
+    assert found.files == (place / "medmind-tiny.f16.gguf",)
+    assert (found.heldout, found.out) == (family / HELDOUT, place / "benchmark")
 
 
 def test_a_prompt_longer_than_the_context_is_refused(run_folder: Path) -> None:

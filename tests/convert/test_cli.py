@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from tiny_bases import Shape, all_linear, base_tensors, write_adapter, write_run, write_safetensors
 
-from medmind import console
+from medmind import console, digests, embedded
 from medmind_convert.cli import app
+from medmind_convert.source import find, split_arguments
 
 CLI = [sys.executable, "-m", "medmind_convert.cli"]
 WITHOUT_TORCH = """
@@ -318,6 +319,44 @@ def test_an_adapter_of_other_dimensions_is_refused(refused: Refused, tmp_path: P
 def test_an_adapter_changed_after_training_is_refused(refused: Refused, make_run: Callable[..., Path]):
     write_adapter(make_run() / "adapter", all_linear(Shape()), seed=5)
     assert "are not those the run recorded" in refused("gguf", "q8_0", "runs/trial")
+
+
+def test_a_run_copied_without_its_rows_is_found_without_them(make_run: Callable[..., Path]):
+    run_dir = make_run()
+    manifest = json.loads((run_dir / "medmind.json").read_text(encoding="utf-8"))
+    (run_dir / "medmind.json").write_text(json.dumps(manifest | {"rows": "left out"}), encoding="utf-8")
+    (run_dir / "heldout.jsonl").unlink()
+    found = find(str(run_dir))
+    assert (found.run, found.heldout) == ("trial", ())
+
+
+def test_the_embedded_run_is_found_by_its_name_and_read_from_the_package(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    found = find(embedded.TUNED)
+    assert found.adapter == embedded.FOLDER / embedded.TUNED / "adapter"
+    assert (found.base.path, found.out) == (embedded.FOLDER / embedded.BASE, Path("runs/medmind-tiny"))
+    assert split_arguments(["q8_0", embedded.TUNED])[1] == embedded.TUNED
+    (tmp_path / "runs" / "medmind-tiny").mkdir(parents=True)
+    assert "named medmind-tiny alone" in refused("gguf", "q8_0", "runs/medmind-tiny")
+
+
+@pytest.mark.parametrize("name", [embedded.BASE, embedded.TUNED])
+def test_a_damaged_embedded_model_is_named_and_not_converted(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    shutil.copytree(embedded.FOLDER, tmp_path / "package", copy_function=os.symlink)
+    monkeypatch.setattr(embedded, "FOLDER", tmp_path / "package")
+    digests.verified.cache_clear()
+    (weights,) = (tmp_path / "package" / name).rglob("*.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.unlink()
+    weights.write_bytes(content)
+    assert f"{weights} is damaged" in refused("gguf", "q8_0", name)
+    digests.verified.cache_clear()
+    assert not (tmp_path / "runs").exists()
 
 
 def test_damaged_held_out_rows_are_refused(refused: Refused, tmp_path: Path, make_run: Callable[..., Path]):

@@ -1,6 +1,6 @@
 """Each LoRA variant that training offers: the merged model computes what the adapter model computes.
 
-The adapters are trained on the embedded base in 4 bit by the train room's own code, then merged into the base itself.
+The adapters are trained on a small base in 4 bit by the train room's own code, then merged into the base itself.
 `pytest -rP` prints the differences.
 """
 
@@ -15,7 +15,7 @@ import pytest
 import torch
 from tiny_bases import write_safetensors
 
-from medmind.base import EMBEDDED_NAME, EMBEDDED_PATH, resolve
+from medmind.base import Base
 from medmind_convert import adapter as adapters
 from medmind_convert import quants
 from medmind_convert.architecture import Placement
@@ -54,12 +54,11 @@ def load(path: Path, dtype: torch.dtype = torch.float32) -> Any:
     return AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
 
 
-def train(folder: Path, *, lora_plus: float = 1.0, **settings: Any) -> Path:
+def train(base: Base, folder: Path, *, lora_plus: float = 1.0, **settings: Any) -> Path:
     """Eight steps of next-token training in 4 bit: every A, B and magnitude has moved."""
     from medmind_train import model as models
     from medmind_train import optimizer as optimizers
 
-    base = resolve(EMBEDDED_NAME, fetch=None)  # type: ignore[arg-type]
     shape = {"targets": "all-linear", "rank": 4, "alpha": 8.0, "dropout": 0.0, "checkpointing": False, "seed": 1}
     tuned = models.add_adapter(models.load_base(base, "cpu", "float32"), base, **shape, **settings)
     groups = optimizers.groups(tuned.named_parameters(), weight_decay=0.0, lora_plus=lora_plus)
@@ -95,11 +94,11 @@ def merged_by_peft(base: Path, adapter: Path, dtype: torch.dtype) -> dict[str, n
 
 
 @pytest.fixture(scope="module")
-def base32(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded base with its weights as float32."""
+def base32(small_base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small base with its weights as float32."""
     path = tmp_path_factory.mktemp("bases") / "base32"
-    shutil.copytree(EMBEDDED_PATH, path)
-    tensors = open_tensors([EMBEDDED_PATH / "model.safetensors"])
+    shutil.copytree(small_base.path, path)
+    tensors = open_tensors([small_base.path / "model.safetensors"])
     values = {name: tensor.rows(slice(None)) for name, tensor in tensors.items()}
     write_safetensors(path / "model.safetensors", values, "F32")
     return path
@@ -114,10 +113,12 @@ class Trained:
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
-def trained(request: pytest.FixtureRequest, base32: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(
+    request: pytest.FixtureRequest, small_base: Base, base32: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Trained:
     from peft import PeftModel
 
-    adapter = train(tmp_path_factory.mktemp("adapters") / "adapter", **VARIANTS[request.param])
+    adapter = train(small_base, tmp_path_factory.mktemp("adapters") / "adapter", **VARIANTS[request.param])
     return Trained(request.param, adapter, logits(PeftModel.from_pretrained(load(base32), adapter)))
 
 
@@ -168,12 +169,12 @@ def _at_rank_4(name: str, value: np.ndarray) -> np.ndarray:
     return value
 
 
-def test_weights_merged_into_the_16_bit_base_are_within_one_rounding(trained: Trained, base32: Path):
+def test_weights_merged_into_the_16_bit_base_are_within_one_rounding(trained: Trained, small_base: Base, base32: Path):
     """Of the merge in float32, which has no rounding; and PEFT's own merge differs by an odd step now and then only."""
-    own, exact = merge(EMBEDDED_PATH, trained.adapter), merge(base32, trained.adapter)
-    peft = merged_by_peft(EMBEDDED_PATH, trained.adapter, torch.bfloat16)
+    own, exact = merge(small_base.path, trained.adapter), merge(base32, trained.adapter)
+    peft = merged_by_peft(small_base.path, trained.adapter, torch.bfloat16)
     differing = changed = 0
-    tensors = open_tensors([EMBEDDED_PATH / "model.safetensors"])
+    tensors = open_tensors([small_base.path / "model.safetensors"])
     for name, values in own.items():
         before = tensors[name].rows(slice(None))
         # half a unit in the last place of bfloat16's 8 bits; an ulp is at most 2⁻⁷ of the value
@@ -182,7 +183,7 @@ def test_weights_merged_into_the_16_bit_base_are_within_one_rounding(trained: Tr
         assert (np.abs(values - peft[name]) <= np.abs(values) * 2.0**-7 + np.abs(before) * 2.0**-20).all(), name
         differing += int((values != peft[name]).sum())
         changed += int((values != before).sum())
-    assert changed > 1_000_000
+    assert changed > sum(values.size for name, values in own.items() if "_proj" in name) / 3
     assert differing < changed / 500
 
 
@@ -205,9 +206,9 @@ def test_a_gguf_of_the_variant_computes_what_the_adapter_model_computes(trained:
     assert difference < 3 * FP32
 
 
-def test_dora_rows_get_the_trained_length_on_either_base(base32: Path, tmp_path: Path):
+def test_dora_rows_get_the_trained_length_on_either_base(small_base: Base, base32: Path, tmp_path: Path):
     """The magnitude was trained beside NF4 values; the merged rows of the 16-bit base have that length all the same."""
-    adapter = train(tmp_path / "adapter", dora=True)
+    adapter = train(small_base, tmp_path / "adapter", dora=True)
     file = open_tensors([adapter / adapters.WEIGHTS])
     own = merge(base32, adapter)
     before = {name: tensor.rows(slice(None)) for name, tensor in open_tensors([base32 / "model.safetensors"]).items()}

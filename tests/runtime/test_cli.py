@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from medmind.errors import MedmindError
+from medmind_runtime import models
+
 from .conftest import CHAT, one_line
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
@@ -87,10 +90,23 @@ def test_help_needs_no_library_and_names_no_inner_command(run_chat: Run) -> None
     assert shown.splitlines()[-1] == b"[]"
 
 
+def test_the_embedded_run_is_found_by_its_name(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "runs" / "medmind-tiny"
+    place.mkdir(parents=True)
+    with pytest.raises(MedmindError, match=r"medmind-convert gguf q8_0 medmind-tiny$"):
+        models.find("medmind-tiny")
+    (place / "medmind-tiny.q8_0.gguf").write_bytes(model.read_bytes())
+    file = Path("runs/medmind-tiny/medmind-tiny.q8_0.gguf")
+    assert models.find("medmind-tiny") == (file, "")
+    assert models.find(None) == (file, "the newest converted model")
+
+
 BAD = {
     "missing file": (("none.gguf",), "there is no model none.gguf"),
     "no models at all": ((), "there is no converted model under runs/"),
     "empty run": (("empty",), "there is no converted model in empty"),
+    "embedded run not converted": (("medmind-tiny",), "make one with: medmind-convert gguf q8_0 medmind-tiny"),
     "not a gguf": (("text.gguf",), "text.gguf is not a GGUF file"),
     "cut off": (("cut.gguf",), "cut.gguf is cut off"),
     "no template": (("bare.gguf",), "bare.gguf carries no chat template"),

@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from medmind import embedded
 from medmind.artifacts import (
     HELDOUT,
     MANIFEST,
@@ -40,7 +41,7 @@ def location(config: QloraConfig, base: str, data: str) -> Path:
     """Where a new run will lie: `--out`/`--name`, or a name made of base, data and time.
 
     Raises:
-        MedmindError: a name that is no plain file name.
+        MedmindError: a name that is no plain file name, or that of a run which medmind carries.
     """
     name = config.name
     if name is None:
@@ -50,6 +51,8 @@ def location(config: QloraConfig, base: str, data: str) -> Path:
         raise MedmindError(
             f"--name cannot be '{name}'", "use letters, digits, '.', '_' and '-'; choose the place by --out"
         )
+    elif name in embedded.RUNS:
+        raise MedmindError(f"medmind carries a run of the name '{name}'", "take another --name")
     return Path(config.out) / name
 
 

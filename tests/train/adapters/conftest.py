@@ -1,4 +1,4 @@
-"""What the adapter tests share: the embedded base in 4 bit with an adapter on it, and the command in this process."""
+"""What the adapter tests share: a small base in 4 bit with an adapter on it, and the command in this process."""
 
 import sys
 from collections.abc import Callable
@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from medmind.base import EMBEDDED_NAME, Base, resolve
+from medmind.base import Base
 from medmind_train import cli
 from medmind_train import model as models
 
 
 @pytest.fixture(scope="session")
-def base() -> Base:
-    return resolve(EMBEDDED_NAME, fetch=None)  # type: ignore[arg-type]
+def base(small_base: Base) -> Base:
+    return small_base
 
 
 @pytest.fixture
@@ -46,13 +46,16 @@ class Result:
 
 
 @pytest.fixture
-def qlora(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Result]:
-    """Run `medmind-train qlora` on the embedded base in this process, in an empty folder."""
+def qlora(
+    base: Base, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Result]:
+    """Run `medmind-train qlora` on the small base in this process, in an empty folder."""
+    recipe = ("--data", "sample", "--device", "cpu", "--lr", "1e-3", "--dtype", "float32", "--no-packing")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
     def run(*arguments: str) -> Result:
-        start = [] if "--resume" in arguments else ["--base", "medmind-base", "--data", "sample", "--device", "cpu"]
+        start = [] if "--resume" in arguments else ["--base", str(base.path), *recipe]
         monkeypatch.setattr(sys, "argv", ["medmind-train", "qlora", *start, *arguments])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:

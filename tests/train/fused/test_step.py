@@ -1,11 +1,13 @@
 """The fused step against transformers, PEFT and autograd: loss, gradients, scores, whatever lies where."""
 
+from collections.abc import Callable
+
 import pytest
 
 pytest.importorskip("torch")
 import torch
 
-from medmind import base as bases
+from medmind.base import Base
 from medmind.errors import MedmindError
 from medmind_train import inputs, qlora_config
 from medmind_train import model as models
@@ -39,10 +41,6 @@ def config(**settings) -> QloraConfig:
     )
 
 
-def base():
-    return bases.resolve("medmind-base", revision=None, fetch=None)
-
-
 def shaken(model):
     """An adapter as after some training: B starts at 0, and A's gradient with it."""
     source = torch.Generator().manual_seed(3)
@@ -69,28 +67,40 @@ def batch(lengths=((30, 50, 40), (100, 20)), prompt: int = 3) -> Batch:
     return collate(rows, 0, "cpu", shape=(2, 128))
 
 
-def fused(
-    settings: QloraConfig, placement: Placement, device: str = "cpu", dtype: str = "float32"
-) -> tuple[object, FusedStep]:
-    model, step = build.build(base(), settings, device=device, dtype=dtype, placement=placement)
-    return shaken(model), step
+@pytest.fixture
+def fused(small_base: Base) -> Callable[..., tuple[object, FusedStep]]:
+    """A model with its fused step."""
+
+    def make(
+        settings: QloraConfig, placement: Placement, device: str = "cpu", dtype: str = "float32"
+    ) -> tuple[object, FusedStep]:
+        model, step = build.build(small_base, settings, device=device, dtype=dtype, placement=placement)
+        return shaken(model), step
+
+    return make
 
 
-def plain(settings: QloraConfig) -> ReferencePasses:
-    model = models.add_adapter(
-        models.load_base(base(), "cpu", "float32"),
-        base(),
-        targets=settings.targets,
-        rank=settings.rank,
-        alpha=settings.alpha,
-        dropout=0.0,
-        checkpointing=False,
-        seed=settings.seed,
-        rslora=settings.rslora,
-        rank_pattern=settings.rank_pattern,
-        alpha_pattern=settings.alpha_pattern,
-    )
-    return ReferencePasses(shaken(model), device="cpu", dtype="float32")
+@pytest.fixture
+def plain(small_base: Base) -> Callable[[QloraConfig], ReferencePasses]:
+    """The same model on the plain path."""
+
+    def make(settings: QloraConfig) -> ReferencePasses:
+        model = models.add_adapter(
+            models.load_base(small_base, "cpu", "float32"),
+            small_base,
+            targets=settings.targets,
+            rank=settings.rank,
+            alpha=settings.alpha,
+            dropout=0.0,
+            checkpointing=False,
+            seed=settings.seed,
+            rslora=settings.rslora,
+            rank_pattern=settings.rank_pattern,
+            alpha_pattern=settings.alpha_pattern,
+        )
+        return ReferencePasses(shaken(model), device="cpu", dtype="float32")
+
+    return make
 
 
 def gradients(model) -> dict[str, torch.Tensor]:
@@ -103,7 +113,7 @@ def distance(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> 
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_loss_and_gradients_are_those_of_the_plain_path(settings):
+def test_loss_and_gradients_are_those_of_the_plain_path(settings, fused, plain):
     passes = plain(config(**settings))
     loss = passes.add_gradient(batch(), 77.0)
     model, step = fused(config(**settings), PLACEMENTS["lean"])
@@ -115,7 +125,7 @@ def test_loss_and_gradients_are_those_of_the_plain_path(settings):
 
 
 @pytest.mark.parametrize("name", [name for name in PLACEMENTS if name != "lean"])
-def test_where_things_lie_changes_nothing(name: str):
+def test_where_things_lie_changes_nothing(name: str, fused):
     (lean, first), (other, second) = fused(config(), PLACEMENTS["lean"]), fused(config(), PLACEMENTS[name])
     for _ in range(2):  # the second pass finds what the first one left
         assert torch.equal(first.add_gradient(batch(), 70.0), second.add_gradient(batch(), 70.0))
@@ -125,7 +135,7 @@ def test_where_things_lie_changes_nothing(name: str):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", PLACEMENTS)
-def test_graphs_on_a_card_give_what_each_kernel_by_itself_gives(name: str):
+def test_graphs_on_a_card_give_what_each_kernel_by_itself_gives(name: str, fused, plain):
     """Also when their memory was given back in between; and both are near the plain path in fp32."""
     (captured, one), (each, other) = (fused(config(), PLACEMENTS[name], "cuda", "bfloat16") for _ in range(2))
     other._graphs = None
@@ -144,7 +154,7 @@ def test_graphs_on_a_card_give_what_each_kernel_by_itself_gives(name: str):
     assert float(one.add_gradient(batch(), 70.0)) == pytest.approx(float(other.add_gradient(batch(), 70.0)), rel=1e-3)
 
 
-def test_gradients_add_up_and_are_forgotten_where_they_lie():
+def test_gradients_add_up_and_are_forgotten_where_they_lie(fused):
     model, step = fused(config(), PLACEMENTS["lean"])
     step.add_gradient(batch(), 70.0)
     once = gradients(model)
@@ -154,7 +164,7 @@ def test_gradients_add_up_and_are_forgotten_where_they_lie():
     assert all(not one.any() for one in gradients(model).values())
 
 
-def test_peft_and_the_optimizer_see_the_same_numbers():
+def test_peft_and_the_optimizer_see_the_same_numbers(fused):
     model, step = fused(config(), PLACEMENTS["lean"])
     step.add_gradient(batch(), 70.0)
     before = {name: one.detach().clone() for name, one in model.named_parameters() if one.requires_grad}
@@ -174,14 +184,14 @@ def test_peft_and_the_optimizer_see_the_same_numbers():
         ({}, "float16", "float16"),
     ],
 )
-def test_what_it_cannot_do_is_said(settings, dtype, why, capsys):
+def test_what_it_cannot_do_is_said(settings, dtype, why, capsys, small_base):
     machine = Hardware("cpu", "a CPU", 1 << 34)
-    assert build.refusal(base(), config(), machine, "float32") is None
+    assert build.refusal(small_base, config(), machine, "float32") is None
     with pytest.raises(MedmindError, match=f"(?s){why}.*"):
-        inputs._kernels(base(), config(kernels="fused", **settings), machine, dtype)
-    assert inputs._kernels(base(), config(**settings), machine, dtype) == "reference"
+        inputs._kernels(small_base, config(kernels="fused", **settings), machine, dtype)
+    assert inputs._kernels(small_base, config(**settings), machine, dtype) == "reference"
     card = Hardware("cuda", "an old card", 1 << 34, (7, 5))
-    assert inputs._kernels(base(), config(), card, "bfloat16") == "reference"
+    assert inputs._kernels(small_base, config(), card, "bfloat16") == "reference"
     assert "older than its kernels" in capsys.readouterr().err
 
 

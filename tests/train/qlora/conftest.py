@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from medmind.base import EMBEDDED_PATH
+from medmind.base import Base
 from medmind_train import cli
 from medmind_train.encoding import load_tokenizer
 
@@ -35,17 +35,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tokenizer():
-    return load_tokenizer(EMBEDDED_PATH, "medmind-base")
+def tokenizer(small_base: Base):
+    return load_tokenizer(small_base.path, small_base.name)
 
 
 @pytest.fixture
-def small(data: Path) -> Callable[..., list[str]]:
+def small(data: Path, small_base: Base) -> Callable[..., list[str]]:
     """Arguments of a quick run, later ones winning."""
 
     def arguments(*more: str) -> list[str]:
         quick = {
-            "--base": "medmind-base",
+            "--base": str(small_base.path),
             "--data": str(data),
             "--heldout-share": "0.3",
             "--context": "96",
@@ -54,9 +54,11 @@ def small(data: Path) -> Callable[..., list[str]]:
             "--accumulate": "2",
             "--rank": "4",
             "--device": "cpu",
+            "--lr": "1e-3",
+            "--dtype": "float32",
             "--answer-rows": "0",
         }
-        return [part for pair in quick.items() for part in pair] + list(more)
+        return [part for pair in quick.items() for part in pair] + ["--no-packing", *more]
 
     return arguments
 

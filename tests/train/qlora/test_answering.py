@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from medmind.base import EMBEDDED_PATH, Base
+from medmind.base import Base
 from medmind_train import answering, evaluate, report
 from medmind_train import model as models
 from medmind_train.answering import answers, loops
@@ -18,10 +18,9 @@ CPU = {"device": "cpu", "dtype": "float32"}
 
 
 @pytest.fixture(scope="module")
-def model():
-    base = Base("medmind-base", "embedded", EMBEDDED_PATH)
+def model(small_base: Base):
     settings = {"targets": "qv", "rank": 4, "alpha": 8.0, "dropout": 0.0, "checkpointing": False, "seed": 1}
-    return models.add_adapter(models.load_base(base, "cpu", "float32"), base, **settings)
+    return models.add_adapter(models.load_base(small_base, "cpu", "float32"), small_base, **settings)
 
 
 @pytest.fixture
@@ -151,7 +150,7 @@ def test_result_says_so_when_ends_are_not_learned():
     assert report.ending_lines({"ends": {"after": {"right": 0, "of": 0}}, "stopping": None}) == []
 
 
-def test_model_that_has_learned_its_answers_has_learned_to_end_them(qlora, tmp_path: Path):
+def test_model_that_has_learned_its_answers_has_learned_to_end_them(qlora, small_base: Base, tmp_path: Path):
     """Trained on what it is asked: EOS must be the likeliest token at every end, whatever the pad token is."""
     rows = [
         {"question": f"What is good for the {part}?", "answer": f"Walk, and mind the {part}.", "focus": part}
@@ -159,8 +158,9 @@ def test_model_that_has_learned_its_answers_has_learned_to_end_them(qlora, tmp_p
     ]
     (tmp_path / "parts.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
     arguments = (
-        "--base medmind-base --data parts.jsonl --context 64 --max-steps 80 --batch 4 --accumulate 1 --lr 2e-3 "
-        "--device cpu --heldout-share 0.3 --answer-rows 2 --name parts --json --rank 16"
+        f"--base {small_base.path} --data parts.jsonl --context 64 --max-steps 80 --batch 4 --accumulate 1 --lr 2e-3 "
+        "--device cpu --heldout-share 0.3 --answer-rows 2 --name parts --json --rank 16 "
+        "--dtype float32 --no-packing"
     )
     result = qlora(*arguments.split())
     assert result.code == 0, result.err

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from medmind.base import EMBEDDED_PATH, Base
+from medmind.base import Base
 from medmind_train import loss as losses
 from medmind_train import model as models
 from medmind_train.batches import by_length, collate, epoch_steps, supervised_tokens
@@ -12,7 +12,6 @@ from medmind_train.loop import backward
 from medmind_train.loss import answer_nll
 from medmind_train.passes import ReferencePasses
 
-BASE = Base("medmind-base", "embedded", EMBEDDED_PATH)
 SETTINGS = {"targets": "all-linear", "rank": 4, "alpha": 8.0, "dropout": 0.0, "checkpointing": False, "seed": 1}
 
 
@@ -29,8 +28,8 @@ def examples(tokenizer):
 
 
 @pytest.fixture(scope="module")
-def model():
-    tuned = models.add_adapter(models.load_base(BASE, "cpu", "float32"), BASE, **SETTINGS)
+def model(small_base: Base):
+    tuned = models.add_adapter(models.load_base(small_base, "cpu", "float32"), small_base, **SETTINGS)
     torch.manual_seed(3)
     with torch.no_grad():
         for parameter in models.trainable(tuned):
@@ -60,9 +59,9 @@ def test_linear_layers_are_nf4_with_double_quantization_and_only_the_adapter_tra
     assert not any("lm_head" in name or "embed" in name for name in names)
 
 
-def test_embedding_head_and_norms_stay_in_the_compute_type():
+def test_embedding_head_and_norms_stay_in_the_compute_type(small_base):
     """`prepare_model_for_kbit_training` would make them fp32: 1 GiB on a 7B."""
-    low = models.add_adapter(models.load_base(BASE, "cpu", "bfloat16"), BASE, **SETTINGS)
+    low = models.add_adapter(models.load_base(small_base, "cpu", "bfloat16"), small_base, **SETTINGS)
     frozen = {p.dtype for name, p in low.named_parameters() if "lora" not in name and p.dtype != torch.uint8}
     assert frozen == {torch.bfloat16}
 
@@ -136,9 +135,9 @@ def test_gradient_checkpointing_gives_the_same_gradient(model, examples):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16"])
-def test_lower_precision_follows_full_precision(examples, dtype):
-    low = models.add_adapter(models.load_base(BASE, "cpu", dtype), BASE, **SETTINGS)
-    full = models.add_adapter(models.load_base(BASE, "cpu", "float32"), BASE, **SETTINGS)
+def test_lower_precision_follows_full_precision(examples, dtype, small_base):
+    low = models.add_adapter(models.load_base(small_base, "cpu", dtype), small_base, **SETTINGS)
+    full = models.add_adapter(models.load_base(small_base, "cpu", "float32"), small_base, **SETTINGS)
     batch = collate([[one] for one in examples], 0, "cpu")
     with torch.no_grad(), models.precision("cpu", dtype):
         nll, _ = answer_nll(low, batch)
@@ -164,18 +163,18 @@ def test_evaluation_batches_stay_within_their_tokens(examples):
     assert all(len(batch) == 1 or collate([[one] for one in batch], 0, "cpu").ids.numel() <= 64 for batch in batches)
 
 
-def test_adapter_goes_through_disk_unchanged_and_a_foreign_one_is_refused(model, examples, tmp_path):
+def test_adapter_goes_through_disk_unchanged_and_a_foreign_one_is_refused(model, examples, tmp_path, small_base):
     from medmind.errors import MedmindError
 
     models.save_adapter(model, tmp_path)
-    again = models.load_tuned(BASE, tmp_path, "cpu", "float32")
+    again = models.load_tuned(small_base, tmp_path, "cpu", "float32")
     batch = collate([[one] for one in examples], 0, "cpu")
     with torch.no_grad():
         assert torch.equal(answer_nll(model.eval(), batch)[0], answer_nll(again, batch)[0])
     assert not models.trainable(again)
-    other = models.add_adapter(models.load_base(BASE, "cpu", "float32"), BASE, **{**SETTINGS, "rank": 2})
+    other = models.add_adapter(models.load_base(small_base, "cpu", "float32"), small_base, **{**SETTINGS, "rank": 2})
     with pytest.raises(MedmindError, match="does not match the base"):
         models.load_adapter(other, tmp_path)
     (tmp_path / models.ADAPTER_WEIGHTS).unlink()
     with pytest.raises(MedmindError, match="holds no PEFT adapter"):
-        models.load_tuned(BASE, tmp_path, "cpu", "float32")
+        models.load_tuned(small_base, tmp_path, "cpu", "float32")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from medmind.base import EMBEDDED_PATH, Base
+from medmind.base import Base
 from medmind_train import loss as losses
 from medmind_train import model as models
 from medmind_train.batches import collate, epoch_steps, real_tokens, supervised_tokens
@@ -57,11 +57,10 @@ def tiny(request):
 
 
 @pytest.fixture(scope="module")
-def tuned():
-    """The embedded base in NF4 with an adapter that does something."""
-    base = Base("medmind-base", "embedded", EMBEDDED_PATH)
+def tuned(small_base: Base):
+    """A base in NF4 with an adapter that does something."""
     settings = {"targets": "all-linear", "rank": 4, "alpha": 8.0, "dropout": 0.0, "checkpointing": False, "seed": 1}
-    made = models.add_adapter(models.load_base(base, "cpu", "float32"), base, **settings)
+    made = models.add_adapter(models.load_base(small_base, "cpu", "float32"), small_base, **settings)
     torch.manual_seed(3)
     with torch.no_grad():
         for parameter in models.trainable(made):

@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from medmind import artifacts
-from medmind.base import EMBEDDED_PATH, fingerprint
+from medmind.base import EMBEDDED_PATH, Base, fingerprint
 from medmind_train import loop, passes
 from medmind_train.hardware import Hardware
 
@@ -215,13 +215,15 @@ def test_resume_with_other_data_is_refused(qlora, unfinished: Path, data: Path, 
     qlora("--resume", "runs/begun").refused("data", "has changed")
 
 
-def test_resume_with_another_base_is_refused(qlora, unfinished: Path, tmp_path: Path):
+def test_resume_with_another_base_is_refused(qlora, unfinished: Path, small_base: Base, tmp_path: Path):
     other = tmp_path / "other"
-    shutil.copytree(EMBEDDED_PATH, other)
+    shutil.copytree(small_base.path, other)
     config = json.loads((other / "config.json").read_text(encoding="utf-8"))
     (other / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-5}), encoding="utf-8")
     text = (unfinished / "config.yaml").read_text(encoding="utf-8")
-    (unfinished / "config.yaml").write_text(text.replace("base: medmind-base", f"base: {other}"), encoding="utf-8")
+    (unfinished / "config.yaml").write_text(
+        text.replace(f"base: {small_base.path}", f"base: {other}"), encoding="utf-8"
+    )
     qlora("--resume", "runs/begun").refused("base", "has changed")
 
 
@@ -256,47 +258,42 @@ def test_force_replaces_nothing_that_is_not_a_run(qlora, small, tmp_path: Path):
     assert precious.exists()
 
 
-@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "-x", "a b"])
-def test_name_that_is_no_plain_name_is_refused(qlora, small, name: str, tmp_path: Path):
+@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "-x", "a b", "medmind-tiny"])
+def test_name_that_is_no_plain_name_or_taken_by_the_embedded_run_is_refused(qlora, small, name: str, tmp_path: Path):
     qlora(*small(f"--name={name}")).refused("--name")
     assert not any(tmp_path.iterdir())
 
 
-def _base(tmp_path: Path, **changes) -> Path:
-    folder = tmp_path / "base"
-    shutil.copytree(EMBEDDED_PATH, folder)
+def _change(folder: Path, **changes) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
-    return folder
 
 
-def _no_config(tmp_path: Path) -> None:
-    (_base(tmp_path) / "config.json").unlink()
+def _no_config(folder: Path) -> None:
+    (folder / "config.json").unlink()
 
 
-def _pickle_only(tmp_path: Path) -> None:
-    folder = _base(tmp_path)
+def _pickle_only(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
-def _other_architecture(tmp_path: Path) -> None:
-    _base(tmp_path, architectures=["GPT2LMHeadModel"])
+def _other_architecture(folder: Path) -> None:
+    _change(folder, architectures=["GPT2LMHeadModel"])
 
 
-def _wrong_sizes(tmp_path: Path) -> None:
-    _base(tmp_path, intermediate_size=1024)
+def _wrong_sizes(folder: Path) -> None:
+    _change(folder, intermediate_size=1024)
 
 
-def _more_layers(tmp_path: Path) -> None:
-    _base(tmp_path, num_hidden_layers=9)
+def _more_layers(folder: Path) -> None:
+    _change(folder, num_hidden_layers=9)
 
 
-def _quantized_already(tmp_path: Path) -> None:
-    _base(tmp_path, quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
+def _quantized_already(folder: Path) -> None:
+    _change(folder, quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
 
 
-def _no_template(tmp_path: Path) -> None:
-    folder = _base(tmp_path)
+def _no_template(folder: Path) -> None:
     config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     del config["chat_template"]
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -314,8 +311,8 @@ def _no_template(tmp_path: Path) -> None:
         (_no_template, ("no chat template",)),
     ],
 )
-def test_unusable_base_is_one_line_and_leaves_nothing(qlora, small, tmp_path: Path, spoil, words):
-    spoil(tmp_path)
+def test_unusable_base_is_one_line_and_leaves_nothing(qlora, small, small_base: Base, tmp_path: Path, spoil, words):
+    spoil(shutil.copytree(small_base.path, tmp_path / "base"))
     qlora(*small("--base", "base")).refused(*words)
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
 

@@ -1,4 +1,4 @@
-"""`medmind-train pretrain`: its flags, and what it prints. Knows no training."""
+"""`medmind-train pretrain` and `yardsticks`: their flags, and what they print. Knows no training."""
 
 import sys
 from pathlib import Path
@@ -14,8 +14,9 @@ from medmind_train.pretrain.config import PretrainConfig
 
 
 def register(app: typer.Typer) -> None:
-    """Put the command on `app`."""
+    """Put the commands on `app`."""
     app.command("pretrain")(_pretrain)
+    app.command("yardsticks")(_yardsticks)
 
 
 @with_options(PretrainConfig)
@@ -58,3 +59,49 @@ def _pretrain(
         f"{result['bits_per_byte']:.4f} bits per byte on held-out documents"
     )
     console.out.print(f"\nmodel: {out}\n\nnext:\n  medmind-train qlora --base {out}")
+
+
+_NAMES = {
+    "trigram": "Kneser-Ney trigrams of the tokenizer's ids, trained on the training part",
+    "xz_after_training": "xz -9, the training part before it in its window",
+    "xz": "xz -9, the held-out text alone",
+    "gzip": "gzip -9, the held-out text alone",
+}
+
+
+def _yardsticks(
+    text: Annotated[list[Path], typer.Argument(metavar="TEXT...", help="the text that `pretrain` was given")],
+    tokenizer: Annotated[
+        Path,
+        typer.Option("--tokenizer", metavar="MODEL", help="model directory, or the tokenizer.model of one"),
+    ],
+    validation_share: Annotated[
+        float, typer.Option(help="documents held out, as `pretrain` was told")
+    ] = PretrainConfig.validation_share,
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as one JSON document")] = False,
+) -> None:
+    """Give a base model's bits per byte a scale: trigrams, gzip and xz on the documents that `pretrain` holds out."""
+    share = build(PretrainConfig, {"validation_share": validation_share}).validation_share
+    for library in ("numpy", "sentencepiece"):
+        console.require(library, "train")
+    from medmind_train.pretrain.yardsticks import measure
+
+    result = measure(text, tokenizer, share)
+    if as_json:
+        console.emit_json(result)
+        return
+    from rich.table import Table
+
+    held = result["heldout"]
+    console.out.print(f"{held['documents']:,} held-out documents, {held['bytes']:,} bytes; bits per byte:\n")
+    for name, words in _NAMES.items():
+        console.out.print(f"  {result['bits_per_byte'][name]:.4f}  {words}", markup=False)
+    if result["sources"]:
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for index, column in enumerate(("source", "documents", "bytes", "trigram", "xz", "gzip")):
+            table.add_column(column, justify="right" if index else "left", no_wrap=True)
+        for row in result["sources"]:
+            figures = (f"{row[name]:.4f}" for name in ("trigram", "xz", "gzip"))
+            table.add_row(row["source"] or "(none)", f"{row['documents']:,}", f"{row['bytes']:,}", *figures)
+        console.out.print()
+        console.out.print(table)

@@ -6,7 +6,6 @@ import io
 import json
 import lzma
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -42,23 +41,17 @@ def find_files(sources: list[Path]) -> list[Path]:
     return found
 
 
-@dataclass(frozen=True)
-class Document:
-    """A text, and where it says that it comes from; empty where it says nothing."""
-
-    text: str
-    source: str = ""
-
-
 def documents(files: list[Path]) -> Iterator[str]:
-    """The texts of `sourced_documents`."""
-    return (document.text for document in sourced_documents(files))
+    """The text of every record, see `records`."""
+    for text, _ in records(files):
+        yield text
 
 
-def sourced_documents(files: list[Path]) -> Iterator[Document]:
-    """Every non-empty document: a line of JSON lines is one under its keys `text` and perhaps `source`.
+def records(files: list[Path]) -> Iterator[tuple[str, str]]:
+    """Every non-empty document and its source, empty where none is named.
 
-    Text files are cut at line ends.
+    A line of JSON lines is a document under its key `text`, its source under `source`; text files are cut at line ends.
+
     A piece of a text file ends at the first blank line after `_PIECE` characters, or at the first line end after twice
     as many, so that a book can be shuffled and a part of it held out.
     """
@@ -104,9 +97,10 @@ def _pieces(lines: Iterable[str]) -> Iterator[str]:
         yield text
 
 
-def _read(file: Path, stream: IO[str]) -> Iterator[Document]:
+def _read(file: Path, stream: IO[str]) -> Iterator[tuple[str, str]]:
     if _kind(file) == "text":
-        yield from map(Document, _pieces(stream))
+        for piece in _pieces(stream):
+            yield piece, ""
         return
     for number, line in enumerate(stream, 1):
         if not line.strip():
@@ -118,4 +112,4 @@ def _read(file: Path, stream: IO[str]) -> Iterator[Document]:
             raise MedmindError(f"{file}:{number} is no JSON object with a 'text'") from None
         if isinstance(text, str) and text.strip():
             source = record.get("source")
-            yield Document(text.strip(), source if isinstance(source, str) else "")
+            yield text.strip(), source if isinstance(source, str) else ""

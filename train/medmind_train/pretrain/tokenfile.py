@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from medmind.artifacts import atomic_file, read_json, sha256, write_json
 from medmind.console import progress
 from medmind.errors import MedmindError
-from medmind_train.pretrain.text import documents, sourced_documents
+from medmind_train.pretrain.text import documents, records
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,21 +98,21 @@ def build(
         validation.open("wb") as validation_out,
         progress("encoding text", None, "docs") as advance,
     ):
-        stream = sourced_documents(files)
+        stream = records(files)
         while batch := list(islice(stream, _BATCH)):
-            encoded = model.encode([document.text for document in batch], num_threads=-1)
-            for document, ids in zip(batch, encoded, strict=True):
+            encoded = model.encode([text for text, _ in batch], num_threads=-1)
+            for (text, source), ids in zip(batch, encoded, strict=True):
                 row = np.array([model.bos_id(), *ids, model.eos_id()], dtype=dtype).tobytes()
-                held_out = _hash(document.text) < cut
+                held_out = is_held_out(text, cut)
                 (validation_out if held_out else train_out).write(row)
                 counts["documents"] += 1
                 counts["tokens"] += len(ids) + 2
                 if held_out:
                     counts["validation_documents"] += 1
                     counts["validation_tokens"] += len(ids) + 2
-                    counts["validation_bytes"] += len(document.text.encode())
-                    held.bytes.append(len(document.text.encode()))
-                    held.sources.append(document.source)
+                    counts["validation_bytes"] += len(text.encode())
+                    held.bytes.append(len(text.encode()))
+                    held.sources.append(source)
             advance(len(batch))
     write_json(directory / _HELD_OUT, asdict(held))
     result = TokenFile(directory=directory, dtype=dtype, digest=digest, **counts)
@@ -134,6 +134,11 @@ def border(files: list[Path], share: float) -> float:
             "the text is one document, so none can be held out", "give more text: files of several pages, or JSON lines"
         )
     return min(max(share, places[1] if share <= places[0] else 0.0), places[-1])
+
+
+def is_held_out(text: str, cut: float) -> bool:
+    """Whether a document belongs to the validation part; `cut` as `border` gives it."""
+    return _hash(text) < cut
 
 
 def _hash(text: str) -> float:
