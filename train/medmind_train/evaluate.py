@@ -77,6 +77,26 @@ def choose_rows(examples: Sequence[Example], rows: Sequence[str], limit: int) ->
     return [example for example in examples if example.row in kept]
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What a model gave for each row.
+
+    Attributes:
+        sums: the summed negative log-likelihood of a row's answer tokens, natural logarithm.
+        counts: how many tokens that is.
+        ends: as `Ends` has it.
+    """
+
+    sums: dict[str, float]
+    counts: dict[str, int]
+    ends: Ends
+
+    @property
+    def perplexity(self) -> Perplexity:
+        """Over all rows."""
+        return estimate(list(self.sums.values()), list(self.counts.values()))
+
+
 def measure(
     passes: Passes,
     examples: Sequence[Example],
@@ -86,6 +106,16 @@ def measure(
     description: str = "held-out perplexity",
 ) -> tuple[Perplexity, Ends]:
     """Measure a model on `examples`."""
+    scored = score(passes, examples, pad=pad, tokens_per_batch=tokens_per_batch, description=description)
+    return scored.perplexity, scored.ends
+
+
+def score(passes: Passes, examples: Sequence[Example], *, pad: int, tokens_per_batch: int, description: str) -> Scored:
+    """What a model gives for each row of `examples`.
+
+    Raises:
+        MedmindError: a loss that is not finite; names the row.
+    """
     sums: dict[str, float] = {}
     counts: dict[str, int] = {}
     ends = seen = 0
@@ -107,4 +137,4 @@ def measure(
                 seen += example.complete
                 ends += example.complete and bool(first[place])
             advance(len(group))
-    return estimate(list(sums.values()), list(counts.values())), Ends(ends, seen)
+    return Scored(sums, counts, Ends(ends, seen))

@@ -45,7 +45,7 @@ def finish(run: Path, config: QloraConfig, recorded: Mapping[str, Any], results:
         "context": config.context,
         "config": asdict(config),
         "seed": config.seed,
-        "versions": _versions(),
+        "versions": versions(),
         "results": results,
     }
     before, after = (Perplexity(**results["perplexity"][when]) for when in ("before", "after"))
@@ -57,7 +57,8 @@ def finish(run: Path, config: QloraConfig, recorded: Mapping[str, Any], results:
     return manifest
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python, the platform, medmind and the libraries that training imports."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for package in ("medmind", *LIBRARIES):
         try:

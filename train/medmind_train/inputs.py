@@ -131,6 +131,7 @@ def _find(config: QloraConfig, *, assume_yes: bool) -> tuple[Base, Prepared]:
         return prepared_cache.prepare(
             str(config.data),
             heldout_share=config.heldout_share,
+            validation_share=config.validation_share,
             limit=config.limit,
             recorded=recorded,
         )
