@@ -18,7 +18,7 @@ from medmind import console
 from medmind.artifacts import ADAPTER, atomic_directory, require_space
 from medmind.base import EMBEDDED_NAME
 from medmind.errors import MedmindError
-from medmind_train import answering, evaluate, hardware, model, optimizer, rundir
+from medmind_train import answering, energy, evaluate, footprint, hardware, model, optimizer, rundir, samples
 from medmind_train.answering import Stopping
 from medmind_train.config import build
 from medmind_train.evaluate import Ends, Perplexity
@@ -31,6 +31,7 @@ from medmind_train.loss import mixes_packed_rows
 from medmind_train.passes import Passes, ReferencePasses
 from medmind_train.plan.estimate import RUN_BYTES_PER_TRAINED
 from medmind_train.qlora_config import REFERENCE_BASE, QloraConfig, recipe, vram
+from medmind_train.samples import Answer
 
 
 def start(layers: Sequence[Mapping[str, Any]], *, force: bool, assume_yes: bool) -> tuple[Path, dict[str, Any]]:
@@ -105,7 +106,10 @@ def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[
     with Interrupt() as interrupt:
         if recorded is None:
             before, ends = measure("held-out perplexity before")
-            recorded = _start_record(inputs, before, ends, loading=loading, evaluation=seconds)
+            asking = time.monotonic()
+            said = samples.answer(tuned, inputs)
+            seconds += time.monotonic() - asking
+            recorded = _start_record(inputs, before, ends, said, loading=loading, evaluation=seconds)
             seconds = 0.0
             rundir.create(run, config, inputs.prepared, recorded)
         before = Perplexity(**recorded["perplexity"])
@@ -128,14 +132,17 @@ def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[
         try:
             if reached := trainer.resume():
                 console.note(f"going on after step {reached} of {trainer.total}")
-            position = trainer.run(interrupt)
+            with energy.metered(run, device):
+                position = trainer.run(interrupt)
             after, ends = measure("held-out perplexity after")
             asking = time.monotonic()
             stopping = _stopping(tuned, inputs)
+            said_before = [Answer(**one) for one in recorded["samples"]]
+            said = samples.answer(tuned, inputs) if said_before else []
             seconds += time.monotonic() - asking
             with atomic_directory(run / ADAPTER) as partial:
                 model.save_adapter(tuned, partial)
-            results = {
+            results: dict[str, Any] = {
                 "perplexity": {"before": asdict(before), "after": asdict(after)},
                 "ends": {"before": recorded["ends"], "after": asdict(ends)},
                 "stopping": asdict(stopping) if stopping else None,
@@ -158,6 +165,10 @@ def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[
                 "encoding": {"train": inputs.train.counts(), "heldout": inputs.heldout.counts()},
                 "device": {"device": device, "name": inputs.hardware.name, "dtype": inputs.dtype},
             }
+            results["samples"] = samples.side_by_side(inputs, said_before, said)
+            results["footprint"] = footprint.compare(
+                config, inputs.base.name, inputs.base.path, results, energy.total(run)
+            )
             return run, finish(run, config, recorded, results)
         except KeyboardInterrupt:
             console.note(f"interrupted; go on with: medmind-train qlora --resume {shlex.quote(str(run))}")
@@ -215,7 +226,7 @@ def _model(inputs: Inputs, scaler: Any) -> tuple[Any, Passes]:
 
 
 def _start_record(
-    inputs: Inputs, before: Perplexity, ends: Ends, *, loading: float, evaluation: float
+    inputs: Inputs, before: Perplexity, ends: Ends, said: Sequence[Answer], *, loading: float, evaluation: float
 ) -> dict[str, Any]:
     """What a resume compares with, and what the manifest takes over."""
     base, prepared = inputs.base, inputs.prepared
@@ -236,6 +247,7 @@ def _start_record(
         },
         "perplexity": asdict(before),
         "ends": asdict(ends),
+        "samples": [asdict(one) for one in said],
         "reading_seconds": inputs.seconds,
         "loading_seconds": loading,
         "evaluation_seconds": evaluation,

@@ -75,6 +75,10 @@ class QloraConfig:
     answer_rows: int = setting(
         16, "held-out questions answered after training, to see whether answers end; 0: none", minimum=0
     )
+    sample_answers: int = setting(
+        3, "of those, how many the base answers as well, for the report; 0: none", minimum=0, maximum=64
+    )
+    price_per_hour: float | None = setting(None, "what an hour of this machine costs, for the report", minimum=0)
     seed: int = setting(42, "seed of adapter, data order and dropout", minimum=0, maximum=2**32 - 1)
     dtype: str = setting(
         "auto", "compute type; auto is by hardware", choices=("auto", "bfloat16", "float16", "float32")

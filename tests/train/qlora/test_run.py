@@ -33,7 +33,8 @@ def finished(tmp_path_factory, data: Path):
     code = "from medmind_train.cli import main; main()"
     arguments = (
         f"--base medmind-base --data {data} --heldout-share 0.3 --context 96 --epochs 2 --batch 2 --accumulate 2 "
-        "--rank 4 --device cpu --answer-rows 3 --eval-every 2 --lr 2e-3 --name first --json --system Answer_briefly."
+        "--rank 4 --device cpu --answer-rows 3 --sample-answers 2 --price-per-hour 36 --eval-every 2 --lr 2e-3 "
+        "--name first --json --system Answer_briefly."
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "qlora", *arguments.split()],
@@ -55,8 +56,7 @@ def test_run_directory_holds_all_that_the_next_stage_needs(finished):
     assert adapter_config["base_model_name_or_path"] == "medmind-base"
     assert adapter_config["target_modules"] == sorted(adapter_config["target_modules"])
     assert manifest["base"]["digest"] == fingerprint(EMBEDDED_PATH)
-    files = list((run / "adapter").iterdir())
-    assert manifest["adapter"] == {"path": "adapter", "digest": artifacts.digest_files(run / "adapter", files)}
+    assert manifest["adapter"] == {"path": "adapter", "digest": artifacts.adapter_digest(run / "adapter")}
     assert (manifest["system_prompt"], manifest["context"], manifest["seed"]) == ("Answer_briefly.", 96, 42)
     assert manifest["config"]["optimizer"] == "adamw" and manifest["config"]["dtype"] == "float32"
     assert manifest["results"] == document["results"] and document["run"] == str(Path("runs/first"))
@@ -80,6 +80,48 @@ def test_training_on_the_data_lowers_heldout_perplexity_beyond_its_error(finishe
     assert before["value"] - after["value"] > before["error"] + after["error"]
     report = (run / "report.md").read_text(encoding="utf-8")
     assert f"held-out perplexity {before['value']:.1f} → {after['value']:.1f}" in report
+
+
+def test_report_has_answers_cost_and_a_full_fine_tune_beside_it(finished):
+    run, document, _ = finished
+    results = document["results"]
+    report = (run / "report.md").read_text(encoding="utf-8")
+    heldout = {row["id"]: row for row in artifacts.read_jsonl(run / "heldout.jsonl")}
+    assert len(results["samples"]) == 2
+    for sample in results["samples"]:
+        assert sample["question"] == heldout[sample["row"]]["messages"][-2]["content"]
+        assert sample["expected"] == heldout[sample["row"]]["messages"][-1]["content"] in report
+        assert sample["before"]["text"] != sample["after"]["text"]
+    kept = artifacts.read_json(run / "checkpoints" / "start.json")["samples"]
+    assert [one["text"] for one in kept] == [sample["before"]["text"] for sample in results["samples"]]
+    took = results["footprint"]
+    assert took["energy"] is None and "| energy of the card | not measured |" in report
+    hours = sum(results["seconds"].values()) / 3600
+    assert took["price"] == {"per_hour": 36.0, "hours": hours, "total": 36 * hours}
+    full = took["full_fine_tuning"]
+    # weights, gradients and two moments of 3,934,976 parameters in bf16, and the activations of 2 × 96 tokens
+    assert full["memory"] > 8 * 3_934_976 and 1 < full["computing"] < 8 / 6
+    assert "an estimate" in report and "| torch | " in report
+
+
+def test_model_card_is_one_of_the_hubs(finished):
+    from huggingface_hub import ModelCard
+
+    run, document, _ = finished
+    card = ModelCard.load(run / "adapter" / "README.md")
+    after = document["results"]["perplexity"]["after"]
+    assert (card.data.library_name, card.data.base_model, card.data.pipeline_tag) == (
+        "peft",
+        "medmind-base",
+        "text-generation",
+    )
+    assert card.data.license == "cc-by-sa-4.0" and {"lora", "qlora"} <= set(card.data.tags)
+    (result,) = card.data.eval_results
+    assert (result.metric_type, result.metric_value) == ("perplexity", round(after["value"], 4))
+    counts = document["data"]["counts"]
+    for words in ("Not a medical device", "emergency", f"{counts['train']} rows to learn from", "Answer_briefly."):
+        assert words in card.text
+    assert str(run.parent.parent) not in card.content  # no folder of this machine is told to the hub
 
 
 def test_metrics_have_a_line_a_step_with_everything_in_it(finished):
@@ -194,7 +236,7 @@ def unfinished(qlora, small, tmp_path: Path, monkeypatch) -> Path:
 
     with monkeypatch.context() as patched:
         patched.setattr(loop.Trainer, "_step", stopping)
-        result = qlora(*small("--name", "begun"))
+        result = qlora(*small("--name", "begun", "--answer-rows", "1"))
     assert result.code == 130 and "--resume" in result.err
     return tmp_path / "runs" / "begun"
 
@@ -204,6 +246,8 @@ def test_resume_with_other_settings_is_refused_with_the_difference(qlora, unfini
     qlora("--resume", "runs/begun", "--rank", "8").refused("--rank 4, not 8")
     assert sorted(path for path in unfinished.rglob("*")) == before
     assert qlora("--resume", "runs/begun", "--rank", "4").code == 0
+    (sample,) = artifacts.read_run(unfinished)["results"]["samples"]  # what the base said was not lost
+    assert sample["before"]["text"] and sample["before"] != sample["after"]
     qlora("--resume", "runs/begun").refused("is finished")
 
 
