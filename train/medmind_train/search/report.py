@@ -75,10 +75,27 @@ def sentences(document: Mapping[str, Any]) -> list[str]:
         dropped = [one for one in document["trials"] if one["rung"] == rung and one["candidate"] not in kept]
         if close := _names(dropped, noise.WITHIN):
             told.append(f"dropped on rung {rung} within one standard error of its best: {close}")
-    told += _against_given(document)
+    told += _against_given(document) + _edges(document)
     if failed := [one for one in document["trials"] if one["status"] != "done"]:
         names = ", ".join(f"{one['candidate']} ({one['status']})" for one in failed)
         told.append(f"failed: {names}")
+    return told
+
+
+def _edges(document: Mapping[str, Any]) -> list[str]:
+    """Where the choice lies at an end of what was tried, or was better before its last steps."""
+    chosen, told = document["chosen"], []
+    rates = [one["lr"] for one in document["candidates"]]
+    for word, edge, flag in (("highest", max(rates), "--lr-to"), ("lowest", min(rates), "--lr-from")):
+        if chosen["lr"] == edge:
+            told.append(f"its learning rate is the {word} that was tried: another search could go on from it ({flag})")
+    own = [one for one in document["trials"] if one["candidate"] == chosen["candidate"] and one["loss"] is not None]
+    best = min(own, key=lambda one: one["loss"])
+    if best["steps"] < own[-1]["steps"]:
+        told.append(
+            f"it was better after {best['steps']:,} steps ({best['loss']:.4f}) than after {own[-1]['steps']:,} "
+            f"({own[-1]['loss']:.4f}): a run of fewer steps may be better"
+        )
     return told
 
 
