@@ -21,7 +21,8 @@ class StepMetrics:
     """One line of metrics.jsonl.
 
     Loss in nats per supervised token; `padding` is the share of padding in what went through the model; memory in
-    bytes; seconds since training began.
+    bytes; seconds of training so far, without evaluation. Validation loss in nats per answer token ± standard error,
+    after the steps that were evaluated.
     """
 
     step: int
@@ -36,7 +37,8 @@ class StepMetrics:
     tokens_per_s: float
     seconds: float
     memory: int
-    heldout_perplexity: float | None = None
+    validation_loss: float | None = None
+    validation_error: float | None = None
 
 
 @contextmanager
