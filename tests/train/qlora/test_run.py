@@ -108,28 +108,6 @@ def test_loss_curve_is_a_picture(finished):
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG") and (run / "loss.png").stat().st_size > 5000
 
 
-def test_killed_run_goes_on_to_the_bit_identical_adapter(qlora, small, command, tmp_path: Path):
-    more = ("--max-steps", "14", "--checkpoint-every", "3", "--dropout", "0.1", "--packing")
-    assert qlora(*small(*more, "--name", "whole")).code == 0
-    process = subprocess.Popen(
-        command(*small(*more, "--name", "killed")), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    killed = tmp_path / "runs" / "killed"
-    deadline = time.monotonic() + 120
-    while not (killed / "checkpoints" / "step-3").exists() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.kill()
-    process.wait()
-    assert not (killed / "medmind.json").exists(), "it was faster than the kill: nothing would be tested"
-    result = qlora("--resume", "runs/killed")
-    assert result.code == 0 and "going on after step" in result.err
-    assert adapter_bytes(killed) == adapter_bytes(tmp_path / "runs" / "whole")
-    assert [line["step"] for line in lines(killed)] == list(range(1, 15))
-    assert [line["loss"] for line in lines(killed)] == [line["loss"] for line in lines(tmp_path / "runs" / "whole")]
-    manifests = [artifacts.read_run(tmp_path / "runs" / name) for name in ("whole", "killed")]
-    assert manifests[0]["adapter"] == manifests[1]["adapter"]
-
-
 def test_torn_checkpoint_is_skipped_for_the_one_before(qlora, small, tmp_path: Path):
     assert qlora(*small("--name", "whole", "--checkpoint-every", "2")).code == 0
     whole, torn = tmp_path / "runs" / "whole", tmp_path / "runs" / "torn"
