@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from medmind import console
 from medmind.artifacts import METRICS, write_json
 from medmind.errors import MedmindError
-from medmind_train import checkpoint, metrics, schedule
+from medmind_train import checkpoint, live_view, metrics, schedule, trackers
 from medmind_train.batches import real_tokens, supervised_tokens
 from medmind_train.checkpoint import Position
 from medmind_train.data_order import DataOrder
@@ -23,6 +23,7 @@ from medmind_train.examples import Examples
 from medmind_train.gradient import NotFinite, Rows
 from medmind_train.hardware import Device, peak_memory
 from medmind_train.interrupt import Interrupt
+from medmind_train.live_view import View
 from medmind_train.memory_full import MemoryFull
 from medmind_train.metrics import StepMetrics
 from medmind_train.micro_batch import MicroBatch
@@ -30,7 +31,7 @@ from medmind_train.model import load_adapter
 from medmind_train.optimizer import set_learning_rate
 from medmind_train.passes import Passes
 from medmind_train.qlora_config import QloraConfig
-from medmind_train.rundir import CHECKPOINTS, START
+from medmind_train.rundir import CHECKPOINTS
 
 STOPPED = "stopped.json"
 """In a run directory: why training stopped by itself, at which step, and the rows of that step."""
@@ -45,7 +46,8 @@ class Trainer:
         examples: what to train on.
         config: resolved, with `optimizer` and `dtype` chosen.
         run: the run directory; metrics and checkpoints go there.
-        evaluate: measures on the validation rows; used every `config.eval_every` steps.
+        evaluate: measures on the validation rows, its progress shown as it is told; used every `config.eval_every`
+            steps and after the last.
         room: of evaluations, shrunk where the memory was full; a checkpoint remembers it.
 
     Attributes:
@@ -65,7 +67,7 @@ class Trainer:
         run: Path,
         pad: int,
         device: Device,
-        evaluate: Callable[[], Perplexity],
+        evaluate: Callable[[console.Progress], Perplexity],
         room: Room,
     ) -> None:
         self.model = model
@@ -76,6 +78,7 @@ class Trainer:
         self.device = device
         self.evaluate = evaluate
         self.room = room
+        self.folder = run
         self.checkpoints = run / CHECKPOINTS
         self.metrics = run / METRICS
         self.stopped = run / STOPPED
@@ -89,14 +92,10 @@ class Trainer:
         self._rng = checkpoint.rng_state(device)
         self._saved = -1
         self._started = 0.0
+        self._past: list[dict[str, Any]] = []
 
     def resume(self) -> int:
-        """Take up the newest whole checkpoint, if there is one; returns the step reached.
-
-        Raises:
-            MedmindError: something lies among the checkpoints that is none.
-        """
-        checkpoint.refuse_foreign(self.checkpoints, others=[Path(START).name])
+        """Take up the newest whole checkpoint, if there is one; returns the step reached."""
         checkpoint.clear_leavings(self.checkpoints)
         path, torn = checkpoint.newest(self.checkpoints)
         for name in torn:
@@ -109,7 +108,8 @@ class Trainer:
                 self.stopping.recall(state["stopping"])
                 self.micro.recall(state["micro_batch"])
                 self.room.tokens = min(self.room.tokens, state["evaluation_tokens"])
-        self.watch.recall([line["loss"] for line in metrics.forget_after(self.metrics, self.position.step)])
+        self._past = metrics.forget_after(self.metrics, self.position.step)
+        self.watch.recall([line["loss"] for line in self._past])
         self.stopped.unlink(missing_ok=True)
         return self.position.step
 
@@ -153,15 +153,21 @@ class Trainer:
         self._started = time.monotonic() - self.position.seconds
         total = self.order.total
         try:
-            with metrics.appending(self.metrics) as log, metrics.display(self.position.step, total) as show:
+            with (
+                trackers.logging(
+                    self.config.log_to, self.folder, config=asdict(self.config), after=self.position.step
+                ) as track,
+                metrics.appending(self.metrics) as log,
+                live_view.display(total, self._past) as view,
+            ):
                 while self.position.step < total and not self.stopping.exhausted:
                     line = self._step(interrupt)
                     if line is None:
                         self.save()
                         raise KeyboardInterrupt
-                    line, improved = self._evaluated(line)
-                    log(line)
-                    show(line)
+                    line, improved = self._evaluated(line, view)
+                    for tell in (log, view.step, track):
+                        tell(line)
                     self._refuse_rising(line)
                     every = self.config.checkpoint_every
                     last = line.step == total or self.stopping.exhausted
@@ -177,13 +183,13 @@ class Trainer:
     def _keeps_best(self) -> bool:
         return self.config.keep == "best"
 
-    def _evaluated(self, line: StepMetrics) -> tuple[StepMetrics, bool]:
+    def _evaluated(self, line: StepMetrics, view: View) -> tuple[StepMetrics, bool]:
         """The line with the evaluation that is due after its step, and whether that was the best so far."""
         every = self.config.eval_every
         if not every or (line.step % every and line.step != self.order.total):
             return line, False
         began = time.monotonic()
-        measured = self.evaluate()
+        measured = self.evaluate(view.progress)
         self._started += time.monotonic() - began
         improved = self.stopping.improves(line.step, measured)
         return replace(line, validation_loss=measured.nll, validation_error=measured.nll_error), improved

@@ -8,7 +8,7 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,18 @@ from medmind import console
 from medmind.artifacts import ADAPTER, atomic_directory, require_space
 from medmind.base import EMBEDDED_NAME
 from medmind.errors import MedmindError
-from medmind_train import answering, disk_full, early_stopping, evaluate, hardware, model, optimizer, rundir
+from medmind_train import (
+    answering,
+    checkpoint,
+    disk_full,
+    early_stopping,
+    evaluate,
+    hardware,
+    model,
+    optimizer,
+    rundir,
+    trackers,
+)
 from medmind_train.answering import Stopping
 from medmind_train.config import build
 from medmind_train.evaluate import Ends, Perplexity, Room
@@ -56,6 +67,7 @@ def start(layers: Sequence[Mapping[str, Any]], *, force: bool, assume_yes: bool)
     config = build(QloraConfig, {"base": base}, recipe(base), *layers)
     run = rundir.location(config, base, str(config.data))
     rundir.refuse_taken(run, force=force)
+    trackers.names(config.log_to)
     inputs = read(config, machine, assume_yes=assume_yes)
     if given.base is None or given.data is None:
         where = machine.name if machine.device == "cuda" else "no CUDA card in use"
@@ -67,12 +79,17 @@ def resume(run: Path, layers: Sequence[Mapping[str, Any]], *, assume_yes: bool) 
     """Go on with an unfinished run; settings given along must be those it was started with.
 
     Raises:
-        MedmindError: nothing to resume, or other settings, data or base than the run began with.
+        MedmindError: nothing to resume, what is not medmind's among its checkpoints, or other settings, data or base
+            than the run began with.
     """
     recorded = rundir.read_start(run)
+    checkpoint.refuse_foreign(run / rundir.CHECKPOINTS, others=[Path(rundir.START).name])
     config = rundir.read_config(run, recorded)
     names = {name for layer in layers for name, value in layer.items() if value is not None}
-    rundir.refuse_other_config(run, config, build(QloraConfig, *layers), names)
+    given = build(QloraConfig, *layers)
+    rundir.refuse_other_config(run, config, given, names)
+    config = replace(config, **{name: getattr(given, name) for name in rundir.FREE if name in names})
+    trackers.names(config.log_to)
     rundir.remove_leavings(run)
     inputs = read(config, hardware.describe(config.device), assume_yes=assume_yes)
     rundir.refuse_other_start(run, recorded, inputs.prepared.digest, inputs.base_digest)
@@ -127,7 +144,7 @@ def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[
             run=run,
             pad=inputs.pad,
             device=device,
-            evaluate=lambda: measure("validation loss", inputs.validation)[0],
+            evaluate=lambda progress: measure("validation loss", inputs.validation, progress)[0],
             room=room,
         )
         if reached := trainer.resume():

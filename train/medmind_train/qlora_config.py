@@ -103,6 +103,9 @@ class QloraConfig:
         None, "recompute activations to save memory, with --kernels reference (default: on for a CUDA card)"
     )
     checkpoint_every: int = setting(50, "steps between checkpoints; 0: only when interrupted and at the end", minimum=0)
+    log_to: str | None = setting(
+        None, "show the metrics elsewhere as well: tensorboard | wandb, or both apart by a comma"
+    )
     out: str = setting(str(RUNS), "folder of the run directories")
     name: str | None = setting(None, "name of the run (default: base-data-date-time)")
 

@@ -38,25 +38,26 @@ def test_resume_of_nothing_or_of_anything_is_refused(qlora, tmp_path: Path):
     qlora("--resume", "nowhere").refused("nowhere does not exist")
 
 
-@pytest.mark.parametrize("part", ["checkpoints", "checkpoints/step-2"])
-def test_resume_of_a_part_of_a_run_names_the_run(qlora, unfinished: Path, part: str):
-    qlora("--resume", f"runs/begun/{part}").refused("is a part of a run", "--resume runs/begun")
+FOREIGN = [
+    (["checkpoint-500/trainer_state.json"], ["checkpoint-500", "transformers' Trainer"]),
+    (["step-9/adapter_config.json", "step-9/README.md"], ["step-9", "a PEFT adapter"]),
+    (["step-9/state.json"], ["step-9"]),
+    (["notes.txt"], ["notes.txt"]),
+]
 
 
-@pytest.mark.parametrize(
-    ("names", "words"),
-    [
-        (["checkpoint-500/trainer_state.json"], ["checkpoint-500", "transformers' Trainer"]),
-        (["step-9/adapter_config.json", "step-9/README.md"], ["step-9", "a PEFT adapter"]),
-        (["step-9/state.json"], ["step-9"]),
-        (["notes.txt"], ["notes.txt"]),
-    ],
-)
-def test_foreign_things_among_the_checkpoints_are_named_and_stay(qlora, unfinished: Path, names, words):
+def test_part_of_a_run_and_foreign_things_among_its_checkpoints_are_named_and_stay(qlora, unfinished: Path):
+    for part in ("checkpoints", "checkpoints/step-2"):
+        qlora("--resume", f"runs/begun/{part}").refused("is a part of a run", "--resume runs/begun")
     before = sorted(unfinished.rglob("*"))
-    paths = fill(unfinished / "checkpoints", *names)
-    qlora("--resume", "runs/begun").refused(*words, "no checkpoint of medmind's")
-    assert all(path.exists() for path in paths) and set(before) <= set(unfinished.rglob("*"))
+    for names, words in FOREIGN:
+        paths = fill(unfinished / "checkpoints", *names)
+        qlora("--resume", "runs/begun").refused(*words, "no checkpoint of medmind's")
+        for path in paths:
+            path.unlink()
+            if path.parent.name != "checkpoints" and not any(path.parent.iterdir()):
+                path.parent.rmdir()
+        assert sorted(unfinished.rglob("*")) == before
 
 
 def test_only_own_checkpoints_are_pruned_and_hidden_files_are_nobodys(qlora, unfinished: Path):

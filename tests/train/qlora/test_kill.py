@@ -11,7 +11,20 @@ import pytest
 
 from medmind import artifacts
 
-RUN = ("--max-steps", "8", "--checkpoint-every", "2", "--dropout", "0.1", "--lr", "5e-3", "--context", "64")
+RUN = (
+    "--max-steps",
+    "5",
+    "--checkpoint-every",
+    "2",
+    "--dropout",
+    "0.1",
+    "--lr",
+    "5e-3",
+    "--context",
+    "64",
+    "--eval-rows",
+    "4",
+)
 CHOOSING = ("--validation-share", "0.2", "--eval-every", "1", "--patience", "2")
 KINDS = {"packed": (*RUN, "--packing"), "padded, choosing": (*RUN, "--batch", "1", "--accumulate", "3", *CHOOSING)}
 
@@ -66,7 +79,7 @@ def outcome(run: Path) -> tuple[bytes, list[tuple], dict]:
 def test_what_a_kill_leaves_at_any_moment_goes_on_to_the_same_end(qlora, small, tmp_path, monkeypatch, kind: str):
     whole = tmp_path / "runs" / "whole"
     with monkeypatch.context() as patched:
-        moments = Moments(patched, whole, set(random.Random(kind).sample(range(40), 2)))
+        moments = Moments(patched, whole, set(random.Random(kind).sample(range(30), 2)))
         assert qlora(*small(*KINDS[kind], "--name", "whole")).code == 0
     assert len(moments.left) == 2
     expected = outcome(whole)

@@ -9,7 +9,20 @@ from medmind import artifacts
 from medmind_train.memory_full import is_memory_full
 from medmind_train.passes import ReferencePasses
 
-EFFECTIVE = ("--batch", "8", "--accumulate", "1", "--dropout", "0.1", "--max-steps", "2", "--checkpoint-every", "1", "--context", "64")
+EFFECTIVE = (
+    "--batch",
+    "8",
+    "--accumulate",
+    "1",
+    "--dropout",
+    "0.1",
+    "--max-steps",
+    "2",
+    "--checkpoint-every",
+    "1",
+    "--context",
+    "64",
+)
 
 
 def losses(run: Path) -> list[tuple[float, float]]:
