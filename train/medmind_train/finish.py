@@ -51,7 +51,7 @@ def finish(run: Path, config: QloraConfig, recorded: Mapping[str, Any], results:
     before, after = (Perplexity(**results["perplexity"][when]) for when in ("before", "after"))
     with atomic_file(run / "loss.png") as partial:
         title = f"{manifest['name']}: {report.headline(results)}"
-        curve.draw(partial, read_jsonl(run / METRICS), before, after, title)
+        curve.draw(partial, read_jsonl(run / METRICS), before, after, title, kept=results["chosen"]["step"])
     write_text(run / ADAPTER / MODEL_CARD, model_card.markdown(manifest))
     write_text(run / "report.md", report.markdown(manifest, run))
     write_json(run / MANIFEST, manifest)

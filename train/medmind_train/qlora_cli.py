@@ -46,7 +46,7 @@ def _qlora(
     for library in LIBRARIES:
         console.require(library, "train")
     environment.settle()
-    from medmind_train import qlora
+    from medmind_train import early_stopping, qlora
 
     if resume is not None:
         run, manifest = qlora.resume(resume, layers, assume_yes=yes)
@@ -63,7 +63,7 @@ def _qlora(
         f"{report.perplexity_line(before)} before, {report.perplexity_line(after)} after "
         f"({after['tokens']:,} answer tokens of {after['rows']:,} held-out rows)"
     )
-    for line in report.ending_lines(results):
+    for line in [*early_stopping.sentences(results["chosen"]), *report.ending_lines(results)]:
         console.out.print(line)
     console.out.print(
         f"{results['steps']:,} steps in {report.duration(results['seconds']['training'])}, "

@@ -36,8 +36,18 @@ class QloraConfig:
     validation_share: float = setting(
         VALIDATION_SHARE, "share of the rows set apart for choices while training", minimum=0, below=1
     )
-    eval_rows: int = setting(256, "held-out rows to evaluate on; 0: all", minimum=0)
-    eval_every: int = setting(0, "evaluate every so many steps as well; 0: before and after only", minimum=0)
+    eval_rows: int = setting(256, "held-out rows, and validation rows, to evaluate on; 0: all", minimum=0)
+    eval_every: int = setting(
+        0, "evaluate on the validation rows every so many steps; 0: not while training, unless to choose by", minimum=0
+    )
+    patience: int = setting(
+        0, "end training after so many evaluations without a better validation loss; 0: never", minimum=0
+    )
+    keep: str = setting(
+        "auto",
+        "which adapter is kept, that of the lowest validation loss or the last; auto is best with --patience",
+        choices=("auto", "best", "last"),
+    )
     targets: str = setting(
         "all-linear", "layers that get an adapter: qv | attention | mlp | all-linear | names apart by commas"
     )
@@ -97,6 +107,9 @@ class QloraConfig:
         None, "recompute activations to save memory, with --kernels reference (default: on for a CUDA card)"
     )
     checkpoint_every: int = setting(50, "steps between checkpoints; 0: only when interrupted and at the end", minimum=0)
+    log_to: str | None = setting(
+        None, "show the metrics elsewhere as well: tensorboard | wandb, or both apart by a comma"
+    )
     out: str = setting(str(RUNS), "folder of the run directories")
     name: str | None = setting(None, "name of the run (default: base-data-date-time)")
 

@@ -22,7 +22,7 @@ from medmind_train.search import cost, halving, noise, place, space, trial
 from medmind_train.search.config import SearchConfig
 from medmind_train.search.space import Candidate
 
-RUN = {"max_steps": "8", "validation_share": "0.2", "accumulate": "1", "context": "64"}
+RUN = {"max_steps": "12", "validation_share": "0.2", "accumulate": "1", "context": "64"}
 SEARCH = {"budget": "1.5", "min_steps": "1", "try_ranks": "2,4", "lr_from": "1e-4", "lr_to": "2e-2", "trials": "3"}
 
 
@@ -245,7 +245,7 @@ def test_trials_leave_no_tensor_behind(search, arguments, monkeypatch):
     for kernels in ("reference", "fused"):
         alive.clear()
         more = ("--gradient-checkpointing", "--kernels", kernels, "--name", kernels, "--try-targets", "all-linear")
-        assert search(*arguments(*more, "--max-steps", "6", "--min-steps", "1"))[0] == 0
+        assert search(*arguments(*more, "--max-steps", "6", "--budget", "9", "--trials", "5"))[0] == 0
         assert len(alive) > 4 and max(alive[1:]) <= alive[1], (kernels, alive)
 
 

@@ -6,7 +6,7 @@ and run in the order they were captured in, so that their temporaries lie over e
 is written.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -166,6 +166,20 @@ class FusedStep:
         owners = batch.owners[:, 1:][batch.supervised[:, 1:]].to(self.device)
         return Scores(nll[: read.count], owners, first[: read.count] if first is not None else None)
 
+    def shrink(self, rows: int) -> None:
+        """Make graphs and buffers for batches of so many rows, in place of those there are."""
+        self._forget()
+        self.tokens = rows * self.length
+
+    def leaner(self) -> bool:
+        """Keep every layer's states on the host from here on; false where that is so already."""
+        lean = replace(self.placement, kept=(Keep.HOST,) * len(self.placement.kept))
+        if lean == self.placement:
+            return False
+        self._forget()
+        self.placement = lean
+        return True
+
     def _run(self, inputs: _Inputs) -> None:
         x = self._forward(inputs)
         self._loss(x, inputs)
@@ -291,6 +305,17 @@ class FusedStep:
             self._graphs.clear()
             self._pool = None
             torch.cuda.empty_cache()
+
+    def _forget(self) -> None:
+        """Drop all that was made for one shape and placement; a capture may have been broken off before."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        if self._graphs is not None:
+            self._graphs.clear()
+        self._pool = None
+        self._parking.clear()
+        self._gradient = None
+        self._arrivals.clear()
 
     def _capture(self, read: Flat) -> _Graphs:
         chunks = -(-self.tokens // CHUNK)

@@ -12,8 +12,9 @@ from medmind import console
 from medmind.artifacts import atomic_directory, write_json, write_text
 from medmind.base import EMBEDDED_NAME
 from medmind.errors import MedmindError
-from medmind_train import evaluate, hardware, loop, lora, rundir, token_cache
+from medmind_train import evaluate, hardware, lora, rundir, token_cache
 from medmind_train.config import build, to_yaml
+from medmind_train.data_order import DataOrder
 from medmind_train.examples import Example
 from medmind_train.inputs import Inputs, read
 from medmind_train.interrupt import Interrupt
@@ -110,7 +111,7 @@ class _Price:
     def __init__(self, inputs: Inputs, validation: Sequence[Example]) -> None:
         config = inputs.config
         self.matrices = cost.Matrices.of(inputs.base.path)
-        self.steps, _ = loop.plan(inputs.train.examples, config)
+        self.steps = DataOrder(inputs.train.examples, config).total
         self.tokens = cost.tokens_by_step(inputs.train.examples, config, self.steps)
         self._scored = sum(len(example.ids) for example in validation)
         own = self.matrices.trained(config.targets, config.rank, dora=config.dora)

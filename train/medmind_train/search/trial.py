@@ -5,7 +5,6 @@ an adapter is taken off without a trace, which tests/train/search holds.
 """
 
 import gc
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from medmind import console
 from medmind.errors import MedmindError
 from medmind_train import evaluate, hardware, model, optimizer
+from medmind_train.evaluate import Perplexity, Room
 from medmind_train.examples import Example
 from medmind_train.fused import build as build_fused
 from medmind_train.fused import loading
@@ -23,8 +23,10 @@ from medmind_train.inputs import Inputs
 from medmind_train.interrupt import Interrupt
 from medmind_train.loop import STOPPED, Trainer
 from medmind_train.loss import mixes_packed_rows
+from medmind_train.memory_full import MemoryFull, is_memory_full
 from medmind_train.passes import Passes, ReferencePasses
 from medmind_train.qlora_config import QloraConfig, vram
+from medmind_train.rundir import CHECKPOINTS
 from medmind_train.search import place
 from medmind_train.search.place import Outcome
 from medmind_train.search.space import Candidate
@@ -75,9 +77,16 @@ class Bench:
             KeyboardInterrupt: `interrupt` was requested; the last completed step is in a checkpoint.
         """
         config = replace(
-            self.inputs.config, **candidate.settings(), max_steps=steps, eval_every=0, answer_rows=0, name=None
+            self.inputs.config,
+            **candidate.settings(),
+            max_steps=steps,
+            eval_every=0,
+            patience=0,
+            keep="last",
+            log_to=None,
+            name=None,
         )
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         tuned: Any = None
         position, status, reason = None, "done", ""
         sums: dict[str, float] = {}
@@ -85,7 +94,8 @@ class Bench:
         try:
             scaler = torch.amp.GradScaler(self.inputs.hardware.device, enabled=self.inputs.dtype == "float16")
             tuned, passes = self._adapted(config, scaler)
-            trainer = self._trainer(tuned, passes, config, folder, scaler)
+            room = Room(config.batch * config.context)
+            trainer = self._trainer(tuned, passes, config, folder, scaler, room)
             if reached := trainer.resume():
                 console.note(f"candidate {candidate.number} goes on after step {reached} of {steps}")
             try:
@@ -94,7 +104,7 @@ class Bench:
                     passes,
                     self.validation,
                     pad=self.inputs.pad,
-                    tokens_per_batch=config.batch * config.context,
+                    room=room,
                     description="validation loss",
                 )
                 sums, counts = scored.sums, scored.counts
@@ -102,8 +112,10 @@ class Bench:
                 if position is None and not (folder / STOPPED).exists():
                     raise
                 status, reason = "diverged", error.message
-            except torch.OutOfMemoryError as error:
-                status, reason = "out of memory", str(error).splitlines()[0]
+            except (MemoryFull, RuntimeError, MemoryError) as error:
+                if not (isinstance(error, MemoryFull) or is_memory_full(error)):
+                    raise
+                status, reason = "out of memory", f"the memory of {self.inputs.hardware.name} is full"
             position = trainer.position
         finally:
             passes = trainer = scaler = None  # type: ignore[assignment]  # what they hold has to go with the adapter
@@ -124,7 +136,9 @@ class Bench:
         place.keep(folder, ended)
         return ended
 
-    def _trainer(self, tuned: Any, passes: Passes, config: QloraConfig, folder: Path, scaler: Any) -> Trainer:
+    def _trainer(
+        self, tuned: Any, passes: Passes, config: QloraConfig, folder: Path, scaler: Any, room: Room
+    ) -> Trainer:
         groups = optimizer.groups(
             passes.named_parameters(), weight_decay=config.weight_decay, lora_plus=config.lora_plus
         )
@@ -138,7 +152,8 @@ class Bench:
             run=folder,
             pad=self.inputs.pad,
             device=self.inputs.hardware.device,
-            evaluate=lambda: math.nan,
+            evaluate=lambda _: _never(),
+            room=room,
         )
 
     def _adapted(self, config: QloraConfig, scaler: Any) -> tuple[Any, Passes]:
@@ -168,3 +183,7 @@ class Bench:
         if self.inputs.hardware.device == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
+
+
+def _never() -> Perplexity:
+    raise AssertionError("a trial is scored when it has ended")
