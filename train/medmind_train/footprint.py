@@ -18,9 +18,9 @@ def compare(
 ) -> dict[str, Any]:
     """Energy and price of a run, and estimates for full fine-tuning.
 
-    Memory is `plan`'s estimate for bf16 weights, gradients and AdamW's moments. Computing is by arithmetic: a frozen
-    weight takes 4 FLOP a token (forward, and the gradient of its input), a trained one 6, and 2 more each where
-    activations are computed again, as is taken for both.
+    Memory is `plan`'s estimate for weights, gradients and AdamW's moments in the compute type. Computing is by
+    arithmetic: a frozen weight takes 4 FLOP a token (forward, and the gradient of its input), a trained one 6, and 2
+    more each where activations are computed again, as is taken for both.
 
     Args:
         results: of the run: `seconds`, `parameters`, `memory`, `device`.
@@ -30,7 +30,15 @@ def compare(
     hours = sum(results["seconds"].values()) / 3600
     price = config.price_per_hour
     shape = base_config.of(name, check_config(base), local=True).shape
-    step = Step(shape, adapters.ranks(config, shape), config.batch, config.context, optimizer=config.optimizer)
+    element = 4 if config.dtype == "float32" else 2
+    step = Step(
+        shape,
+        adapters.ranks(config, shape),
+        config.batch,
+        config.context,
+        element=element,
+        optimizer=config.optimizer,
+    )
     recipe = reference.Recipe(checkpointing=bool(config.gradient_checkpointing), accumulates=config.accumulate > 1)
     on_card = results["device"]["device"] == "cuda"
     whole, trained = shape.parameters, results["parameters"]["trained"]
@@ -44,7 +52,8 @@ def compare(
         },
         "full_fine_tuning": {
             "estimate": True,
-            "memory": reference.full(Step(shape, {}, config.batch, config.context)).peak,
+            "memory": reference.full(Step(shape, {}, config.batch, config.context, element=element)).peak,
+            "weights": "fp32" if element == 4 else "16 bits",
             "computing": 8 * whole / (6 * whole + 8 * trained),
         },
     }

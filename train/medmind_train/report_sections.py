@@ -22,20 +22,25 @@ def full_fine_tuning(took: Mapping[str, Any]) -> str:
     """A full fine-tune beside this run; estimates, labelled so."""
     full, memory = took["full_fine_tuning"], took["memory"]
     cards = -(-full["memory"] // CARD)
+    multiple = cards > 1 and took["price"]
     own = f"{'about ' if memory['estimate'] else ''}{human_bytes(memory['peak'])}"
-    rows = [("memory of its tensors", own, f"about {human_bytes(full['memory'])} (bf16, AdamW)")]
+    rows = [("memory of its tensors", own, f"about {human_bytes(full['memory'])} ({full['weights']}, AdamW)")]
     rows.append(("computing", "1", f"about {full['computing']:.2f}"))
     if took["energy"]:
         joules = took["energy"]["joules"]
         rows.append(("energy", f"{joules / 3.6e6:.3g} kWh", f"about {full['computing'] * joules / 3.6e6:.3g} kWh"))
     if took["price"]:
         total = took["price"]["total"]
-        rows.append(("price", f"{total:.2f}", f"about {full['computing'] * cards * total:.2f}"))
+        rows.append(("price", f"{total:.2f}", f"about {full['computing'] * total:.2f}"))
     return (
         table(("", "this run", "full fine-tune, an estimate"), rows)
         + "\n\nMemory at the same batch and context by arithmetic, as `medmind-train plan` has it; computing in "
         "floating-point operations, activations computed again in both. Energy and price take it to be as efficient"
-        + (f", on {cards} cards of 80 GiB" if cards > 1 else "")
+        + (
+            f", and an hour of each of the {cards} cards of 80 GiB that it needs at least to cost as much"
+            if multiple
+            else ""
+        )
         + "."
     )
 
