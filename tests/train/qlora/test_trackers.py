@@ -37,7 +37,7 @@ def test_tensorboard_has_what_the_metrics_have_from_when_it_was_asked_for_and_ov
     assert not (run / "tensorboard").exists()
     stopped_after(3, "--resume", str(run), "--log-to", "tensorboard")
     shutil.rmtree(run / "checkpoints" / "step-3")  # step 2 and 3 are done, and told, once more
-    result = qlora("--resume", str(run), "--log-to", "tensorboard")
+    result = qlora("--resume", str(run))
     assert result.code == 0 and f"tensorboard --logdir {run / 'tensorboard'}" in result.err
     lines = [line for line in artifacts.read_jsonl(run / "metrics.jsonl") if line["step"] > 1]
     scalars = events(run / "tensorboard")
