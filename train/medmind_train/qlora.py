@@ -92,11 +92,14 @@ def resume(run: Path, layers: Sequence[Mapping[str, Any]], *, assume_yes: bool) 
     names = {name for layer in layers for name, value in layer.items() if value is not None}
     given = build(QloraConfig, *layers)
     rundir.refuse_other_config(run, config, given, names)
-    config = replace(config, **{name: getattr(given, name) for name in rundir.FREE if name in names})
+    free = {name: getattr(given, name) for name in rundir.FREE if name in names}
+    config = replace(config, **free)
     trackers.names(config.log_to)
     rundir.remove_leavings(run)
     inputs = read(config, hardware.describe(config.device), assume_yes=assume_yes)
     rundir.refuse_other_start(run, recorded, inputs.prepared.digest, inputs.base_digest)
+    if free:
+        rundir.write_config(run, inputs.config)
     return _train(run, inputs, recorded=recorded)
 
 

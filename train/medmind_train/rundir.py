@@ -73,14 +73,17 @@ def create(run: Path, config: QloraConfig, prepared: Prepared, start: dict[str, 
     """Make the directory of a run that is about to begin: config, held-out rows and start record, all or nothing."""
     with atomic_directory(run) as partial:
         (partial / CHECKPOINTS).mkdir()
-        write_text(
-            partial / CONFIG,
-            to_yaml(replace(config, name=None), "use again with: medmind-train qlora --config config.yaml"),
-        )
+        write_config(partial, config)
         for name, side in ((HELDOUT, prepared.heldout), (VALIDATION, prepared.validation)):
             rows: list[Mapping[str, Any]] = [row.to_dict() for row in side]
             write_jsonl(partial / name, rows)
         write_json(partial / START, {"format": START_FORMAT, "config": asdict(replace(config, name=None)), **start})
+
+
+def write_config(run: Path, config: QloraConfig) -> None:
+    """Write the resolved config into a run directory, as a file for `--config`."""
+    opening = "use again with: medmind-train qlora --config config.yaml"
+    write_text(run / CONFIG, to_yaml(replace(config, name=None), opening))
 
 
 def read_start(run: Path) -> dict[str, Any]:

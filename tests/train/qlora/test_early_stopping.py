@@ -7,8 +7,8 @@ import pytest
 from safetensors.torch import load_file
 
 from medmind import artifacts
-from medmind_train import evaluate
-from medmind_train.early_stopping import EarlyStopping, sentences, settle
+from medmind_train import checkpoint, evaluate
+from medmind_train.early_stopping import EarlyStopping, chosen, sentences, settle
 from medmind_train.evaluate import Perplexity
 from medmind_train.qlora_config import QloraConfig
 
@@ -59,8 +59,8 @@ def test_run_stops_early_and_keeps_the_best_adapter(qlora, small, evaluations, t
     result = qlora(*small(*CHOOSING, "--patience", "2", "--max-steps", "9", "--name", "best", "--json"))
     assert result.code == 0, result.err
     run = tmp_path / "runs" / "best"
-    chosen = json.loads(result.out)["results"]["chosen"]
-    assert chosen == {
+    choice = json.loads(result.out)["results"]["chosen"]
+    assert choice == {
         "step": 2,
         "by": "validation loss",
         "best": {"step": 2, "loss": 2.0, "error": 0.05},
@@ -68,8 +68,8 @@ def test_run_stops_early_and_keeps_the_best_adapter(qlora, small, evaluations, t
         "planned": 9,
         "stopped_early": True,
     }
-    assert artifacts.read_run(run)["results"]["chosen"] == chosen
-    assert sentences(chosen) == [
+    assert artifacts.read_run(run)["results"]["chosen"] == choice
+    assert sentences(choice) == [
         "stopped early after step 4 of 9",
         "the adapter is that of step 2: validation loss 2.0000 ± 0.0500",
     ]
@@ -85,23 +85,20 @@ def test_run_stops_early_and_keeps_the_best_adapter(qlora, small, evaluations, t
     before, *between, after = evaluations
     assert before == after == sides["heldout"] and len(between) == 4
     assert all(rows == sides["validation"] for rows in between)
-
-
-def test_last_adapter_is_kept_where_that_is_asked_for(qlora, small, evaluations, tmp_path: Path):
-    more = ("--patience", "1", "--keep", "last", "--name", "last", "--json")
-    chosen = json.loads(qlora(*small(*CHOOSING, *more)).out)["results"]["chosen"]
-    assert (chosen["step"], chosen["by"], chosen["best"]["step"], chosen["last"]) == (3, "last step", 2, 3)
-    assert "the adapter is the last one; best was step 2" in sentences(chosen)[1]
-
-
-def test_checkpoint_is_torn_where_the_best_it_needs_is(qlora, small, evaluations, tmp_path: Path):
-    assert qlora(*small(*CHOOSING, "--keep", "best", "--name", "best")).code == 0
-    run = tmp_path / "runs" / "best"
-    (run / "medmind.json").unlink()
+    # A checkpoint is worth nothing without the best one that it needs.
+    assert checkpoint.newest(run / "checkpoints") == (run / "checkpoints" / "step-4", [])
     (run / "checkpoints" / "step-2" / "rng.safetensors").write_bytes(b"")
-    evaluations.clear()
-    result = qlora("--resume", "runs/best")
-    assert result.code == 0 and "step-2 is torn; going on from the beginning" in result.err
+    assert checkpoint.newest(run / "checkpoints") == (None, ["step-2"])
+
+
+def test_last_adapter_is_kept_where_that_is_asked_for():
+    stopping = EarlyStopping(1)
+    for step, nll in enumerate([3.0, 2.0, 2.5], 1):
+        stopping.improves(step, measured(nll))
+    choice = chosen(stopping, QloraConfig(patience=1, keep="last"), 3, 4)
+    assert (choice["step"], choice["by"], choice["best"]["step"], choice["last"]) == (3, "last step", 2, 3)
+    assert "the adapter is the last one; best was step 2" in sentences(choice)[1]
+    assert sentences(chosen(EarlyStopping(0), QloraConfig(keep="last"), 4, 4)) == []
 
 
 def test_data_without_validation_rows_is_refused_with_the_setting(qlora, small, tmp_path: Path):

@@ -58,9 +58,7 @@ def test_part_of_a_run_and_foreign_things_among_its_checkpoints_are_named_and_st
             if path.parent.name != "checkpoints" and not any(path.parent.iterdir()):
                 path.parent.rmdir()
         assert sorted(unfinished.rglob("*")) == before
-
-
-def test_only_own_checkpoints_are_pruned_and_hidden_files_are_nobodys(qlora, unfinished: Path):
+    # Nor is a foreign folder pruned; a hidden file is nobody's, and what a kill left is removed.
     hidden, partial = fill(unfinished / "checkpoints", ".DS_Store", ".step-1.77.partial/rng.safetensors")
     (theirs,) = fill(unfinished / "checkpoints" / "step-1", "their.bin")
     checkpoint._prune(unfinished / "checkpoints")

@@ -107,10 +107,10 @@ def test_process_killed_again_and_again_ends_with_the_bit_identical_adapter(
             command(*arguments), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
         before = _written(killed)
-        while process.poll() is None and _written(killed) == before:
+        while len(reached) < 5 and process.poll() is None and _written(killed) == before:
             time.sleep(0.001)
-        time.sleep(source.random() * (0.5 if len(reached) < 5 else 600))
-        if process.poll() is None and len(reached) < 5:
+        if len(reached) < 5:
+            time.sleep(source.random() / 2)
             process.kill()
         told = process.communicate(timeout=300)[1]
         assert process.returncode in (0, -9), told

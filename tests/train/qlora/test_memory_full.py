@@ -1,32 +1,20 @@
 """A memory that is full: the step again with fewer rows a pass, the same gradient, and said once."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
 from medmind import artifacts
-from medmind_train.memory_full import is_memory_full
+from medmind_train import evaluate
+from medmind_train.examples import Example
+from medmind_train.memory_full import MemoryFull, is_memory_full
+from medmind_train.micro_batch import MicroBatch
 from medmind_train.passes import ReferencePasses
 
-EFFECTIVE = (
-    "--batch",
-    "8",
-    "--accumulate",
-    "1",
-    "--dropout",
-    "0.1",
-    "--max-steps",
-    "2",
-    "--checkpoint-every",
-    "1",
-    "--context",
-    "64",
-)
-
-
-def losses(run: Path) -> list[tuple[float, float]]:
-    return [(line["loss"], line["grad_norm"]) for line in artifacts.read_jsonl(run / "metrics.jsonl")]
+LENGTH = 40
+ROWS = [[Example(str(at), tuple(range(3, 3 + size)), 1 + at, True)] for at, size in enumerate((40, 9, 30, 8, 25, 7))]
 
 
 @pytest.fixture
@@ -38,10 +26,10 @@ def limited(monkeypatch: pytest.MonkeyPatch):
 
         def tried(self, batch, *arguments, **settings):
             seen.append(len(batch.ids))
-            if len(batch.ids) > most:
-                real(self, batch, *arguments, **settings)  # what is there of a gradient must not count
+            done = real(self, batch, *arguments, **settings)
+            if len(batch.ids) > most:  # what there is of a gradient by now must not count
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-            return real(self, batch, *arguments, **settings)
+            return done
 
         monkeypatch.setattr(ReferencePasses, method, tried)
         return seen
@@ -49,47 +37,78 @@ def limited(monkeypatch: pytest.MonkeyPatch):
     return limit
 
 
-@pytest.mark.parametrize("packing", ["--packing", "--no-packing"])
-def test_step_is_repeated_with_fewer_rows_and_the_losses_are_theirs(qlora, small, limited, tmp_path, packing):
-    small_from_the_start = ("--batch", "2", "--accumulate", "4", packing, "--name", "small")
-    assert qlora(*small(*EFFECTIVE, *small_from_the_start)).code == 0
-    tried = limited("add_gradient", 2)
-    result = qlora(*small(*EFFECTIVE, packing, "--name", "full"))
-    assert result.code == 0, result.err
-    assert losses(tmp_path / "runs" / "full") == losses(tmp_path / "runs" / "small")
-    assert max(tried) == tried[0] > 2 and all(rows <= 2 for rows in tried[2:])
-    (told,) = [line for line in result.err.splitlines() if "memory was full" in line]
-    assert told.startswith("step 1: ") and "8 rows a pass" in told and "with 2" in told
-    assert artifacts.read_run(tmp_path / "runs" / "full")["results"]["micro_batch"] == 2
+def passes() -> ReferencePasses:
+    """Of a model with dropout."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    torch.manual_seed(5)
+    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "attention_dropout": 0.2}
+    model = MistralForCausalLM(MistralConfig(**sizes, **heads, attn_implementation="eager"))
+    return ReferencePasses(model.train(), device="cpu", dtype="float32")
 
 
-def test_resumed_run_begins_with_the_rows_that_fitted(qlora, small, limited, stopped_after):
-    tried = limited("add_gradient", 2)
-    run = stopped_after(1, *small(*EFFECTIVE, "--name", "full"))
-    tried.clear()
-    result = qlora("--resume", str(run))
-    assert result.code == 0 and tried and max(tried) == 2 and "memory" not in result.err
+def gradient(rows: int, length: int | None) -> tuple[object, list[torch.Tensor], MicroBatch]:
+    plain = passes()
+    micro = MicroBatch(plain, rows, pad=0, device="cpu", length=length)
+    torch.manual_seed(7)
+    done = micro.gradient(ROWS, stop=bool)
+    return done, [*(one.grad for _, one in plain.named_parameters()), torch.get_rng_state()], micro
 
 
-def test_memory_full_with_one_row_is_one_line_and_the_last_step_is_kept(qlora, small, limited, monkeypatch, tmp_path):
-    with monkeypatch.context():
-        limited("add_gradient", 0)
-        result = qlora(*small(*EFFECTIVE, "--name", "full", "--checkpoint-every", "0"))
-    result.refused("memory of", "is full", "--resume runs/full", "--context")
-    assert (tmp_path / "runs" / "full" / "checkpoints" / "step-0").is_dir()
+@pytest.mark.parametrize("length", [LENGTH, None], ids=["packed", "padded"])
+def test_gradient_is_that_of_the_smaller_micro_batch_from_the_start(limited, length: int | None):
+    loss, wanted, _ = gradient(1, length)
+    tried = limited("add_gradient", 1)
+    again, found, micro = gradient(6, length)
+    assert tried == [6, 3] + [1] * 6 and micro.rows == 1
+    assert again == loss and all(torch.equal(one, two) for one, two in zip(found, wanted, strict=True))
+    told = micro.news()
+    assert told and "6 rows a pass" in told and "again with 1" in told and "6 rows a step" in told
+    assert micro.news() is None and micro.state() == {"rows": 1, "lean": False}
+    limited("add_gradient", 0)
+    with pytest.raises(MemoryFull):
+        micro.gradient(ROWS, stop=bool)
 
 
-def test_evaluation_shrinks_its_own_batches(qlora, small, limited, tmp_path: Path):
-    assert qlora(*small(*EFFECTIVE, "--name", "roomy")).code == 0
-    tried = limited("scores", 1)
-    result = qlora(*small(*EFFECTIVE, "--name", "full"))
-    assert result.code == 0, result.err
-    assert result.err.count("memory was full in evaluation") == 1 and "rows a pass" not in result.err
-    assert tried[0] > 1 and tried[-1] == 1
-    roomy, full = (artifacts.read_run(tmp_path / "runs" / name)["results"]["perplexity"] for name in ("roomy", "full"))
-    assert full["after"]["nll"] == pytest.approx(roomy["after"]["nll"], rel=1e-5)
+def test_evaluation_shrinks_its_own_batches(limited, capsys):
+    examples, plain = [row[0] for row in ROWS], passes()
+    roomy, _ = evaluate.measure(plain, examples, pad=0, room=evaluate.Room(400))
+    room = evaluate.Room(400)
+    tried = limited("scores", 2)
+    found, _ = evaluate.measure(plain, examples, pad=0, room=room)
+    assert tried[0] == 6 and sum(rows for rows in tried if rows <= 2) == 6 and room.tokens < 400
+    assert (found.nll, found.error, found.tokens) == pytest.approx((roomy.nll, roomy.error, roomy.tokens), rel=1e-5)
+    assert capsys.readouterr().err.count("memory was full in evaluation") == 1
     limited("scores", 0)
-    qlora(*small(*EFFECTIVE, "--name", "never")).refused("is full", "--batch")
+    with pytest.raises(MemoryFull):
+        evaluate.measure(plain, examples, pad=0, room=room)
+
+
+def test_run_says_it_once_and_goes_on_with_what_fitted_also_when_resumed(qlora, small, limited, stopped_after):
+    effective = ("--batch", "8", "--accumulate", "1", "--dropout", "0.1", "--max-steps", "2", "--context", "64")
+    quick = (*effective, "--eval-rows", "2", "--packing")
+    wanted = qlora(*small(*quick, "--batch", "2", "--accumulate", "4", "--name", "small"))
+    tried = limited("add_gradient", 2)
+    run = stopped_after(1, *small(*quick, "--name", "full"))
+    assert tried[:3] == [8, 4, 2] and max(tried[3:], default=2) == 2
+    tried.clear()
+    result = qlora("--resume", str(run), "--json")
+    assert result.code == wanted.code == 0 and tried and max(tried) == 2 and "memory" not in result.err
+    losses = [
+        [(line["loss"], line["grad_norm"]) for line in artifacts.read_jsonl(one / "metrics.jsonl")]
+        for one in (run, run.with_name("small"))
+    ]
+    assert len(losses[0]) == 2 and losses[0] == losses[1]
+    assert json.loads(result.out)["results"]["micro_batch"] == 2
+
+
+def test_memory_full_with_one_row_is_one_line_and_the_last_step_is_kept(qlora, small, limited, tmp_path: Path):
+    limited("add_gradient", 0)
+    qlora(*small("--name", "full")).refused("memory of", "is full", "--resume runs/full", "--context")
+    assert (tmp_path / "runs" / "full" / "checkpoints" / "step-0" / "state.json").exists()
+    limited("scores", 0)
+    qlora(*small("--name", "never")).refused("is full", "--batch")
     assert not (tmp_path / "runs" / "never").exists()
 
 

@@ -1,6 +1,7 @@
 """Metrics that go elsewhere as well: TensorBoard's event files, Weights & Biases, and neither unless asked for."""
 
 import json
+import shutil
 import struct
 import sys
 from pathlib import Path
@@ -29,24 +30,22 @@ def events(folder: Path) -> dict[str, dict[int, float]]:
     return found
 
 
-def test_tensorboard_has_what_the_metrics_have_over_a_resume(qlora, small, stopped_after, tmp_path: Path):
-    choosing = ("--validation-share", "0.2", "--eval-every", "2", "--log-to", "tensorboard")
-    run = stopped_after(3, *small(*choosing, "--name", "told"))
+def test_tensorboard_has_what_the_metrics_have_from_when_it_was_asked_for_and_over_a_resume(
+    qlora, small, stopped_after
+):
+    run = stopped_after(1, *small("--validation-share", "0.2", "--eval-every", "2", "--name", "told"))
+    assert not (run / "tensorboard").exists()
+    stopped_after(3, "--resume", str(run), "--log-to", "tensorboard")
+    shutil.rmtree(run / "checkpoints" / "step-3")  # step 2 and 3 are done, and told, once more
     result = qlora("--resume", str(run))
     assert result.code == 0 and f"tensorboard --logdir {run / 'tensorboard'}" in result.err
-    lines = artifacts.read_jsonl(run / "metrics.jsonl")
+    lines = [line for line in artifacts.read_jsonl(run / "metrics.jsonl") if line["step"] > 1]
     scalars = events(run / "tensorboard")
     for name in ("loss", "lr", "tokens_per_s", "padding"):
         assert scalars[f"train/{name}"] == {line["step"]: pytest.approx(line[name]) for line in lines}
     evaluated = [line for line in lines if "validation_loss" in line]
     assert [line["step"] for line in evaluated] == [2, 4]
     assert scalars["validation/loss"] == {line["step"]: pytest.approx(line["validation_loss"]) for line in evaluated}
-
-
-def test_nothing_is_told_unless_asked_and_a_resume_may_ask(qlora, unfinished: Path, monkeypatch):
-    assert not (unfinished / "tensorboard").exists()
-    assert qlora("--resume", "runs/begun", "--log-to", "tensorboard").code == 0
-    assert sorted(events(unfinished / "tensorboard")["train/loss"]) == [3, 4]
 
 
 def test_wandb_is_told_by_its_own_interface(qlora, small, tmp_path: Path, monkeypatch):
