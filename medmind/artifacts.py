@@ -2,7 +2,7 @@
 
 A run directory (`runs/NAME`) is all that the next stage needs:
 
-    adapter/         PEFT adapter in safetensors
+    adapter/         PEFT adapter in safetensors, with its model card
     heldout.jsonl    rows never trained on, one JSON object a line
     validation.jsonl rows never trained on either, for choices made while training
     metrics.jsonl    one JSON object a training step
@@ -28,6 +28,8 @@ RUNS = Path("runs")
 """Where runs lie unless `--out` says otherwise, relative to the current directory."""
 MANIFEST = "medmind.json"
 ADAPTER = "adapter"
+MODEL_CARD = "README.md"
+"""Beside an adapter's files: what the hub shows of it."""
 HELDOUT = "heldout.jsonl"
 VALIDATION = "validation.jsonl"
 METRICS = "metrics.jsonl"
@@ -46,6 +48,11 @@ def digest_files(root: Path, paths: list[Path]) -> str:
     """One digest over several files: of their names relative to `root` and their digests, in name order."""
     lines = sorted(f"{path.relative_to(root).as_posix()} {sha256(path)}" for path in paths)
     return f"sha256:{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()}"
+
+
+def adapter_digest(folder: Path) -> str:
+    """One digest over an adapter's files, but for its model card, which people edit."""
+    return digest_files(folder, [path for path in folder.rglob("*") if path.is_file() and path.name != MODEL_CARD])
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:

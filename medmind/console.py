@@ -7,11 +7,11 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import typer
 from rich.console import Console
@@ -19,7 +19,6 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     MofNCompleteColumn,
-    Progress,
     ProgressColumn,
     SpinnerColumn,
     Task,
@@ -28,6 +27,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.progress import Progress as Bar
 from rich.text import Text
 
 from medmind.errors import MedmindError, one_line
@@ -115,6 +115,16 @@ def quiet_libraries() -> None:
     logging.getLogger().setLevel(logging.ERROR)
 
 
+class Progress(Protocol):
+    """What `progress` is called like, for those who show progress elsewhere."""
+
+    def __call__(
+        self, description: str, total: float | None, unit: str = "it"
+    ) -> AbstractContextManager[Callable[..., None]]:
+        """See `progress`."""
+        ...
+
+
 class _RateColumn(ProgressColumn):
     """Completed units per second, as rich measures them over the recent past."""
 
@@ -134,7 +144,7 @@ def progress(description: str, total: float | None, unit: str = "it") -> Iterato
     Yields:
         `advance(amount=1, status="")`; `status` is a short text shown at the end of the line.
     """
-    with Progress(
+    with Bar(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),

@@ -15,7 +15,7 @@ from medmind import base, console
 from medmind.artifacts import free_bytes, require_space
 from medmind.console import human_bytes
 from medmind.errors import MedmindError
-from medmind.hub_cache import COMMIT, TIMEOUT, HubFile, ModelCache, Snapshot
+from medmind.hub_cache import COMMIT, TIMEOUT, HubFile, ModelCache, Snapshot, discard
 
 ASK_ABOVE = 10**9
 """Bytes; a larger download is asked about first."""
@@ -52,7 +52,7 @@ def fetch_model(
         raise MedmindError(f"'{repo_id}' at '{ref}' is not a model of the hub", "the form is owner/model")
     cache = ModelCache(hub, repo_id)
     offline = hub.constants.is_offline_mode()
-    if (offline or COMMIT.fullmatch(ref)) and (found := cache.complete(ref)):
+    if (offline or COMMIT.fullmatch(ref)) and (found := _whole(cache, ref, offline=offline)):
         return found
     if offline:
         raise MedmindError(
@@ -64,7 +64,7 @@ def fetch_model(
     except hub.errors.HFValidationError as error:
         raise MedmindError(f"'{repo_id}' is not a model of the hub: {error}") from error
     except (hub.errors.HTTPError, OSError, ValueError, TypeError, KeyError) as error:  # the last three: not a hub
-        if found := cache.complete(ref):
+        if found := _whole(cache, ref, offline=True):
             return found
         raise _explained(hub, error, repo_id, ref) from error
     snapshot = Snapshot(cache, str(info.sha))
@@ -73,12 +73,46 @@ def fetch_model(
     listing = {entry.rfilename: HubFile.listed(entry) for entry in info.siblings or []}
     try:
         names = _fetch_description(snapshot, listing)
+        if all((snapshot.path / name).is_file() for name in names):
+            _discard_damaged(cache, snapshot.path)
         missing = [snapshot.located(listing[name]) for name in names if not snapshot.holds(listing[name])]
         _fetch_weights(snapshot, missing, assume_yes=assume_yes, confirm=confirm or _ask)
     except (hub.errors.HTTPError, OSError) as error:
         raise _explained(hub, error, repo_id, ref) from error
     cache.remember(ref, snapshot.commit)
     return snapshot.path, snapshot.commit
+
+
+def _whole(cache: ModelCache, ref: str, *, offline: bool) -> tuple[Path, str] | None:
+    """What the cache has of `ref`, its weights checked.
+
+    Raises:
+        MedmindError: a damaged file, where it cannot be fetched again.
+    """
+    found = cache.complete(ref)
+    if found and (damaged := _damaged(cache, found[0])):
+        if offline:
+            raise MedmindError(
+                f"{damaged[0].name} of {cache.repo_id} is damaged in {cache.root}",
+                "run it once with the hub in reach: it is fetched again",
+            )
+        return None
+    return found
+
+
+def _discard_damaged(cache: ModelCache, snapshot: Path) -> None:
+    for path in _damaged(cache, snapshot):
+        console.note(f"{path.name} of {cache.repo_id} is damaged in the cache: fetching it again")
+        discard(path)
+
+
+def _damaged(cache: ModelCache, snapshot: Path) -> list[Path]:
+    """Weights that are not what the hub gave. A file is read through once, and again only when it has changed."""
+    files = cache.unchecked(snapshot)
+    if not files:
+        return []
+    with console.progress("checking the cached weights", sum(path.stat().st_size for path in files), "B") as advance:
+        return [path for path in files if not cache.check(path, advance)]
 
 
 def _fetch_description(snapshot: Snapshot, listing: Mapping[str, HubFile]) -> list[str]:

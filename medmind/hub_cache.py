@@ -7,7 +7,8 @@ does not choose files and asks nobody.
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +23,9 @@ TIMEOUT = 10.0
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _BLOB_ID_LIMIT = 1 << 30
+_CHECKED = ".medmind-checked"
+_PIECE = 1 << 20
+"""Bytes between two signs of progress, and what a kill may lose; huggingface_hub's own are ten times that."""
 _ATTEMPTS = 2  # each is six of huggingface_hub's own, a second apart
 
 
@@ -96,6 +100,37 @@ class ModelCache:
             return None
         return (snapshot, commit) if any((snapshot / name).is_file() for name in base.TOKENIZER_FILES) else None
 
+    def unchecked(self, snapshot: Path) -> list[Path]:
+        """Weights of a snapshot that were changed since their digest was last seen to be right, or never checked.
+
+        Only what the cache names by its sha256 can be: on a file system without links it is not known any more.
+        """
+        return [
+            path
+            for path in base.weight_files(snapshot)
+            if _SHA256.fullmatch(path.resolve().name) and self._seen(path.resolve()) != _state(path.resolve())
+        ]
+
+    def check(self, path: Path, advance: Callable[..., None]) -> bool:
+        """Whether a cached file has the bytes that its name promises; remembered until it changes."""
+        blob, digest = path.resolve(), hashlib.sha256()
+        with blob.open("rb") as stream:
+            while piece := stream.read(_PIECE):
+                digest.update(piece)
+                advance(len(piece))
+        if digest.hexdigest() != blob.name:
+            return False
+        self.checked(blob)
+        return True
+
+    def checked(self, blob: Path) -> None:
+        """Remember that a blob is right as it is now."""
+        write_text(self.folder / _CHECKED / blob.name, _state(blob))
+
+    def _seen(self, blob: Path) -> str:
+        note = self.folder / _CHECKED / blob.name
+        return note.read_text("utf-8") if note.is_file() else ""
+
     def remember(self, ref: str, commit: str) -> None:
         """Let a branch or tag lead to `commit`; called when the snapshot is whole, never before."""
         pointer = self.folder / "refs" / ref
@@ -123,7 +158,7 @@ class Snapshot:
             return False
         if file.size is None or path.stat().st_size == file.size:
             return True
-        _discard(path)
+        discard(path)
         return False
 
     def missing(self, file: HubFile) -> int:
@@ -147,7 +182,7 @@ class Snapshot:
             return
         path = Path(self.cache.hub.hf_hub_download(self.cache.repo_id, file.name, revision=self.commit))
         if not file.matches(path):
-            _discard(path)
+            discard(path)
             raise self._corrupted(file)
 
     def fetch_large(self, file: HubFile, advance: Callable[..., None]) -> None:
@@ -172,6 +207,7 @@ class Snapshot:
                     partial.unlink()
                     raise self._corrupted(file)
                 partial.replace(blob)
+                self.cache.checked(blob)
                 advance(0)
         pointer = Path(hub.hf_hub_download(self.cache.repo_id, file.name, revision=self.commit))
         if not pointer.is_symlink():  # no links on this file system: the library made a second copy
@@ -201,7 +237,7 @@ class Snapshot:
         while True:
             start = _length(partial)
             try:
-                with partial.open("ab") as stream:
+                with partial.open("ab") as stream, _small_pieces(hub):
                     hub.file_download.http_get(
                         self._url(file),
                         stream,
@@ -232,6 +268,22 @@ class Snapshot:
         )
 
 
+@contextmanager
+def _small_pieces(hub: ModuleType) -> Iterator[None]:
+    before = hub.constants.DOWNLOAD_CHUNK_SIZE
+    hub.constants.DOWNLOAD_CHUNK_SIZE = min(before, _PIECE)
+    try:
+        yield
+    finally:
+        hub.constants.DOWNLOAD_CHUNK_SIZE = before
+
+
+def _state(blob: Path) -> str:
+    """What changes with a file's bytes: its length and its time."""
+    stat = blob.stat()
+    return f"{stat.st_size} {stat.st_mtime_ns}"
+
+
 def _length(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
@@ -240,7 +292,8 @@ def _partial(blob: Path) -> Path:
     return blob.with_name(f"{blob.name}.medmind.incomplete")
 
 
-def _discard(path: Path) -> None:
+def discard(path: Path) -> None:
+    """Remove a file of a snapshot and the blob that it leads to."""
     target = path.resolve()
     path.unlink(missing_ok=True)
     target.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medmind.artifacts import digest_files, read_json
+from medmind.artifacts import adapter_digest, read_json
 from medmind.errors import MedmindError
 from medmind_convert.weights import Tensor, open_tensors
 
@@ -88,7 +88,7 @@ class Adapter:
     @property
     def digest(self) -> str:
         """Digest of all files of its directory, as medmind-train writes it into a run."""
-        return digest_files(self.path, [path for path in self.path.rglob("*") if path.is_file()])
+        return adapter_digest(self.path)
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -366,6 +366,49 @@ def test_a_cached_file_that_was_cut_off_is_fetched_again(fetch: Fetch) -> None:
     assert (Path(fetch()["path"]) / SHARDS[0]).read_bytes() == fetch.hub.files[SHARDS[0]]
 
 
+def damage(shard: Path) -> None:
+    """Turn one byte of a cached file over; it keeps its length."""
+    with shard.resolve().open("r+b") as file:
+        file.seek(1000)
+        byte = file.read(1)
+        file.seek(1000)
+        file.write(bytes([byte[0] ^ 0xFF]))
+
+
+def test_a_cached_file_that_was_damaged_is_fetched_again(fetch: Fetch) -> None:
+    fetch()
+    damage(fetch.weights()[0])
+    fetch.hub.requests.clear()
+    result = fetch()
+    assert "is damaged in the cache" in result["stderr"] and SHARDS[0] in result["stderr"]
+    assert (Path(result["path"]) / SHARDS[0]).read_bytes() == fetch.hub.files[SHARDS[0]]
+    assert fetch.hub.fetched() == {SHARDS[0]}
+    damage(fetch.weights()[1])
+    assert "is damaged" in fetch("--revision", fetch.hub.commit)["stderr"]
+
+
+@pytest.mark.parametrize("env", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
+def test_a_cached_file_that_was_damaged_is_told_without_network(fetch: Fetch, env: dict[str, str]) -> None:
+    fetch()
+    damage(fetch.weights()[1])
+    assert f"{SHARDS[1]} of {REPO} is damaged" in fetch.error(**env)
+    assert len(fetch.weights()) == 2
+
+
+def test_a_cache_that_another_tool_filled_is_checked_once(fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch()
+    for note in fetch.cache.rglob(".medmind-checked/*"):
+        note.unlink()
+    checked: list[str] = []
+    real = hub.ModelCache.check
+    monkeypatch.setattr(
+        hub.ModelCache, "check", lambda self, path, advance: checked.append(path.name) or real(self, path, advance)
+    )
+    fetch(HF_HUB_OFFLINE="1")
+    fetch(HF_HUB_OFFLINE="1")
+    assert checked == list(SHARDS)
+
+
 @pytest.mark.parametrize("name", ["../evil.safetensors", "/etc/passwd", "..\\evil.safetensors", ".."])
 def test_an_index_that_leaves_its_folder_is_refused(fetch: Fetch, name: str) -> None:
     fetch.hub.files["model.safetensors.index.json"] = json.dumps({"weight_map": {"a": name}}).encode()

@@ -5,6 +5,7 @@ Knows how a training state is written and read back bit by bit; not when to writ
 
 import re
 import shutil
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,19 @@ import torch
 
 from medmind.artifacts import atomic_directory, read_json, sha256, write_json
 from medmind.errors import MedmindError
+from medmind_train import foreign
 from medmind_train import optimizer as optimizers
 from medmind_train.hardware import Device
-from medmind_train.model import load_adapter, save_adapter, write_tensors
+from medmind_train.model import ADAPTER_CONFIG, ADAPTER_WEIGHTS, load_adapter, save_adapter, write_tensors
 
 FORMAT = "medmind-checkpoint/1"
 STATE = "state.json"
 KEPT = 2
 _NAME = re.compile(r"step-(\d+)")
+_PARTIAL = re.compile(r"\.step-\d+\.\d+(\.old)?\.partial")
+_OPTIMIZER = "optimizer.safetensors"
+_RNG = "rng.safetensors"
+_FILES = (ADAPTER_WEIGHTS, ADAPTER_CONFIG, _OPTIMIZER, _RNG, STATE)
 
 
 @dataclass(frozen=True)
@@ -50,43 +56,91 @@ def rng_state(device: Device) -> dict[str, torch.Tensor]:
     return state
 
 
+def set_rng_state(state: Mapping[str, torch.Tensor], device: Device) -> None:
+    """Put back what `rng_state` gave."""
+    torch.set_rng_state(state["cpu"])
+    if device == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"])
+
+
 def save(
-    folder: Path, position: Position, *, model: Any, optimizer: Any, scaler: Any, rng: dict[str, torch.Tensor]
+    folder: Path,
+    position: Position,
+    *,
+    model: Any,
+    optimizer: Any,
+    scaler: Any,
+    rng: dict[str, torch.Tensor],
+    loop: Mapping[str, Any] | None = None,
+    needs: Collection[int] = (),
 ) -> Path:
-    """Write `folder/step-N` and remove all but the newest `KEPT` checkpoints.
+    """Write `folder/step-N` and remove older ones: all but the newest `KEPT` and those that these need.
 
     Args:
         scaler: the `torch.amp.GradScaler` in use.
         rng: what `rng_state` gave when step N had ended.
+        loop: what else the training loop wants back, as JSON can hold it.
+        needs: steps whose checkpoints this one is worth nothing without.
     """
-    final = folder / f"step-{position.step}"
+    final = at(folder, position.step)
     with atomic_directory(final) as partial:
         save_adapter(model, partial)
         tensors, values = optimizers.state_tensors(optimizer)
-        write_tensors(partial / "optimizer.safetensors", tensors)
-        write_tensors(partial / "rng.safetensors", rng)
+        write_tensors(partial / _OPTIMIZER, tensors)
+        write_tensors(partial / _RNG, rng)
         files = {path.name: sha256(path) for path in sorted(partial.iterdir())}
         document = {
             "format": FORMAT,
             "position": vars(position),
             "optimizer": values,
             "scaler": scaler.state_dict(),
+            "loop": dict(loop or {}),
+            "needs": sorted(needs),
             "files": files,
         }
         write_json(partial / STATE, document)
-    for old in _folders(folder)[KEPT:]:
-        shutil.rmtree(old)
+    _prune(folder)
     return final
 
 
-def newest(folder: Path) -> tuple[Path, list[str]] | None:
-    """The newest whole checkpoint and the names of torn ones that were passed over; None when there is no whole one."""
+def at(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return folder / f"step-{step}"
+
+
+def newest(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that is whole, with those it needs, and the names of torn ones that were passed over."""
     torn: list[str] = []
     for path in _folders(folder):
-        if _whole(path):
+        if _whole(path) and all(_whole(at(folder, step)) for step in _needs(path)):
             return path, torn
-        torn.append(path.name)
-    return None
+        if not _whole(path):
+            torn.append(path.name)
+    return None, torn
+
+
+def refuse_foreign(folder: Path, others: Collection[str] = ()) -> None:
+    """Raise for anything in the folder of checkpoints that medmind did not put there; hidden files are nobody's.
+
+    Args:
+        others: names of files that belong there besides checkpoints.
+
+    Raises:
+        MedmindError: names it, and whose it seems to be.
+    """
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name in others or (_NAME.fullmatch(path.name) and _is_ours(path)):
+            continue
+        what = foreign.kind(path)
+        raise MedmindError(
+            f"{folder} holds {path.name}{f', {what},' if what else ''} which is no checkpoint of medmind's",
+            "move it elsewhere: medmind deletes old checkpoints here, and nothing else",
+        )
+
+
+def loop_state(path: Path) -> dict[str, Any]:
+    """What `save` was given as `loop`."""
+    return dict(read_json(path / STATE).get("loop", {}))
 
 
 def load(path: Path, model: Any, optimizer: Any, scaler: Any, device: Device) -> Position:
@@ -99,24 +153,48 @@ def load(path: Path, model: Any, optimizer: Any, scaler: Any, device: Device) ->
 
     state = read_json(path / STATE)
     load_adapter(model, path)
-    optimizers.load_state(optimizer, load_file(path / "optimizer.safetensors"), state["optimizer"], device)
+    optimizers.load_state(optimizer, load_file(path / _OPTIMIZER), state["optimizer"], device)
     scaler.load_state_dict(state["scaler"])
-    rng = load_file(path / "rng.safetensors")
-    torch.set_rng_state(rng["cpu"])
-    if device == "cuda" and "cuda" in rng:
-        torch.cuda.set_rng_state(rng["cuda"])
+    set_rng_state(load_file(path / _RNG), device)
     return Position(**state["position"])
 
 
 def clear_leavings(folder: Path) -> None:
     """Remove what killed processes left half-written."""
-    for path in folder.glob(".*.partial"):
-        shutil.rmtree(path, ignore_errors=True)
+    for path in folder.iterdir():
+        if _PARTIAL.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _prune(folder: Path) -> None:
+    kept = _folders(folder)[:KEPT]
+    kept += [at(folder, step) for path in kept for step in _needs(path)]
+    for old in _folders(folder):
+        if old not in kept and _is_ours(old):
+            shutil.rmtree(old)
+
+
+def _needs(path: Path) -> list[int]:
+    try:
+        return [int(step) for step in read_json(path / STATE).get("needs", [])]
+    except (MedmindError, OSError):
+        return []
 
 
 def _folders(folder: Path) -> list[Path]:
+    """The checkpoints, the newest first."""
     found = [(int(match[1]), path) for path in folder.glob("step-*") if (match := _NAME.fullmatch(path.name))]
     return [path for _, path in sorted(found, reverse=True)]
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether all that a folder holds are files as medmind writes them, torn or not."""
+    if not path.is_dir() or any(one.name not in _FILES for one in path.iterdir()):
+        return False
+    try:
+        return read_json(path / STATE).get("format") == FORMAT
+    except (MedmindError, OSError):
+        return True
 
 
 def _whole(path: Path) -> bool:

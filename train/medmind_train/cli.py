@@ -6,6 +6,7 @@ from medmind import console
 from medmind_train import data_cli, doctor_cli, qlora_cli
 from medmind_train.plan import cli as plan_cli
 from medmind_train.pretrain import cli as pretrain_cli
+from medmind_train.search import cli as search_cli
 from medmind_train.step import cli as step_cli
 
 app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, add_completion=False)
@@ -16,7 +17,7 @@ def _train() -> None:
     """Fine-tune a language model on medical questions and answers."""
 
 
-for _command in (qlora_cli, plan_cli, data_cli, pretrain_cli, doctor_cli, step_cli):
+for _command in (qlora_cli, plan_cli, data_cli, pretrain_cli, doctor_cli, step_cli, search_cli):
     _command.register(app)
 
 

@@ -26,6 +26,8 @@ _LIMITS: tuple[tuple[str, Callable[[Any, Any], Any], str], ...] = (
     ("maximum", operator.le, "at most"),
     ("below", operator.lt, "below"),
 )
+_WRITTEN: Mapping[Any, str] = {Mapping: "NAME=NUMBER,…", Sequence: "VALUE,…"}
+"""How a flag spells what is no single value, by the kind of its field."""
 
 
 def setting(
@@ -65,18 +67,22 @@ def options(cls: type) -> list[inspect.Parameter]:
         if field.metadata["choices"]:
             text += f": {' | '.join(field.metadata['choices'])}"
         if field.default is not None:
-            shown = ("on" if field.default else "off") if kind is bool else str(field.default)
+            shown = _shown(field.default)
             text += f" (default: {shown})" if shown else ""  # not in brackets, which rich takes for markup
         declaration = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
-        mapping = get_origin(kind) is Mapping
-        option = typer.Option(
-            None, declaration, help=text, show_default=False, metavar="NAME=NUMBER,…" if mapping else None
-        )
-        annotation = str if mapping else kind
+        written = _WRITTEN.get(get_origin(kind))
+        option = typer.Option(None, declaration, help=text, show_default=False, metavar=written)
+        annotation = str if written else kind
         parameters.append(
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation | None)
         )
     return parameters
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
 def with_options(cls: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -153,6 +159,9 @@ def _checked(name: str, value: Any, field: dataclasses.Field[Any], kind: type, o
     if get_origin(kind) is Mapping:
         for key, number in value.items():
             _check_limits(f"{flag} {key}", number, limits)
+    if get_origin(kind) is Sequence and get_args(kind)[0] in (int, float):
+        for number in value:
+            _check_limits(flag, number, limits)
     return value
 
 
@@ -170,6 +179,8 @@ def _converted(flag: str, value: Any, kind: Any) -> Any:
         (_, inner) = get_args(kind)
         entries = value if isinstance(value, Mapping) else _entries(flag, value)
         return {str(key): _converted(f"{flag} {key}", number, inner) for key, number in entries.items()}
+    if get_origin(kind) is Sequence:
+        return _several(flag, value, *get_args(kind))
     wrong = MedmindError(f"{flag} cannot be {value!r}", f"it must be of type {kind.__name__}")
     if kind is bool or isinstance(value, bool):
         if kind is bool and isinstance(value, bool):
@@ -185,6 +196,22 @@ def _converted(flag: str, value: Any, kind: Any) -> Any:
     if kind is int and (isinstance(value, int) or (isinstance(value, float) and value.is_integer())):
         return int(value)
     raise wrong
+
+
+def _several(flag: str, value: Any, inner: type) -> tuple[Any, ...]:
+    """`8,16,32` or a list as a tuple of `inner`; a single value is one of them."""
+    parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
+    words = [part.strip() if isinstance(part, str) else part for part in parts]
+    if not words or "" in words:
+        raise MedmindError(f"{flag} cannot be {value!r}", "write VALUE,VALUE, or a list in --config")
+    return tuple(_converted(flag, _number(word) if inner is not str else word, inner) for word in words)
+
+
+def _number(word: Any) -> Any:
+    try:
+        return float(word) if isinstance(word, str) else word
+    except ValueError:
+        return word
 
 
 def _entries(flag: str, value: Any) -> dict[str, Any]:

@@ -18,10 +18,20 @@ def smoothed(values: Sequence[float], weight: float = 0.9) -> list[float]:
     return result
 
 
-def draw(path: Path, metrics: Sequence[Mapping[str, Any]], before: Perplexity, after: Perplexity, title: str) -> None:
-    """Draw training loss, its moving average and the held-out loss (log perplexity ± standard error) over the steps."""
-    import math
+def draw(
+    path: Path,
+    metrics: Sequence[Mapping[str, Any]],
+    before: Perplexity,
+    after: Perplexity,
+    title: str,
+    *,
+    kept: int,
+) -> None:
+    """Draw training loss, its moving average, validation and held-out loss (± standard error) over the steps.
 
+    Args:
+        kept: the step of the adapter that `after` was measured with.
+    """
     console.require("matplotlib", "train")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -33,12 +43,27 @@ def draw(path: Path, metrics: Sequence[Mapping[str, Any]], before: Perplexity, a
     losses = [line["loss"] for line in metrics]
     axes.plot(steps, losses, color="tab:blue", alpha=0.3, linewidth=1, label="training loss")
     axes.plot(steps, smoothed(losses), color="tab:blue", linewidth=2, label="training loss, smoothed")
-    between = [line for line in metrics if "heldout_perplexity" in line]
-    at = [0, *(line["step"] for line in between), steps[-1] if steps else 0]
-    values = [before.nll, *(math.log(line["heldout_perplexity"]) for line in between), after.nll]
-    errors = [before.error / before.value, *(0.0 for _ in between), after.error / after.value]
+    if between := [line for line in metrics if "validation_loss" in line]:
+        axes.errorbar(
+            [line["step"] for line in between],
+            [line["validation_loss"] for line in between],
+            yerr=[line["validation_error"] for line in between],
+            color="tab:green",
+            marker="s",
+            markersize=4,
+            capsize=2,
+            linewidth=1,
+            label="validation loss ± SE",
+        )
     axes.errorbar(
-        at, values, yerr=errors, color="tab:orange", marker="o", linestyle="none", capsize=3, label="held-out loss ± SE"
+        [0, kept],
+        [before.nll, after.nll],
+        yerr=[before.nll_error, after.nll_error],
+        color="tab:orange",
+        marker="o",
+        linestyle="none",
+        capsize=3,
+        label="held-out loss ± SE",
     )
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("nats per answer token")

@@ -12,6 +12,8 @@ from medmind.errors import MedmindError
 from medmind.turns import choose
 from medmind_train.batches import by_length, collate
 from medmind_train.examples import Example
+from medmind_train.loss import Scores
+from medmind_train.memory_full import MemoryFull, give_back, is_memory_full
 from medmind_train.passes import Passes
 
 
@@ -32,6 +34,11 @@ class Perplexity:
     nll: float
     tokens: int
     rows: int
+
+    @property
+    def nll_error(self) -> float:
+        """The standard error of `nll`: by the delta method, `error` is `value` times it."""
+        return self.error / self.value if math.isfinite(self.value) else math.inf
 
     def __str__(self) -> str:
         """As `12.03 ± 0.41`."""
@@ -77,21 +84,78 @@ def choose_rows(examples: Sequence[Example], rows: Sequence[str], limit: int) ->
     return [example for example in examples if example.row in kept]
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What a model gave for each row.
+
+    Attributes:
+        sums: the summed negative log-likelihood of a row's answer tokens, natural logarithm.
+        counts: how many tokens that is.
+        ends: as `Ends` has it.
+    """
+
+    sums: dict[str, float]
+    counts: dict[str, int]
+    ends: Ends
+
+    @property
+    def perplexity(self) -> Perplexity:
+        """Over all rows."""
+        return estimate(list(self.sums.values()), list(self.counts.values()))
+
+
+@dataclass
+class Room:
+    """How much of an evaluation goes through the model at once.
+
+    Attributes:
+        tokens: padded tokens of a batch, at most, where it is of more than one example; halved when the memory is full.
+    """
+
+    tokens: int
+
+
 def measure(
     passes: Passes,
     examples: Sequence[Example],
     *,
     pad: int,
-    tokens_per_batch: int,
+    room: Room,
     description: str = "held-out perplexity",
+    progress: console.Progress = console.progress,
 ) -> tuple[Perplexity, Ends]:
-    """Measure a model on `examples`."""
+    """Measure a model on `examples`; see `score`."""
+    scored = score(passes, examples, pad=pad, room=room, description=description, progress=progress)
+    return scored.perplexity, scored.ends
+
+
+def score(
+    passes: Passes,
+    examples: Sequence[Example],
+    *,
+    pad: int,
+    room: Room,
+    description: str,
+    progress: console.Progress = console.progress,
+) -> Scored:
+    """What a model gives for each row of `examples`.
+
+    Raises:
+        MedmindError: a loss that is not finite; names the row.
+        MemoryFull: with a single example already.
+    """
     sums: dict[str, float] = {}
     counts: dict[str, int] = {}
     ends = seen = 0
-    with console.progress(description, len(examples), "examples") as advance:
-        for group in by_length(examples, tokens_per_batch):
-            scores = passes.scores(collate([[example] for example in group], pad, "cpu"), likeliest=True)
+    waiting = by_length(examples, room.tokens)
+    tried = room.tokens
+    with progress(description, len(examples), "examples") as advance:
+        while waiting:
+            group = waiting.pop(0)
+            scores = _scores(passes, group, pad)
+            if scores is None:
+                waiting = _smaller([group, *waiting], room)
+                continue
             owners, first = scores.owners.cpu(), cast(torch.Tensor, scores.first).cpu()
             totals = torch.zeros(len(group), dtype=torch.float64).index_add_(0, owners, scores.nll.double().cpu())
             # Supervised tokens come in order, so the last of each example is where its answer ends.
@@ -99,7 +163,7 @@ def measure(
             for example, total, place in zip(group, totals.tolist(), last.tolist(), strict=True):
                 if not math.isfinite(total):
                     raise MedmindError(
-                        f"the model gives the held-out row {example.row} a loss of {total}",
+                        f"the model gives the row {example.row}, which is not trained on, a loss of {total}",
                         "try --dtype float32; if that does not help, the base's weights are broken",
                     )
                 sums[example.row] = sums.get(example.row, 0.0) + total
@@ -107,4 +171,25 @@ def measure(
                 seen += example.complete
                 ends += example.complete and bool(first[place])
             advance(len(group))
-    return estimate(list(sums.values()), list(counts.values())), Ends(ends, seen)
+    if room.tokens != tried:
+        console.note(f"the memory was full in evaluation; its batches are of {room.tokens:,} tokens from now on")
+    return Scored(sums, counts, Ends(ends, seen))
+
+
+def _scores(passes: Passes, group: Sequence[Example], pad: int) -> Scores | None:
+    """The scores of a batch; None where the memory is full."""
+    try:
+        return passes.scores(collate([[example] for example in group], pad, "cpu"), likeliest=True)
+    except (RuntimeError, MemoryError) as error:
+        if not is_memory_full(error):
+            raise
+    return None
+
+
+def _smaller(left: Sequence[Sequence[Example]], room: Room) -> list[list[Example]]:
+    """What is left, in batches half as large as the first, which was too large."""
+    if len(left[0]) == 1:
+        raise MemoryFull
+    give_back()
+    room.tokens = collate([[example] for example in left[0]], 0, "cpu").ids.numel() // 2
+    return by_length([example for group in left for example in group], room.tokens)

@@ -11,20 +11,21 @@ from medmind.artifacts import (
     ADAPTER,
     MANIFEST,
     METRICS,
+    MODEL_CARD,
     RUN_FORMAT,
+    adapter_digest,
     atomic_file,
-    digest_files,
     read_jsonl,
     write_json,
     write_text,
 )
-from medmind_train import curve, report
+from medmind_train import curve, model_card, report
 from medmind_train.evaluate import Perplexity
 from medmind_train.qlora_config import LIBRARIES, QloraConfig
 
 
 def finish(run: Path, config: QloraConfig, recorded: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
-    """Write `loss.png`, `report.md` and the manifest of a run whose adapter is in place.
+    """Write `loss.png`, `report.md`, the model card and the manifest of a run whose adapter is in place.
 
     Args:
         recorded: the run's start record (`rundir.read_start`).
@@ -33,31 +34,32 @@ def finish(run: Path, config: QloraConfig, recorded: Mapping[str, Any], results:
     Returns:
         The manifest.
     """
-    files = [path for path in (run / ADAPTER).rglob("*") if path.is_file()]
     manifest = {
         "format": RUN_FORMAT,
         "name": run.resolve().name,
         "created": recorded["created"],
         "base": recorded["base"],
-        "adapter": {"path": ADAPTER, "digest": digest_files(run / ADAPTER, files)},
+        "adapter": {"path": ADAPTER, "digest": adapter_digest(run / ADAPTER)},
         "data": recorded["data"],
         "system_prompt": config.system,
         "context": config.context,
         "config": asdict(config),
         "seed": config.seed,
-        "versions": _versions(),
+        "versions": versions(),
         "results": results,
     }
     before, after = (Perplexity(**results["perplexity"][when]) for when in ("before", "after"))
     with atomic_file(run / "loss.png") as partial:
         title = f"{manifest['name']}: {report.headline(results)}"
-        curve.draw(partial, read_jsonl(run / METRICS), before, after, title)
+        curve.draw(partial, read_jsonl(run / METRICS), before, after, title, kept=results["chosen"]["step"])
+    write_text(run / ADAPTER / MODEL_CARD, model_card.markdown(manifest))
     write_text(run / "report.md", report.markdown(manifest, run))
     write_json(run / MANIFEST, manifest)
     return manifest
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python, the platform, medmind and the libraries that training imports."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for package in ("medmind", *LIBRARIES):
         try:

@@ -13,8 +13,9 @@ from medmind import base as bases
 from medmind import console, hub
 from medmind.base import Base
 from medmind.errors import MedmindError
-from medmind_train import encoding, hardware, lora, optimizer, prepared_cache, token_cache
+from medmind_train import early_stopping, encoding, hardware, lora, optimizer, prepared_cache, token_cache
 from medmind_train.data import Prepared, Row
+from medmind_train.data_order import DataOrder
 from medmind_train.encoding import Encoded
 from medmind_train.evaluate import choose_rows
 from medmind_train.examples import Example
@@ -33,7 +34,8 @@ class Inputs:
         base_digest: fingerprint of the base.
         tokenizer: the base's, with its chat template.
         train, heldout: the encoded rows of each side.
-        evaluated: the held-out examples that perplexity is measured on.
+        evaluated: the held-out examples that perplexity is measured on, before and after.
+        validation: the examples that choices while training are made by; empty where none are made.
         seconds: what reading all this took.
     """
 
@@ -47,6 +49,7 @@ class Inputs:
     train: Encoded
     heldout: Encoded
     evaluated: list[Example]
+    validation: list[Example]
     seconds: float
 
     @property
@@ -88,6 +91,7 @@ def read(config: QloraConfig, machine: Hardware, *, assume_yes: bool) -> Inputs:
         gradient_checkpointing=on_card if config.gradient_checkpointing is None else config.gradient_checkpointing,
         packing=on_card if config.packing is None else config.packing,
     )
+    config = early_stopping.settle(config, DataOrder(train.examples, config).total)
     return Inputs(
         config=config,
         hardware=machine,
@@ -99,6 +103,7 @@ def read(config: QloraConfig, machine: Hardware, *, assume_yes: bool) -> Inputs:
         train=train,
         heldout=heldout,
         evaluated=choose_rows(heldout.examples, [row.id for row in prepared.heldout], config.eval_rows),
+        validation=_validation(tokenizer, base, prepared, config),
         seconds=time.monotonic() - began,
     )
 
@@ -111,6 +116,18 @@ def _refuse_too_large(config: QloraConfig, machine: Hardware) -> None:
     decided = replace(config, dtype=hardware.compute_dtype(machine, config.dtype))
     fused = not (estimate.refusal(decided, sizes) or build.lacking(machine))
     estimate.check(decided, sizes, build.free(), fused=fused, hopper=machine.hopper)
+
+
+def _validation(tokenizer: Any, base: Base, prepared: Prepared, config: QloraConfig) -> list[Example]:
+    if not config.eval_every:
+        return []
+    if not prepared.validation:
+        raise MedmindError(
+            f"there is no validation row in {prepared.where} to evaluate on while training",
+            f"set more than {config.validation_share:g} of the rows apart: --validation-share 0.1",
+        )
+    encoded = _encode("validation", tokenizer, base, prepared.validation, prepared.digest, config)
+    return choose_rows(encoded.examples, [row.id for row in prepared.validation], config.eval_rows)
 
 
 def _kernels(base: Base, config: QloraConfig, machine: Hardware, dtype: Dtype) -> str:
@@ -144,6 +161,7 @@ def _find(config: QloraConfig, *, assume_yes: bool) -> tuple[Base, Prepared]:
         return prepared_cache.prepare(
             str(config.data),
             heldout_share=config.heldout_share,
+            validation_share=config.validation_share,
             limit=config.limit,
             recorded=recorded,
         )

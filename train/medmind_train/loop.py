@@ -1,12 +1,9 @@
-"""The training loop: steps, accumulation, clipping, metrics, checkpoints. Knows no data format and no report.
-
-The loss of a step is the sum over its supervised tokens divided by their number in the whole effective batch, so that
-`batch × accumulate` may be split in any way, over processes too, without changing the gradient.
-"""
+"""The training loop: steps, clipping, metrics, evaluations, checkpoints. Knows no data format and no report."""
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +12,22 @@ import torch
 from medmind import console
 from medmind.artifacts import METRICS, write_json
 from medmind.errors import MedmindError
-from medmind_train import checkpoint, distributed, metrics, schedule
-from medmind_train.batches import Batch, collate, epoch_steps, real_tokens, supervised_tokens
+from medmind_train import checkpoint, live_view, metrics, schedule, trackers
+from medmind_train.batches import real_tokens, supervised_tokens
 from medmind_train.checkpoint import Position
+from medmind_train.data_order import DataOrder
 from medmind_train.divergence import LossWatch
-from medmind_train.examples import Example, Examples
+from medmind_train.early_stopping import EarlyStopping
+from medmind_train.evaluate import Perplexity, Room
+from medmind_train.examples import Examples
+from medmind_train.gradient import NotFinite, Rows
 from medmind_train.hardware import Device, peak_memory
 from medmind_train.interrupt import Interrupt
+from medmind_train.live_view import View
+from medmind_train.memory_full import MemoryFull
 from medmind_train.metrics import StepMetrics
+from medmind_train.micro_batch import MicroBatch
+from medmind_train.model import load_adapter
 from medmind_train.optimizer import set_learning_rate
 from medmind_train.passes import Passes
 from medmind_train.qlora_config import QloraConfig
@@ -31,69 +36,6 @@ from medmind_train.rundir import CHECKPOINTS
 STOPPED = "stopped.json"
 """In a run directory: why training stopped by itself, at which step, and the rows of that step."""
 _NAMED_ROWS = 16
-
-Rows = Sequence[Sequence[Example]]
-"""Rows of a batch, each with the examples in it."""
-
-
-def plan(examples: Examples, config: QloraConfig) -> tuple[int, int]:
-    """Optimizer steps in all, and in one epoch."""
-    per_epoch = len(_epoch(examples, config, 0))
-    return config.max_steps or math.ceil(config.epochs * per_epoch), per_epoch
-
-
-def _epoch(examples: Examples, config: QloraConfig, epoch: int) -> list[list[list[int]]]:
-    return epoch_steps(
-        examples.lengths,
-        effective=config.batch * config.accumulate,
-        seed=config.seed,
-        epoch=epoch,
-        capacity=config.context if config.packing else None,
-    )
-
-
-def backward(
-    passes: Passes, rows: Rows, *, batch: int, pad: int, device: Device, length: int | None = None
-) -> Iterator[tuple[float, int]]:
-    """Add the gradient of one optimizer step, one pass at a time; summed over all processes at the end.
-
-    Args:
-        rows: this process's part of the effective batch; `batch` of them go through the model together.
-        length: tokens of every row, and every pass is of `batch` rows; None: as long as the longest, as many as left.
-
-    Yields:
-        For each pass: its share of the step's loss (nats per supervised token of the step) and its padded tokens. That
-        is read when the next pass is on its way already, so that a card never waits for its host.
-
-    Raises:
-        NotFinite: a loss that is not finite; knows the rows.
-    """
-    total = distributed.total(supervised_tokens(rows), device)
-    before: tuple[torch.Tensor, Batch] | None = None
-    for start in range(0, len(rows), batch):
-        part = collate(rows[start : start + batch], pad, "cpu", shape=(batch, length) if length else None)
-        share = passes.add_gradient(part, total)
-        if before:
-            yield _read(*before)
-        before = share, part
-    if before:
-        yield _read(*before)
-    distributed.sum_gradients([parameter for _, parameter in passes.named_parameters()])
-
-
-def _read(share: torch.Tensor, part: Batch) -> tuple[float, int]:
-    value = float(share)
-    if not math.isfinite(value):
-        raise NotFinite(value, part.rows)
-    return value, part.ids.numel()
-
-
-class NotFinite(ArithmeticError):
-    """A loss or gradient that is no number, and the rows it came from."""
-
-    def __init__(self, value: float, rows: Sequence[str], what: str = "loss") -> None:
-        super().__init__(f"the {what} is {value}")
-        self.rows = tuple(rows)
 
 
 class Trainer:
@@ -104,7 +46,13 @@ class Trainer:
         examples: what to train on.
         config: resolved, with `optimizer` and `dtype` chosen.
         run: the run directory; metrics and checkpoints go there.
-        evaluate: measures held-out perplexity; used every `config.eval_every` steps.
+        evaluate: measures on the validation rows, its progress shown as it is told; used every `config.eval_every`
+            steps and after the last.
+        room: of evaluations, shrunk where the memory was full; a checkpoint remembers it.
+
+    Attributes:
+        order: what is trained on when.
+        stopping: the evaluations so far.
     """
 
     def __init__(
@@ -119,45 +67,56 @@ class Trainer:
         run: Path,
         pad: int,
         device: Device,
-        evaluate: Callable[[], float],
+        evaluate: Callable[[console.Progress], Perplexity],
+        room: Room,
     ) -> None:
         self.model = model
         self.passes = passes
         self.optimizer = optimizer
         self.scaler = scaler
-        self.examples = examples
         self.config = config
-        self.pad = pad
         self.device = device
         self.evaluate = evaluate
+        self.room = room
+        self.folder = run
         self.checkpoints = run / CHECKPOINTS
         self.metrics = run / METRICS
         self.stopped = run / STOPPED
         self.watch = LossWatch(config.rising_steps, config.rising_factor)
-        self.total, self.per_epoch = plan(examples, config)
+        self.order = DataOrder(examples, config)
+        self.stopping = EarlyStopping(config.patience)
+        self.micro = MicroBatch(
+            passes, config.batch, pad=pad, device=device, length=config.context if config.packing else None
+        )
         self.position = Position()
         self._rng = checkpoint.rng_state(device)
         self._saved = -1
-        self._order: tuple[int, list[list[list[int]]]] | None = None
+        self._started = 0.0
+        self._past: list[dict[str, Any]] = []
 
     def resume(self) -> int:
         """Take up the newest whole checkpoint, if there is one; returns the step reached."""
         checkpoint.clear_leavings(self.checkpoints)
-        found = checkpoint.newest(self.checkpoints)
-        if found:
-            path, torn = found
-            for name in torn:
-                console.note(f"the checkpoint {name} is torn; going on from {path.name}")
+        path, torn = checkpoint.newest(self.checkpoints)
+        for name in torn:
+            console.note(f"the checkpoint {name} is torn; going on from {path.name if path else 'the beginning'}")
+        if path:
             self.position = checkpoint.load(path, self.model, self.optimizer, self.scaler, self.device)
             self._rng = checkpoint.rng_state(self.device)
             self._saved = self.position.step
-        self.watch.recall([line["loss"] for line in metrics.forget_after(self.metrics, self.position.step)])
+            if state := checkpoint.loop_state(path):
+                self.stopping.recall(state["stopping"])
+                self.micro.recall(state["micro_batch"])
+                self.room.tokens = min(self.room.tokens, state["evaluation_tokens"])
+        self._past = metrics.forget_after(self.metrics, self.position.step)
+        self.watch.recall([line["loss"] for line in self._past])
         self.stopped.unlink(missing_ok=True)
         return self.position.step
 
     def save(self) -> None:
         """Write a checkpoint of the last step that was completed, unless there is one."""
         if self._saved != self.position.step:
+            best = self.stopping.best
             checkpoint.save(
                 self.checkpoints,
                 self.position,
@@ -165,79 +124,110 @@ class Trainer:
                 optimizer=self.optimizer,
                 scaler=self.scaler,
                 rng=self._rng,
+                loop={
+                    "stopping": self.stopping.state(),
+                    "micro_batch": self.micro.state(),
+                    "evaluation_tokens": self.room.tokens,
+                },
+                needs=[best.step] if best and self._keeps_best and best.step != self.position.step else [],
             )
             self._saved = self.position.step
 
+    def take_best(self) -> None:
+        """Put the adapter of the best evaluation on the model, where that is to be kept and is not the last one."""
+        best = self.stopping.best
+        if best and self._keeps_best and best.step != self.position.step:
+            load_adapter(self.model, checkpoint.at(self.checkpoints, best.step))
+
     def run(self, interrupt: Interrupt) -> Position:
-        """Train to the end of the plan.
+        """Train to the end of the plan, or of the patience.
 
         Raises:
             KeyboardInterrupt: `interrupt` was requested; the last completed step is in a checkpoint.
+            MemoryFull: with one row a pass; the last completed step is in a checkpoint.
             MedmindError: the loss is not finite, with the state before that step in a checkpoint, or has been rising,
                 with the state after it in one; the step's rows are in `stopped.json`.
         """
         self.model.train()
         interrupt.deferred = True
-        started = time.monotonic() - self.position.seconds
+        self._started = time.monotonic() - self.position.seconds
+        total = self.order.total
         try:
-            with metrics.appending(self.metrics) as log, metrics.display(self.position.step, self.total) as show:
-                while self.position.step < self.total:
-                    line = self._step(started, interrupt)
+            with (
+                trackers.logging(
+                    self.config.log_to, self.folder, config=asdict(self.config), after=self.position.step
+                ) as track,
+                metrics.appending(self.metrics) as log,
+                live_view.display(total, self._past) as view,
+            ):
+                while self.position.step < total and not self.stopping.exhausted:
+                    line = self._step(interrupt)
                     if line is None:
                         self.save()
                         raise KeyboardInterrupt
-                    log(line)
-                    show(line)
+                    line, improved = self._evaluated(line, view)
+                    for tell in (log, view.step, track):
+                        tell(line)
                     self._refuse_rising(line)
                     every = self.config.checkpoint_every
-                    if self.position.step == self.total or (every and self.position.step % every == 0):
+                    last = line.step == total or self.stopping.exhausted
+                    if last or (improved and self._keeps_best) or (every and line.step % every == 0):
                         self.save()
         finally:
             interrupt.deferred = False
+        if interrupt.requested:
+            raise KeyboardInterrupt
         return self.position
 
-    def _step(self, started: float, interrupt: Interrupt) -> StepMetrics | None:
+    @property
+    def _keeps_best(self) -> bool:
+        return self.config.keep == "best"
+
+    def _evaluated(self, line: StepMetrics, view: View) -> tuple[StepMetrics, bool]:
+        """The line with the evaluation that is due after its step, and whether that was the best so far."""
+        every = self.config.eval_every
+        if not every or (line.step % every and line.step != self.order.total):
+            return line, False
+        began = time.monotonic()
+        measured = self.evaluate(view.progress)
+        self._started += time.monotonic() - began
+        improved = self.stopping.improves(line.step, measured)
+        return replace(line, validation_loss=measured.nll, validation_error=measured.nll_error), improved
+
+    def _step(self, interrupt: Interrupt) -> StepMetrics | None:
         """One optimizer step; None when an interrupt was requested, with the step not done."""
         config, step = self.config, self.position.step
         began = time.monotonic()
-        chosen = self._rows_of(step)
-        lr = config.lr * schedule.rate(step, self.total, kind=config.schedule, warmup=config.warmup)
+        chosen = self.order.rows(step)
+        lr = config.lr * schedule.rate(step, self.order.total, kind=config.schedule, warmup=config.warmup)
         set_learning_rate(self.optimizer, lr)
-        self.passes.zero_gradients()
-        loss, padded = 0.0, 0
         try:
-            for share, tokens in backward(
-                self.passes,
-                distributed.share(chosen),
-                batch=config.batch,
-                pad=self.pad,
-                device=self.device,
-                length=config.context if config.packing else None,
-            ):
-                loss += share
-                padded += tokens
-                if interrupt.requested:
-                    return None
-            loss, padded = distributed.total(loss, self.device), int(distributed.total(padded, self.device))
+            done = self.micro.gradient(chosen, stop=lambda: interrupt.requested)
+            if done is None:
+                return None
+            loss, padded = done
             norm = self._update(chosen)
         except NotFinite as error:
             raise self._stop(step + 1, str(error), error.rows, "the state before it is in", "lower --lr") from error
+        except MemoryFull:
+            self.save()
+            raise
+        if news := self.micro.news():
+            console.note(f"step {step + 1}: {news}")
         real = real_tokens(chosen)
         now = time.monotonic()
         memory = peak_memory(self.device)
         self._rng = checkpoint.rng_state(self.device)
         self.position = Position(
             step=step + 1,
-            seconds=now - started,
+            seconds=now - self._started,
             tokens=self.position.tokens + real,
             padded=self.position.padded + padded,
             peak_memory=max(memory, self.position.peak_memory),
         )
-        every = config.eval_every
-        heldout = self.evaluate() if every and (step + 1) % every == 0 and step + 1 < self.total else None
         return StepMetrics(
             step=step + 1,
-            epoch=round((step + 1) / self.per_epoch, 4),
+            epoch=round((step + 1) / self.order.per_epoch, 4),
             loss=loss,
             lr=lr,
             grad_norm=norm if math.isfinite(norm) else None,
@@ -246,14 +236,13 @@ class Trainer:
             supervised_tokens=supervised_tokens(chosen),
             padding=round(1 - real / padded, 4),
             tokens_per_s=round(real / (now - began), 1),
-            seconds=round(now - started, 3),
+            seconds=round(now - self._started, 3),
             memory=memory,
-            heldout_perplexity=heldout,
         )
 
     def _refuse_rising(self, line: StepMetrics) -> None:
         if self.watch.rising(line.loss):
-            rows = [example.row for row in self._rows_of(line.step - 1) for example in row]
+            rows = [example.row for row in self.order.rows(line.step - 1) for example in row]
             what = (
                 f"the loss is rising: {self.watch.smoothed:.3f} (smoothed), its best was {self.watch.best:.3f}, "
                 f"far above it for {self.watch.patience} steps"
@@ -272,12 +261,6 @@ class Trainer:
             f"step {step}: {what}, on the rows {named}; {where} the checkpoint step-{self.position.step}",
             f"{hint}, or look at those rows",
         )
-
-    def _rows_of(self, step: int) -> list[list[Example]]:
-        epoch, place = divmod(step, self.per_epoch)
-        if self._order is None or self._order[0] != epoch:
-            self._order = epoch, _epoch(self.examples, self.config, epoch)
-        return [[self.examples[index] for index in row] for row in self._order[1][place]]
 
     def _update(self, rows: Rows) -> float:
         """Clip, step and return the gradient norm before clipping; not finite where fp16 overflowed and was skipped."""

@@ -1,19 +1,13 @@
-"""What is told of each training step: the line in metrics.jsonl, and the progress a person sees. Knows no training."""
+"""What is told of each training step: the line in metrics.jsonl. Knows no training."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from medmind import console
 from medmind.artifacts import write_text
-from medmind.console import human_bytes
-
-_NOTE_SECONDS = 10.0
-"""How often progress is told where there is no terminal to draw it on."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +15,8 @@ class StepMetrics:
     """One line of metrics.jsonl.
 
     Loss in nats per supervised token; `padding` is the share of padding in what went through the model; memory in
-    bytes; seconds since training began.
+    bytes; seconds of training so far, without evaluation. Validation loss in nats per answer token ± standard error,
+    after the steps that were evaluated.
     """
 
     step: int
@@ -36,7 +31,14 @@ class StepMetrics:
     tokens_per_s: float
     seconds: float
     memory: int
-    heldout_perplexity: float | None = None
+    validation_loss: float | None = None
+    validation_error: float | None = None
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> "StepMetrics":
+        """A line of metrics.jsonl as it was written; what another version wrote besides is left out."""
+        known: dict[str, Any] = {field.name: document.get(field.name) for field in fields(cls)}
+        return cls(**known)
 
 
 @contextmanager
@@ -70,25 +72,3 @@ def forget_after(path: Path, step: int) -> list[dict[str, Any]]:
                 continue
     write_text(path, "".join(kept))
     return lines
-
-
-@contextmanager
-def display(first: int, total: int) -> Iterator[Callable[[StepMetrics], None]]:
-    """Progress from step `first` to `total`: a bar on a terminal, else a plain line on stderr now and then."""
-    told = began = time.monotonic()
-    with console.progress("training", total - first, "steps") as advance:
-
-        def show(metrics: StepMetrics) -> None:
-            nonlocal told
-            text = (
-                f"loss {metrics.loss:.3f} · {metrics.tokens_per_s:,.0f} tokens/s · {human_bytes(metrics.memory)} peak"
-            )
-            advance(1, text)
-            now = time.monotonic()
-            ends = metrics.step in (first + 1, total)
-            if not console.err.is_terminal and (ends or now - told >= _NOTE_SECONDS):
-                told = now
-                left = round((now - began) / (metrics.step - first) * (total - metrics.step))
-                console.note(f"step {metrics.step}/{total} · {text} · {left // 60}:{left % 60:02} left")
-
-        yield show

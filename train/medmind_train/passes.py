@@ -40,6 +40,14 @@ class Passes(Protocol):
         """Score the supervised tokens of a batch on the host, without dropout and without a gradient."""
         ...
 
+    def shrink(self, rows: int) -> None:
+        """Batches to train on have at most so many rows from here on: forget what was made for larger ones."""
+        ...
+
+    def leaner(self) -> bool:
+        """Take less memory for the same batch from here on; false: there is no way."""
+        ...
+
 
 class ReferencePasses:
     """The plain path, on any device and for every model that PEFT can adapt.
@@ -80,3 +88,10 @@ class ReferencePasses:
                 return answer_scores(self.model, batch.to(self._device), likeliest=likeliest)
         finally:
             self.model.train(training)
+
+    def shrink(self, rows: int) -> None:
+        """Nothing was made for a certain size."""
+
+    def leaner(self) -> bool:
+        """The settings have said how lean it is to be."""
+        return False

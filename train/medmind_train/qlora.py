@@ -6,8 +6,9 @@ perplexity after, and the manifest last.
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,19 +19,36 @@ from medmind import console
 from medmind.artifacts import ADAPTER, atomic_directory, require_space
 from medmind.base import EMBEDDED_NAME
 from medmind.errors import MedmindError
-from medmind_train import answering, evaluate, hardware, model, optimizer, rundir
+from medmind_train import (
+    answering,
+    checkpoint,
+    disk_full,
+    early_stopping,
+    energy,
+    evaluate,
+    footprint,
+    hardware,
+    model,
+    optimizer,
+    rundir,
+    samples,
+    trackers,
+)
 from medmind_train.answering import Stopping
 from medmind_train.config import build
-from medmind_train.evaluate import Ends, Perplexity
+from medmind_train.evaluate import Ends, Perplexity, Room
+from medmind_train.examples import Example
 from medmind_train.finish import finish
 from medmind_train.fused import build as build_fused
 from medmind_train.inputs import Inputs, read
 from medmind_train.interrupt import Interrupt
 from medmind_train.loop import Trainer
 from medmind_train.loss import mixes_packed_rows
+from medmind_train.memory_full import MemoryFull, is_memory_full
 from medmind_train.passes import Passes, ReferencePasses
-from medmind_train.plan.estimate import RUN_BYTES_PER_TRAINED
+from medmind_train.plan.estimate import BEST_BYTES_PER_TRAINED, RUN_BYTES_PER_TRAINED
 from medmind_train.qlora_config import REFERENCE_BASE, QloraConfig, recipe, vram
+from medmind_train.samples import Answer
 
 
 def start(layers: Sequence[Mapping[str, Any]], *, force: bool, assume_yes: bool) -> tuple[Path, dict[str, Any]]:
@@ -53,6 +71,7 @@ def start(layers: Sequence[Mapping[str, Any]], *, force: bool, assume_yes: bool)
     config = build(QloraConfig, {"base": base}, recipe(base), *layers)
     run = rundir.location(config, base, str(config.data))
     rundir.refuse_taken(run, force=force)
+    trackers.names(config.log_to)
     inputs = read(config, machine, assume_yes=assume_yes)
     if given.base is None or given.data is None:
         where = machine.name if machine.device == "cuda" else "no CUDA card in use"
@@ -64,15 +83,23 @@ def resume(run: Path, layers: Sequence[Mapping[str, Any]], *, assume_yes: bool) 
     """Go on with an unfinished run; settings given along must be those it was started with.
 
     Raises:
-        MedmindError: nothing to resume, or other settings, data or base than the run began with.
+        MedmindError: nothing to resume, what is not medmind's among its checkpoints, or other settings, data or base
+            than the run began with.
     """
     recorded = rundir.read_start(run)
-    config = rundir.read_config(run)
+    checkpoint.refuse_foreign(run / rundir.CHECKPOINTS, others=[Path(rundir.START).name])
+    config = rundir.read_config(run, recorded)
     names = {name for layer in layers for name, value in layer.items() if value is not None}
-    rundir.refuse_other_config(run, config, build(QloraConfig, *layers), names)
+    given = build(QloraConfig, *layers)
+    rundir.refuse_other_config(run, config, given, names)
+    free = {name: getattr(given, name) for name in rundir.FREE if name in names}
+    config = replace(config, **free)
+    trackers.names(config.log_to)
     rundir.remove_leavings(run)
     inputs = read(config, hardware.describe(config.device), assume_yes=assume_yes)
     rundir.refuse_other_start(run, recorded, inputs.prepared.digest, inputs.base_digest)
+    if free:
+        rundir.write_config(run, inputs.config)
     return _train(run, inputs, recorded=recorded)
 
 
@@ -82,30 +109,34 @@ def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[
     scaler = torch.amp.GradScaler(device, enabled=inputs.dtype == "float16")
     tuned, passes = _model(inputs, scaler)
     trained = sum(parameter.numel() for parameter in model.trainable(tuned))
-    require_space(run.parent, trained * RUN_BYTES_PER_TRAINED, "the run with its checkpoints")
+    need = RUN_BYTES_PER_TRAINED + (BEST_BYTES_PER_TRAINED if config.keep == "best" else 0)
+    require_space(run.parent, trained * need, "the run with its checkpoints")
     loading = time.monotonic() - began
     seconds = 0.0
 
     if config.packing and config.kernels == "reference" and mixes_packed_rows(tuned, device, len(inputs.tokenizer)):
         raise MedmindError(f"{inputs.base.name} does not keep the examples of a packed row apart", "give --no-packing")
 
-    def measure(description: str) -> tuple[Perplexity, Ends]:
+    room = Room(config.batch * config.context)
+
+    def measure(
+        description: str, examples: Sequence[Example], progress: console.Progress = console.progress
+    ) -> tuple[Perplexity, Ends]:
         nonlocal seconds
         began = time.monotonic()
         measured = evaluate.measure(
-            passes,
-            inputs.evaluated,
-            pad=inputs.pad,
-            tokens_per_batch=config.batch * config.context,
-            description=description,
+            passes, examples, pad=inputs.pad, room=room, description=description, progress=progress
         )
         seconds += time.monotonic() - began
         return measured
 
-    with Interrupt() as interrupt:
+    with Interrupt() as interrupt, _failures(run, inputs):
         if recorded is None:
-            before, ends = measure("held-out perplexity before")
-            recorded = _start_record(inputs, before, ends, loading=loading, evaluation=seconds)
+            before, ends = measure("held-out perplexity before", inputs.evaluated)
+            asking = time.monotonic()
+            said = samples.answer(tuned, inputs)
+            seconds += time.monotonic() - asking
+            recorded = _start_record(inputs, before, ends, said, loading=loading, evaluation=seconds)
             seconds = 0.0
             rundir.create(run, config, inputs.prepared, recorded)
         before = Perplexity(**recorded["perplexity"])
@@ -123,50 +154,71 @@ def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[
             run=run,
             pad=inputs.pad,
             device=device,
-            evaluate=lambda: measure("held-out perplexity")[0].value,
+            evaluate=lambda progress: measure("validation loss", inputs.validation, progress)[0],
+            room=room,
         )
-        try:
-            if reached := trainer.resume():
-                console.note(f"going on after step {reached} of {trainer.total}")
+        if reached := trainer.resume():
+            console.note(f"going on after step {reached} of {trainer.order.total}")
+        with energy.metered(run, device):
             position = trainer.run(interrupt)
-            after, ends = measure("held-out perplexity after")
-            asking = time.monotonic()
-            stopping = _stopping(tuned, inputs)
-            seconds += time.monotonic() - asking
-            with atomic_directory(run / ADAPTER) as partial:
-                model.save_adapter(tuned, partial)
-            results = {
-                "perplexity": {"before": asdict(before), "after": asdict(after)},
-                "ends": {"before": recorded["ends"], "after": asdict(ends)},
-                "stopping": asdict(stopping) if stopping else None,
-                "steps": position.step,
-                "tokens": position.tokens,
-                "padding": round(1 - position.tokens / max(position.padded, 1), 4),
-                "tokens_per_s": round(position.tokens / max(position.seconds, 1e-9), 1),
-                "seconds": {
-                    "reading": round(recorded["reading_seconds"], 2),
-                    "loading": round(recorded["loading_seconds"], 2),
-                    "training": round(position.seconds, 2),
-                    "evaluation": round(recorded["evaluation_seconds"] + seconds, 2),
-                },
-                "memory": {
-                    "peak": max(position.peak_memory, hardware.peak_memory(device)),
-                    "of": "torch on the card" if device == "cuda" else "the process, resident",
-                },
-                "parameters": {"trained": trained},
-                "adapter_bytes": (run / ADAPTER / model.ADAPTER_WEIGHTS).stat().st_size,
-                "encoding": {"train": inputs.train.counts(), "heldout": inputs.heldout.counts()},
-                "device": {"device": device, "name": inputs.hardware.name, "dtype": inputs.dtype},
-            }
-            return run, finish(run, config, recorded, results)
-        except KeyboardInterrupt:
-            console.note(f"interrupted; go on with: medmind-train qlora --resume {shlex.quote(str(run))}")
+        chosen = early_stopping.chosen(trainer.stopping, config, position.step, trainer.order.total)
+        trainer.take_best()
+        after, ends = measure("held-out perplexity after", inputs.evaluated)
+        asking = time.monotonic()
+        stopping = _stopping(tuned, inputs)
+        said_before = [Answer(**one) for one in recorded["samples"]]
+        said = samples.answer(tuned, inputs) if said_before else []
+        seconds += time.monotonic() - asking
+        with atomic_directory(run / ADAPTER) as partial:
+            model.save_adapter(tuned, partial)
+        results: dict[str, Any] = {
+            "perplexity": {"before": asdict(before), "after": asdict(after)},
+            "chosen": chosen,
+            "ends": {"before": recorded["ends"], "after": asdict(ends)},
+            "stopping": asdict(stopping) if stopping else None,
+            "steps": position.step,
+            "tokens": position.tokens,
+            "padding": round(1 - position.tokens / max(position.padded, 1), 4),
+            "tokens_per_s": round(position.tokens / max(position.seconds, 1e-9), 1),
+            "seconds": {
+                "reading": round(recorded["reading_seconds"], 2),
+                "loading": round(recorded["loading_seconds"], 2),
+                "training": round(position.seconds, 2),
+                "evaluation": round(recorded["evaluation_seconds"] + seconds, 2),
+            },
+            "memory": {
+                "peak": max(position.peak_memory, hardware.peak_memory(device)),
+                "of": "torch on the card" if device == "cuda" else "the process, resident",
+            },
+            "micro_batch": trainer.micro.rows,
+            "parameters": {"trained": trained},
+            "adapter_bytes": (run / ADAPTER / model.ADAPTER_WEIGHTS).stat().st_size,
+            "encoding": {"train": inputs.train.counts(), "heldout": inputs.heldout.counts()},
+            "device": {"device": device, "name": inputs.hardware.name, "dtype": inputs.dtype},
+        }
+        results["samples"] = samples.side_by_side(inputs, said_before, said)
+        results["footprint"] = footprint.compare(config, inputs.base.name, inputs.base.path, results, energy.total(run))
+        return run, finish(run, config, recorded, results)
+
+
+@contextmanager
+def _failures(run: Path, inputs: Inputs) -> Iterator[None]:
+    """What can stop a run from outside, each said with the way on."""
+    way = f"medmind-train qlora --resume {shlex.quote(str(run))}"
+    try:
+        with disk_full.said(run):
+            yield
+    except KeyboardInterrupt:
+        if (run / rundir.START).is_file():
+            console.note(f"interrupted; go on with: {way}")
+        raise
+    except (RuntimeError, MemoryFull) as error:
+        if not (isinstance(error, MemoryFull) or is_memory_full(error)):
             raise
-        except torch.OutOfMemoryError as error:
-            raise MedmindError(
-                f"the memory of {inputs.hardware.name} is full",
-                "give a smaller --batch (and a larger --accumulate) or a smaller --context",
-            ) from error
+        hint = "give a smaller --batch (and a larger --accumulate) or a smaller --context"
+        if (run / rundir.START).is_file():
+            hint = f"close what else uses it and go on with: {way} - or start again with a smaller --context"
+        raise MedmindError(f"the memory of {inputs.hardware.name} is full", hint) from error
 
 
 def _stopping(tuned: Any, inputs: Inputs) -> Stopping | None:
@@ -215,7 +267,7 @@ def _model(inputs: Inputs, scaler: Any) -> tuple[Any, Passes]:
 
 
 def _start_record(
-    inputs: Inputs, before: Perplexity, ends: Ends, *, loading: float, evaluation: float
+    inputs: Inputs, before: Perplexity, ends: Ends, said: Sequence[Answer], *, loading: float, evaluation: float
 ) -> dict[str, Any]:
     """What a resume compares with, and what the manifest takes over."""
     base, prepared = inputs.base, inputs.prepared
@@ -236,6 +288,7 @@ def _start_record(
         },
         "perplexity": asdict(before),
         "ends": asdict(ends),
+        "samples": [asdict(one) for one in said],
         "reading_seconds": inputs.seconds,
         "loading_seconds": loading,
         "evaluation_seconds": evaluation,

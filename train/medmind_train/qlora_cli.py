@@ -9,6 +9,7 @@ from medmind import console
 from medmind_train import environment, report
 from medmind_train.config import build, read_yaml, with_options
 from medmind_train.qlora_config import LIBRARIES, QloraConfig, vram
+from medmind_train.recipes import locate
 
 
 def register(app: typer.Typer) -> None:
@@ -22,7 +23,12 @@ def _qlora(
         Path | None, typer.Option("--resume", metavar="RUN", help="go on with an unfinished run directory")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE", help="YAML file of settings; flags win over it")
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="YAML file of settings, or a recipe such as mistral-7b-6gb; flags win over it",
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="replace a run of the same name")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="download without asking")] = False,
@@ -34,13 +40,13 @@ def _qlora(
     Without --base and --data: Mistral-7B-Instruct on MedQuAD where there is a CUDA card, else the embedded base on the
     embedded sample.
     """
-    layers = [read_yaml(config, QloraConfig)] if config else []
+    layers = [read_yaml(locate(config), QloraConfig)] if config else []
     layers.append(settings)
     vram(build(QloraConfig, *layers))  # a wrong value is said at once, not after torch has been imported
     for library in LIBRARIES:
         console.require(library, "train")
     environment.settle()
-    from medmind_train import qlora
+    from medmind_train import early_stopping, qlora
 
     if resume is not None:
         run, manifest = qlora.resume(resume, layers, assume_yes=yes)
@@ -57,7 +63,7 @@ def _qlora(
         f"{report.perplexity_line(before)} before, {report.perplexity_line(after)} after "
         f"({after['tokens']:,} answer tokens of {after['rows']:,} held-out rows)"
     )
-    for line in report.ending_lines(results):
+    for line in [*early_stopping.sentences(results["chosen"]), *report.ending_lines(results)]:
         console.out.print(line)
     console.out.print(
         f"{results['steps']:,} steps in {report.duration(results['seconds']['training'])}, "

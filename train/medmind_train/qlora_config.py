@@ -10,7 +10,7 @@ from medmind.base import EMBEDDED_NAME
 from medmind_train import schedule as schedules
 from medmind_train import sizes
 from medmind_train.config import setting
-from medmind_train.data import HELDOUT_SHARE
+from medmind_train.data import HELDOUT_SHARE, VALIDATION_SHARE
 
 REFERENCE_BASE = "mistralai/Mistral-7B-Instruct-v0.3"
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "safetensors", "psutil", "matplotlib")
@@ -33,8 +33,21 @@ class QloraConfig:
         None, "a run, or its heldout.jsonl: what it held out stays held out, and what joins it is not trained on"
     )
     limit: int | None = setting(None, "use at most this many rows", minimum=2)
-    eval_rows: int = setting(256, "held-out rows to evaluate on; 0: all", minimum=0)
-    eval_every: int = setting(0, "evaluate every so many steps as well; 0: before and after only", minimum=0)
+    validation_share: float = setting(
+        VALIDATION_SHARE, "share of the rows set apart for choices while training", minimum=0, below=1
+    )
+    eval_rows: int = setting(256, "held-out rows, and validation rows, to evaluate on; 0: all", minimum=0)
+    eval_every: int = setting(
+        0, "evaluate on the validation rows every so many steps; 0: not while training, unless to choose by", minimum=0
+    )
+    patience: int = setting(
+        0, "end training after so many evaluations without a better validation loss; 0: never", minimum=0
+    )
+    keep: str = setting(
+        "auto",
+        "which adapter is kept, that of the lowest validation loss or the last; auto is best with --patience",
+        choices=("auto", "best", "last"),
+    )
     targets: str = setting(
         "all-linear", "layers that get an adapter: qv | attention | mlp | all-linear | names apart by commas"
     )
@@ -72,6 +85,10 @@ class QloraConfig:
     answer_rows: int = setting(
         16, "held-out questions answered after training, to see whether answers end; 0: none", minimum=0
     )
+    sample_answers: int = setting(
+        3, "of those, how many the base answers as well, for the report; 0: none", minimum=0, maximum=64
+    )
+    price_per_hour: float | None = setting(None, "what an hour of this machine costs, for the report", minimum=0)
     seed: int = setting(42, "seed of adapter, data order and dropout", minimum=0, maximum=2**32 - 1)
     dtype: str = setting(
         "auto", "compute type; auto is by hardware", choices=("auto", "bfloat16", "float16", "float32")
@@ -90,6 +107,9 @@ class QloraConfig:
         None, "recompute activations to save memory, with --kernels reference (default: on for a CUDA card)"
     )
     checkpoint_every: int = setting(50, "steps between checkpoints; 0: only when interrupted and at the end", minimum=0)
+    log_to: str | None = setting(
+        None, "show the metrics elsewhere as well: tensorboard | wandb, or both apart by a comma"
+    )
     out: str = setting(str(RUNS), "folder of the run directories")
     name: str | None = setting(None, "name of the run (default: base-data-date-time)")
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from medmind.console import human_bytes
+from medmind_train import report_sections
+from medmind_train.report_sections import table
 
 ENDS_WANTED = 0.99
 """Share of true ends at which a model that has learned to stop finds EOS the likeliest token."""
@@ -65,12 +67,12 @@ def markdown(manifest: Mapping[str, Any], run: Path) -> str:
     change = 100 * (after["value"] / before["value"] - 1)
     device = results["device"]
     endings = ending_lines(results)
-    begun = results["ends"]["before"]
+    begun, samples, took = results["ends"]["before"], results["samples"], results["footprint"]
     sections = [
         f"# {manifest['name']}\n\n**{headline(results)}** ({change:+.1f} %), {after['tokens']:,} answer tokens of "
         f"{after['rows']:,} held-out rows.\n\n![training and held-out loss](loss.png)",
         "## Result\n\n"
-        + _table(
+        + table(
             ("", "before", "after"),
             [
                 ("held-out perplexity ± standard error", perplexity_line(before), perplexity_line(after)),
@@ -84,8 +86,9 @@ def markdown(manifest: Mapping[str, Any], run: Path) -> str:
         + (f"\n\nBefore training it was {begun['right'] / begun['of']:.1%} of the ends." if begun["of"] else "")
         + " The ends are looked at with the true answer before them; an answer that was cut by the context has none. "
         "An answer that says its own end again and again loops.",
+        *(["## Sample answers\n\n" + report_sections.sample_answers(samples)] if samples else []),
         "## Data\n\n"
-        + _table(
+        + table(
             ("", "training", "held out"),
             [("rows", f"{data['counts']['train']:,}", f"{data['counts']['heldout']:,}")]
             + [
@@ -96,7 +99,7 @@ def markdown(manifest: Mapping[str, Any], run: Path) -> str:
         + f"\n\nSource: {data['source']} (`{data['digest']}`). The held-out rows are in `heldout.jsonl`; no focus "
         "is on both sides.",
         "## Cost\n\n"
-        + _table(
+        + table(
             ("", ""),
             [
                 ("device", f"{device['name']} ({device['device']}, {device['dtype']})"),
@@ -109,16 +112,18 @@ def markdown(manifest: Mapping[str, Any], run: Path) -> str:
                 ("peak memory", f"{human_bytes(memory['peak'])} ({memory['of']})"),
                 ("trained parameters", f"{results['parameters']['trained']:,}"),
                 ("adapter", human_bytes(results["adapter_bytes"])),
+                *report_sections.energy_and_price(took),
             ],
         ),
+        "## Against a full fine-tune\n\n" + report_sections.full_fine_tuning(took),
         "## Base\n\n"
-        + _table(
+        + table(
             ("", ""),
             [("name", base["name"]), ("revision", base["revision"] or "–"), ("digest", f"`{base['digest']}`")],
         ),
         "## Settings\n\n"
-        + _table(("setting", "value"), [(name, json.dumps(value)) for name, value in manifest["config"].items()]),
-        "## Versions\n\n" + _table(("package", "version"), list(manifest["versions"].items())),
+        + table(("setting", "value"), [(name, json.dumps(value)) for name, value in manifest["config"].items()]),
+        "## Versions\n\n" + table(("package", "version"), list(manifest["versions"].items())),
         "## Next\n\n```sh\n" + "\n".join(f"{command}  # {what}" for command, what in next_commands(run)) + "\n```",
     ]
     return "\n\n".join(sections) + "\n"
@@ -126,8 +131,3 @@ def markdown(manifest: Mapping[str, Any], run: Path) -> str:
 
 def _short(value: float) -> str:
     return f"{value:.1f}" if value < 1000 else f"{value:,.0f}"
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -6,8 +6,8 @@ Knows files; nothing of models. The finished directory is described in `medmind.
 import re
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from medmind.artifacts import (
     write_text,
 )
 from medmind.errors import MedmindError
+from medmind_train import foreign
 from medmind_train.config import build, read_yaml, to_yaml
 from medmind_train.data import Prepared
 from medmind_train.qlora_config import QloraConfig
@@ -35,6 +36,8 @@ START_FORMAT = "medmind-run-start/1"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _PLACE = ("out", "name")
 """Settings that say where a run lies, which `--resume` says already."""
+FREE = ("checkpoint_every", "log_to")
+"""Settings that change nothing of what is learned: a run may go on with others."""
 
 
 def location(config: QloraConfig, base: str, data: str) -> Path:
@@ -73,14 +76,17 @@ def create(run: Path, config: QloraConfig, prepared: Prepared, start: dict[str, 
     """Make the directory of a run that is about to begin: config, held-out rows and start record, all or nothing."""
     with atomic_directory(run) as partial:
         (partial / CHECKPOINTS).mkdir()
-        write_text(
-            partial / CONFIG,
-            to_yaml(replace(config, name=None), "use again with: medmind-train qlora --config config.yaml"),
-        )
+        write_config(partial, config)
         for name, side in ((HELDOUT, prepared.heldout), (VALIDATION, prepared.validation)):
             rows: list[Mapping[str, Any]] = [row.to_dict() for row in side]
             write_jsonl(partial / name, rows)
-        write_json(partial / START, {"format": START_FORMAT, **start})
+        write_json(partial / START, {"format": START_FORMAT, "config": asdict(replace(config, name=None)), **start})
+
+
+def write_config(run: Path, config: QloraConfig) -> None:
+    """Write the resolved config into a run directory, as a file for `--config`."""
+    opening = "use again with: medmind-train qlora --config config.yaml"
+    write_text(run / CONFIG, to_yaml(replace(config, name=None), opening))
 
 
 def read_start(run: Path) -> dict[str, Any]:
@@ -92,7 +98,20 @@ def read_start(run: Path) -> dict[str, Any]:
     if (run / MANIFEST).is_file():
         raise MedmindError(f"{run} is finished: there is nothing to resume", "start another run under another --name")
     if not (run / START).is_file():
-        raise MedmindError(f"{run} is no medmind run that could be resumed", "runs are made by: medmind-train qlora")
+        for above in run.resolve().parents[:2]:
+            if (above / START).is_file():
+                raise MedmindError(
+                    f"{run} is a part of a run", f"go on with: medmind-train qlora --resume {_from_here(above)}"
+                )
+        if not run.exists():
+            raise MedmindError(f"{run} does not exist", "runs are made by: medmind-train qlora")
+        what = foreign.kind(run)
+        raise MedmindError(
+            f"{run} is {what}, no medmind run that could be resumed"
+            if what
+            else f"{run} is no medmind run that could be resumed",
+            "runs are made by: medmind-train qlora",
+        )
     start = read_json(run / START)
     if start.get("format") != START_FORMAT:
         raise MedmindError(
@@ -102,21 +121,38 @@ def read_start(run: Path) -> dict[str, Any]:
     return start
 
 
-def read_config(run: Path) -> QloraConfig:
-    """The resolved config a run was started with."""
-    return build(QloraConfig, read_yaml(run / CONFIG, QloraConfig))
+def read_config(run: Path, start: Mapping[str, Any]) -> QloraConfig:
+    """The resolved config a run was started with.
+
+    Raises:
+        MedmindError: its config.yaml says something else.
+    """
+    config = build(QloraConfig, read_yaml(run / CONFIG, QloraConfig))
+    began = build(QloraConfig, start.get("config", asdict(config)))
+    for name, before, now in _differences(began, config):
+        raise MedmindError(
+            f"{run / CONFIG} has {name}: {now} and the run began with {before}",
+            f"put {name}: {before} back to go on, or start another run with: --config {run / CONFIG}",
+        )
+    return config
 
 
 def refuse_other_config(run: Path, recorded: QloraConfig, given: QloraConfig, names: set[str]) -> None:
     """Raise when one of the settings `names`, given along with `--resume`, differs from the run's."""
-    for field in fields(QloraConfig):
-        before, now = getattr(recorded, field.name), getattr(given, field.name)
-        if field.name in names and field.name not in _PLACE and before != now:
-            flag = f"--{field.name.replace('_', '-')}"
+    for name, before, now in _differences(recorded, given):
+        if name in names and now != "auto":  # which is what it was chosen by
+            flag = f"--{name.replace('_', '-')}"
             raise MedmindError(
                 f"{run} was started with {flag} {before}, not {now}",
                 f"leave {flag} out to go on, or start another run",
             )
+
+
+def _differences(before: QloraConfig, now: QloraConfig) -> Iterator[tuple[str, Any, Any]]:
+    for field in fields(QloraConfig):
+        values = getattr(before, field.name), getattr(now, field.name)
+        if field.name not in (*_PLACE, *FREE) and values[0] != values[1]:
+            yield field.name, *values
 
 
 def refuse_other_start(run: Path, recorded: dict[str, Any], data_digest: str, base_digest: str) -> None:
@@ -139,6 +175,11 @@ def remove_leavings(run: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink()
+
+
+def _from_here(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _short(digest: str) -> str:

@@ -14,9 +14,11 @@ from medmind_train import model as models
 from medmind_train.batches import Batch, collate
 from medmind_train.examples import Example
 from medmind_train.fused import build
+from medmind_train.fused.decoder import Decoder
 from medmind_train.fused.placement import Keep, Placement
 from medmind_train.fused.step import FusedStep
 from medmind_train.hardware import Hardware
+from medmind_train.micro_batch import MicroBatch
 from medmind_train.passes import ReferencePasses
 from medmind_train.qlora_config import QloraConfig
 
@@ -131,6 +133,34 @@ def test_where_things_lie_changes_nothing(name: str, fused):
         assert torch.equal(first.add_gradient(batch(), 70.0), second.add_gradient(batch(), 70.0))
     assert distance(gradients(other), gradients(lean)) == 0
     assert torch.equal(first.scores(batch()).nll, second.scores(batch()).nll)
+
+
+def test_memory_that_is_full_makes_it_keep_less_and_the_gradient_is_the_same(monkeypatch, fused):
+    whole = batch()
+    rows = [[Example("0", (3, 5, 7, 11, 13, 17), 2, True)], [Example("1", (19, 23, 29, 31), 1, True)]]
+    (model, step), (other, roomy) = fused(config(), PLACEMENTS["mixed"]), fused(config(), PLACEMENTS["mixed"])
+    real, sizes = Decoder.run, []
+
+    def full(self, inputs):
+        sizes.append(len(inputs.ids))
+        real(self, inputs)
+        if self is step._decoder and (len(inputs.ids) > 128 or Keep.ALL in self.placement.kept):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(Decoder, "run", full)
+    micro, expected = (MicroBatch(one, 2, pad=0, device="cpu", length=128) for one in (step, roomy))
+    assert micro.gradient(rows, stop=bool) == (pytest.approx(expected.gradient(rows, stop=bool)[0], rel=1e-5), 2 * 128)
+    assert sizes == [256, 128, 128, 128, 256]
+    assert distance(gradients(model), gradients(other)) < 1e-5
+    assert ((decoder := step._decoder).placement.kept, decoder.placement.streamed) == ((Keep.HOST,) * LAYERS, 3)
+    assert (
+        decoder.tokens == 128 and decoder._parking.keys() == {128} and "fewer rows" not in (told := micro.news() or "")
+    )
+    assert "with 2 rows a pass" in told and micro.news() is None
+    assert whole.ids.shape == (2, 128) and torch.isfinite(step.scores(whole).nll).all()
+    _, again = fused(config(), PLACEMENTS["mixed"])
+    MicroBatch(again, 2, pad=0, device="cpu", length=128).recall(micro.state())
+    assert (again._decoder.placement, again._decoder.tokens) == (decoder.placement, 128) and not step.leaner()
 
 
 @pytest.mark.gpu

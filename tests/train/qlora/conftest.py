@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from medmind.base import Base
-from medmind_train import cli
+from medmind_train import cli, loop
 from medmind_train.encoding import load_tokenizer
 
 TOPICS = ("hay fever", "tension headache", "sunburn", "athlete's foot", "motion sickness", "ingrown nail")
@@ -94,6 +94,31 @@ def qlora(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
         return Result(int(stop.value.code or 0), captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def stopped_after(qlora, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
+    """Run the command and interrupt it when so many steps are done; gives the run directory."""
+    real = loop.Trainer._step
+
+    def run(steps: int, *arguments: str) -> Path:
+        def stopping(self, interrupt):
+            interrupt.requested = self.position.step == steps
+            return real(self, interrupt)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(loop.Trainer, "_step", stopping)
+            result = qlora(*arguments)
+        assert result.code == 130 and "--resume" in result.err, result.err
+        return tmp_path / result.err.rstrip().rpartition("--resume ")[2]
+
+    return run
+
+
+@pytest.fixture
+def unfinished(small, stopped_after: Callable[..., Path]) -> Path:
+    """A run that stopped after two steps."""
+    return stopped_after(2, *small("--name", "begun", "--answer-rows", "1"))
 
 
 @pytest.fixture

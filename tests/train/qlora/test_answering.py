@@ -44,7 +44,7 @@ class Always(torch.nn.Module):
 
 
 def measured(model, examples) -> evaluate.Ends:
-    return evaluate.measure(ReferencePasses(model, **CPU), examples, pad=0, tokens_per_batch=200)[1]
+    return evaluate.measure(ReferencePasses(model, **CPU), examples, pad=0, room=evaluate.Room(200))[1]
 
 
 def test_ends_are_those_of_whole_answers_only(model, examples, tokenizer, monkeypatch):

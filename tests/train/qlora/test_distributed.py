@@ -10,7 +10,7 @@ import torch
 
 from medmind_train import distributed
 from medmind_train.examples import Example
-from medmind_train.loop import backward
+from medmind_train.gradient import backward
 from medmind_train.passes import ReferencePasses
 
 

@@ -8,7 +8,7 @@ from medmind_train import loss as losses
 from medmind_train import model as models
 from medmind_train.batches import by_length, collate, epoch_steps, supervised_tokens
 from medmind_train.encoding import encode
-from medmind_train.loop import backward
+from medmind_train.gradient import backward
 from medmind_train.loss import answer_nll
 from medmind_train.passes import ReferencePasses
 

@@ -13,7 +13,7 @@ from medmind_train import loss as losses
 from medmind_train import model as models
 from medmind_train.batches import collate, epoch_steps, real_tokens, supervised_tokens
 from medmind_train.examples import Example
-from medmind_train.loop import backward
+from medmind_train.gradient import backward
 from medmind_train.loss import answer_nll, mixes_packed_rows
 from medmind_train.packing import pack
 from medmind_train.passes import ReferencePasses
@@ -192,7 +192,7 @@ def test_old_mistakes_are_told_apart(tiny, examples, monkeypatch, mistake: str):
         return replace(batch, positions=torch.arange(batch.ids.shape[1]).expand_as(batch.ids))
 
     if mistake == "positions that go on":
-        monkeypatch.setattr("medmind_train.loop.collate", wrong)
+        monkeypatch.setattr("medmind_train.gradient.collate", wrong)
     else:
         monkeypatch.setattr("transformers.masking_utils.find_packed_sequence_indices", lambda _: None)
     with pytest.raises(AssertionError):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from medmind import artifacts
 from medmind.base import EMBEDDED_PATH, Base, fingerprint
-from medmind_train import loop, passes
+from medmind_train import passes
 from medmind_train.hardware import Hardware
 
 
@@ -32,8 +32,10 @@ def finished(tmp_path_factory, data: Path):
     folder = tmp_path_factory.mktemp("finished")
     code = "from medmind_train.cli import main; main()"
     arguments = (
-        f"--base medmind-base --data {data} --heldout-share 0.3 --context 96 --epochs 2 --batch 2 --accumulate 2 "
-        "--rank 4 --device cpu --answer-rows 3 --eval-every 2 --lr 2e-3 --name first --json --system Answer_briefly."
+        f"--base medmind-base --data {data} --heldout-share 0.3 --context 96 --epochs 2 --batch 2 "
+        "--accumulate 2 --rank 4 --device cpu --validation-share 0.2 --answer-rows 3 --sample-answers 2 "
+        "--price-per-hour 36 --eval-every 2 --lr 2e-3 "
+        "--name first --json --system Answer_briefly."
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "qlora", *arguments.split()],
@@ -55,8 +57,7 @@ def test_run_directory_holds_all_that_the_next_stage_needs(finished):
     assert adapter_config["base_model_name_or_path"] == "medmind-base"
     assert adapter_config["target_modules"] == sorted(adapter_config["target_modules"])
     assert manifest["base"]["digest"] == fingerprint(EMBEDDED_PATH)
-    files = list((run / "adapter").iterdir())
-    assert manifest["adapter"] == {"path": "adapter", "digest": artifacts.digest_files(run / "adapter", files)}
+    assert manifest["adapter"] == {"path": "adapter", "digest": artifacts.adapter_digest(run / "adapter")}
     assert (manifest["system_prompt"], manifest["context"], manifest["seed"]) == ("Answer_briefly.", 96, 42)
     assert manifest["config"]["optimizer"] == "adamw" and manifest["config"]["dtype"] == "float32"
     assert manifest["results"] == document["results"] and document["run"] == str(Path("runs/first"))
@@ -71,7 +72,9 @@ def test_heldout_rows_are_written_whole_and_not_trained_on(finished, data: Path)
     assert all(one["messages"][-1]["role"] == "assistant" for one in heldout)
     asked = {one["messages"][0]["content"] for one in heldout}
     everything = {row["question"] for row in artifacts.read_jsonl(data)}
-    assert asked < everything and len(everything) - len(asked) == document["data"]["counts"]["train"]
+    validation = {one["messages"][0]["content"] for one in artifacts.read_jsonl(run / "validation.jsonl")}
+    assert validation and not validation & asked and validation | asked < everything
+    assert len(everything) - len(asked) - len(validation) == document["data"]["counts"]["train"]
 
 
 def test_training_on_the_data_lowers_heldout_perplexity_beyond_its_error(finished):
@@ -82,13 +85,55 @@ def test_training_on_the_data_lowers_heldout_perplexity_beyond_its_error(finishe
     assert f"held-out perplexity {before['value']:.1f} → {after['value']:.1f}" in report
 
 
+def test_report_has_answers_cost_and_a_full_fine_tune_beside_it(finished):
+    run, document, _ = finished
+    results = document["results"]
+    report = (run / "report.md").read_text(encoding="utf-8")
+    heldout = {row["id"]: row for row in artifacts.read_jsonl(run / "heldout.jsonl")}
+    assert len(results["samples"]) == 2
+    for sample in results["samples"]:
+        assert sample["question"] == heldout[sample["row"]]["messages"][-2]["content"]
+        assert sample["expected"] == heldout[sample["row"]]["messages"][-1]["content"] in report
+        assert sample["before"]["text"] != sample["after"]["text"]
+    kept = artifacts.read_json(run / "checkpoints" / "start.json")["samples"]
+    assert [one["text"] for one in kept] == [sample["before"]["text"] for sample in results["samples"]]
+    took = results["footprint"]
+    assert took["energy"] is None and "| energy of the card | not measured |" in report
+    hours = sum(results["seconds"].values()) / 3600
+    assert took["price"] == {"per_hour": 36.0, "hours": hours, "total": 36 * hours}
+    full = took["full_fine_tuning"]
+    # weights, gradients and two moments of 3,934,976 parameters in fp32, and the activations of 2 × 96 tokens
+    assert full["memory"] > 16 * 3_934_976 > took["memory"]["peak"] and 1 < full["computing"] < 8 / 6
+    assert "an estimate" in report and "| torch | " in report
+
+
+def test_model_card_is_one_of_the_hubs(finished):
+    from huggingface_hub import ModelCard
+
+    run, document, _ = finished
+    card = ModelCard.load(run / "adapter" / "README.md")
+    after = document["results"]["perplexity"]["after"]
+    assert (card.data.library_name, card.data.base_model, card.data.pipeline_tag) == (
+        "peft",
+        "medmind-base",
+        "text-generation",
+    )
+    assert card.data.license == "cc-by-sa-4.0" and {"lora", "qlora"} <= set(card.data.tags)
+    (result,) = card.data.eval_results
+    assert (result.metric_type, result.metric_value) == ("perplexity", round(after["value"], 4))
+    counts = document["data"]["counts"]
+    for words in ("Not a medical device", "emergency", f"{counts['train']} rows to learn from", "Answer_briefly."):
+        assert words in card.text
+    assert str(run.parent.parent) not in card.content  # no folder of this machine is told to the hub
+
+
 def test_metrics_have_a_line_a_step_with_everything_in_it(finished):
     run, document, _ = finished
     steps = lines(run)
     assert [line["step"] for line in steps] == list(range(1, document["results"]["steps"] + 1))
     wanted = {"loss", "lr", "grad_norm", "tokens", "supervised_tokens", "tokens_per_s", "seconds", "memory", "padding"}
     assert all(wanted <= line.keys() for line in steps)
-    assert steps[1]["heldout_perplexity"] > 1
+    assert steps[1]["validation_loss"] > 0 and steps[1]["validation_error"] > 0
     trained = document["results"]["encoding"]["train"]
     assert sum(line["supervised_tokens"] for line in steps) == 2 * trained["supervised_tokens"]
     assert sum(line["tokens"] for line in steps) == 2 * trained["tokens"] == document["results"]["tokens"]
@@ -103,28 +148,6 @@ def test_progress_is_told_in_plain_lines_where_there_is_no_terminal(finished):
 def test_loss_curve_is_a_picture(finished):
     run, _, _ = finished
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG") and (run / "loss.png").stat().st_size > 5000
-
-
-def test_killed_run_goes_on_to_the_bit_identical_adapter(qlora, small, command, tmp_path: Path):
-    more = ("--max-steps", "14", "--checkpoint-every", "3", "--dropout", "0.1", "--packing")
-    assert qlora(*small(*more, "--name", "whole")).code == 0
-    process = subprocess.Popen(
-        command(*small(*more, "--name", "killed")), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    killed = tmp_path / "runs" / "killed"
-    deadline = time.monotonic() + 120
-    while not (killed / "checkpoints" / "step-3").exists() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.kill()
-    process.wait()
-    assert not (killed / "medmind.json").exists(), "it was faster than the kill: nothing would be tested"
-    result = qlora("--resume", "runs/killed")
-    assert result.code == 0 and "going on after step" in result.err
-    assert adapter_bytes(killed) == adapter_bytes(tmp_path / "runs" / "whole")
-    assert [line["step"] for line in lines(killed)] == list(range(1, 15))
-    assert [line["loss"] for line in lines(killed)] == [line["loss"] for line in lines(tmp_path / "runs" / "whole")]
-    manifests = [artifacts.read_run(tmp_path / "runs" / name) for name in ("whole", "killed")]
-    assert manifests[0]["adapter"] == manifests[1]["adapter"]
 
 
 def test_torn_checkpoint_is_skipped_for_the_one_before(qlora, small, tmp_path: Path):
@@ -159,7 +182,7 @@ def test_signal_writes_a_checkpoint_and_prints_how_to_go_on(small, command, tmp_
         time.sleep(0.05)
     process.send_signal(number)
     out, told = process.communicate(timeout=120)
-    assert process.returncode == 130, told
+    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number], told
     assert out == "" and told.rstrip().endswith(f"medmind-train qlora --resume {Path('runs/long')}")
     assert not (run / "medmind.json").exists()
     (saved,) = (run / "checkpoints").glob("step-*")
@@ -183,60 +206,40 @@ def test_loss_that_is_not_finite_stops_with_step_rows_and_a_checkpoint(qlora, sm
     assert qlora("--resume", "runs/nan").code == 0
 
 
-@pytest.fixture
-def unfinished(qlora, small, tmp_path: Path, monkeypatch) -> Path:
-    """A run that stopped after two steps."""
-    real = loop.Trainer._step
-
-    def stopping(self, started, interrupt):
-        interrupt.requested = self.position.step == 2
-        return real(self, started, interrupt)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop.Trainer, "_step", stopping)
-        result = qlora(*small("--name", "begun"))
-    assert result.code == 130 and "--resume" in result.err
-    return tmp_path / "runs" / "begun"
-
-
 def test_resume_with_other_settings_is_refused_with_the_difference(qlora, unfinished: Path):
     before = sorted(path for path in unfinished.rglob("*"))
     qlora("--resume", "runs/begun", "--rank", "8").refused("--rank 4, not 8")
     assert sorted(path for path in unfinished.rglob("*")) == before
     assert qlora("--resume", "runs/begun", "--rank", "4").code == 0
+    (sample,) = artifacts.read_run(unfinished)["results"]["samples"]  # what the base said was not lost
+    assert sample["before"]["text"] and sample["before"] != sample["after"]
     qlora("--resume", "runs/begun").refused("is finished")
 
 
-def test_resume_with_other_data_is_refused(qlora, unfinished: Path, data: Path, tmp_path: Path):
-    changed = tmp_path / "small.jsonl"
-    changed.write_text(data.read_text(encoding="utf-8").replace("fades", "goes"), encoding="utf-8")
-    config = unfinished / "config.yaml"
-    config.write_text(config.read_text(encoding="utf-8").replace(str(data), str(changed)), encoding="utf-8")
-    qlora("--resume", "runs/begun").refused("data", "has changed")
+def test_resume_with_other_data_is_refused(qlora, unfinished: Path, data: Path):
+    before = data.read_text(encoding="utf-8")
+    data.write_text(before.replace("fades", "goes"), encoding="utf-8")
+    try:
+        qlora("--resume", "runs/begun").refused("data", "has changed", str(data))
+    finally:
+        data.write_text(before, encoding="utf-8")
 
 
-def test_resume_with_another_base_is_refused(qlora, unfinished: Path, small_base: Base, tmp_path: Path):
-    other = tmp_path / "other"
-    shutil.copytree(small_base.path, other)
-    config = json.loads((other / "config.json").read_text(encoding="utf-8"))
-    (other / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-5}), encoding="utf-8")
-    text = (unfinished / "config.yaml").read_text(encoding="utf-8")
-    (unfinished / "config.yaml").write_text(
-        text.replace(f"base: {small_base.path}", f"base: {other}"), encoding="utf-8"
-    )
-    qlora("--resume", "runs/begun").refused("base", "has changed")
+def test_resume_with_another_base_is_refused(qlora, small, small_base: Base, stopped_after, tmp_path: Path):
+    base = tmp_path / "base"
+    shutil.copytree(small_base.path, base)
+    run = stopped_after(2, *small("--base", "base", "--name", "begun"))
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    (base / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-5}), encoding="utf-8")
+    qlora("--resume", str(run)).refused("base (base)", "has changed")
 
 
-def test_resume_with_an_adapter_of_another_shape_is_refused(qlora, unfinished: Path):
+def test_resume_after_an_edit_of_the_config_is_refused_with_the_difference(qlora, unfinished: Path):
     text = (unfinished / "config.yaml").read_text(encoding="utf-8")
     (unfinished / "config.yaml").write_text(text.replace("rank: 4", "rank: 2"), encoding="utf-8")
-    qlora("--resume", "runs/begun").refused("does not match the base", "4×", "2×")
-
-
-def test_resume_of_something_else_is_refused(qlora, tmp_path: Path):
-    (tmp_path / "holiday").mkdir()
-    qlora("--resume", "holiday").refused("is no medmind run")
-    qlora("--resume", "nowhere").refused("is no medmind run")
+    qlora("--resume", "runs/begun").refused("config.yaml has rank: 2", "began with 4")
+    (unfinished / "config.yaml").write_text(text.replace("checkpoint_every: 50", "checkpoint_every: 1"), "utf-8")
+    assert qlora("--resume", "runs/begun").code == 0
 
 
 def test_taken_name_is_refused_before_any_work_and_force_replaces_it(qlora, small, unfinished: Path, monkeypatch):

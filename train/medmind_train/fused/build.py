@@ -97,6 +97,11 @@ def build(
         Unsupported: what `refusal` could not see.
     """
     loaded = loading.load(base, device, dtype, placement)
+    return adapt(loaded, base, config, dtype=dtype, placement=placement)
+
+
+def adapt(loaded: Any, base: Base, config: QloraConfig, *, dtype: Dtype, placement: Placement) -> tuple[Any, FusedStep]:
+    """Put an adapter on a base that `loading.load` gave for this placement, and make the step."""
     tuned = model.add_adapter(
         loaded,
         base,

@@ -48,6 +48,7 @@ class Decoder:
 
     Attributes:
         share: 0-d fp32, the loss of the last batch times its scale.
+        placement, tokens: as they are now, see `reshape`.
     """
 
     def __init__(
@@ -65,8 +66,8 @@ class Decoder:
         decoder = causal.get_decoder()
         self.share = torch.zeros((), device=device)
         self._shape = shape
-        self._placement = placement
-        self._tokens = tokens
+        self.placement = placement
+        self.tokens = tokens
         self._dtype = dtype
         self._device = device
         self._embedding = decoder.embed_tokens.weight
@@ -98,6 +99,20 @@ class Decoder:
         streamed = self._stream.host if self._stream else []
         parked = sum(parking.pinned for parking in self._parking.values())
         return sum(one.nbytes for one in (*host, *streamed)) + parked
+
+    def reshape(self, placement: Placement, tokens: int) -> None:
+        """Drop what was made for one usual batch and placement, and be made for another; the weights stay."""
+        self.placement, self.tokens = placement, tokens
+        self._parking.clear()
+        self._residual = None
+        self.begin()
+
+    def run(self, inputs: Inputs) -> None:
+        """All three phases."""
+        self.begin()
+        self.forward(inputs)
+        self.loss(inputs)
+        self.backward(inputs)
 
     def begin(self) -> None:
         """A new pass: no streamed layer is there or on its way."""
@@ -164,7 +179,7 @@ class Decoder:
 
     def _have_weights(self, index: int, following: int) -> None:
         """Layer `index`'s weights are on the card from here on, and those of the layer `following` on their way."""
-        streamed = self._placement.streamed
+        streamed = self.placement.streamed
         if not streamed:
             return
         if index < streamed:
@@ -185,14 +200,14 @@ class Decoder:
     def _parked(self, tokens: int) -> Parking:
         """Host buffers for batches of so many tokens; those of the usual shape stay."""
         if tokens not in self._parking:
-            for other in [one for one in self._parking if one != self._tokens]:
+            for other in [one for one in self._parking if one != self.tokens]:
                 del self._parking[other]
-            self._parking[tokens] = Parking(self._shape, self._placement.kept, tokens, self._dtype, self._device)
+            self._parking[tokens] = Parking(self._shape, self.placement.kept, tokens, self._dtype, self._device)
         return self._parking[tokens]
 
     def _residual_of(self, tokens: int) -> torch.Tensor:
         """The end of the residual stream, then its gradient, `[tokens + 1, width]`; the last row belongs nowhere."""
         if self._residual is None or len(self._residual) < tokens + 1:
-            rows = max(tokens, self._tokens) + 1
+            rows = max(tokens, self.tokens) + 1
             self._residual = torch.zeros(rows, self._width, dtype=self._dtype, device=self._device)
         return self._residual[: tokens + 1]

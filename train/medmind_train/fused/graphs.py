@@ -105,11 +105,8 @@ class Graphs:
         make: Any = torch.cuda.Stream  # it has no annotations
         side = make()
         side.wait_stream(torch.cuda.current_stream())
-        decoder = self._decoder
-        decoder.begin()
         with torch.cuda.stream(side):
-            for phase in (decoder.forward, decoder.loss, decoder.backward):
-                phase(inputs)
+            self._decoder.run(inputs)
         torch.cuda.current_stream().wait_stream(side)
         torch.cuda.synchronize()
         torch.cuda.empty_cache()

@@ -3,6 +3,7 @@
 Batches of the one shape it was made for run as CUDA graphs on a card; anything else runs as it is written.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from medmind_train.fused.flat import Flat
 from medmind_train.fused.graphs import Graphs
 from medmind_train.fused.head import Targets
 from medmind_train.fused.layer import Positions
-from medmind_train.fused.placement import Placement
+from medmind_train.fused.placement import Keep, Placement
 from medmind_train.fused.shape import Shape
 from medmind_train.fused.stream import LayerStream
 from medmind_train.loss import Scores
@@ -65,8 +66,8 @@ class FusedStep:
             device=self.device,
             stream=stream,
         )
-        captured = graphs and self.device.type == "cuda" and attention.capturable(dtype)
-        self._graphs = Graphs(self._decoder, batch * length, self._inputs) if captured else None
+        self._capturing = graphs and self.device.type == "cuda" and attention.capturable(dtype)
+        self._graphs = self._made_graphs()
 
     def named_parameters(self) -> list[tuple[str, torch.nn.Parameter]]:
         """LoRA's A of all layers as one parameter, and its B as another; their `.grad` is always there."""
@@ -96,10 +97,7 @@ class FusedStep:
         if self._graphs is not None and tuple(batch.ids.shape) == self._usual:
             self._graphs.run(read, divisor)
         else:
-            decoder, inputs = self._decoder, self._inputs(read, divisor)
-            decoder.begin()
-            for phase in (decoder.forward, decoder.loss, decoder.backward):
-                phase(inputs)
+            self._decoder.run(self._inputs(read, divisor))
         return self._decoder.share.clone()
 
     @torch.no_grad()
@@ -111,6 +109,31 @@ class FusedStep:
         nll, first = self._decoder.scores(self._inputs(read, 1.0), likeliest=likeliest)
         owners = batch.owners[:, 1:][batch.supervised[:, 1:]].to(self.device)
         return Scores(nll[: read.count], owners, first[: read.count] if first is not None else None)
+
+    def shrink(self, rows: int) -> None:
+        """Make graphs and buffers for batches of so many rows, in place of those there are."""
+        self._usual = rows, self._usual[1]
+        self._anew(self._decoder.placement)
+
+    def leaner(self) -> bool:
+        """Keep every layer's states on the host from here on; false where that is so already."""
+        placement = self._decoder.placement
+        lean = replace(placement, kept=(Keep.HOST,) * len(placement.kept))
+        if lean == placement:
+            return False
+        self._anew(lean)
+        return True
+
+    def _anew(self, placement: Placement) -> None:
+        """Drop all that was made for one shape and placement; a capture may have been broken off before."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        rows, length = self._usual
+        self._decoder.reshape(placement, rows * length)
+        self._graphs = self._made_graphs()
+
+    def _made_graphs(self) -> Graphs | None:
+        return Graphs(self._decoder, self._decoder.tokens, self._inputs) if self._capturing else None
 
     def _inputs(self, read: Flat, divisor: float) -> Inputs:
         """Everything on the device, in new tensors."""

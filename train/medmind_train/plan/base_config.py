@@ -79,6 +79,15 @@ def read(name: str, revision: str | None = None) -> Sizes:
         raise MedmindError(
             f"there is no base model '{name}'", f"give '{EMBEDDED_NAME}', a local model directory, or a hub id"
         )
+    return of(name, config, local=local)
+
+
+def of(name: str, config: Mapping[str, Any], *, local: bool) -> Sizes:
+    """The sizes of the base called `name`, by its config.json.
+
+    Raises:
+        MedmindError: a config that says too little.
+    """
     try:
         shape, refusal = _shape(config)
         positions = config.get("max_position_embeddings")

@@ -8,6 +8,7 @@ import typer
 from medmind import console
 from medmind_train.config import build, read_yaml, with_options
 from medmind_train.qlora_config import REFERENCE_BASE, QloraConfig, recipe
+from medmind_train.recipes import locate
 
 
 def register(app: typer.Typer) -> None:
@@ -18,7 +19,8 @@ def register(app: typer.Typer) -> None:
 @with_options(QloraConfig)
 def _plan(
     config: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE", help="YAML file of qlora's settings; flags win over it")
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="YAML file of qlora's settings, or a recipe; flags win over it"),
     ] = None,
     card: Annotated[
         str | None,
@@ -37,7 +39,7 @@ def _plan(
     """
     from medmind_train.plan import base_config, cards, estimate, tables
 
-    layers = [read_yaml(config, QloraConfig)] if config else []
+    layers = [read_yaml(locate(config), QloraConfig)] if config else []
     layers.append(settings)
     given = build(QloraConfig, *layers)
     asked = cards.find(card) if card is not None else None

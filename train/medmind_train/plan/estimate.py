@@ -31,6 +31,8 @@ GGUF_BITS = {"q4_k_m": 4.83, "q8_0": 8.5, "f16": 16.0}
 """Bits a weight at a 7B's shape, as medmind_convert.quants has them."""
 RUN_BYTES_PER_TRAINED = 4 * 3 * 4
 """Disk of a run while it trains: weight and two moments in fp32, in adapter, checkpoints and the one being written."""
+BEST_BYTES_PER_TRAINED = 4 * 3
+"""And where the best checkpoint so far is kept as well."""
 _BYTES_PER_TOKEN = 4.5  # of question/answer text in JSON lines
 _TEXTS = (".jsonl", ".json", ".csv")
 _ESTIMATE_MARGIN = 0.9  # the reference path is refused only when an estimate that is 10 % too high would not fit either

@@ -1,0 +1,29 @@
+"""A disk that fills while a run writes: told apart from other errors, and said with how to go on. Knows no format."""
+
+import errno
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from medmind.errors import MedmindError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def said(run: Path) -> Iterator[None]:
+    """Make a full disk (or quota, or file size limit) within the block one line for the user.
+
+    Raises:
+        MedmindError: the disk of `run` is full; what was whole in the run still is.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise MedmindError(
+            f"the disk of {run} is full ({error.strerror}); its last whole checkpoint and its metrics are as they were",
+            f"free some space and go on with: medmind-train qlora --resume {shlex.quote(str(run))}",
+        ) from error

@@ -1,0 +1,94 @@
+"""Energy that the card takes while a block runs, as its own counter has it. Knows NVML; estimates nothing.
+
+NVML is called as it is: its library comes with NVIDIA's driver, and a Python package for it is not needed.
+"""
+
+import ctypes
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from medmind.artifacts import read_jsonl
+from medmind.errors import MedmindError
+from medmind_train.hardware import Device
+
+ENERGY = "energy.jsonl"
+"""In a run directory: joules since the line before or, for the first of a start, since training began."""
+_EVERY = 30.0
+"""Seconds between two lines: a kill loses no more than that."""
+
+
+def card_counter() -> Callable[[], float] | None:
+    """What reads joules since the driver was loaded (cards from Volta on); None where there is no such thing."""
+    import torch
+
+    try:
+        nvml = ctypes.CDLL("nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1")
+        uuid = f"GPU-{torch.cuda.get_device_properties(0).uuid}".encode()
+        handle = ctypes.c_void_p()
+        if nvml.nvmlInit_v2() or nvml.nvmlDeviceGetHandleByUUID(uuid, ctypes.byref(handle)):
+            return None
+    except (OSError, AttributeError, RuntimeError):
+        return None
+
+    def joules() -> float:
+        counted = ctypes.c_ulonglong()
+        if nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(counted)):
+            raise OSError("the card does not count its energy")
+        return counted.value / 1000
+
+    try:
+        joules()
+    except (OSError, AttributeError):
+        return None
+    return joules
+
+
+@contextmanager
+def metered(run: Path, device: Device) -> Iterator[None]:
+    """Write what the card takes during the block into `run`; on a CPU, or without a counter, nothing."""
+    counter = card_counter() if device == "cuda" else None
+    if counter is None:
+        yield
+        return
+    with counted(run / ENERGY, counter, _EVERY):
+        yield
+
+
+@contextmanager
+def counted(path: Path, joules: Callable[[], float], every: float) -> Iterator[None]:
+    """Append what `joules` has gone up by, every so many seconds and at the end."""
+    ended = threading.Event()
+    before = joules()
+
+    def write() -> None:
+        nonlocal before
+        now = joules()
+        with path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(json.dumps({"joules": round(now - before, 3)}) + "\n")
+        before = now
+
+    def follow() -> None:
+        while not ended.wait(every):
+            write()
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        write()
+
+
+def total(run: Path) -> float | None:
+    """Joules of all starts of a run, what was done twice after a kill included; None: not measured."""
+    try:
+        lines = read_jsonl(run / ENERGY)
+    except MedmindError:
+        return None
+    return sum(float(line["joules"]) for line in lines)
