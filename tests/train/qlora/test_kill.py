@@ -98,6 +98,8 @@ def test_process_killed_again_and_again_ends_with_the_bit_identical_adapter(
     qlora, small, command, tmp_path: Path, kind: str
 ):
     longer = (*KINDS[kind], "--max-steps", "40")
+    if "--patience" in longer:
+        longer = (*longer, "--patience", "30")
     assert qlora(*small(*longer, "--name", "whole")).code == 0
     killed, source = tmp_path / "runs" / "killed", random.Random(kind)
     arguments = small(*longer, "--name", "killed")
