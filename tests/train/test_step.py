@@ -283,8 +283,9 @@ def test_rows_of_data_are_packed_or_padded(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     config = StepConfig(data=str(path), batch=2, length=128, steps=6, warmup=2)
     base = Base(EMBEDDED_NAME, "embedded", EMBEDDED_PATH)
-    packed = feed.batches(config, base, 3840)
-    padded = feed.batches(replace(config, packing=False), base, 3840)
+    vocabulary = json.loads((EMBEDDED_PATH / "config.json").read_text(encoding="utf-8"))["vocab_size"]
+    packed = feed.batches(config, base, vocabulary)
+    padded = feed.batches(replace(config, packing=False), base, vocabulary)
     assert len(packed) == len(padded) == 8
     assert {tuple(one.batch.ids.shape) for one in packed} == {(2, 128)}
     assert all(len(one.batch.rows) == 2 for one in padded)

@@ -50,9 +50,9 @@ def measured(model, examples) -> evaluate.Ends:
 def test_ends_are_those_of_whole_answers_only(model, examples, tokenizer, monkeypatch):
     assert [example.complete for example in examples] == [True, True, False]
     causal = model.get_base_model()
-    monkeypatch.setattr(causal, "get_output_embeddings", lambda: Always(4096, tokenizer.eos_token_id))
+    monkeypatch.setattr(causal, "get_output_embeddings", lambda: Always(len(tokenizer), tokenizer.eos_token_id))
     assert measured(model, examples) == evaluate.Ends(2, 2)
-    monkeypatch.setattr(causal, "get_output_embeddings", lambda: Always(4096, examples[0].ids[-2]))
+    monkeypatch.setattr(causal, "get_output_embeddings", lambda: Always(len(tokenizer), examples[0].ids[-2]))
     assert measured(model, examples) == evaluate.Ends(0, 2)
 
 
