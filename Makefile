@@ -30,8 +30,9 @@ $(STAMP): pyproject.toml constraints.txt scripts/install.sh scripts/llama_build.
 demo: $(STAMP)
 	@BIN="$(BIN)" bash scripts/demo.sh
 
+# A worker a core, at most four: each holds torch. One thread each, or they wait for one another's.
 test: $(STAMP)
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check .
