@@ -19,7 +19,6 @@ from medmind_train.pretrain import validation
 from medmind_train.pretrain.config import PretrainConfig
 from medmind_train.pretrain.optimizers import Optimizers
 from medmind_train.pretrain.tokenfile import TokenFile
-from medmind_train.pretrain.validation import Validation
 from medmind_train.pretrain.windows import Windows, training_windows
 from medmind_train.schedule import rate
 
@@ -63,7 +62,6 @@ class Trainer:
         self.state = Progress()
         self.evaluations: list[tuple[int, float]] = []
         self.losses: list[tuple[int, float]] = []
-        self.validation: Validation | None = None
         self._loss_sums: Any = shapes.loss_sums
         if config.compile and self.device.type == "cuda":
             self._loss_sums = torch.compile(shapes.loss_sums)
@@ -150,8 +148,8 @@ class Trainer:
         line: dict[str, float] = {"step": self.state.step, "loss": value, "tokens": seen, "seconds": self.state.seconds}
         self.losses.append((self.state.step, value))
         if evaluate:
-            self.validation = validation.measure(self.model, self.tokens, self.config)
-            line["bits_per_byte"] = self.validation.whole.bits_per_byte
+            found = validation.measure(self.model, self.tokens, self.config)
+            line["bits_per_byte"] = found.whole.bits_per_byte
             self.evaluations.append((self.state.step, line["bits_per_byte"]))
             note(f"step {self.state.step}: loss {value:.3f}, validation {line['bits_per_byte']:.4f} bits per byte")
         metrics.write(json.dumps(line) + "\n")
