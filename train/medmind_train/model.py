@@ -46,7 +46,7 @@ def load_base(base: Base, device: Device, dtype: Dtype) -> Any:
             base.path,
             dtype=compute,
             quantization_config=quantization,
-            device_map={"": 0 if device == "cuda" else "cpu"},
+            device_map={"": torch.cuda.current_device() if device == "cuda" else "cpu"},
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,

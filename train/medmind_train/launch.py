@@ -1,0 +1,88 @@
+"""How this process was started: alone, or as one of several that torchrun or accelerate started for one run.
+
+Knows their environment variables and what to type; no torch.
+"""
+
+import os
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from medmind import console
+from medmind.errors import MedmindError
+
+_NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_MODULE = "medmind_train.cli"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A process among those of a run.
+
+    Attributes:
+        rank: its number among all of them.
+        size: how many there are; 1: it was started alone.
+        local_rank: its number among those of this machine, by which it takes a card.
+        local_size: how many there are on this machine.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+    @property
+    def machines(self) -> int:
+        """How many machines take part, each with as many processes."""
+        return max(1, self.size // self.local_size)
+
+
+def read() -> Launch:
+    """What the environment says.
+
+    Raises:
+        MedmindError: something that no launcher sets.
+    """
+    if any(name not in os.environ for name in _NEEDED):
+        return Launch()
+    try:
+        rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        local_rank = int(os.environ.get("LOCAL_RANK", rank))
+        local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    except ValueError as error:
+        raise MedmindError(
+            f"the environment variables of torchrun cannot be read: {error}", f"unset {', '.join(_NEEDED)}"
+        ) from error
+    return Launch(rank, size, local_rank, local_size) if size > 1 else Launch()
+
+
+def hush() -> None:
+    """Say nothing in a process that is not the first of several: what all find wrong with a command is said once."""
+    if read().rank:
+        console.silence()
+        sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
+
+
+def let_tracebacks_be_seen() -> None:
+    """From here on the processes may fail each in its own way."""
+    sys.stderr = sys.__stderr__ or sys.stderr
+
+
+def refuse_several(command: str) -> None:
+    """Raise where several processes were started for a command that is of one."""
+    if (size := read().size) > 1:
+        raise MedmindError(
+            f"medmind-train {command} runs in one process, and {size} were started",
+            "start it without torchrun: only medmind-train qlora shares its work",
+        )
+
+
+def resume_command(run: Path) -> str:
+    """What to type to go on with a run: by as many processes as there are now."""
+    launch = read()
+    words = f"qlora --resume {shlex.quote(str(run))}"
+    if launch.size == 1:
+        return f"medmind-train {words}"
+    machines = f"--nnodes {launch.machines} " if launch.machines > 1 else ""
+    return f"torchrun {machines}--nproc-per-node {launch.local_size} -m {_MODULE} {words}"
