@@ -7,7 +7,7 @@ import pickle
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from medmind.errors import MedmindError, one_line
 from medmind_train import distributed
@@ -127,15 +127,14 @@ def after_first(work: Callable[[], T]) -> T:
     with together():
         if not distributed.is_first():
             value = work()
-    assert value is not None
-    return value
+    return cast(T, value)
 
 
 def by_first(work: Callable[[], T]) -> T:
     """Do `work` in the first process only; all get what it gives."""
     if distributed.world()[1] == 1:
         return work()
-    return distributed.of_first(_first(work))  # type: ignore[return-value]  # the first has a value to give
+    return cast(T, distributed.of_first(_first(work)))
 
 
 def _first(work: Callable[[], T]) -> T | None:

@@ -26,7 +26,8 @@ for _command in (qlora_cli, plan_cli, data_cli, pretrain_cli, doctor_cli, step_c
 
 def main() -> None:
     """The entry point of `medmind-train`, and of the module, which is how torchrun starts it."""
-    console.run(app)
+    with launch.failing_last():
+        console.run(app)
 
 
 if __name__ == "__main__":

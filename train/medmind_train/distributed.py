@@ -6,6 +6,8 @@ others happen to lie in the same process. What the processes say to each other b
 no card has to be waited for.
 """
 
+import signal
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -122,4 +124,7 @@ def _lost() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        # A launcher kills the others when one has gone; all that is left to do here is to say so, and how to go on.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise PeerLost(str(error)) from error

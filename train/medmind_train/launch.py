@@ -6,6 +6,9 @@ Knows their environment variables and what to type; no torch.
 import os
 import shlex
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +17,8 @@ from medmind.errors import MedmindError
 
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _MODULE = "medmind_train.cli"
+_STEP_BACK = 1.5
+"""Seconds: more than the time between the imports of one process and those of another on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,17 @@ def hush() -> None:
 def let_tracebacks_be_seen() -> None:
     """From here on the processes may fail each in its own way."""
     sys.stderr = sys.__stderr__ or sys.stderr
+
+
+@contextmanager
+def failing_last() -> Iterator[None]:
+    """Let the first process fail before the others: a launcher kills all when one has failed, and it is to say why."""
+    try:
+        yield
+    except SystemExit as stop:
+        if stop.code and read().rank:
+            time.sleep(_STEP_BACK)
+        raise
 
 
 def refuse_several(command: str) -> None:

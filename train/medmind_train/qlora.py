@@ -123,6 +123,8 @@ def _refuse_idle(config: QloraConfig) -> None:
 def _read(config: QloraConfig, machine: Hardware, *, assume_yes: bool) -> Inputs:
     """`inputs.read` in the first process, then in the others, which find its downloads and caches."""
     inputs = agreement.after_first(lambda: read(config, machine, assume_yes=assume_yes))
+    if distributed.world()[1] == 1:
+        return inputs
     hint = "all must see the same files and, by --device and --dtype, compute in the same way"
     for what, value in (
         ("the data they read", inputs.prepared.digest),

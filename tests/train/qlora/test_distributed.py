@@ -46,12 +46,24 @@ def gradient(rows) -> tuple[float, torch.Tensor]:
     return loss, torch.cat([one.grad.flatten() for one in model.parameters()])
 
 
+def assert_in_place(rank: int) -> None:
+    """The fused step hands out views of its gradients."""
+    for size in (7, 1000):
+        parameter = torch.nn.Parameter(torch.zeros(size))
+        parameter.grad = torch.full((size,), 1.0 + rank)
+        view = parameter.grad[1:3]
+        distributed.sum_gradients([parameter, torch.nn.Parameter(torch.zeros(2))])
+        assert view.tolist() == [3.0, 3.0] and parameter.grad[0] == 3
+
+
 def one_of_two(rank: int, folder: str) -> None:
     """What each process does; at module level, as `spawn` needs it."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=(Path(folder) / "meet").as_uri(), rank=rank, world_size=2)
     try:
+        distributed._MESSAGE = 300  # so that some gradients go together and the larger ones alone
         loss, summed = gradient([[one] for one in examples()])
+        assert_in_place(rank)
         torch.save({"loss": loss, "gradient": summed}, Path(folder) / f"{rank}.pt")
     finally:
         torch.distributed.destroy_process_group()
