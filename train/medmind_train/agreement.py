@@ -137,6 +137,11 @@ def by_first(work: Callable[[], T]) -> T:
     return cast(T, distributed.of_first(_first(work)))
 
 
+def by_all(work: Callable[[], T]) -> T:
+    """Do `work` in every process; for what they can only do side by side."""
+    return work()
+
+
 def _first(work: Callable[[], T]) -> T | None:
     """What `work` gives in the first process; None in the others, which wait for it."""
     value = None

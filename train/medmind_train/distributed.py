@@ -118,6 +118,13 @@ def _messages(gradients: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]
         yield message
 
 
+def refuse_lost(error: BaseException) -> None:
+    """Raise PeerLost where a pass over pieces of a model failed because another process has gone."""
+    if isinstance(error, distributed.DistError) or "gloo" in str(error):
+        with _lost():
+            raise error
+
+
 @contextmanager
 def _lost() -> Iterator[None]:
     """gloo and NCCL say in their own words that a connection has been closed, or that nobody came for too long."""

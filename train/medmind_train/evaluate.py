@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -149,9 +150,12 @@ def score(
     """
     rank, size = distributed.world()
     tried = room.tokens
-    with agreement.together():
-        mine = by_length(examples, room.tokens)[rank::size]
+    batches = by_length(examples, room.tokens)
+    mine = batches[rank::size]
+    with nullcontext() if passes.lockstep else agreement.together():
         own = _score(passes, mine, pad=pad, room=room, description=description, progress=progress)
+        if passes.lockstep and len(mine) * size < len(batches):
+            _scores(passes, batches[0], pad)  # the others are at a last one
     room.tokens, _ = distributed.extremes(room.tokens)
     if room.tokens != tried:
         console.note(f"the memory was full in evaluation; its batches are of {room.tokens:,} tokens from now on")
@@ -194,6 +198,8 @@ def _score(
             group = waiting.pop(0)
             scores = _scores(passes, group, pad)
             if scores is None:
+                if passes.lockstep:
+                    raise MemoryFull
                 waiting = _smaller([group, *waiting], room)
                 continue
             owners, first = scores.owners.cpu(), cast(torch.Tensor, scores.first).cpu()

@@ -16,6 +16,8 @@ from medmind import console
 from medmind.errors import MedmindError
 
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_SHARDING = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
+"""What accelerate sets when it is to share out a model."""
 _MODULE = "medmind_train.cli"
 _STEP_BACK = 1.5
 """Seconds: more than the time between the imports of one process and those of another on a busy machine."""
@@ -47,10 +49,16 @@ def read() -> Launch:
     """What the environment says.
 
     Raises:
-        MedmindError: something that no launcher sets.
+        MedmindError: something that no launcher sets, or that asks for what medmind does otherwise.
     """
     if any(name not in os.environ for name in _NEEDED):
         return Launch()
+    for variable, name in _SHARDING.items():
+        if os.environ.get(variable, "").lower() == "true":
+            raise MedmindError(
+                f"accelerate was told to use {name}, which this command does not do by accelerate",
+                "launch it without, and give --shard to lay the base in pieces over the processes",
+            )
     try:
         rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         local_rank = int(os.environ.get("LOCAL_RANK", rank))

@@ -1,7 +1,8 @@
-"""What a run came to, as its manifest tells it. Knows what is asked of a tuned model at the end; trains nothing."""
+"""What a run began with and what it came to, as its manifest tells it. It trains nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,35 @@ from medmind_train.checkpoint import Position
 from medmind_train.evaluate import Ends, Perplexity
 from medmind_train.inputs import Inputs
 from medmind_train.samples import Answer
+
+
+def start_record(
+    inputs: Inputs, before: Perplexity, ends: Ends, said: Sequence[Answer], *, loading: float, evaluation: float
+) -> dict[str, Any]:
+    """What a resume compares with, and what the manifest takes over."""
+    base, prepared = inputs.base, inputs.prepared
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "base": {
+            "name": base.name,
+            "kind": base.kind,
+            "path": str(base.path),
+            "revision": base.revision,
+            "digest": inputs.base_digest,
+        },
+        "data": {
+            "source": prepared.source,
+            "where": prepared.where,
+            "digest": prepared.digest,
+            "counts": prepared.counts.to_dict(),
+        },
+        "perplexity": asdict(before),
+        "ends": asdict(ends),
+        "samples": [asdict(one) for one in said],
+        "reading_seconds": inputs.seconds,
+        "loading_seconds": loading,
+        "evaluation_seconds": evaluation,
+    }
 
 
 @dataclass(frozen=True)

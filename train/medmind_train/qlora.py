@@ -7,8 +7,7 @@ perplexity after, and the manifest last.
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from medmind_train import (
     outcome,
     rundir,
     samples,
+    sharding,
     trackers,
 )
 from medmind_train.config import build
@@ -51,7 +51,6 @@ from medmind_train.outcome import Outcome
 from medmind_train.passes import Passes, ReferencePasses
 from medmind_train.plan.estimate import BEST_BYTES_PER_TRAINED, RUN_BYTES_PER_TRAINED
 from medmind_train.qlora_config import REFERENCE_BASE, QloraConfig, recipe, vram
-from medmind_train.samples import Answer
 
 
 def start(layers: Sequence[Mapping[str, Any]], *, force: bool, assume_yes: bool) -> tuple[Path, dict[str, Any]]:
@@ -118,6 +117,7 @@ def _refuse_idle(config: QloraConfig) -> None:
             f"{size} processes cannot share an effective batch of {rows} rows (--batch × --accumulate)",
             f"start at most {rows}, or give a larger --accumulate",
         )
+    sharding.refuse(config)
 
 
 def _read(config: QloraConfig, machine: Hardware, *, assume_yes: bool) -> Inputs:
@@ -149,6 +149,7 @@ def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[
     seconds = 0.0
 
     room = Room(config.batch * config.context)
+    ask = agreement.by_all if passes.lockstep else agreement.by_first
 
     def measure(
         description: str, examples: Sequence[Example], progress: console.Progress = console.progress
@@ -164,13 +165,12 @@ def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[
     with Interrupt() as interrupt, _failures(run, inputs):
         if recorded is None:
             before, ends = measure("held-out perplexity before", inputs.evaluated)
-            evaluation, seconds = seconds, 0.0
+            asking = time.monotonic()
+            said = ask(lambda: samples.answer(tuned, inputs))
+            spent, seconds = seconds + time.monotonic() - asking, 0.0
 
             def begin() -> dict[str, Any]:
-                asking = time.monotonic()
-                said = samples.answer(tuned, inputs)
-                spent = evaluation + time.monotonic() - asking
-                begun = _start_record(inputs, before, ends, said, loading=loading, evaluation=spent)
+                begun = outcome.start_record(inputs, before, ends, said, loading=loading, evaluation=spent)
                 rundir.create(run, config, inputs.prepared, begun)
                 return begun
 
@@ -202,15 +202,16 @@ def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[
         after, ends = measure("held-out perplexity after", inputs.evaluated)
         _, peak = distributed.extremes(max(position.peak_memory, hardware.peak_memory(device)))
 
+        asking = time.monotonic()
+        stopping = ask(lambda: outcome.stopping(tuned, inputs))
+        tells = ask(lambda: samples.answer(tuned, inputs)) if recorded["samples"] else []
+        seconds += time.monotonic() - asking
+
         def end() -> dict[str, Any]:
-            asking = time.monotonic()
-            stopping = outcome.stopping(tuned, inputs)
-            said = samples.answer(tuned, inputs) if recorded["samples"] else []
-            spent = seconds + time.monotonic() - asking
             with atomic_directory(run / ADAPTER) as partial:
                 model.save_adapter(tuned, partial)
-            came = Outcome(position, chosen, after, ends, trained, trainer.micro.rows, peak, spent)
-            results = outcome.results(run, inputs, recorded, came, stopping=stopping, said=said)
+            came = Outcome(position, chosen, after, ends, trained, trainer.micro.rows, peak, seconds)
+            results = outcome.results(run, inputs, recorded, came, stopping=stopping, said=tells)
             return finish(run, config, recorded, results)
 
         return run, agreement.by_first(end)
@@ -251,7 +252,7 @@ def _model(inputs: Inputs, scaler: Any) -> tuple[Any, Passes]:
             build_fused.hold(room)
         return build_fused.build(inputs.base, config, device=device, dtype=inputs.dtype, placement=placement)
     tuned = model.add_adapter(
-        model.load_base(inputs.base, device, inputs.dtype),
+        model.load_base(inputs.base, device, inputs.dtype, sharded=config.shard),
         inputs.base,
         targets=config.targets,
         rank=config.rank,
@@ -264,35 +265,8 @@ def _model(inputs: Inputs, scaler: Any) -> tuple[Any, Passes]:
         checkpointing=bool(config.gradient_checkpointing),
         seed=config.seed,
     )
+    if config.shard:
+        tuned = sharding.shard(tuned, device)
     if config.packing and mixes_packed_rows(tuned, device, len(inputs.tokenizer)):
         raise MedmindError(f"{inputs.base.name} does not keep the examples of a packed row apart", "give --no-packing")
-    return tuned, ReferencePasses(tuned, device=device, dtype=inputs.dtype, scaler=scaler)
-
-
-def _start_record(
-    inputs: Inputs, before: Perplexity, ends: Ends, said: Sequence[Answer], *, loading: float, evaluation: float
-) -> dict[str, Any]:
-    """What a resume compares with, and what the manifest takes over."""
-    base, prepared = inputs.base, inputs.prepared
-    return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "base": {
-            "name": base.name,
-            "kind": base.kind,
-            "path": str(base.path),
-            "revision": base.revision,
-            "digest": inputs.base_digest,
-        },
-        "data": {
-            "source": prepared.source,
-            "where": prepared.where,
-            "digest": prepared.digest,
-            "counts": prepared.counts.to_dict(),
-        },
-        "perplexity": asdict(before),
-        "ends": asdict(ends),
-        "samples": [asdict(one) for one in said],
-        "reading_seconds": inputs.seconds,
-        "loading_seconds": loading,
-        "evaluation_seconds": evaluation,
-    }
+    return tuned, ReferencePasses(tuned, device=device, dtype=inputs.dtype, scaler=scaler, lockstep=config.shard)

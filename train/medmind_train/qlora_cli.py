@@ -42,6 +42,7 @@ def _qlora(
 
     On several GPUs, one process each: torchrun --nproc-per-node 2 -m medmind_train.cli qlora ..., or accelerate launch.
     They share the rows of --batch × --accumulate, so that the settings, and the loss curve, stay those of one.
+    Each holds the whole base; --shard lays it in pieces over them where one card cannot.
     """
     layers = [read_yaml(locate(config), QloraConfig)] if config else []
     layers.append(settings)

@@ -158,3 +158,41 @@ def test_pass_takes_no_more_rows_than_a_process_has(monkeypatch: pytest.MonkeyPa
     assert distributed.rows_a_pass(8, 2) == 8
     monkeypatch.setattr(distributed, "world", lambda: (0, 3))
     assert [distributed.rows_a_pass(8, 1), distributed.rows_a_pass(1, 16), distributed.rows_a_pass(2, 8)] == [3, 1, 2]
+
+
+@pytest.mark.slow
+def test_base_in_pieces_gives_the_run_of_a_whole_one(qlora, small, torchrun, tmp_path: Path):
+    # Three rows a step are two passes of one process and one of the other; five evaluated rows are shared unequally.
+    settings = (
+        "--batch",
+        "1",
+        "--accumulate",
+        "3",
+        "--gradient-checkpointing",
+        "--answer-rows",
+        "2",
+        "--context",
+        "96",
+    )
+    assert qlora(*small(*RUN, *settings, "--name", "whole")).code == 0
+    ended = torchrun("qlora", *small(*RUN, *settings, "--shard", "--name", "pieces", "--json"), fault="look/1/2")
+    assert ended.code == 0 and json.loads(ended.out)["results"]["processes"] == 2, ended.err
+    pieces, whole = (tmp_path / "runs" / name for name in ("pieces", "whole"))
+    assert_same(pieces, whole)
+    samples = [artifacts.read_run(one)["results"]["samples"] for one in (pieces, whole)]
+    assert samples[0] == samples[1] and samples[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["kill/1/3", "memory/1/3"])
+def test_base_in_pieces_ends_for_all_when_one_has_gone(small, torchrun, fault: str):
+    ended = torchrun("qlora", *small(*RUN, "--shard", "--name", "bad"), fault=fault)
+    words = "the memory of" if "memory" in fault else "another process of this run has ended"
+    assert ended.code == 1 and len(ended.errors) == 1 and words in ended.errors[0], ended.err
+
+
+def test_base_in_pieces_wants_processes_and_no_dora(qlora, small, monkeypatch: pytest.MonkeyPatch):
+    qlora(*small("--shard")).refused("--shard", "there is one", "torchrun")
+    monkeypatch.setattr("medmind_train.sharding.world", lambda: (0, 2))
+    qlora(*small("--shard", "--dora")).refused("--shard and --dora")
+    qlora(*small("--shard", "--kernels", "fused")).refused("--shard", "--kernels reference")
