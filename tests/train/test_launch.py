@@ -57,6 +57,7 @@ def test_what_cannot_be_is_refused(started, variables: dict[str, str], words: st
     started(**variables)
     with pytest.raises(MedmindError, match=words):
         launch.read()
+        launch.check("qlora")
 
 
 def test_only_qlora_is_for_several(started, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

@@ -16,8 +16,7 @@ app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, add_comp
 def _train(context: typer.Context) -> None:
     """Fine-tune a language model on medical questions and answers."""
     launch.hush()
-    if context.invoked_subcommand != "qlora":
-        launch.refuse_several(str(context.invoked_subcommand))
+    launch.check(str(context.invoked_subcommand))
 
 
 for _command in (qlora_cli, plan_cli, data_cli, pretrain_cli, doctor_cli, step_cli, search_cli):

@@ -49,16 +49,10 @@ def read() -> Launch:
     """What the environment says.
 
     Raises:
-        MedmindError: something that no launcher sets, or that asks for what medmind does otherwise.
+        MedmindError: something that no launcher sets.
     """
     if any(name not in os.environ for name in _NEEDED):
         return Launch()
-    for variable, name in _SHARDING.items():
-        if os.environ.get(variable, "").lower() == "true":
-            raise MedmindError(
-                f"accelerate was told to use {name}, which this command does not do by accelerate",
-                "launch it without, and give --shard to lay the base in pieces over the processes",
-            )
     try:
         rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         local_rank = int(os.environ.get("LOCAL_RANK", rank))
@@ -88,13 +82,26 @@ def failing_last() -> Iterator[None]:
     try:
         yield
     except SystemExit as stop:
-        if stop.code and read().rank:
+        # Once it has met the others, and talks as it likes, they end in good order anyway.
+        if stop.code and read().rank and sys.stderr is not sys.__stderr__:
             time.sleep(_STEP_BACK)
         raise
 
 
-def refuse_several(command: str) -> None:
-    """Raise where several processes were started for a command that is of one."""
+def check(command: str) -> None:
+    """Refuse to do in several processes what is for one, and what accelerate was told and medmind does otherwise.
+
+    Raises:
+        MedmindError: says which, and what to do instead.
+    """
+    if command == "qlora":
+        for variable, name in _SHARDING.items():
+            if os.environ.get(variable, "").lower() == "true":
+                raise MedmindError(
+                    f"accelerate was told to use {name}, which this command does not do by accelerate",
+                    "launch it without, and give --shard to lay the base in pieces over the processes",
+                )
+        return
     if (size := read().size) > 1:
         raise MedmindError(
             f"medmind-train {command} runs in one process, and {size} were started",
