@@ -65,6 +65,11 @@ def fail(line: str) -> None:
     sys.exit(1)
 
 
+def silence(silent: bool = True) -> None:
+    """Say nothing to people from here on, or talk again: of several processes that do one thing, one is to talk."""
+    out.quiet = err.quiet = silent
+
+
 def note(message: str) -> None:
     """One line for a person on stderr."""
     err.print(Text(message))

@@ -3,9 +3,10 @@
 Knows how a training state is written and read back bit by bit; not when to write one.
 """
 
+import hashlib
 import re
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 
 from medmind.artifacts import atomic_directory, read_json, sha256, write_json
 from medmind.errors import MedmindError
-from medmind_train import foreign
+from medmind_train import distributed, foreign
 from medmind_train import optimizer as optimizers
 from medmind_train.hardware import Device
 from medmind_train.model import ADAPTER_CONFIG, ADAPTER_WEIGHTS, load_adapter, save_adapter, write_tensors
@@ -49,7 +50,7 @@ class Position:
 
 
 def rng_state(device: Device) -> dict[str, torch.Tensor]:
-    """The state of torch's random generators, which dropout draws from."""
+    """The state of this process's random generators, which dropout draws from."""
     state = {"cpu": torch.get_rng_state()}
     if device == "cuda":
         state["cuda"] = torch.cuda.get_rng_state()
@@ -61,6 +62,40 @@ def set_rng_state(state: Mapping[str, torch.Tensor], device: Device) -> None:
     torch.set_rng_state(state["cpu"])
     if device == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"])
+
+
+def rng_states(own: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What `rng_state` gave in every process: the first one's under its names, the others' as `cpu.1` and so on."""
+    states = distributed.gathered(dict(own))
+    return {_of(rank, name): state for rank, one in enumerate(states) for name, state in one.items()}
+
+
+def digest(values: Iterable[torch.Tensor]) -> str:
+    """Of tensors, in their order, bit by bit."""
+    hasher = hashlib.sha256()
+    for value in values:
+        hasher.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return hasher.hexdigest()
+
+
+def part_rng(seed: int) -> None:
+    """Let this process's dropout draw otherwise than that of the other processes."""
+    if rank := distributed.world()[0]:
+        torch.manual_seed(int.from_bytes(hashlib.sha256(f"{seed}/{rank}".encode()).digest()[:7]))
+
+
+def _of(rank: int, name: str) -> str:
+    return f"{name}.{rank}" if rank else name
+
+
+def _recall_rng(states: Mapping[str, torch.Tensor], step: int, device: Device) -> None:
+    """Take up this process's own state; where there were fewer processes, begin another one."""
+    rank = distributed.world()[0]
+    own = {name: states[_of(rank, name)] for name in ("cpu", "cuda") if _of(rank, name) in states}
+    if own:
+        set_rng_state(own, device)
+    else:
+        part_rng(step)
 
 
 def save(
@@ -78,7 +113,7 @@ def save(
 
     Args:
         scaler: the `torch.amp.GradScaler` in use.
-        rng: what `rng_state` gave when step N had ended.
+        rng: what `rng_state` gave when step N had ended, or `rng_states` made of that.
         loop: what else the training loop wants back, as JSON can hold it.
         needs: steps whose checkpoints this one is worth nothing without.
     """
@@ -155,7 +190,7 @@ def load(path: Path, model: Any, optimizer: Any, scaler: Any, device: Device) ->
     load_adapter(model, path)
     optimizers.load_state(optimizer, load_file(path / _OPTIMIZER), state["optimizer"], device)
     scaler.load_state_dict(state["scaler"])
-    set_rng_state(load_file(path / _RNG), device)
+    _recall_rng(load_file(path / _RNG), state["position"]["step"], device)
     return Position(**state["position"])
 
 

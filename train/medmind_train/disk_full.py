@@ -1,12 +1,12 @@
 """A disk that fills while a run writes: told apart from other errors, and said with how to go on. Knows no format."""
 
 import errno
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from medmind.errors import MedmindError
+from medmind_train import launch
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -25,5 +25,5 @@ def said(run: Path) -> Iterator[None]:
             raise
         raise MedmindError(
             f"the disk of {run} is full ({error.strerror}); its last whole checkpoint and its metrics are as they were",
-            f"free some space and go on with: medmind-train qlora --resume {shlex.quote(str(run))}",
+            f"free some space and go on with: {launch.resume_command(run)}",
         ) from error

@@ -13,10 +13,14 @@ from pathlib import Path
 
 from medmind.artifacts import read_jsonl
 from medmind.errors import MedmindError
+from medmind_train import distributed
 from medmind_train.hardware import Device
 
 ENERGY = "energy.jsonl"
-"""In a run directory: joules since the line before or, for the first of a start, since training began."""
+"""In a run directory: joules since the line before or, for the first of a start, since training began.
+
+Every further process of a run, which has a card of its own, writes `energy-RANK.jsonl`.
+"""
 _EVERY = 30.0
 """Seconds between two lines: a kill loses no more than that."""
 
@@ -27,7 +31,7 @@ def card_counter() -> Callable[[], float] | None:
 
     try:
         nvml = ctypes.CDLL("nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1")
-        uuid = f"GPU-{torch.cuda.get_device_properties(0).uuid}".encode()
+        uuid = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}".encode()
         handle = ctypes.c_void_p()
         if nvml.nvmlInit_v2() or nvml.nvmlDeviceGetHandleByUUID(uuid, ctypes.byref(handle)):
             return None
@@ -54,7 +58,7 @@ def metered(run: Path, device: Device) -> Iterator[None]:
     if counter is None:
         yield
         return
-    with counted(run / ENERGY, counter, _EVERY):
+    with counted(run / _name(distributed.world()[0]), counter, _EVERY):
         yield
 
 
@@ -86,9 +90,15 @@ def counted(path: Path, joules: Callable[[], float], every: float) -> Iterator[N
 
 
 def total(run: Path) -> float | None:
-    """Joules of all starts of a run, what was done twice after a kill included; None: not measured."""
+    """Joules of all cards and all starts of a run, what was done twice after a kill included; None: not measured."""
     try:
         lines = read_jsonl(run / ENERGY)
+        for other in run.glob(_name("*")):
+            lines += read_jsonl(other)
     except MedmindError:
         return None
     return sum(float(line["joules"]) for line in lines)
+
+
+def _name(rank: int | str) -> str:
+    return f"energy-{rank}.jsonl" if rank else ENERGY

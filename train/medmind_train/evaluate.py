@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 
 from medmind import console
 from medmind.errors import MedmindError
 from medmind.turns import choose
+from medmind_train import agreement, distributed
 from medmind_train.batches import by_length, collate
 from medmind_train.examples import Example
 from medmind_train.loss import Scores
@@ -140,20 +142,64 @@ def score(
 ) -> Scored:
     """What a model gives for each row of `examples`.
 
+    Several processes take turns at the batches that one would make, and all get the same numbers.
+
     Raises:
         MedmindError: a loss that is not finite; names the row.
         MemoryFull: with a single example already.
     """
+    rank, size = distributed.world()
+    tried = room.tokens
+    batches = by_length(examples, room.tokens)
+    mine = batches[rank::size]
+    with nullcontext() if passes.lockstep else agreement.together():
+        own = _score(passes, mine, pad=pad, room=room, description=description, progress=progress)
+        if passes.lockstep and len(mine) * size < len(batches):
+            _scores(passes, batches[0], pad)  # the others are at a last one
+    room.tokens, _ = distributed.extremes(room.tokens)
+    if room.tokens != tried:
+        console.note(f"the memory was full in evaluation; its batches are of {room.tokens:,} tokens from now on")
     sums: dict[str, float] = {}
     counts: dict[str, int] = {}
     ends = seen = 0
-    waiting = by_length(examples, room.tokens)
-    tried = room.tokens
-    with progress(description, len(examples), "examples") as advance:
+    for one in sorted(one for part in distributed.gathered(own) for one in part):
+        sums[one.row] = sums.get(one.row, 0.0) + one.nll
+        counts[one.row] = counts.get(one.row, 0) + one.tokens
+        seen += one.complete
+        ends += one.complete and one.ends
+    return Scored(sums, counts, Ends(ends, seen))
+
+
+class _Score(NamedTuple):
+    """What a model gave for an example; in order, the longest ones come first."""
+
+    shortness: int
+    row: str
+    nll: float
+    tokens: int
+    complete: bool
+    ends: bool
+
+
+def _score(
+    passes: Passes,
+    batches: list[list[Example]],
+    *,
+    pad: int,
+    room: Room,
+    description: str,
+    progress: console.Progress,
+) -> list[_Score]:
+    """The scores of some batches, in this process; `room` shrinks where the memory is full."""
+    found = []
+    waiting = list(batches)
+    with progress(description, sum(map(len, batches)), "examples") as advance:
         while waiting:
             group = waiting.pop(0)
             scores = _scores(passes, group, pad)
             if scores is None:
+                if passes.lockstep:
+                    raise MemoryFull
                 waiting = _smaller([group, *waiting], room)
                 continue
             owners, first = scores.owners.cpu(), cast(torch.Tensor, scores.first).cpu()
@@ -166,14 +212,10 @@ def score(
                         f"the model gives the row {example.row}, which is not trained on, a loss of {total}",
                         "try --dtype float32; if that does not help, the base's weights are broken",
                     )
-                sums[example.row] = sums.get(example.row, 0.0) + total
-                counts[example.row] = counts.get(example.row, 0) + len(example.ids) - example.answer
-                seen += example.complete
-                ends += example.complete and bool(first[place])
+                length, answer = len(example.ids), len(example.ids) - example.answer
+                found.append(_Score(-length, example.row, total, answer, example.complete, bool(first[place])))
             advance(len(group))
-    if room.tokens != tried:
-        console.note(f"the memory was full in evaluation; its batches are of {room.tokens:,} tokens from now on")
-    return Scored(sums, counts, Ends(ends, seen))
+    return found
 
 
 def _scores(passes: Passes, group: Sequence[Example], pad: int) -> Scores | None:

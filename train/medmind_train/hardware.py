@@ -39,7 +39,7 @@ class Hardware:
 
 
 def describe(wanted: str = "auto") -> Hardware:
-    """This machine's CUDA card, or its CPU when there is none or `wanted` is `cpu`.
+    """The CUDA card that this process uses, or the CPU when there is none or `wanted` is `cpu`.
 
     Raises:
         MedmindError: `wanted` is `cuda` and torch sees no card.
@@ -47,7 +47,7 @@ def describe(wanted: str = "auto") -> Hardware:
     import torch
 
     if wanted != "cpu" and torch.cuda.is_available():
-        card = torch.cuda.get_device_properties(0)
+        card = torch.cuda.get_device_properties(torch.cuda.current_device())
         return Hardware("cuda", card.name, card.total_memory, (card.major, card.minor))
     if wanted == "cuda":
         raise MedmindError(

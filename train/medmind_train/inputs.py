@@ -66,7 +66,7 @@ def read(config: QloraConfig, machine: Hardware, *, assume_yes: bool) -> Inputs:
         MedmindError: no such base or data, or nothing left to train or to evaluate on.
     """
     began = time.monotonic()
-    if machine.device == "cuda":
+    if machine.device == "cuda" and not config.shard:
         _refuse_too_large(config, machine)
     base, prepared = _find(config, assume_yes=assume_yes)
     positions = bases.check(base.path).get("max_position_embeddings")

@@ -32,7 +32,8 @@ class Interrupt:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) == self._handle:  # another may have been set meanwhile, which is to stay
+                signal.signal(number, handler)
         if self._terminated and isinstance(error, KeyboardInterrupt):
             raise SystemExit(128 + signal.SIGTERM) from None
 

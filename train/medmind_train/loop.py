@@ -1,9 +1,12 @@
-"""The training loop: steps, clipping, metrics, evaluations, checkpoints. Knows no data format and no report."""
+"""The training loop: steps, clipping, metrics, evaluations, checkpoints. Knows no data format and no report.
+
+Several processes go through it side by side and decide the same; only the first writes and shows anything.
+"""
 
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import torch
 from medmind import console
 from medmind.artifacts import METRICS, write_json
 from medmind.errors import MedmindError
-from medmind_train import checkpoint, live_view, metrics, schedule, trackers
+from medmind_train import agreement, checkpoint, distributed, metrics, schedule, telling
 from medmind_train.batches import real_tokens, supervised_tokens
 from medmind_train.checkpoint import Position
 from medmind_train.data_order import DataOrder
@@ -86,7 +89,11 @@ class Trainer:
         self.order = DataOrder(examples, config)
         self.stopping = EarlyStopping(config.patience)
         self.micro = MicroBatch(
-            passes, config.batch, pad=pad, device=device, length=config.context if config.packing else None
+            passes,
+            distributed.rows_a_pass(config.batch, config.accumulate),
+            pad=pad,
+            device=device,
+            length=config.context if config.packing else None,
         )
         self.position = Position()
         self._rng = checkpoint.rng_state(device)
@@ -96,48 +103,68 @@ class Trainer:
 
     def resume(self) -> int:
         """Take up the newest whole checkpoint, if there is one; returns the step reached."""
-        checkpoint.clear_leavings(self.checkpoints)
-        path, torn = checkpoint.newest(self.checkpoints)
+        path, torn = agreement.by_first(self._found)
         for name in torn:
             console.note(f"the checkpoint {name} is torn; going on from {path.name if path else 'the beginning'}")
-        if path:
-            self.position = checkpoint.load(path, self.model, self.optimizer, self.scaler, self.device)
-            self._rng = checkpoint.rng_state(self.device)
-            self._saved = self.position.step
-            if state := checkpoint.loop_state(path):
-                self.stopping.recall(state["stopping"])
-                self.micro.recall(state["micro_batch"])
-                self.room.tokens = min(self.room.tokens, state["evaluation_tokens"])
-        self._past = metrics.forget_after(self.metrics, self.position.step)
+        with agreement.together():
+            if path:
+                self.position = checkpoint.load(path, self.model, self.optimizer, self.scaler, self.device)
+                self._rng = checkpoint.rng_state(self.device)
+                self._saved = self.position.step
+                if state := checkpoint.loop_state(path):
+                    self.stopping.recall(state["stopping"])
+                    self.micro.recall(state["micro_batch"])
+                    self.room.tokens = min(self.room.tokens, state["evaluation_tokens"])
+        self._past = agreement.by_first(lambda: metrics.forget_after(self.metrics, self.position.step))
         self.watch.recall([line["loss"] for line in self._past])
-        self.stopped.unlink(missing_ok=True)
+        self._check_same()
         return self.position.step
+
+    def _found(self) -> tuple[Path | None, list[str]]:
+        checkpoint.clear_leavings(self.checkpoints)
+        self.stopped.unlink(missing_ok=True)
+        return checkpoint.newest(self.checkpoints)
+
+    def _check_same(self) -> None:
+        """Every process has added the same sums to the same weights: hold them against each other."""
+        if distributed.world()[1] > 1:
+            values = [parameter for _, parameter in self.passes.named_parameters()]
+            hint = "use cards of one kind, and one version of torch; the last checkpoint is as it was"
+            agreement.same(checkpoint.digest(values), f"their adapters after step {self.position.step}", hint)
 
     def save(self) -> None:
         """Write a checkpoint of the last step that was completed, unless there is one."""
         if self._saved != self.position.step:
-            best = self.stopping.best
-            checkpoint.save(
-                self.checkpoints,
-                self.position,
-                model=self.model,
-                optimizer=self.optimizer,
-                scaler=self.scaler,
-                rng=self._rng,
-                loop={
-                    "stopping": self.stopping.state(),
-                    "micro_batch": self.micro.state(),
-                    "evaluation_tokens": self.room.tokens,
-                },
-                needs=[best.step] if best and self._keeps_best and best.step != self.position.step else [],
-            )
+            self._check_same()
+            rng = checkpoint.rng_states(self._rng)
+            with agreement.together():
+                if distributed.is_first():
+                    self._write(rng)
             self._saved = self.position.step
+
+    def _write(self, rng: dict[str, torch.Tensor]) -> None:
+        best = self.stopping.best
+        checkpoint.save(
+            self.checkpoints,
+            self.position,
+            model=self.model,
+            optimizer=self.optimizer,
+            scaler=self.scaler,
+            rng=rng,
+            loop={
+                "stopping": self.stopping.state(),
+                "micro_batch": self.micro.state(),
+                "evaluation_tokens": self.room.tokens,
+            },
+            needs=[best.step] if best and self._keeps_best and best.step != self.position.step else [],
+        )
 
     def take_best(self) -> None:
         """Put the adapter of the best evaluation on the model, where that is to be kept and is not the last one."""
         best = self.stopping.best
-        if best and self._keeps_best and best.step != self.position.step:
-            load_adapter(self.model, checkpoint.at(self.checkpoints, best.step))
+        with agreement.together():
+            if best and self._keeps_best and best.step != self.position.step:
+                load_adapter(self.model, checkpoint.at(self.checkpoints, best.step))
 
     def run(self, interrupt: Interrupt) -> Position:
         """Train to the end of the plan, or of the patience.
@@ -153,12 +180,9 @@ class Trainer:
         self._started = time.monotonic() - self.position.seconds
         total = self.order.total
         try:
-            with (
-                trackers.logging(
-                    self.config.log_to, self.folder, config=asdict(self.config), after=self.position.step
-                ) as track,
-                metrics.appending(self.metrics) as log,
-                live_view.display(total, self._past) as view,
+            with telling.opened(self.folder, self.config, total=total, past=self._past, after=self.position.step) as (
+                tell,
+                view,
             ):
                 while self.position.step < total and not self.stopping.exhausted:
                     line = self._step(interrupt)
@@ -166,8 +190,7 @@ class Trainer:
                         self.save()
                         raise KeyboardInterrupt
                     line, improved = self._evaluated(line, view)
-                    for tell in (log, view.step, track):
-                        tell(line)
+                    tell(line)
                     self._refuse_rising(line)
                     every = self.config.checkpoint_every
                     last = line.step == total or self.stopping.exhausted
@@ -175,7 +198,7 @@ class Trainer:
                         self.save()
         finally:
             interrupt.deferred = False
-        if interrupt.requested:
+        if distributed.totals(interrupt.requested)[0]:
             raise KeyboardInterrupt
         return self.position
 
@@ -253,7 +276,9 @@ class Trainer:
     def _stop(self, step: int, what: str, rows: Sequence[str], where: str, hint: str) -> MedmindError:
         """Save a checkpoint and the step's rows; returns the error to raise."""
         self.save()
-        write_json(self.stopped, {"step": step, "reason": what, "rows": list(rows)})
+        with agreement.together():
+            if distributed.is_first():
+                write_json(self.stopped, {"step": step, "reason": what, "rows": list(rows)})
         named = ", ".join(rows[:_NAMED_ROWS])
         if len(rows) > _NAMED_ROWS:
             named += f" and {len(rows) - _NAMED_ROWS:,} more (all in {self.stopped.name})"

@@ -25,7 +25,7 @@ class MicroBatch:
     """
 
     def __init__(self, passes: Passes, rows: int, *, pad: int, device: Device, length: int | None) -> None:
-        self.rows = rows
+        self.rows = self._asked = rows
         self._passes = passes
         self._pad = pad
         self._device: Device = device
@@ -66,26 +66,20 @@ class MicroBatch:
 
     def _once(self, rows: Rows, stop: Callable[[], bool]) -> tuple[float, int] | None:
         self._passes.zero_gradients()
-        loss, padded = 0.0, 0
-        for share, tokens in backward(
+        return backward(
             self._passes,
-            distributed.share(rows),
+            rows,
             batch=self.rows,
             pad=self._pad,
-            device=self._device,
             length=self._length,
-        ):
-            loss += share
-            padded += tokens
-            if stop():
-                return None
-        return distributed.total(loss, self._device), int(distributed.total(padded, self._device))
+            stop=stop,
+        )
 
     def _shrink(self) -> None:
         if self.rows > 1:
             self.rows //= 2
             self._passes.shrink(self.rows)
-        elif self._passes.leaner():
+        elif distributed.totals(self._passes.leaner())[0]:  # one process may have had more room than another
             self._lean = True
             self._news = "the memory was full; did the step again with less kept on the card, and so it goes on"
         else:
@@ -99,11 +93,11 @@ class MicroBatch:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""
-        return {"rows": self.rows, "lean": self._lean}
+        return {"rows": self.rows if self.rows < self._asked else None, "lean": self._lean}
 
     def recall(self, state: Mapping[str, Any]) -> None:
         """Take up what `state` gave: a run that goes on does not run into the same wall again."""
-        if state["rows"] < self.rows:
+        if state["rows"] is not None and state["rows"] < self.rows:
             self.rows = state["rows"]
             self._passes.shrink(self.rows)
         if state["lean"]:

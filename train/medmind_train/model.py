@@ -16,11 +16,14 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 
 
-def load_base(base: Base, device: Device, dtype: Dtype) -> Any:
+def load_base(base: Base, device: Device, dtype: Dtype, *, sharded: bool = False) -> Any:
     """The base with its linear layers in NF4 with double quantization, frozen, computing in `dtype`.
 
     Norms, embedding and head stay in `dtype`: `prepare_model_for_kbit_training` would make them fp32, which costs
     1 GiB on a 7B and buys nothing.
+
+    Args:
+        sharded: leave it on the host, as `sharding.shard` wants it.
 
     Raises:
         MedmindError: weights that are missing or do not fit the config, or a device without the memory.
@@ -40,13 +43,14 @@ def load_base(base: Base, device: Device, dtype: Dtype) -> Any:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=compute,
+        bnb_4bit_quant_storage=compute if sharded else torch.uint8,
     )
     try:
         model, info = load(
             base.path,
             dtype=compute,
             quantization_config=quantization,
-            device_map={"": 0 if device == "cuda" else "cpu"},
+            device_map={"": torch.cuda.current_device() if device == "cuda" and not sharded else "cpu"},
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,

@@ -3,11 +3,13 @@
 The fused step (`fused/step.py`) is the other. Knows models and batches; no optimizer, no schedule.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 
+from medmind_train import distributed
 from medmind_train.batches import Batch
 from medmind_train.hardware import Device, Dtype
 from medmind_train.loss import Scores, answer_nll, answer_scores
@@ -16,6 +18,9 @@ from medmind_train.model import precision
 
 class Passes(Protocol):
     """What the loop and the evaluation want of a model."""
+
+    lockstep: bool
+    """Whether a pass goes on in all processes at once, so that each has to make as many as the others."""
 
     def named_parameters(self) -> Iterable[tuple[str, torch.nn.Parameter]]:
         """What the optimizer updates; LoRA's names are PEFT's as far as `.lora_A.` and `.lora_B.` go."""
@@ -54,10 +59,12 @@ class ReferencePasses:
 
     Args:
         scaler: a `torch.amp.GradScaler`; gradients come out multiplied by its scale.
+        lockstep: the model is in pieces over the processes.
     """
 
-    def __init__(self, model: Any, *, device: Device, dtype: Dtype, scaler: Any = None) -> None:
+    def __init__(self, model: Any, *, device: Device, dtype: Dtype, scaler: Any = None, lockstep: bool = False) -> None:
         self.model = model
+        self.lockstep = lockstep
         self._device: Device = device
         self._dtype: Dtype = dtype
         self._scaler = scaler or torch.amp.GradScaler(device, enabled=False)
@@ -73,10 +80,11 @@ class ReferencePasses:
 
     def add_gradient(self, batch: Batch, divisor: float) -> torch.Tensor:
         """See `Passes`."""
-        with precision(self._device, self._dtype):
-            nll, _ = answer_nll(self.model, batch.to(self._device))
-        loss = nll.sum() / divisor
-        self._scaler.scale(loss).backward()
+        with self._side_by_side():
+            with precision(self._device, self._dtype):
+                nll, _ = answer_nll(self.model, batch.to(self._device))
+            loss = nll.sum() / divisor
+            self._scaler.scale(loss).backward()
         return loss.detach()
 
     def scores(self, batch: Batch, *, likeliest: bool = False) -> Scores:
@@ -84,10 +92,20 @@ class ReferencePasses:
         training = self.model.training
         self.model.eval()
         try:
-            with torch.no_grad(), precision(self._device, self._dtype):
+            with self._side_by_side(), torch.no_grad(), precision(self._device, self._dtype):
                 return answer_scores(self.model, batch.to(self._device), likeliest=likeliest)
         finally:
             self.model.train(training)
+
+    @contextmanager
+    def _side_by_side(self) -> Iterator[None]:
+        """Where another process is waited for, it may have gone."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.lockstep:
+                distributed.refuse_lost(error)
+            raise
 
     def shrink(self, rows: int) -> None:
         """Nothing was made for a certain size."""

@@ -4,12 +4,10 @@ The order: what can be refused at once, base and data, model, perplexity before,
 perplexity after, and the manifest last.
 """
 
-import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,35 +18,39 @@ from medmind.artifacts import ADAPTER, atomic_directory, require_space
 from medmind.base import EMBEDDED_NAME
 from medmind.errors import MedmindError
 from medmind_train import (
-    answering,
+    agreement,
     checkpoint,
     disk_full,
+    distributed,
     early_stopping,
     energy,
     evaluate,
-    footprint,
     hardware,
+    launch,
     model,
     optimizer,
+    outcome,
     rundir,
     samples,
+    sharding,
     trackers,
 )
-from medmind_train.answering import Stopping
 from medmind_train.config import build
+from medmind_train.distributed import PeerLost
 from medmind_train.evaluate import Ends, Perplexity, Room
 from medmind_train.examples import Example
 from medmind_train.finish import finish
 from medmind_train.fused import build as build_fused
+from medmind_train.hardware import Hardware
 from medmind_train.inputs import Inputs, read
 from medmind_train.interrupt import Interrupt
 from medmind_train.loop import Trainer
 from medmind_train.loss import mixes_packed_rows
 from medmind_train.memory_full import MemoryFull, is_memory_full
+from medmind_train.outcome import Outcome
 from medmind_train.passes import Passes, ReferencePasses
 from medmind_train.plan.estimate import BEST_BYTES_PER_TRAINED, RUN_BYTES_PER_TRAINED
 from medmind_train.qlora_config import REFERENCE_BASE, QloraConfig, recipe, vram
-from medmind_train.samples import Answer
 
 
 def start(layers: Sequence[Mapping[str, Any]], *, force: bool, assume_yes: bool) -> tuple[Path, dict[str, Any]]:
@@ -69,10 +71,12 @@ def start(layers: Sequence[Mapping[str, Any]], *, force: bool, assume_yes: bool)
     machine = hardware.describe(given.device)
     base = given.base or (REFERENCE_BASE if machine.device == "cuda" else EMBEDDED_NAME)
     config = build(QloraConfig, {"base": base}, recipe(base), *layers)
-    run = rundir.location(config, base, str(config.data))
-    rundir.refuse_taken(run, force=force)
-    trackers.names(config.log_to)
-    inputs = read(config, machine, assume_yes=assume_yes)
+    _refuse_idle(config)
+    run = distributed.of_first(rundir.location(config, base, str(config.data)))
+    with agreement.together():
+        rundir.refuse_taken(run, force=force)
+        trackers.names(config.log_to)
+    inputs = _read(config, machine, assume_yes=assume_yes)
     if given.base is None or given.data is None:
         where = machine.name if machine.device == "cuda" else "no CUDA card in use"
         console.note(f"{where}: fine-tuning {config.base} on {config.data}; choose with --base and --data")
@@ -86,38 +90,66 @@ def resume(run: Path, layers: Sequence[Mapping[str, Any]], *, assume_yes: bool) 
         MedmindError: nothing to resume, what is not medmind's among its checkpoints, or other settings, data or base
             than the run began with.
     """
-    recorded = rundir.read_start(run)
-    checkpoint.refuse_foreign(run / rundir.CHECKPOINTS, others=[Path(rundir.START).name])
-    config = rundir.read_config(run, recorded)
+    with agreement.together():
+        recorded = rundir.read_start(run)
+        checkpoint.refuse_foreign(run / rundir.CHECKPOINTS, others=[Path(rundir.START).name])
+        config = rundir.read_config(run, recorded)
     names = {name for layer in layers for name, value in layer.items() if value is not None}
     given = build(QloraConfig, *layers)
     rundir.refuse_other_config(run, config, given, names)
     free = {name: getattr(given, name) for name in rundir.FREE if name in names}
     config = replace(config, **free)
     trackers.names(config.log_to)
-    rundir.remove_leavings(run)
-    inputs = read(config, hardware.describe(config.device), assume_yes=assume_yes)
+    _refuse_idle(config)
+    agreement.by_first(lambda: rundir.remove_leavings(run))
+    inputs = _read(config, hardware.describe(config.device), assume_yes=assume_yes)
     rundir.refuse_other_start(run, recorded, inputs.prepared.digest, inputs.base_digest)
     if free:
-        rundir.write_config(run, inputs.config)
+        agreement.by_first(lambda: rundir.write_config(run, inputs.config))
     return _train(run, inputs, recorded=recorded)
+
+
+def _refuse_idle(config: QloraConfig) -> None:
+    """Raise where the effective batch has not a row for every process."""
+    rows, size = config.batch * config.accumulate, distributed.world()[1]
+    if size > rows:
+        raise MedmindError(
+            f"{size} processes cannot share an effective batch of {rows} rows (--batch × --accumulate)",
+            f"start at most {rows}, or give a larger --accumulate",
+        )
+    sharding.refuse(config)
+
+
+def _read(config: QloraConfig, machine: Hardware, *, assume_yes: bool) -> Inputs:
+    """`inputs.read` in the first process, then in the others, which find its downloads and caches."""
+    inputs = agreement.after_first(lambda: read(config, machine, assume_yes=assume_yes))
+    if distributed.world()[1] == 1:
+        return inputs
+    hint = "all must see the same files and, by --device and --dtype, compute in the same way"
+    for what, value in (
+        ("the data they read", inputs.prepared.digest),
+        ("the base they read", inputs.base_digest),
+        ("how they compute", str(inputs.config)),
+    ):
+        agreement.same(value, what, hint)
+    return inputs
 
 
 def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[Path, dict[str, Any]]:
     config, device = inputs.config, inputs.hardware.device
     began = time.monotonic()
     scaler = torch.amp.GradScaler(device, enabled=inputs.dtype == "float16")
-    tuned, passes = _model(inputs, scaler)
-    trained = sum(parameter.numel() for parameter in model.trainable(tuned))
-    need = RUN_BYTES_PER_TRAINED + (BEST_BYTES_PER_TRAINED if config.keep == "best" else 0)
-    require_space(run.parent, trained * need, "the run with its checkpoints")
+    with agreement.together():
+        tuned, passes = _model(inputs, scaler)
+        trained = sum(parameter.numel() for parameter in model.trainable(tuned))
+        need = RUN_BYTES_PER_TRAINED + (BEST_BYTES_PER_TRAINED if config.keep == "best" else 0)
+        require_space(run.parent, trained * need, "the run with its checkpoints")
+    checkpoint.part_rng(config.seed)
     loading = time.monotonic() - began
     seconds = 0.0
 
-    if config.packing and config.kernels == "reference" and mixes_packed_rows(tuned, device, len(inputs.tokenizer)):
-        raise MedmindError(f"{inputs.base.name} does not keep the examples of a packed row apart", "give --no-packing")
-
     room = Room(config.batch * config.context)
+    ask = agreement.by_all if passes.lockstep else agreement.by_first
 
     def measure(
         description: str, examples: Sequence[Example], progress: console.Progress = console.progress
@@ -134,11 +166,15 @@ def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[
         if recorded is None:
             before, ends = measure("held-out perplexity before", inputs.evaluated)
             asking = time.monotonic()
-            said = samples.answer(tuned, inputs)
-            seconds += time.monotonic() - asking
-            recorded = _start_record(inputs, before, ends, said, loading=loading, evaluation=seconds)
-            seconds = 0.0
-            rundir.create(run, config, inputs.prepared, recorded)
+            said = ask(lambda: samples.answer(tuned, inputs))
+            spent, seconds = seconds + time.monotonic() - asking, 0.0
+
+            def begin() -> dict[str, Any]:
+                begun = outcome.start_record(inputs, before, ends, said, loading=loading, evaluation=spent)
+                rundir.create(run, config, inputs.prepared, begun)
+                return begun
+
+            recorded = agreement.by_first(begin)
         before = Perplexity(**recorded["perplexity"])
         console.note(f"held-out perplexity before: {before} ({before.tokens:,} tokens of {before.rows:,} rows)")
         groups = optimizer.groups(
@@ -164,50 +200,34 @@ def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[
         chosen = early_stopping.chosen(trainer.stopping, config, position.step, trainer.order.total)
         trainer.take_best()
         after, ends = measure("held-out perplexity after", inputs.evaluated)
+        _, peak = distributed.extremes(max(position.peak_memory, hardware.peak_memory(device)))
+
         asking = time.monotonic()
-        stopping = _stopping(tuned, inputs)
-        said_before = [Answer(**one) for one in recorded["samples"]]
-        said = samples.answer(tuned, inputs) if said_before else []
+        stopping = ask(lambda: outcome.stopping(tuned, inputs))
+        tells = ask(lambda: samples.answer(tuned, inputs)) if recorded["samples"] else []
         seconds += time.monotonic() - asking
-        with atomic_directory(run / ADAPTER) as partial:
-            model.save_adapter(tuned, partial)
-        results: dict[str, Any] = {
-            "perplexity": {"before": asdict(before), "after": asdict(after)},
-            "chosen": chosen,
-            "ends": {"before": recorded["ends"], "after": asdict(ends)},
-            "stopping": asdict(stopping) if stopping else None,
-            "steps": position.step,
-            "tokens": position.tokens,
-            "padding": round(1 - position.tokens / max(position.padded, 1), 4),
-            "tokens_per_s": round(position.tokens / max(position.seconds, 1e-9), 1),
-            "seconds": {
-                "reading": round(recorded["reading_seconds"], 2),
-                "loading": round(recorded["loading_seconds"], 2),
-                "training": round(position.seconds, 2),
-                "evaluation": round(recorded["evaluation_seconds"] + seconds, 2),
-            },
-            "memory": {
-                "peak": max(position.peak_memory, hardware.peak_memory(device)),
-                "of": "torch on the card" if device == "cuda" else "the process, resident",
-            },
-            "micro_batch": trainer.micro.rows,
-            "parameters": {"trained": trained},
-            "adapter_bytes": (run / ADAPTER / model.ADAPTER_WEIGHTS).stat().st_size,
-            "encoding": {"train": inputs.train.counts(), "heldout": inputs.heldout.counts()},
-            "device": {"device": device, "name": inputs.hardware.name, "dtype": inputs.dtype},
-        }
-        results["samples"] = samples.side_by_side(inputs, said_before, said)
-        results["footprint"] = footprint.compare(config, inputs.base.name, inputs.base.path, results, energy.total(run))
-        return run, finish(run, config, recorded, results)
+
+        def end() -> dict[str, Any]:
+            with atomic_directory(run / ADAPTER) as partial:
+                model.save_adapter(tuned, partial)
+            came = Outcome(position, chosen, after, ends, trained, trainer.micro.rows, peak, seconds)
+            results = outcome.results(run, inputs, recorded, came, stopping=stopping, said=tells)
+            return finish(run, config, recorded, results)
+
+        return run, agreement.by_first(end)
 
 
 @contextmanager
 def _failures(run: Path, inputs: Inputs) -> Iterator[None]:
     """What can stop a run from outside, each said with the way on."""
-    way = f"medmind-train qlora --resume {shlex.quote(str(run))}"
+    way = launch.resume_command(run)
     try:
         with disk_full.said(run):
             yield
+    except PeerLost as error:
+        raise MedmindError(
+            "another process of this run has ended", f"its own lines, or the launcher's, say why; go on with: {way}"
+        ) from error
     except KeyboardInterrupt:
         if (run / rundir.START).is_file():
             console.note(f"interrupted; go on with: {way}")
@@ -221,28 +241,10 @@ def _failures(run: Path, inputs: Inputs) -> Iterator[None]:
         raise MedmindError(f"the memory of {inputs.hardware.name} is full", hint) from error
 
 
-def _stopping(tuned: Any, inputs: Inputs) -> Stopping | None:
-    """Whether answers to some held-out questions stop by themselves; None where none are to be asked."""
-    config = inputs.config
-    if not config.answer_rows:
-        return None
-    firsts = {example.row: example for example in reversed(inputs.evaluated)}
-    # A question that fills the context leaves no room to see how its answer ends.
-    short = [example for example in firsts.values() if 2 * example.answer <= config.context] or list(firsts.values())
-    return answering.measure(
-        tuned,
-        evaluate.choose_rows(short, [example.row for example in short], config.answer_rows),
-        eos=inputs.tokenizer.eos_token_id,
-        pad=inputs.pad,
-        context=config.context,
-        device=inputs.hardware.device,
-        dtype=inputs.dtype,
-    )
-
-
 def _model(inputs: Inputs, scaler: Any) -> tuple[Any, Passes]:
     """The base with its adapter, and what computes its passes."""
     config, device = inputs.config, inputs.hardware.device
+    config = replace(config, batch=distributed.rows_a_pass(config.batch, config.accumulate))
     if config.kernels == "fused":
         room = vram(config)
         placement = build_fused.placement_of(inputs.base, config, inputs.hardware, inputs.dtype)
@@ -250,7 +252,7 @@ def _model(inputs: Inputs, scaler: Any) -> tuple[Any, Passes]:
             build_fused.hold(room)
         return build_fused.build(inputs.base, config, device=device, dtype=inputs.dtype, placement=placement)
     tuned = model.add_adapter(
-        model.load_base(inputs.base, device, inputs.dtype),
+        model.load_base(inputs.base, device, inputs.dtype, sharded=config.shard),
         inputs.base,
         targets=config.targets,
         rank=config.rank,
@@ -263,33 +265,8 @@ def _model(inputs: Inputs, scaler: Any) -> tuple[Any, Passes]:
         checkpointing=bool(config.gradient_checkpointing),
         seed=config.seed,
     )
-    return tuned, ReferencePasses(tuned, device=device, dtype=inputs.dtype, scaler=scaler)
-
-
-def _start_record(
-    inputs: Inputs, before: Perplexity, ends: Ends, said: Sequence[Answer], *, loading: float, evaluation: float
-) -> dict[str, Any]:
-    """What a resume compares with, and what the manifest takes over."""
-    base, prepared = inputs.base, inputs.prepared
-    return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "base": {
-            "name": base.name,
-            "kind": base.kind,
-            "path": str(base.path),
-            "revision": base.revision,
-            "digest": inputs.base_digest,
-        },
-        "data": {
-            "source": prepared.source,
-            "where": prepared.where,
-            "digest": prepared.digest,
-            "counts": prepared.counts.to_dict(),
-        },
-        "perplexity": asdict(before),
-        "ends": asdict(ends),
-        "samples": [asdict(one) for one in said],
-        "reading_seconds": inputs.seconds,
-        "loading_seconds": loading,
-        "evaluation_seconds": evaluation,
-    }
+    if config.shard:
+        tuned = sharding.shard(tuned, device)
+    if config.packing and mixes_packed_rows(tuned, device, len(inputs.tokenizer)):
+        raise MedmindError(f"{inputs.base.name} does not keep the examples of a packed row apart", "give --no-packing")
+    return tuned, ReferencePasses(tuned, device=device, dtype=inputs.dtype, scaler=scaler, lockstep=config.shard)

@@ -39,19 +39,25 @@ def _qlora(
 
     Without --base and --data: Mistral-7B-Instruct on MedQuAD where there is a CUDA card, else the embedded base on the
     embedded sample.
+
+    On several GPUs, one process each: torchrun --nproc-per-node 2 -m medmind_train.cli qlora ..., or accelerate launch.
+    They share the rows of --batch × --accumulate, so that the settings, and the loss curve, stay those of one.
+    Each holds the whole base; --shard lays it in pieces over them where one card cannot.
     """
     layers = [read_yaml(locate(config), QloraConfig)] if config else []
     layers.append(settings)
-    vram(build(QloraConfig, *layers))  # a wrong value is said at once, not after torch has been imported
+    given = build(QloraConfig, *layers)
+    vram(given)  # a wrong value is said at once, not after torch has been imported
     for library in LIBRARIES:
         console.require(library, "train")
     environment.settle()
-    from medmind_train import early_stopping, qlora
+    from medmind_train import early_stopping, process_group, qlora
 
-    if resume is not None:
-        run, manifest = qlora.resume(resume, layers, assume_yes=yes)
-    else:
-        run, manifest = qlora.start(layers, force=force, assume_yes=yes)
+    with process_group.joined(given.device):
+        if resume is not None:
+            run, manifest = qlora.resume(resume, layers, assume_yes=yes)
+        else:
+            run, manifest = qlora.start(layers, force=force, assume_yes=yes)
     results = manifest["results"]
     if as_json:
         document = {"run": str(run), "name": manifest["name"], "base": manifest["base"], "data": manifest["data"]}

@@ -106,6 +106,9 @@ class QloraConfig:
     gradient_checkpointing: bool | None = setting(
         None, "recompute activations to save memory, with --kernels reference (default: on for a CUDA card)"
     )
+    shard: bool = setting(
+        False, "lay the base's layers in pieces over the processes of torchrun (FSDP), with --kernels reference"
+    )
     checkpoint_every: int = setting(50, "steps between checkpoints; 0: only when interrupted and at the end", minimum=0)
     log_to: str | None = setting(
         None, "show the metrics elsewhere as well: tensorboard | wandb, or both apart by a comma"

@@ -65,7 +65,7 @@ def markdown(manifest: Mapping[str, Any], run: Path) -> str:
     before, after = results["perplexity"]["before"], results["perplexity"]["after"]
     time, memory = results["seconds"], results["memory"]
     change = 100 * (after["value"] / before["value"] - 1)
-    device = results["device"]
+    device, processes = results["device"], results.get("processes", 1)
     endings = ending_lines(results)
     begun, samples, took = results["ends"]["before"], results["samples"], results["footprint"]
     sections = [
@@ -103,6 +103,7 @@ def markdown(manifest: Mapping[str, Any], run: Path) -> str:
             ("", ""),
             [
                 ("device", f"{device['name']} ({device['device']}, {device['dtype']})"),
+                *([("processes", f"{processes}, sharing every step's rows")] if processes > 1 else []),
                 ("training", f"{results['steps']:,} steps in {duration(time['training'])}"),
                 ("evaluation", duration(time["evaluation"])),
                 ("reading data", duration(time["reading"])),

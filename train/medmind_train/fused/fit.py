@@ -20,6 +20,7 @@ def refusal(config: QloraConfig, dtype: str) -> str:
     reasons = {
         "it has no LoRA dropout": config.dropout > 0,
         "it has no DoRA": config.dora,
+        "it has every layer whole (--shard)": config.shard,
         "it does not compute in float16": dtype == "float16",
     }
     return next((reason for reason, holds in reasons.items() if holds), "")

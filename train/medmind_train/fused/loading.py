@@ -42,7 +42,7 @@ def load(base: Base, device: Device, dtype: Dtype, placement: Placement, *, slot
     from safetensors import SafetensorError
 
     check_weights(base)
-    card = torch.device("cuda", 0) if device == "cuda" else torch.device("cpu")
+    card = torch.device("cuda", torch.cuda.current_device()) if device == "cuda" else torch.device("cpu")
     try:
         return _load(base, card, getattr(torch, dtype), placement, slots)
     except torch.OutOfMemoryError as error:

@@ -38,6 +38,8 @@ class FusedStep:
         Unsupported: a model, an adapter or a quantization that only the reference path can train.
     """
 
+    lockstep = False
+
     def __init__(
         self,
         model: Any,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from medmind import console
+from medmind.errors import MedmindError
 from medmind_train.config import build, read_yaml, with_options
 from medmind_train.qlora_config import REFERENCE_BASE, QloraConfig, recipe
 from medmind_train.recipes import locate
@@ -36,6 +37,8 @@ def _plan(
 
     Takes qlora's own settings. Nothing is downloaded but the config.json of a base on the hub, and nothing is written.
     Exit code 1 when the card cannot hold it.
+
+    Memory is that of one card. Of several (torchrun, see qlora) each takes as much, and they share the steps' time.
     """
     from medmind_train.plan import base_config, cards, estimate, tables
 
@@ -45,6 +48,11 @@ def _plan(
     asked = cards.find(card) if card is not None else None
     base = given.base or REFERENCE_BASE
     resolved = build(QloraConfig, {"base": base}, recipe(base), *layers)
+    if resolved.shard:
+        raise MedmindError(
+            "there is no plan for a base in pieces (--shard)",
+            "leave it out to see what a single card would have to hold",
+        )
     plan = estimate.make(resolved, base_config.read(base, given.revision), asked, tokens)
     if as_json:
         console.emit_json(tables.document(plan))
