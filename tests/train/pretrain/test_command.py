@@ -3,9 +3,12 @@
 import io
 import json
 import random
+import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from unittest.mock import patch
 
@@ -149,6 +152,35 @@ def test_an_interrupted_training_resumes_to_the_same_bytes(text: Path, trained: 
     assert "--resume" in one_line(run(text, "--out", out, *SMALL, code=1))
     run(text, "--out", out, "--resume", *SMALL)
     assert (out / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+
+
+def test_a_training_killed_before_its_first_checkpoint_starts_over_with_clean_metrics(
+    text: Path, trained: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "base"
+    run(text, "--out", out, "--max-minutes", "0.000001", *SMALL, code=130)
+    shutil.rmtree(out / "work" / "checkpoint")
+    (out / "work" / "metrics.jsonl").write_text('{"step": 5, "loss": 1.0, "tokens": 9, "seconds": 1}\n{"step": 6, "lo')
+    run(text, "--out", out, "--resume", *SMALL)
+    steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [json.loads(line)["step"] for line in (trained / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_loss_that_is_no_number_leaves_the_checkpoint_before_it(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medmind_train.pretrain import trainer
+
+    out, real = tmp_path / "base", trainer.Trainer._step
+
+    def broken(self: trainer.Trainer, parts: Sequence[object]) -> object:
+        loss = real(self, parts)
+        return loss * float("nan") if self.state.step == 6 else loss
+
+    monkeypatch.setattr(trainer.Trainer, "_step", broken)
+    often = ["1" if before == "--checkpoint-every" else word for before, word in pairwise(["", *SMALL])]
+    assert "the loss is nan at step 7" in run(text, "--out", out, *often, code=1).stderr
+    assert json.loads((out / "work" / "checkpoint" / "state.json").read_text())["step"] == 6
 
 
 def test_a_resume_with_another_config_is_refused(text: Path, trained: Path, tmp_path: Path) -> None:

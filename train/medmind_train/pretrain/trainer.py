@@ -10,10 +10,11 @@ from typing import Any, cast
 
 import torch
 
-from medmind.artifacts import METRICS, atomic_directory, atomic_file, read_json, write_json
+from medmind.artifacts import METRICS, atomic_directory, read_json, write_json
 from medmind.console import note, progress
 from medmind.errors import MedmindError
 from medmind_train.interrupt import Interrupt
+from medmind_train.metrics import forget_after
 from medmind_train.pretrain import model as shapes
 from medmind_train.pretrain import validation
 from medmind_train.pretrain.config import PretrainConfig
@@ -107,6 +108,7 @@ class Trainer:
                 late = config.max_minutes and time.monotonic() - began > config.max_minutes * 60
                 stop = not last and (interrupt.requested or late)
                 if last or stop or self.state.step % config.checkpoint_every == 0:
+                    self._finite(loss)  # a broken state must not take the place of a whole one
                     self._save()
                 if stop:
                     raise Interrupted(f"stopped at step {self.state.step} of {config.steps}")
@@ -140,10 +142,14 @@ class Trainer:
         self.state.visible += sum(part.visible for part in parts) / len(parts)
         return total / count
 
-    def _record(self, metrics: Any, loss: torch.Tensor, *, evaluate: bool) -> None:
+    def _finite(self, loss: torch.Tensor) -> float:
         value = float(loss)
         if not math.isfinite(value):
             raise MedmindError(f"the loss is {value} at step {self.state.step}", "lower --lr and start again")
+        return value
+
+    def _record(self, metrics: Any, loss: torch.Tensor, *, evaluate: bool) -> None:
+        value = self._finite(loss)
         seen = self.state.step * self.config.batch * self.config.context
         line: dict[str, float] = {"step": self.state.step, "loss": value, "tokens": seen, "seconds": self.state.seconds}
         self.losses.append((self.state.step, value))
@@ -168,25 +174,16 @@ class Trainer:
         from safetensors.torch import load_file
 
         place = self.work / "checkpoint"
-        if not (place / "state.json").exists():
-            return
-        saved = read_json(place / "state.json")
-        if saved.pop("digest") != self.tokens.digest:
-            raise MedmindError(f"{place} was made from another text", "resume with the text it was started with")
-        self.state = Progress(**saved)
-        weights = load_file(place / "weights.safetensors")
-        for name, parameter in self.model.named_parameters():
-            parameter.data.copy_(weights[name])
-        self.optimizers.load(place, self.device)
-        self._reread_metrics()
-
-    def _reread_metrics(self) -> None:
-        """Keep the recorded lines up to the checkpoint; those after it will be made again."""
-        path = self.work / METRICS
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-        lines = [line for line in lines if line["step"] <= self.state.step]
-        with atomic_file(path) as partial:
-            partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        if (place / "state.json").exists():
+            saved = read_json(place / "state.json")
+            if saved.pop("digest") != self.tokens.digest:
+                raise MedmindError(f"{place} was made from another text", "resume with the text it was started with")
+            self.state = Progress(**saved)
+            weights = load_file(place / "weights.safetensors")
+            for name, parameter in self.model.named_parameters():
+                parameter.data.copy_(weights[name])
+            self.optimizers.load(place, self.device)
+        lines = forget_after(self.work / METRICS, self.state.step)
         self.losses = [(line["step"], line["loss"]) for line in lines]
         self.evaluations = [(line["step"], line["bits_per_byte"]) for line in lines if "bits_per_byte" in line]
 
