@@ -170,6 +170,7 @@ def _training(manifest: Mapping[str, Any]) -> str:
             + (", packed" if config["packing"] else ""),
         ),
         ("steps", f"{results['steps']:,}, {results['tokens']:,} tokens"),
+        ("adapter of step", f"{results['chosen']['step']:,}, by {results['chosen']['by']}"),
         ("seed", str(manifest["seed"])),
         ("on", results["device"]["name"]),
         (
