@@ -1,6 +1,6 @@
 """Whether a model's greedy answers stop by themselves: batched generation, loops told apart. Knows no data format."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from medmind import console
 from medmind_train.examples import Example
 from medmind_train.hardware import Device, Dtype
+from medmind_train.memory_full import give_back, is_memory_full
 from medmind_train.model import precision
 
 NGRAM = 32
@@ -100,6 +101,34 @@ def answers(
     return rows
 
 
+def in_batches(
+    model: Any, prompts: Sequence[Sequence[int]], *, eos: int, pad: int, limit: int, device: Device, dtype: Dtype
+) -> Iterator[list[int]]:
+    """`answers` in their order, of so many prompts together as the memory holds.
+
+    Raises:
+        torch.OutOfMemoryError: or what else says that the memory is full, with a single prompt already.
+    """
+    left = list(prompts)
+    together = _BATCH
+    while left:
+        batch = left[:together]
+        try:
+            if device == "cuda":
+                _try_room(model, len(batch), max(map(len, batch)) + limit, dtype)
+            found = answers(model, batch, eos=eos, pad=pad, limit=limit, device=device, dtype=dtype)
+        except (RuntimeError, MemoryError) as error:
+            if len(batch) == 1 or not is_memory_full(error):
+                raise
+            found = None
+        if found is None:  # not in the handler: the error would hold on to what the failed pass had allocated
+            together = len(batch) // 2
+            give_back()
+            continue
+        del left[: len(batch)]
+        yield from found
+
+
 def measure(
     model: Any, examples: Sequence[Example], *, eos: int, pad: int, context: int, device: Device, dtype: Dtype
 ) -> Stopping:
@@ -114,27 +143,10 @@ def measure(
     model.eval()
     try:
         with console.progress("answering held-out questions", len(examples), "questions") as advance:
-            left = [example.ids[: example.answer] for example in sorted(examples, key=lambda example: example.answer)]
-            together = _BATCH
-            while left:
-                prompts = left[:together]
-                try:
-                    if device == "cuda":
-                        _try_room(model, len(prompts), max(map(len, prompts)) + limit, dtype)
-                    found = answers(model, prompts, eos=eos, pad=pad, limit=limit, device=device, dtype=dtype)
-                except torch.OutOfMemoryError:
-                    if len(prompts) == 1:
-                        raise
-                    found = None
-                if found is None:  # not in the handler: the error would hold on to what the failed pass had allocated
-                    together = len(prompts) // 2
-                    if device == "cuda":
-                        torch.cuda.empty_cache()
-                    continue
-                del left[: len(prompts)]
-                for answer in found:
-                    counts[_fate(answer, eos)] += 1
-                    advance(1)
+            asked = [example.ids[: example.answer] for example in sorted(examples, key=lambda example: example.answer)]
+            for answer in in_batches(model, asked, eos=eos, pad=pad, limit=limit, device=device, dtype=dtype):
+                counts[_fate(answer, eos)] += 1
+                advance(1)
     finally:
         model.train(training)
     return Stopping(questions=len(examples), limit=limit, **counts)

@@ -7,8 +7,10 @@ import ctypes
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from medmind.artifacts import read_jsonl
@@ -17,12 +19,25 @@ from medmind_train import distributed
 from medmind_train.hardware import Device
 
 ENERGY = "energy.jsonl"
-"""In a run directory: joules since the line before or, for the first of a start, since training began.
+"""In a run directory: joules and seconds since the line before or, for the first of a start, since training began.
 
 Every further process of a run, which has a card of its own, writes `energy-RANK.jsonl`.
 """
 _EVERY = 30.0
 """Seconds between two lines: a kill loses no more than that."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What was counted: joules of all cards, in so many seconds of the first one's counting."""
+
+    joules: float
+    seconds: float
+
+    @property
+    def watts(self) -> float:
+        """Of all cards together, on average."""
+        return self.joules / max(self.seconds, 1e-9)
 
 
 def card_counter() -> Callable[[], float] | None:
@@ -64,20 +79,24 @@ def metered(run: Path, device: Device) -> Iterator[None]:
 
 @contextmanager
 def counted(path: Path, joules: Callable[[], float], every: float) -> Iterator[None]:
-    """Append what `joules` has gone up by, every so many seconds and at the end."""
+    """Append what `joules` has gone up by, every so many seconds and at the end.
+
+    A counter or a disk that fails on the way ends nothing: what it left out is in the next line that can be written.
+    """
     ended = threading.Event()
-    before = joules()
+    before, since = joules(), time.monotonic()
 
     def write() -> None:
-        nonlocal before
-        now = joules()
+        nonlocal before, since
+        now, at = joules(), time.monotonic()
         with path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(json.dumps({"joules": round(now - before, 3)}) + "\n")
-        before = now
+            file.write(json.dumps({"joules": round(now - before, 3), "seconds": round(at - since, 3)}) + "\n")
+        before, since = now, at
 
     def follow() -> None:
         while not ended.wait(every):
-            write()
+            with suppress(OSError):
+                write()
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -86,18 +105,19 @@ def counted(path: Path, joules: Callable[[], float], every: float) -> Iterator[N
     finally:
         ended.set()
         thread.join()
-        write()
+        with suppress(OSError):
+            write()
 
 
-def total(run: Path) -> float | None:
-    """Joules of all cards and all starts of a run, what was done twice after a kill included; None: not measured."""
+def total(run: Path) -> Taken | None:
+    """Of all cards and all starts of a run, what was done twice after a kill included; None: not measured."""
     try:
-        lines = read_jsonl(run / ENERGY)
-        for other in run.glob(_name("*")):
-            lines += read_jsonl(other)
-    except MedmindError:
+        own = read_jsonl(run / ENERGY)
+        others = [line for other in run.glob(_name("*")) for line in read_jsonl(other)]
+        # The cards work side by side: their joules add up, their seconds are the same.
+        return Taken(sum(line["joules"] for line in own + others), sum(line["seconds"] for line in own))
+    except (MedmindError, KeyError):
         return None
-    return sum(float(line["joules"]) for line in lines)
 
 
 def _name(rank: int | str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from medmind.base import check_config
 from medmind_train import lora
+from medmind_train.energy import Taken
 from medmind_train.fused.lifetimes import Step
 from medmind_train.plan import base_config, reference
 from medmind_train.qlora_config import QloraConfig
@@ -15,7 +16,7 @@ CARD = 80 << 30
 
 
 def compare(
-    config: QloraConfig, name: str, base: Path, results: Mapping[str, Any], joules: float | None
+    config: QloraConfig, name: str, base: Path, results: Mapping[str, Any], taken: Taken | None
 ) -> dict[str, Any]:
     """Energy and price of a run, and estimates for full fine-tuning.
 
@@ -25,9 +26,8 @@ def compare(
 
     Args:
         results: of the run: `seconds`, `parameters`, `memory`, `device`.
-        joules: that were measured; None: not measured.
+        taken: the energy that was measured; None: not measured.
     """
-    seconds = results["seconds"]["training"]
     hours = sum(results["seconds"].values()) / 3600
     price = config.price_per_hour
     shape = base_config.of(name, check_config(base), local=True).shape
@@ -44,7 +44,7 @@ def compare(
     on_card = results["device"]["device"] == "cuda"
     whole, trained = shape.parameters, results["parameters"]["trained"]
     return {
-        "energy": None if joules is None else {"joules": joules, "watts": joules / max(seconds, 1e-9)},
+        "energy": None if taken is None else {**vars(taken), "watts": taken.watts},
         "price": None if price is None else {"per_hour": price, "hours": hours, "total": price * hours},
         # The memory of a process on a CPU has Python and its libraries in it, and stands beside no estimate of tensors.
         "memory": {

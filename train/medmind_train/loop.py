@@ -171,7 +171,8 @@ class Trainer:
 
         Raises:
             KeyboardInterrupt: `interrupt` was requested; the last completed step is in a checkpoint.
-            MemoryFull: with one row a pass; the last completed step is in a checkpoint.
+            MemoryFull: with one row a pass, and the last completed step is in a checkpoint; or in an evaluation with
+                one row, and a resume goes on from the newest checkpoint before it, without one from the beginning.
             MedmindError: the loss is not finite, with the state before that step in a checkpoint, or has been rising,
                 with the state after it in one; the step's rows are in `stopped.json`.
         """

@@ -9,7 +9,7 @@ from typing import Any
 
 from medmind import console
 from medmind.base import EMBEDDED_NAME
-from medmind_train.data.sources import MEDQUAD, SAMPLE
+from medmind_train.data.sources import MEDQUAD, SAMPLE, is_hub_id
 from medmind_train.qlora_config import REFERENCE_BASE
 
 _BASE_LICENCES = {REFERENCE_BASE: "apache-2.0", EMBEDDED_NAME: "cc-by-sa-4.0"}
@@ -25,7 +25,7 @@ def markdown(manifest: Mapping[str, Any]) -> str:
     sections = [
         f"---\n{_front_matter(manifest)}\n---",
         f"# {name}\n\nA LoRA adapter for {_base_named(base)}, fine-tuned with QLoRA on questions and answers "
-        f"({data['source']}) by medmind {manifest['versions'].get('medmind', '')}.",
+        f"({_data_named(data)}) by medmind {manifest['versions'].get('medmind', '')}.",
         "> **Not a medical device.** What a model says may be wrong, out of date or made up, and sounds sure all the "
         "same. It does not replace a doctor. In an emergency call your local emergency number.",
         "## Intended use and limits\n\n"
@@ -48,8 +48,7 @@ def _front_matter(manifest: Mapping[str, Any]) -> str:
     hub = console.require("huggingface_hub", "train")
     base, data, after = manifest["base"], manifest["data"], manifest["results"]["perplexity"]["after"]
     known = data["source"] in _DATA_LICENCES
-    # A directory of this machine says nothing to the hub, and is nobody's business.
-    on_hub = "/" in data["where"] and not Path(data["where"]).exists()
+    on_hub = _on_hub(data["where"])
     card = hub.ModelCardData(
         model_name=manifest["name"],
         base_model=base["name"] if base["kind"] != "local" else None,
@@ -64,8 +63,8 @@ def _front_matter(manifest: Mapping[str, Any]) -> str:
         eval_results=[
             hub.EvalResult(
                 task_type="text-generation",
-                dataset_type=data["where"] if on_hub else data["source"],
-                dataset_name=f"{data['source']}, held out",
+                dataset_type=data["where"] if on_hub else _data_named(data),
+                dataset_name=f"{_data_named(data)}, held out",
                 metric_type="perplexity",
                 metric_value=round(after["value"], 4),
                 metric_name="perplexity of held-out answers",
@@ -73,6 +72,18 @@ def _front_matter(manifest: Mapping[str, Any]) -> str:
         ],
     )
     return str(card.to_yaml()).strip()
+
+
+def _data_named(data: Mapping[str, Any]) -> str:
+    """Without its place: a directory of this machine says nothing to the hub, and is nobody's business."""
+    source = str(data["source"])
+    if source in _DATA_LICENCES or _on_hub(source):
+        return source
+    return Path(source).absolute().name
+
+
+def _on_hub(value: str) -> bool:
+    return is_hub_id(value) and not Path(value).expanduser().exists()
 
 
 def _base_named(base: Mapping[str, Any]) -> str:
@@ -120,9 +131,9 @@ def _data(manifest: Mapping[str, Any]) -> str:
     train = encoding["train"]
     licence = _DATA_LICENCES.get(data["source"], "not known to medmind; look at where it came from")
     return (
-        f"{data['source']} (`{data['digest']}`): {counts['train']:,} rows to learn from, {counts['validation']:,} to "
-        f"choose settings by, {counts['heldout']:,} held out. No focus and no near-duplicate answer is on two sides. "
-        f"Trained on {train['examples']:,} examples of {train['tokens']:,} tokens; the loss is over "
+        f"{_data_named(data)} (`{data['digest']}`): {counts['train']:,} rows to learn from, {counts['validation']:,} "
+        f"to choose settings by, {counts['heldout']:,} held out. No focus and no near-duplicate answer is on two "
+        f"sides. Trained on {train['examples']:,} examples of {train['tokens']:,} tokens; the loss is over "
         f"{train['supervised_tokens']:,} tokens of answers. Answers cut by the context: {train['answers_cut']:,}."
         f"\n\nLicence: {licence}."
     )
@@ -159,6 +170,7 @@ def _training(manifest: Mapping[str, Any]) -> str:
             + (", packed" if config["packing"] else ""),
         ),
         ("steps", f"{results['steps']:,}, {results['tokens']:,} tokens"),
+        ("adapter of step", f"{results['chosen']['step']:,}, by {results['chosen']['by']}"),
         ("seed", str(manifest["seed"])),
         ("on", results["device"]["name"]),
         (

@@ -112,8 +112,8 @@ def results(
         "device": {"device": device, "name": inputs.hardware.name, "dtype": inputs.dtype},
     }
     found["samples"] = samples.side_by_side(inputs, [Answer(**one) for one in recorded["samples"]], said)
-    joules = energy.total(run)
-    found["footprint"] = footprint.compare(inputs.config, inputs.base.name, inputs.base.path, found, joules)
+    taken = energy.total(run)
+    found["footprint"] = footprint.compare(inputs.config, inputs.base.name, inputs.base.path, found, taken)
     return found
 
 

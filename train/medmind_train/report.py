@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medmind.console import human_bytes
-from medmind_train import report_sections
+from medmind_train import early_stopping, report_sections
 from medmind_train.report_sections import table
 
 ENDS_WANTED = 0.99
@@ -80,7 +80,8 @@ def markdown(manifest: Mapping[str, Any], run: Path) -> str:
             ],
         )
         + "\n\nPerplexity is over the tokens of the held-out answers and the EOS that ends them, given the question. "
-        "The standard error takes a row as the sampling unit.",
+        "The standard error takes a row as the sampling unit."
+        + "".join(f"\n\n{told[0].upper()}{told[1:]}." for told in early_stopping.sentences(results["chosen"])),
         "## Ends of answers\n\n"
         + "\n".join(f"- {line}." for line in endings or ["nothing was looked at"])
         + (f"\n\nBefore training it was {begun['right'] / begun['of']:.1%} of the ends." if begun["of"] else "")

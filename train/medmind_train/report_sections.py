@@ -12,7 +12,8 @@ def energy_and_price(took: Mapping[str, Any]) -> list[tuple[str, str]]:
     energy, price = took["energy"], took["price"]
     rows = [("energy of the card", "not measured")]
     if energy:
-        rows = [("energy of the card", f"{energy['joules'] / 3.6e6:.3g} kWh, {energy['watts']:.0f} W while training")]
+        power = f"{energy['watts']:.0f} W, evaluations while training included"
+        rows = [("energy of the card", f"{energy['joules'] / 3.6e6:.3g} kWh, {power}")]
     if price:
         rows.append(("price", f"{price['total']:.2f} for {price['hours']:.2f} hours at {price['per_hour']:g}"))
     return rows

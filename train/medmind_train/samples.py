@@ -45,14 +45,16 @@ def answer(model: Any, inputs: Inputs) -> list[Answer]:
     training = model.training
     model.eval()
     try:
-        found = answering.answers(
-            model,
-            [example.ids[: example.answer] for example in questions],
-            eos=inputs.tokenizer.eos_token_id,
-            pad=inputs.pad,
-            limit=min(LONGEST, inputs.config.context - max(example.answer for example in questions)),
-            device=inputs.hardware.device,
-            dtype=inputs.dtype,
+        found = list(
+            answering.in_batches(
+                model,
+                [example.ids[: example.answer] for example in questions],
+                eos=inputs.tokenizer.eos_token_id,
+                pad=inputs.pad,
+                limit=min(LONGEST, inputs.config.context - max(example.answer for example in questions)),
+                device=inputs.hardware.device,
+                dtype=inputs.dtype,
+            )
         )
     finally:
         model.train(training)

@@ -3,12 +3,13 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from medmind.base import Base
-from medmind_train import answering, evaluate, report
+from medmind_train import answering, evaluate, report, samples
 from medmind_train import model as models
 from medmind_train.answering import answers, loops
 from medmind_train.encoding import encode
@@ -135,6 +136,40 @@ def test_where_memory_is_short_fewer_are_answered_together(model, examples, monk
     room = 0
     with pytest.raises(torch.OutOfMemoryError):
         answering.measure(model, examples, **settings)
+
+
+@pytest.mark.parametrize("full", [torch.OutOfMemoryError("no room"), RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")])
+def test_sample_answers_are_fewer_together_where_memory_is_short(model, examples, tokenizer, monkeypatch, full):
+    sizes = []
+
+    def short(_, prompts, **named):
+        sizes.append(len(prompts))
+        if len(prompts) > 2:
+            raise full
+        return [[len(prompt), 2] for prompt in prompts]
+
+    monkeypatch.setattr(answering, "answers", short)
+    monkeypatch.setattr(samples, "choose", lambda inputs: [*examples, *examples])
+    inputs = SimpleNamespace(
+        tokenizer=tokenizer,
+        pad=0,
+        config=SimpleNamespace(context=160),
+        hardware=SimpleNamespace(device="cpu"),
+        dtype="float32",
+    )
+    said = samples.answer(model, inputs)
+    assert sizes == [6, 3, 1, 1, 1, 1, 1, 1]
+    asked = [tokenizer.decode([example.answer]).strip() for example in [*examples, *examples]]
+    assert [one.text for one in said] == asked and all(one.ended for one in said)
+
+
+def test_error_that_is_not_about_memory_is_not_tried_again(model, examples, monkeypatch):
+    def broken(_, prompts, **named):
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(answering, "answers", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        list(answering.in_batches(model, [example.ids for example in examples], eos=2, pad=0, limit=4, **CPU))
 
 
 def test_result_says_so_when_ends_are_not_learned():

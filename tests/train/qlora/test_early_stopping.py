@@ -73,6 +73,11 @@ def test_run_stops_early_and_keeps_the_best_adapter(qlora, small, evaluations, t
         "stopped early after step 4 of 9",
         "the adapter is that of step 2: validation loss 2.0000 ± 0.0500",
     ]
+    told = (run / "report.md").read_text(encoding="utf-8").partition("## Result\n")[2].partition("\n## ")[0]
+    assert (
+        "Stopped early after step 4 of 9." in told and "The adapter is that of step 2: validation loss 2.0000" in told
+    )
+    assert "| adapter of step | 2, by validation loss |" in (run / "adapter" / "README.md").read_text(encoding="utf-8")
     folders = {path.name for path in (run / "checkpoints").glob("step-*")}
     assert folders == {"step-2", "step-3", "step-4"}
     best, last = (load_file(run / "checkpoints" / name / "adapter_model.safetensors") for name in ("step-2", "step-4"))

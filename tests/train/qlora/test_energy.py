@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,7 +19,33 @@ def test_energy_of_all_starts_is_added_up(tmp_path: Path):
                 assert time.monotonic() < deadline
                 time.sleep(0.002)
             time.sleep(0.05)
-    assert energy.total(tmp_path) == pytest.approx(100)
+    assert energy.total(tmp_path).joules == pytest.approx(100)
+
+
+def test_watts_are_those_of_the_time_in_which_the_energy_was_counted(tmp_path: Path, monkeypatch):
+    clock = iter([100.0, 150.0])
+    monkeypatch.setattr(energy, "time", SimpleNamespace(monotonic=clock.__next__))
+    with energy.counted(tmp_path / energy.ENERGY, iter([0.0, 10_000.0]).__next__, every=60):
+        pass
+    (tmp_path / "energy-1.jsonl").write_text('{"joules": 5000.0, "seconds": 50.0}\n')  # a second card beside it
+    taken = energy.total(tmp_path)
+    assert (taken.joules, taken.seconds, taken.watts) == (15_000, 50, 300)
+
+
+def test_a_counter_that_fails_ends_no_training_and_hides_no_error(tmp_path: Path):
+    path, readings = tmp_path / energy.ENERGY, iter([1000.0])
+
+    def joules() -> float:
+        for reading in readings:
+            return reading
+        raise OSError("the card does not count its energy")
+
+    with energy.counted(path, joules, every=0.001):
+        time.sleep(0.05)
+    readings = iter([1000.0])
+    with pytest.raises(ValueError, match="the real one"), energy.counted(path, joules, every=60):
+        raise ValueError("the real one")
+    assert energy.total(tmp_path) is None
 
 
 def test_on_a_cpu_nothing_is_measured_and_nothing_written(tmp_path: Path):
@@ -43,7 +70,7 @@ def test_a_report_sets_energy_and_price_beside_a_full_fine_tune():
         "full_fine_tuning": {"estimate": True, "memory": 100 << 30, "weights": "16 bits", "computing": 1.3},
     }
     assert dict(report_sections.energy_and_price(took)) == {
-        "energy of the card": "1 kWh, 250 W while training",
+        "energy of the card": "1 kWh, 250 W, evaluations while training included",
         "price": "3.00 for 1.50 hours at 2",
     }
     text = report_sections.full_fine_tuning(took)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from medmind import artifacts
 from medmind.base import EMBEDDED_PATH, Base, fingerprint
-from medmind_train import passes
+from medmind_train import model_card, passes
 from medmind_train.hardware import Hardware
 
 
@@ -126,6 +126,30 @@ def test_model_card_is_one_of_the_hubs(finished):
     for words in ("Not a medical device", "emergency", f"{counts['train']} rows to learn from", "Answer_briefly."):
         assert words in card.text
     assert str(run.parent.parent) not in card.content  # no folder of this machine is told to the hub
+    source = artifacts.read_run(run)["data"]["source"]
+    assert Path(source).is_absolute() and str(Path(source).parent) not in card.content
+    assert result.dataset_name == "small.jsonl, held out" and result.dataset_type == "small.jsonl"
+    assert "answers (small.jsonl) by" in card.text and "\nsmall.jsonl (`" in card.text
+
+
+@pytest.mark.parametrize(
+    ("source", "where", "named", "on_hub"),
+    [
+        ("medquad", "/home/x/MedQuAD", "medquad", None),
+        ("medquad", "lavita/MedQuAD", "medquad", ["lavita/MedQuAD"]),
+        ("owner/name", "owner/name", "owner/name", ["owner/name"]),
+        ("/home/x/patients/", "/home/x/patients", "patients", None),
+        ("gone/patients.jsonl", "gone/patients.jsonl", "patients.jsonl", None),
+    ],
+)
+def test_model_card_names_data_without_its_place(finished, source: str, where: str, named: str, on_hub: list | None):
+    from huggingface_hub import ModelCard
+
+    manifest = artifacts.read_run(finished[0])
+    card = ModelCard(model_card.markdown({**manifest, "data": {**manifest["data"], "source": source, "where": where}}))
+    assert f"answers ({named}) by" in card.text and f"\n{named} (`" in card.text and card.data.datasets == on_hub
+    assert card.data.eval_results[0].dataset_name == f"{named}, held out"
+    assert "/home/" not in card.content and "gone" not in card.content
 
 
 def test_metrics_have_a_line_a_step_with_everything_in_it(finished):

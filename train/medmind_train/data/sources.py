@@ -77,10 +77,15 @@ def find(value: str) -> Source:
     path = Path(value).expanduser()
     if path.exists():
         return _path_source(value, path)
-    if hub.ID.fullmatch(value) and not _looks_like_file(value):
+    if is_hub_id(value):
         return _hub_source(value, value)
     hint = f"give {SAMPLE}, {MEDQUAD}, a file, a directory or a data set id (owner/name)"
     raise MedmindError(f"{value} does not exist" if value else "no data was named", hint)
+
+
+def is_hub_id(value: str) -> bool:
+    """Whether a value that is no path of this machine can be a data set id."""
+    return bool(hub.ID.fullmatch(value)) and not _looks_like_file(value)
 
 
 def config_file() -> Path:
