@@ -11,7 +11,7 @@ from medmind.artifacts import read_json, sha256, write_json
 from medmind.errors import MedmindError
 
 FILE = "digests.json"
-_FOR_PEOPLE = ("README.md", "pretrain.*", "*.jsonl", "*.png")
+_FOR_PEOPLE = ("README.md", "ATTRIBUTION*", "pretrain.*", "*.jsonl", "*.png")
 """Beside a model, and not read with it."""
 _REPAIR = "install it again: pip install --force-reinstall medmind, or in a clone: git checkout -- medmind/embedded"
 

@@ -11,7 +11,8 @@ say "1/5 ask what medmind carries: medmind-convert gguf q8_0 medmind-tiny, medmi
 "$BIN/medmind-convert" gguf q8_0 medmind-tiny --force
 "$BIN/medmind-chat" medmind-tiny -p "$question"
 say "2/5 fine-tune: medmind-train qlora"
-"$BIN/medmind-train" qlora --base medmind-base --data sample --name demo --force
+"$BIN/medmind-train" qlora --base medmind-base --data sample --name demo --force \
+    --epochs 1 --lr 2e-3 --answer-rows 4 --sample-answers 1
 say "3/5 convert: medmind-convert gguf f16 q8_0 q4_k_m"
 "$BIN/medmind-convert" gguf f16 q8_0 q4_k_m runs/demo --force
 say "4/5 benchmark: medmind-bench quants"

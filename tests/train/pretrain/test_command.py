@@ -208,6 +208,7 @@ def test_one_plain_text_file_is_enough(tmp_path: Path) -> None:
     ("content", "name", "says"),
     [
         ('{"text": "ok"}\n{"no": 1}\n', "bad.jsonl", "bad.jsonl:2"),
+        ('{"text": "half \\ud800 a character"}\n', "half.jsonl", "half.jsonl:1 has half a character"),
         ("", "empty.txt", "no text"),
         ("one short page", "page.txt", "one document"),
         ("some text", "notes.pdf", "neither text nor JSON lines"),
@@ -216,6 +217,13 @@ def test_one_plain_text_file_is_enough(tmp_path: Path) -> None:
 def test_text_that_cannot_be_used_is_one_line(content: str, name: str, says: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(content, encoding="utf-8")
     assert says in run(tmp_path / name, "--out", tmp_path / "out", *SMALL, code=1).stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_that_is_none_is_one_line_and_nothing_stays(text: Path, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.model").write_bytes(b"no model")
+    done = run(text, "--out", tmp_path / "out", "--tokenizer", tmp_path / "tokenizer.model", *SMALL, code=1)
+    assert "is no SentencePiece model" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "out").exists()
 
 

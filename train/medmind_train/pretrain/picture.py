@@ -20,6 +20,13 @@ def draw_curve(losses: list[tuple[int, float]], evaluations: list[tuple[int, flo
         right.plot(*zip(*evaluations, strict=True), color="tab:red", marker="o", markersize=3)
         right.set_ylabel("validation, bits per byte", color="tab:red")
         last_step, last = evaluations[-1]
-        right.annotate(f"{last:.3f}", (last_step, last), textcoords="offset points", xytext=(0, -14), ha="right")
+        right.annotate(
+            f"{last:.3f}",
+            (last_step, last),
+            textcoords="offset points",
+            xytext=(0, 12),
+            ha="right",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+        )
     with atomic_file(out) as partial:
         figure.savefig(partial, format="png", dpi=120)

@@ -63,7 +63,7 @@ def pretrain(
     work.mkdir(parents=True, exist_ok=True)
     try:
         tokens = _prepare(files, work, config, tokenizer)
-    except MedmindError:
+    except Exception:
         if not resume:
             shutil.rmtree(out)
         raise
@@ -126,7 +126,10 @@ def _prepare_tokenizer(files: list[Path], work: Path, config: PretrainConfig, to
         if not tokenizer.is_file():
             raise MedmindError(f"{tokenizer} does not exist", "give a SentencePiece tokenizer.model")
         (work / "tokenizer.model").write_bytes(tokenizer.read_bytes())
-        write_transformers_files(work)
+        try:
+            write_transformers_files(work)
+        except RuntimeError as error:
+            raise MedmindError(f"{tokenizer} is no SentencePiece model", "give a tokenizer.model") from error
         return
     total = sum(len(text) for text in documents(files))
     stride = max(1, math.ceil(total / (config.tokenizer_megabytes * 1e6)))

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
@@ -14,6 +15,7 @@ from medmind.errors import MedmindError
 
 _TEXT, _LINES = (".txt", ".md", ".text"), (".jsonl", ".ndjson")
 _PIECE = 4000
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
 
 
@@ -111,5 +113,7 @@ def _read(file: Path, stream: IO[str]) -> Iterator[tuple[str, str]]:
         except (json.JSONDecodeError, KeyError, TypeError):
             raise MedmindError(f"{file}:{number} is no JSON object with a 'text'") from None
         if isinstance(text, str) and text.strip():
+            if not text.isprintable() and _SURROGATE.search(text):
+                raise MedmindError(f"{file}:{number} has half a character (a lone surrogate)", "write that line anew")
             source = record.get("source")
             yield text.strip(), source if isinstance(source, str) else ""

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from medmind.artifacts import require_space, sha256
+from medmind.base import EMBEDDED_NAME, EMBEDDED_PATH
 from medmind.console import progress, require
 from medmind.errors import MedmindError
 from medmind_train.pretrain import tokenfile
@@ -46,7 +47,8 @@ def measure(sources: list[Path], tokenizer: Path, validation_share: float) -> di
 
     Args:
         sources: text files or directories, see `text.find_files`.
-        tokenizer: a SentencePiece model, or a directory with a tokenizer.model; the trigram model's words are its ids.
+        tokenizer: a SentencePiece model, a directory with a tokenizer.model, or the embedded base's name; the trigram
+            model's words are its ids.
         validation_share: as `pretrain` was told; the same documents are held out then.
 
     Returns:
@@ -56,6 +58,8 @@ def measure(sources: list[Path], tokenizer: Path, validation_share: float) -> di
     Raises:
         MedmindError: no tokenizer there, no text, or too little of it.
     """
+    if str(tokenizer) == EMBEDDED_NAME and not tokenizer.exists():
+        tokenizer = EMBEDDED_PATH
     model = tokenizer / _TOKENIZER if tokenizer.is_dir() else tokenizer
     if not model.is_file():
         raise MedmindError(f"{model} does not exist", f"give a SentencePiece model, or a directory with a {_TOKENIZER}")
