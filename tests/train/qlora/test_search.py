@@ -333,6 +333,18 @@ def test_survivors_are_the_best_of_each_group_and_failures_never_win():
     assert [one.number for one in found] == [2, 4]
 
 
+def test_a_search_is_replaced_only_by_one_that_can_begin(search, arguments, fake):
+    assert search(*arguments("--name", "s"))[0] == 0
+    before = {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()}
+    for more in (("--budget", "0.01"), ("--try-targets", "qv,q_prj")):
+        assert search(*arguments("--name", "s", "--force", *more))[0] == 1
+        assert {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()} == before
+    code, out, err = search(*arguments("--name", "s", "--force", "--budget", "2", "--json"))
+    assert code == 0, err
+    assert json.loads(out)["budget"] == artifacts.read_json(Path("runs/s/search.json"))["budget"] == 2
+    assert [path.name for path in Path("runs").iterdir()] == ["s"]
+
+
 def test_a_folder_that_is_no_search_is_not_replaced(tmp_path: Path):
     (tmp_path / "own.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(MedmindError, match="is no search"):
