@@ -112,6 +112,22 @@ def test_memory_full_with_one_row_is_one_line_and_the_last_step_is_kept(qlora, s
     assert not (tmp_path / "runs" / "never").exists()
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError(), KeyboardInterrupt()])
+def test_what_ends_the_loading_names_no_run_but_its_own(qlora, small, unfinished: Path, monkeypatch, error):
+    def ends(*_, **__):
+        raise error
+
+    monkeypatch.setattr("medmind_train.model.load_base", ends)
+    interrupted = isinstance(error, KeyboardInterrupt)
+    before = sorted(unfinished.rglob("*"))
+    for arguments, resumable in ((small("--name", "begun", "--force"), False), (("--resume", "runs/begun"), True)):
+        result = qlora(*arguments)
+        assert result.code == (130 if interrupted else 1), result.err
+        assert ("--resume runs/begun" in result.err) == resumable, result.err
+        assert interrupted or "is full" in result.err.rstrip().splitlines()[-1]
+        assert sorted(unfinished.rglob("*")) == before
+
+
 def test_memory_that_is_full_is_told_from_other_faults():
     assert is_memory_full(torch.OutOfMemoryError("CUDA out of memory."))
     assert is_memory_full(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"))

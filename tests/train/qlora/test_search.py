@@ -214,6 +214,37 @@ def test_a_trial_with_a_loss_that_is_no_number_has_diverged(search, arguments, m
     assert document["chosen"]["candidate"] == 2
 
 
+def test_a_memory_that_is_full_before_the_first_step_is_a_result_and_leaves_the_base_bare(
+    search, arguments, monkeypatch
+):
+    real, trained = trial.ReferencePasses, []
+
+    def full(tuned, **settings):
+        trained.append(sum(one.numel() for one in tuned.parameters() if one.requires_grad))
+        if len(trained) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return real(tuned, **settings)
+
+    monkeypatch.setattr(trial, "ReferencePasses", full)
+    code, out, err = search(*arguments("--name", "s", "--json", "--trials", "2", "--try-targets", "qv"))
+    assert code == 0, err
+    document = json.loads(out)
+    assert [one["status"] for one in document["trials"]] == ["out of memory", "done"]
+    assert [one["targets"] for one in document["candidates"]] == ["all-linear", "qv"]
+    assert trained == [one["trained"] for one in document["candidates"]]
+
+
+def test_a_base_that_does_not_fit_is_one_line(search, arguments, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("medmind_train.model.load_base", full)
+    code, out, err = search(*arguments("--name", "s"))
+    last = err.rstrip().splitlines()[-1]
+    assert (code, out) == (1, "") and last.startswith("error: the memory of "), err
+    assert "is full" in last and "go on with: medmind-train search --resume runs/s" in last
+
+
 def test_targets_are_compared_at_equal_trainable_parameters(search, arguments, fake):
     more = ("--compare", "targets", "--rank", "8", "--trials", "4", "--budget", "3", "--name", "s", "--json")
     code, out, err = search(*arguments(*more))
