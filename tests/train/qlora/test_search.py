@@ -70,7 +70,7 @@ class FakeBench:
         loss = abs(math.log(candidate.lr / 2e-3))
         sums = {row: (loss + at / 100) * count for at, (row, count) in enumerate(self.rows.items())}
         failed = candidate.lr > 1e-2
-        status, reason = ("diverged", "the loss is nan") if failed else ("done", "")
+        status, reason = ("diverged", f"the loss of candidate {candidate.number} is nan") if failed else ("done", "")
         ended = place.Outcome(
             candidate.number,
             rung,
@@ -194,8 +194,11 @@ def test_a_candidate_that_diverges_is_a_result_and_not_the_end(search, arguments
     assert failed and all(one["loss"] is None for one in failed)
     assert document["chosen"]["candidate"] not in {one["candidate"] for one in failed}
     assert "failed:" in search("--resume", "runs/s")[1]
+    fake.asked.clear()
     code, out, err = search(*arguments("--name", "t", "--lr", "5e-2", "--lr-from", "2e-2", "--lr-to", "9e-2"))
-    assert (code, out) == (1, "") and "all candidates of the last rung failed; the first: the loss is nan" in err
+    last = [number for number, rung in fake.asked if rung == fake.asked[-1][1]]
+    assert len(last) > 1 and (code, out) == (1, "")
+    assert f"all candidates of the last rung failed; the first: the loss of candidate {last[0]} is nan" in err
 
 
 def test_a_trial_with_a_loss_that_is_no_number_has_diverged(search, arguments, monkeypatch):

@@ -168,9 +168,10 @@ def _search(
         done = sum(place.outcome(path) is not None for path in (folder / place.TRIALS).glob("*"))
         console.note(f"interrupted; {done} trials are done and kept; go on with: {way}")
         raise
-    if all(math.isinf(results.loss(one)) for one in outcomes if one.rung == len(plan.rungs)):
+    last = [one for one in outcomes if one.rung == len(plan.rungs)]
+    if all(math.isinf(results.loss(one)) for one in last):
         raise MedmindError(
-            f"all candidates of the last rung failed; the first: {outcomes[-1].reason}",
+            f"all candidates of the last rung failed; the first: {last[0].reason}",
             "search lower learning rates (--lr-to), or a smaller --batch",
         )
     return folder, results.finish(folder, document, config, plan, outcomes)
