@@ -71,6 +71,23 @@ def test_gradient_is_that_of_the_smaller_micro_batch_from_the_start(limited, len
         micro.gradient(ROWS, stop=bool)
 
 
+def test_fewer_rows_and_less_kept_on_the_card_are_both_said(monkeypatch):
+    lean = []
+
+    def full(self, batch, *arguments, **settings):
+        if len(batch.ids) > 1 or not lean:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return add(self, batch, *arguments, **settings)
+
+    add = ReferencePasses.add_gradient
+    monkeypatch.setattr(ReferencePasses, "add_gradient", full)
+    monkeypatch.setattr(ReferencePasses, "leaner", lambda _: lean.append(True) or True)
+    micro = gradient(2, None)[2]
+    told = micro.news()
+    assert told and "2 rows a pass" in told and "less kept on the card" in told
+    assert micro.state() == {"rows": 1, "lean": True}
+
+
 def test_evaluation_shrinks_its_own_batches(limited, capsys):
     examples, plain = [row[0] for row in ROWS], passes()
     roomy, _ = evaluate.measure(plain, examples, pad=0, room=evaluate.Room(400))
