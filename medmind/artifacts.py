@@ -250,7 +250,8 @@ def models_in(folder: Path, types: str) -> list[Path]:
 
 def is_embedded_run(folder: Path) -> bool:
     """Whether `folder` is where the results of an embedded run go, and no run of its own."""
-    return folder.name in embedded.RUNS and folder.parent == RUNS and not (folder / MANIFEST).exists()
+    here = folder.parent.resolve() == RUNS.resolve()
+    return folder.name in embedded.RUNS and here and not (folder / MANIFEST).exists()
 
 
 def run_named(name: str) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from medmind import artifacts
+from medmind import artifacts, embedded
 from medmind.errors import MedmindError
 
 
@@ -90,7 +90,7 @@ def test_an_existing_output_is_refused_without_force(tmp_path: Path, writer: obj
 KILLED = """
 import sys, time
 from pathlib import Path
-from medmind import artifacts
+from medmind import artifacts, embedded
 final = Path(sys.argv[2])
 if sys.argv[1] == "file":
     with artifacts.atomic_file(final) as partial:
@@ -230,3 +230,10 @@ def test_a_terminated_command_removes_what_it_had_half_written(tmp_path: Path) -
             time.sleep(0.05)
         assert process.returncode == 143
     assert names(tmp_path) == []
+
+
+def test_an_embedded_run_is_known_by_any_path_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = artifacts.RUNS / embedded.TUNED
+    assert artifacts.is_embedded_run(own) and artifacts.is_embedded_run(tmp_path / own)
+    assert not artifacts.is_embedded_run(tmp_path / "elsewhere" / embedded.TUNED)

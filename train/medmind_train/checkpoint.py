@@ -223,13 +223,13 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether all that a folder holds are files as medmind writes them, torn or not."""
+    """Whether all that a folder holds are files as medmind writes them, torn or not, and some are no one else's."""
     if not path.is_dir() or any(one.name not in _FILES for one in path.iterdir()):
         return False
     try:
         return read_json(path / STATE).get("format") == FORMAT
-    except (MedmindError, OSError):
-        return True
+    except (MedmindError, OSError):  # the adapter alone has the names that PEFT gives its own
+        return any((path / name).exists() for name in (_OPTIMIZER, _RNG, STATE))
 
 
 def _whole(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """A disk that fills while a run writes: told apart from other errors, and said with how to go on. Knows no format."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,8 +12,11 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def said(run: Path) -> Iterator[None]:
+def said(run: Path, begun: Callable[[], bool]) -> Iterator[None]:
     """Make a full disk (or quota, or file size limit) within the block one line for the user.
+
+    Args:
+        begun: whether the run's own record is written, so that it can be resumed.
 
     Raises:
         MedmindError: the disk of `run` is full; what was whole in the run still is.
@@ -23,7 +26,10 @@ def said(run: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _FULL:
             raise
+        what = f"the disk of {run} is full ({error.strerror})"
+        if not begun():
+            raise MedmindError(f"{what}; nothing of the new run is left", "free some space and start again") from error
         raise MedmindError(
-            f"the disk of {run} is full ({error.strerror}); its last whole checkpoint and its metrics are as they were",
+            f"{what}; its last whole checkpoint and its metrics are as they were",
             f"free some space and go on with: {launch.resume_command(run)}",
         ) from error

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from medmind.base import check_config
-from medmind_train import lora
 from medmind_train.energy import Taken
+from medmind_train.fused import fit
 from medmind_train.fused.lifetimes import Step
 from medmind_train.plan import base_config, reference
 from medmind_train.qlora_config import QloraConfig
@@ -32,14 +32,7 @@ def compare(
     price = config.price_per_hour
     shape = base_config.of(name, check_config(base), local=True).shape
     element = 4 if config.dtype == "float32" else 2
-    step = Step(
-        shape,
-        lora.ranks(config, shape),
-        config.batch,
-        config.context,
-        element=element,
-        optimizer=config.optimizer,
-    )
+    step = fit.work(config, shape, element=element, hopper=False)
     recipe = reference.Recipe(checkpointing=bool(config.gradient_checkpointing), accumulates=config.accumulate > 1)
     on_card = results["device"]["device"] == "cuda"
     whole, trained = shape.parameters, results["parameters"]["trained"]

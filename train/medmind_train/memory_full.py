@@ -1,8 +1,12 @@
 """How to tell that the memory is full, whoever says it, and how to give back what can be. Knows no batch."""
 
 import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
+
+from medmind.errors import MedmindError
 
 _SAYINGS = (
     "out of memory",  # CUDA, HIP, Triton, pinned memory
@@ -26,6 +30,25 @@ def is_memory_full(error: BaseException) -> bool:
             return True
         seen = seen.__context__
     return False
+
+
+@contextmanager
+def said(device: str, hint: Callable[[], str]) -> Iterator[None]:
+    """Make a memory that is full within the block one line for the user.
+
+    Args:
+        device: whose memory it is.
+        hint: what to do, asked for when that has happened.
+
+    Raises:
+        MedmindError: the memory is full.
+    """
+    try:
+        yield
+    except (MemoryFull, RuntimeError, MemoryError) as error:
+        if not (isinstance(error, MemoryFull) or is_memory_full(error)):
+            raise
+        raise MedmindError(f"the memory of {device} is full", hint()) from error
 
 
 def give_back() -> None:

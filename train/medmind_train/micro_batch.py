@@ -56,10 +56,11 @@ class MicroBatch:
                 done = None
             else:
                 if done and tried != self.rows:
-                    self._news = (
+                    fewer = (
                         f"the memory was full with {tried} rows a pass; did the step again with {self.rows}, and so it "
                         f"goes on ({len(rows)} rows a step as before)"
                     )
+                    self._news = f"{fewer}; then {self._news}" if self._news else fewer
                 return done
             self._shrink()
             checkpoint.set_rng_state(rng, self._device)  # dropout draws the same again

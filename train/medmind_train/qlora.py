@@ -5,7 +5,7 @@ perplexity after, and the manifest last.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from medmind_train import (
     evaluate,
     hardware,
     launch,
+    memory_full,
     model,
     optimizer,
     outcome,
@@ -46,7 +47,6 @@ from medmind_train.inputs import Inputs, read
 from medmind_train.interrupt import Interrupt
 from medmind_train.loop import Trainer
 from medmind_train.loss import mixes_packed_rows
-from medmind_train.memory_full import MemoryFull, is_memory_full
 from medmind_train.outcome import Outcome
 from medmind_train.passes import Passes, ReferencePasses
 from medmind_train.plan.estimate import BEST_BYTES_PER_TRAINED, RUN_BYTES_PER_TRAINED
@@ -139,7 +139,11 @@ def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[
     config, device = inputs.config, inputs.hardware.device
     began = time.monotonic()
     scaler = torch.amp.GradScaler(device, enabled=inputs.dtype == "float16")
-    with agreement.together():
+
+    def begun() -> bool:
+        return recorded is not None
+
+    with _failures(run, inputs, begun), agreement.together():
         tuned, passes = _model(inputs, scaler)
         trained = sum(parameter.numel() for parameter in model.trainable(tuned))
         need = RUN_BYTES_PER_TRAINED + (BEST_BYTES_PER_TRAINED if config.keep == "best" else 0)
@@ -162,7 +166,7 @@ def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[
         seconds += time.monotonic() - began
         return measured
 
-    with Interrupt() as interrupt, _failures(run, inputs):
+    with Interrupt() as interrupt, _failures(run, inputs, begun):
         if recorded is None:
             before, ends = measure("held-out perplexity before", inputs.evaluated)
             asking = time.monotonic()
@@ -170,9 +174,9 @@ def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[
             spent, seconds = seconds + time.monotonic() - asking, 0.0
 
             def begin() -> dict[str, Any]:
-                begun = outcome.start_record(inputs, before, ends, said, loading=loading, evaluation=spent)
-                rundir.create(run, config, inputs.prepared, begun)
-                return begun
+                record = outcome.start_record(inputs, before, ends, said, loading=loading, evaluation=spent)
+                rundir.create(run, config, inputs.prepared, record)
+                return record
 
             recorded = agreement.by_first(begin)
         before = Perplexity(**recorded["perplexity"])
@@ -218,27 +222,31 @@ def _train(run: Path, inputs: Inputs, recorded: dict[str, Any] | None) -> tuple[
 
 
 @contextmanager
-def _failures(run: Path, inputs: Inputs) -> Iterator[None]:
-    """What can stop a run from outside, each said with the way on."""
+def _failures(run: Path, inputs: Inputs, begun: Callable[[], bool]) -> Iterator[None]:
+    """What can stop a run from outside, each said with the way on.
+
+    Args:
+        begun: whether this run's own record is written: under `--force`, what lies there before is another run.
+    """
     way = launch.resume_command(run)
+
+    def smaller() -> str:
+        if begun():
+            return f"close what else uses it and go on with: {way} - or start again with a smaller --context"
+        return "give a smaller --batch (and a larger --accumulate) or a smaller --context"
+
     try:
-        with disk_full.said(run):
+        with memory_full.said(inputs.hardware.name, smaller), disk_full.said(run, begun):
             yield
     except PeerLost as error:
+        said = "its own lines, or the launcher's, say why"
         raise MedmindError(
-            "another process of this run has ended", f"its own lines, or the launcher's, say why; go on with: {way}"
+            "another process of this run has ended", f"{said}; go on with: {way}" if begun() else said
         ) from error
     except KeyboardInterrupt:
-        if (run / rundir.START).is_file():
+        if begun():
             console.note(f"interrupted; go on with: {way}")
         raise
-    except (RuntimeError, MemoryFull) as error:
-        if not (isinstance(error, MemoryFull) or is_memory_full(error)):
-            raise
-        hint = "give a smaller --batch (and a larger --accumulate) or a smaller --context"
-        if (run / rundir.START).is_file():
-            hint = f"close what else uses it and go on with: {way} - or start again with a smaller --context"
-        raise MedmindError(f"the memory of {inputs.hardware.name} is full", hint) from error
 
 
 def _model(inputs: Inputs, scaler: Any) -> tuple[Any, Passes]:

@@ -36,7 +36,7 @@ START_FORMAT = "medmind-run-start/1"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _PLACE = ("out", "name")
 """Settings that say where a run lies, which `--resume` says already."""
-FREE = ("checkpoint_every", "log_to", "shard")
+FREE = ("answer_rows", "checkpoint_every", "log_to", "price_per_hour", "shard")
 """Settings that change nothing of what is learned: a run may go on with others."""
 
 

@@ -83,7 +83,7 @@ def _tensorboard(run: Path, config: Mapping[str, Any], after: int) -> Iterator[L
     library: Any = import_module("tensorboardX")
     folder = run / TENSORBOARD
     console.note(f"TensorBoard: tensorboard --logdir {folder}")
-    writer = library.SummaryWriter(logdir=str(folder), purge_step=after + 1 if after else None, flush_secs=10)
+    writer = library.SummaryWriter(logdir=str(folder), purge_step=after + 1, flush_secs=10)
     try:
 
         def log(line: StepMetrics) -> None:

@@ -30,6 +30,17 @@ def test_disk_that_fills_in_a_checkpoint_leaves_the_one_before(qlora, small, tmp
     assert result.code == 0 and "going on after step 2" in result.err
 
 
+def test_disk_that_is_full_before_the_run_is_there_names_no_run_to_go_on_with(qlora, small, unfinished, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = sorted(unfinished.rglob("*"))
+    monkeypatch.setattr("medmind_train.rundir.write_config", full)
+    result = qlora(*small("--name", "begun", "--force"))
+    result.refused("disk of", "is full", "start again")
+    assert "--resume" not in result.err and sorted(unfinished.rglob("*")) == before
+
+
 @pytest.mark.slow
 def test_limit_of_the_system_itself_is_said_in_one_line(qlora, small, tmp_path: Path, command):
     import resource

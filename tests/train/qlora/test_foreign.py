@@ -1,5 +1,6 @@
 """What is given to --resume, or lies among a run's checkpoints, and is not medmind's: named, refused, never deleted."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_resume_of_nothing_or_of_anything_is_refused(qlora, tmp_path: Path):
 
 FOREIGN = [
     (["checkpoint-500/trainer_state.json"], ["checkpoint-500", "transformers' Trainer"]),
-    (["step-9/adapter_config.json", "step-9/README.md"], ["step-9", "a PEFT adapter"]),
+    (["step-9/adapter_config.json", "step-9/adapter_model.safetensors"], ["step-9", "a PEFT adapter"]),
     (["step-9/state.json"], ["step-9"]),
     (["notes.txt"], ["notes.txt"]),
 ]
@@ -60,10 +61,10 @@ def test_part_of_a_run_and_foreign_things_among_its_checkpoints_are_named_and_st
         assert sorted(unfinished.rglob("*")) == before
     # Nor is a foreign folder pruned; a hidden file is nobody's, and what a kill left is removed.
     hidden, partial = fill(unfinished / "checkpoints", ".DS_Store", ".step-1.77.partial/rng.safetensors")
-    (theirs,) = fill(unfinished / "checkpoints" / "step-1", "their.bin")
-    checkpoint._prune(unfinished / "checkpoints")
-    assert theirs.exists()
-    theirs.unlink()
-    theirs.parent.rmdir()
+    for names in (["their.bin"], ["adapter_config.json", "adapter_model.safetensors"]):
+        theirs = fill(unfinished / "checkpoints" / "step-1", *names)
+        checkpoint._prune(unfinished / "checkpoints")
+        assert all(path.exists() for path in theirs)
+        shutil.rmtree(theirs[0].parent)
     assert qlora("--resume", "runs/begun").code == 0
     assert hidden.exists() and not partial.parent.exists()

@@ -71,6 +71,23 @@ def test_gradient_is_that_of_the_smaller_micro_batch_from_the_start(limited, len
         micro.gradient(ROWS, stop=bool)
 
 
+def test_fewer_rows_and_less_kept_on_the_card_are_both_said(monkeypatch):
+    lean = []
+
+    def full(self, batch, *arguments, **settings):
+        if len(batch.ids) > 1 or not lean:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return add(self, batch, *arguments, **settings)
+
+    add = ReferencePasses.add_gradient
+    monkeypatch.setattr(ReferencePasses, "add_gradient", full)
+    monkeypatch.setattr(ReferencePasses, "leaner", lambda _: lean.append(True) or True)
+    micro = gradient(2, None)[2]
+    told = micro.news()
+    assert told and "2 rows a pass" in told and "less kept on the card" in told
+    assert micro.state() == {"rows": 1, "lean": True}
+
+
 def test_evaluation_shrinks_its_own_batches(limited, capsys):
     examples, plain = [row[0] for row in ROWS], passes()
     roomy, _ = evaluate.measure(plain, examples, pad=0, room=evaluate.Room(400))
@@ -110,6 +127,22 @@ def test_memory_full_with_one_row_is_one_line_and_the_last_step_is_kept(qlora, s
     limited("scores", 0)
     qlora(*small("--name", "never")).refused("is full", "--batch")
     assert not (tmp_path / "runs" / "never").exists()
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError(), KeyboardInterrupt()])
+def test_what_ends_the_loading_names_no_run_but_its_own(qlora, small, unfinished: Path, monkeypatch, error):
+    def ends(*_, **__):
+        raise error
+
+    monkeypatch.setattr("medmind_train.model.load_base", ends)
+    interrupted = isinstance(error, KeyboardInterrupt)
+    before = sorted(unfinished.rglob("*"))
+    for arguments, resumable in ((small("--name", "begun", "--force"), False), (("--resume", "runs/begun"), True)):
+        result = qlora(*arguments)
+        assert result.code == (130 if interrupted else 1), result.err
+        assert ("--resume runs/begun" in result.err) == resumable, result.err
+        assert interrupted or "is full" in result.err.rstrip().splitlines()[-1]
+        assert sorted(unfinished.rglob("*")) == before
 
 
 def test_memory_that_is_full_is_told_from_other_faults():

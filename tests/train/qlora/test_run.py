@@ -408,3 +408,10 @@ def test_fused_step_trains_saves_and_resumes_as_the_plain_one(qlora, small, tmp_
     saved = (runs / "fused" / "adapter" / "adapter_model.safetensors").read_bytes()
     assert qlora("--resume", "runs/fused").code == 0
     assert (runs / "fused" / "adapter" / "adapter_model.safetensors").read_bytes() == saved
+
+
+def test_a_run_goes_on_with_another_price_and_other_answer_rows(qlora, unfinished: Path):
+    result = qlora("--resume", "runs/begun", "--price-per-hour", "2.5", "--answer-rows", "0", "--json")
+    assert result.code == 0, result.err
+    results = json.loads(result.out)["results"]
+    assert results["footprint"]["price"]["per_hour"] == 2.5 and results["samples"] == []

@@ -4,12 +4,16 @@ import json
 import shutil
 import struct
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from medmind import artifacts
+from medmind_train import trackers
+from medmind_train.metrics import StepMetrics
 
 
 def events(folder: Path) -> dict[str, dict[int, float]]:
@@ -46,6 +50,16 @@ def test_tensorboard_has_what_the_metrics_have_from_when_it_was_asked_for_and_ov
     evaluated = [line for line in lines if "validation_loss" in line]
     assert [line["step"] for line in evaluated] == [2, 4]
     assert scalars["validation/loss"] == {line["step"]: pytest.approx(line["validation_loss"]) for line in evaluated}
+
+
+def test_tensorboard_forgets_what_a_run_told_that_begins_again_at_step_0(tmp_path: Path):
+    line = StepMetrics(1, 0.1, 2.0, 1e-3, 1.0, 4, 40, 20, 0.0, 10.0, 1.0, 1)
+    for wait, steps in ((0.0, (1, 2)), (1.1, (1,))):
+        time.sleep(wait)  # the name of a file of events has its second
+        with trackers.logging("tensorboard", tmp_path, config={}, after=0) as log:
+            for step in steps:
+                log(replace(line, step=step))
+    assert events(tmp_path / "tensorboard")["train/loss"] == {1: 2.0}
 
 
 def test_wandb_is_told_by_its_own_interface(qlora, small, tmp_path: Path, monkeypatch):

@@ -65,7 +65,7 @@ def location(config: SearchConfig, base: str, data: str) -> Path:
 
 
 def refuse_taken(place: Path, *, force: bool) -> None:
-    """Raise unless `place` is free, or a search that `--force` may replace; then it is removed."""
+    """Raise unless `place` is free, or a search that `--force` may replace."""
     if not place.exists() or (place.is_dir() and not any(place.iterdir())):
         return
     if not (place / SEARCH).is_file():
@@ -75,7 +75,6 @@ def refuse_taken(place: Path, *, force: bool) -> None:
         if not read_json(place / SEARCH).get("finished"):
             hint += f", or go on with: medmind-train search --resume {place}"
         raise MedmindError(f"{place} exists already", hint)
-    shutil.rmtree(place)
 
 
 def read(place: Path) -> dict[str, Any]:

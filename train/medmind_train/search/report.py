@@ -83,19 +83,12 @@ def sentences(document: Mapping[str, Any]) -> list[str]:
 
 
 def _edges(document: Mapping[str, Any]) -> list[str]:
-    """Where the choice lies at an end of what was tried, or was better before its last steps."""
+    """Where the choice lies at an end of what was tried."""
     chosen, told = document["chosen"], []
     rates = [one["lr"] for one in document["candidates"]]
     for word, edge, flag in (("highest", max(rates), "--lr-to"), ("lowest", min(rates), "--lr-from")):
         if chosen["lr"] == edge:
             told.append(f"its learning rate is the {word} that was tried: another search could go on from it ({flag})")
-    own = [one for one in document["trials"] if one["candidate"] == chosen["candidate"] and one["loss"] is not None]
-    best = min(own, key=lambda one: one["loss"])
-    if best["steps"] < own[-1]["steps"]:
-        told.append(
-            f"it was better after {best['steps']:,} steps ({best['loss']:.4f}) than after {own[-1]['steps']:,} "
-            f"({own[-1]['loss']:.4f}): a run of fewer steps may be better"
-        )
     return told
 
 

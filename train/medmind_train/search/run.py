@@ -12,7 +12,7 @@ from medmind import console
 from medmind.artifacts import atomic_directory, write_json, write_text
 from medmind.base import EMBEDDED_NAME
 from medmind.errors import MedmindError
-from medmind_train import evaluate, hardware, lora, rundir, token_cache
+from medmind_train import evaluate, hardware, lora, memory_full, rundir, token_cache
 from medmind_train.config import build, to_yaml
 from medmind_train.data_order import DataOrder
 from medmind_train.examples import Example
@@ -138,10 +138,17 @@ def _search(
     plan = place.plan_of(document)
     _announce(document, plan)
     outcomes: list[Outcome] = []
+    way = f"medmind-train search --resume {shlex.quote(str(folder))}"
     try:
         with Interrupt() as interrupt:
             largest = max(plan.candidates, key=lambda one: (one.trained, one.number))
-            bench = _Lazy(lambda: Bench(inputs, validation, largest, price.spent))
+
+            def set_up() -> Bench:
+                hint = f"close what else uses it and go on with: {way} - or start again with a smaller --base"
+                with memory_full.said(inputs.hardware.name, lambda: hint):
+                    return Bench(inputs, validation, largest, price.spent)
+
+            bench = _Lazy(set_up)
             alive = list(plan.candidates)
             for number, rung in enumerate(plan.rungs, 1):
                 losses = {}
@@ -159,14 +166,12 @@ def _search(
                     alive = halving.survivors(alive, losses, plan.rungs[number].candidates)
     except KeyboardInterrupt:
         done = sum(place.outcome(path) is not None for path in (folder / place.TRIALS).glob("*"))
-        console.note(
-            f"interrupted; {done} trials are done and kept; go on with: "
-            f"medmind-train search --resume {shlex.quote(str(folder))}"
-        )
+        console.note(f"interrupted; {done} trials are done and kept; go on with: {way}")
         raise
-    if all(math.isinf(results.loss(one)) for one in outcomes if one.rung == len(plan.rungs)):
+    last = [one for one in outcomes if one.rung == len(plan.rungs)]
+    if all(math.isinf(results.loss(one)) for one in last):
         raise MedmindError(
-            f"all candidates of the last rung failed; the first: {outcomes[-1].reason}",
+            f"all candidates of the last rung failed; the first: {last[0].reason}",
             "search lower learning rates (--lr-to), or a smaller --batch",
         )
     return folder, results.finish(folder, document, config, plan, outcomes)

@@ -1,7 +1,7 @@
 """One candidate trained and scored. The base is loaded once for all of them, and their adapters come and go.
 
 One process, because starting one, importing torch and loading a 7B would cost a short trial more than its training;
-an adapter is taken off without a trace, which tests/train/search holds.
+an adapter is taken off without a trace, which tests/train/qlora/test_search.py holds.
 """
 
 import gc
@@ -15,6 +15,7 @@ import torch
 from medmind import console
 from medmind.errors import MedmindError
 from medmind_train import evaluate, hardware, model, optimizer
+from medmind_train.checkpoint import Position
 from medmind_train.evaluate import Perplexity, Room
 from medmind_train.examples import Example
 from medmind_train.fused import build as build_fused
@@ -88,17 +89,18 @@ class Bench:
         )
         (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         tuned: Any = None
+        trainer: Trainer | None = None
         position, status, reason = None, "done", ""
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
         try:
             scaler = torch.amp.GradScaler(self.inputs.hardware.device, enabled=self.inputs.dtype == "float16")
-            tuned, passes = self._adapted(config, scaler)
-            room = Room(config.batch * config.context)
-            trainer = self._trainer(tuned, passes, config, folder, scaler, room)
-            if reached := trainer.resume():
-                console.note(f"candidate {candidate.number} goes on after step {reached} of {steps}")
             try:
+                tuned, passes = self._adapted(config, scaler)
+                room = Room(config.batch * config.context)
+                trainer = self._trainer(tuned, passes, config, folder, scaler, room)
+                if reached := trainer.resume():
+                    console.note(f"candidate {candidate.number} goes on after step {reached} of {steps}")
                 position = trainer.run(interrupt)
                 scored = evaluate.score(
                     passes,
@@ -109,14 +111,14 @@ class Bench:
                 )
                 sums, counts = scored.sums, scored.counts
             except MedmindError as error:
-                if position is None and not (folder / STOPPED).exists():
+                if position is None and (trainer is None or not (folder / STOPPED).exists()):
                     raise
                 status, reason = "diverged", error.message
             except (MemoryFull, RuntimeError, MemoryError) as error:
                 if not (isinstance(error, MemoryFull) or is_memory_full(error)):
                     raise
                 status, reason = "out of memory", f"the memory of {self.inputs.hardware.name} is full"
-            position = trainer.position
+            position = Position() if trainer is None else trainer.position
         finally:
             passes = trainer = scaler = None  # type: ignore[assignment]  # what they hold has to go with the adapter
             self._bare(tuned)
@@ -178,11 +180,24 @@ class Bench:
         """Take the adapter off, and give its memory back."""
         if tuned is not None:
             self._base = tuned.unload()
-            self._base.requires_grad_(False)
+        else:
+            self._strip()
+        self._base.requires_grad_(False)
         gc.collect()
         if self.inputs.hardware.device == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
+
+    def _strip(self) -> None:
+        """Take off what an adapter left that was never whole, and that PEFT therefore cannot take off."""
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        for name, module in list(self._base.named_modules()):
+            if isinstance(module, BaseTunerLayer):
+                above, _, own = name.rpartition(".")
+                setattr(self._base.get_submodule(above), own, module.get_base_layer())
+        if hasattr(self._base, "peft_config"):
+            del self._base.peft_config
 
 
 def _never() -> Perplexity:
