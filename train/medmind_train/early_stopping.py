@@ -5,10 +5,12 @@ Knows losses and settings. The held-out rows have no say: what is measured on th
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from medmind_train.evaluate import Perplexity
 from medmind_train.qlora_config import QloraConfig
+
+if TYPE_CHECKING:
+    from medmind_train.evaluate import Perplexity
 
 _EVALUATIONS = 20
 """Evaluations in a run that is to choose by them, where --eval-every does not say how many."""
@@ -49,7 +51,7 @@ class EarlyStopping:
         """Whether the patience is at its end."""
         return 0 < self.patience <= self.since
 
-    def improves(self, step: int, measured: Perplexity) -> bool:
+    def improves(self, step: int, measured: "Perplexity") -> bool:
         """Take in the evaluation after `step`; true when it is the best so far."""
         if self.best and measured.nll >= self.best.loss:
             self.since += 1

@@ -2,21 +2,23 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medmind.base import check_config
-from medmind_train.energy import Taken
 from medmind_train.fused import fit
 from medmind_train.fused.lifetimes import Step
 from medmind_train.plan import base_config, reference
 from medmind_train.qlora_config import QloraConfig
+
+if TYPE_CHECKING:
+    from medmind_train.energy import Taken
 
 CARD = 80 << 30
 """Bytes of a large card, to say how many of them a full fine-tune wants."""
 
 
 def compare(
-    config: QloraConfig, name: str, base: Path, results: Mapping[str, Any], taken: Taken | None
+    config: QloraConfig, name: str, base: Path, results: Mapping[str, Any], taken: "Taken | None"
 ) -> dict[str, Any]:
     """Energy and price of a run, and estimates for full fine-tuning.
 

@@ -70,6 +70,7 @@ def one_of_two(rank: int, folder: str) -> None:
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+@pytest.mark.slow  # test_processes has two processes of the whole command by default
 def test_two_processes_give_the_gradient_of_one(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "__spec__", None, raising=False)
     loss, whole = gradient([[one] for one in examples()])

@@ -75,7 +75,7 @@ def outcome(run: Path) -> tuple[bytes, list[tuple], dict]:
     return (run / "adapter" / "adapter_model.safetensors").read_bytes(), steps, kept
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["packed", pytest.param("padded, choosing", marks=pytest.mark.slow)])
 def test_what_a_kill_leaves_at_any_moment_goes_on_to_the_same_end(qlora, small, tmp_path, monkeypatch, kind: str):
     whole = tmp_path / "runs" / "whole"
     with monkeypatch.context() as patched:
