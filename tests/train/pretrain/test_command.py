@@ -56,28 +56,7 @@ def one_line(done: Done) -> str:
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    words = [
-        "the",
-        "a",
-        "heart",
-        "lung",
-        "fever",
-        "pain",
-        "rest",
-        "water",
-        "doctor",
-        "child",
-        "adult",
-        "may",
-        "help",
-        "often",
-        "with",
-        "after",
-        "before",
-        "when",
-        "12",
-        "7",
-    ]
+    words = WORDS.split()
     dice = random.Random(1)
     folder = tmp_path_factory.mktemp("text")
     rows = [{"text": " ".join(dice.choices(words, k=60)) + ". Ärzte helfen 医者 🙂."} for _ in range(40)]
