@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from medmind.console import human_bytes
-from medmind_benchmarks.results import Level, Memory, Report, Speed
+from medmind_benchmarks.figures import Speed
+from medmind_benchmarks.results import Level, Report
 from medmind_benchmarks.statistics import Estimate
 
 NONE = "–"
@@ -25,8 +26,8 @@ def estimate(figure: Estimate | None) -> str:
         return NONE
     if figure.error is None:
         return f"{figure.value:.3f}"
-    places = _places(figure.error)
-    return f"{figure.value:,.{places}f} ± {figure.error:,.{places}f}"
+    shown = places(figure.error)
+    return f"{figure.value:,.{shown}f} ± {figure.error:,.{shown}f}"
 
 
 def change(ratio: Estimate | None) -> str:
@@ -36,30 +37,38 @@ def change(ratio: Estimate | None) -> str:
     percent = (ratio.value - 1) * 100
     if ratio.error is None:
         return f"{percent:+.2f} %"
-    places = _places(ratio.error * 100)
-    return f"{percent:+,.{places}f} ± {ratio.error * 100:,.{places}f} %"
+    shown = places(ratio.error * 100)
+    return f"{percent:+,.{shown}f} ± {ratio.error * 100:,.{shown}f} %"
 
 
-def _places(error: float) -> int:
+def small(figure: Estimate) -> str:
+    """A figure that may be far below 1, `0.00123 ± 0.00004` or `1.2e-07 ± 3e-09`."""
+    if 0 < abs(figure.value) < 1e-4:
+        return f"{figure.value:.2g}" + ("" if figure.error is None else f" ± {figure.error:.1g}")
+    return estimate(figure)
+
+
+def places(error: float) -> int:
+    """Decimal places that show an error to two significant digits."""
     if not 0 < error < math.inf:
         return 3
     return min(6, max(0, 1 - math.floor(math.log10(error))))
 
 
 def rate(speed: Speed | None) -> str:
-    """Median and range of a speed, `812 (790–820)`."""
+    """Mean and standard deviation of a speed, `812 ± 11`."""
     if speed is None:
         return NONE
     figure = speed.tokens_per_second
-    return f"{_figure(figure.median)} ({_figure(figure.low)}–{_figure(figure.high)})"
+    return _figure(figure.mean) + ("" if figure.deviation is None else f" ± {_figure(figure.deviation)}")
 
 
 def times(speed: Speed | None) -> str:
-    """The median ratio to the reference, `1.84×`, with its range."""
+    """The ratio to the reference, `1.84×`, with its range."""
     if speed is None or speed.relative is None:
         return NONE
     figure = speed.relative
-    return f"{figure.median:.2f}× ({figure.low:.2f}–{figure.high:.2f})"
+    return f"{figure.mean:.2f}× ({min(figure.samples):.2f}–{max(figure.samples):.2f})"
 
 
 def quality(report: Report) -> Table:
@@ -77,35 +86,11 @@ def quality(report: Report) -> Table:
     )
 
 
-def memory(report: Report) -> Table:
-    """Peak resident memory and its parts."""
-
-    def part(value: Callable[[Memory], int | None]) -> Callable[[Level], str]:
-        def cell(level: Level) -> str:
-            found = value(level.memory) if level.memory else None
-            return NONE if found is None else human_bytes(found)
-
-        return cell
-
-    return _table(
-        report,
-        ("peak resident", part(lambda found: found.peak)),
-        ("of it the library alone", part(lambda found: found.library)),
-        ("added by the model", part(lambda found: found.added)),
-        ("weights", part(lambda found: found.weights)),
-        ("repacked weights", part(lambda found: found.repacked)),
-        ("KV cache", part(lambda found: found.kv_cache)),
-        ("compute buffers", part(lambda found: found.compute)),
-        ("allocated at the end", part(lambda found: found.anonymous)),
-        ("mapped file at the end", part(lambda found: found.file_backed)),
-    )
-
-
 def speed(report: Report) -> Table:
     """Prompt and generation speed, load time."""
 
     def load(level: Level) -> str:
-        return f"{level.load_seconds.median:.2f}" if level.load_seconds else NONE
+        return f"{level.load_seconds.mean:.2f}" if level.load_seconds else NONE
 
     return _table(
         report,
@@ -121,10 +106,10 @@ def terminal(report: Report) -> tuple[Table, Table]:
     """Quality, then memory and speed: each fits a terminal of 80 columns."""
 
     def pace(found: Speed | None) -> str:
-        return NONE if found is None else _figure(found.tokens_per_second.median)
+        return NONE if found is None else _figure(found.tokens_per_second.mean)
 
     def against(found: Speed | None) -> str:
-        return f"{found.relative.median:.2f}×" if found and found.relative else NONE
+        return f"{found.relative.mean:.2f}×" if found and found.relative else NONE
 
     costs = _table(
         report,
@@ -172,7 +157,7 @@ def verdict(report: Report) -> str:
             f"needs at most {human_bytes(level.memory.peak)} of memory instead of {human_bytes(reference.memory.peak)}"
         )
     if level.generation and level.generation.relative:
-        gains.append(f"generates {level.generation.relative.median:.2f} times as fast")
+        gains.append(f"generates {level.generation.relative.mean:.2f} times as fast")
     all_gains = " and ".join([", ".join(gains[:-1]), gains[-1]] if gains[1:] else gains)
     ratio = level.quality.ratio if level.quality else None
     odd = (
