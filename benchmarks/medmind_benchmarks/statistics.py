@@ -32,6 +32,15 @@ class Spread:
     samples: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Repeated:
+    """Repetitions of one measurement: mean, standard deviation (n − 1; None for one alone) and the samples in order."""
+
+    mean: float
+    deviation: float | None
+    samples: tuple[float, ...]
+
+
 def perplexity(nll: Sequence[float], tokens: Sequence[int]) -> Estimate:
     """Perplexity over rows, exp(Σ nll / Σ tokens), with the row-clustered standard error.
 
@@ -50,6 +59,33 @@ def perplexity(nll: Sequence[float], tokens: Sequence[int]) -> Estimate:
     value = math.exp(rate)
     residuals = [value * (row - rate * count) for row, count in zip(nll, tokens, strict=True)]
     return Estimate(value, _clustered_error(residuals, sum(tokens)))
+
+
+def ratio_of_sums(sums: Sequence[float], counts: Sequence[int]) -> Estimate:
+    """Mean over all items of all groups, Σ sums / Σ counts, with the group-clustered standard error of `perplexity`.
+
+    Args:
+        sums: shape (groups,), values summed over a group's items.
+        counts: shape (groups,), items of each.
+    """
+    rate = _rate(sums, counts)
+    residuals = [total - rate * count for total, count in zip(sums, counts, strict=True)]
+    return Estimate(rate, _clustered_error(residuals, sum(counts)))
+
+
+def perplexity_of_tokens(nll: float, squares: float, tokens: int) -> Estimate:
+    """Perplexity with the standard error that llama-perplexity gives, which takes tokens as independent.
+
+    Source: `perplexity` of llama.cpp's tools/perplexity/perplexity.cpp.
+
+    Args:
+        nll, squares: negative log-likelihoods in nats, and their squares, summed over the tokens.
+        tokens: how many.
+    """
+    mean = nll / tokens
+    variance = squares / tokens - mean * mean
+    value = math.exp(mean)
+    return Estimate(value, value * math.sqrt(max(0.0, variance) / (tokens - 1)) if tokens > 1 else None)
 
 
 def perplexity_ratio(nll: Sequence[float], reference: Sequence[float], tokens: Sequence[int]) -> Estimate:
@@ -87,6 +123,11 @@ def perplexity_difference(nll: Sequence[float], reference: Sequence[float], toke
 def spread(samples: Sequence[float]) -> Spread:
     """Median and extremes: a noisy machine delays now and then, which moves a mean and leaves a median."""
     return Spread(statistics.median(samples), min(samples), max(samples), tuple(samples))
+
+
+def repeated(samples: Sequence[float]) -> Repeated:
+    """Mean ± standard deviation, as llama-bench gives its repetitions."""
+    return Repeated(statistics.fmean(samples), statistics.stdev(samples) if len(samples) > 1 else None, tuple(samples))
 
 
 def _rate(nll: Sequence[float], tokens: Sequence[int]) -> float:
