@@ -2,46 +2,17 @@
 
 import os
 import sys
-import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-import medmind
 from medmind import console
 from medmind.errors import MedmindError
+from medmind_runtime.config import ChatConfig
 
-if TYPE_CHECKING:
-    from medmind_runtime.conversation import Conversation
-    from medmind_runtime.engine import Engine
-
-NOTICE = (
-    "medmind: a small language model on this machine. It can be wrong and is no medical advice. "
-    "In an emergency call your local emergency number now."
-)
 _DEFAULT = "chat"
-
-
-@dataclass(frozen=True)
-class ChatConfig:
-    """Settings of a chat; None leaves a choice to the model file or the machine.
-
-    Attributes:
-        system: system prompt; None takes `medmind.system_prompt` of the model file, empty is none.
-        temperature: 0 always takes the likeliest word, so that the same question gets the same answer.
-        max_tokens: of one answer.
-        context, threads: see `Engine.load`.
-    """
-
-    system: str | None = None
-    temperature: float = 0.0
-    seed: int | None = None
-    max_tokens: int = 512
-    context: int | None = None
-    threads: int | None = None
 
 
 _DEFAULTS = ChatConfig()
@@ -97,12 +68,19 @@ def chat(
     threads: Annotated[
         int | None, typer.Option(help="compute threads", show_default="physical cores")
     ] = _DEFAULTS.threads,
+    markdown: Annotated[
+        bool, typer.Option(help="draw answers as Markdown on a terminal; else as the model writes them")
+    ] = _DEFAULTS.markdown,
+    history: Annotated[
+        Path | None,
+        typer.Option(help="keep what is typed in this file, for you alone to read", show_default="kept nowhere"),
+    ] = _DEFAULTS.history,
 ) -> None:
     """Chat with a model, offline; nothing that is said is kept.
 
     With --prompt, or with the question on standard input, it answers once and leaves.
     """
-    config = ChatConfig(system, temperature, seed, max_tokens, context, threads)
+    config = ChatConfig(system, temperature, seed, max_tokens, context, threads, markdown, history)
     _survive_narrow_terminals()
     try:
         _chat(model, prompt, as_json, config)
@@ -134,101 +112,13 @@ def _chat(model: str | None, prompt: str | None, as_json: bool, config: ChatConf
     if why:
         console.note(f"model: {path} ({why})")
     if prompt is None:
-        console.require("prompt_toolkit", "runtime")
-    started = time.perf_counter()
-    engine, conversation = _open(path, config)
-    loaded = time.perf_counter() - started
-    with engine:
-        if prompt is None:
-            _session(engine, conversation)
-        elif as_json:
-            _answer_as_json(engine, conversation, prompt, loaded)
-        else:
-            _answer(conversation, prompt)
+        from medmind_runtime import session
 
+        session.interactive(path, config)
+    else:
+        from medmind_runtime import one_shot
 
-def _open(path: Path, config: ChatConfig) -> "tuple[Engine, Conversation]":
-    from medmind_runtime.conversation import Conversation
-    from medmind_runtime.engine import Engine, Sampling
-
-    sampling = Sampling(temperature=config.temperature, seed=config.seed)
-    engine = Engine.load(path, context=config.context, threads=config.threads)
-    try:
-        if engine.fallback_template:
-            console.note(
-                f"warning: {path} carries no chat template; the built-in '{engine.fallback_template}' stands in for it"
-            )
-        system = engine.metadata.get("medmind.system_prompt", "") if config.system is None else config.system
-        conversation = Conversation(engine, system=system, sampling=sampling, max_tokens=config.max_tokens)
-        conversation.fit(
-            "?"
-        )  # a template that fails, or a system prompt that does not fit, shows before the first question
-    except BaseException:
-        engine.close()
-        raise
-    return engine, conversation
-
-
-def _answer(conversation: "Conversation", question: str) -> None:
-    from medmind_runtime.terminal import printable
-
-    prompt = conversation.fit(question)
-    console.note(NOTICE)
-    clean = printable if sys.stdout.isatty() else str
-    for text in conversation.answer(prompt):
-        sys.stdout.write(clean(text))
-        sys.stdout.flush()
-    sys.stdout.write("\n")
-    sys.stdout.flush()
-
-
-def _answer_as_json(engine: "Engine", conversation: "Conversation", question: str, load_seconds: float) -> None:
-    answer = "".join(conversation.answer(conversation.fit(question)))
-    reply = conversation.last
-    assert reply is not None
-    spent = reply.timings
-    document: dict[str, Any] = {
-        "format": "medmind-answer/1",
-        "version": medmind.__version__,
-        "answer": answer,
-        "finish": reply.finish,
-        "notice": NOTICE,
-        "model": {
-            "path": str(engine.path),
-            "bytes": engine.path.stat().st_size,
-            **{key: value for key, value in engine.metadata.items() if key.startswith(("general.", "medmind."))},
-        },
-        "sampling": asdict(conversation.sampling),
-        "usage": {
-            "prompt_tokens": spent.prompt_tokens,
-            "answer_tokens": spent.generated_tokens,
-            "context": engine.context,
-        },
-        "timings": {"load_seconds": load_seconds, "first_text_seconds": reply.first_seconds, **spent.as_json()},
-    }
-    console.emit_json(document)
-
-
-def _session(engine: "Engine", conversation: "Conversation") -> None:
-    from medmind_runtime import line_input
-    from medmind_runtime.terminal import COMMANDS, Terminal
-
-    memory = engine.memory
-    info = {
-        "model": str(engine.path),
-        **{key: value for key, value in engine.metadata.items() if key.startswith(("general.", "medmind."))},
-        "context": f"{engine.context} tokens",
-        "threads": str(engine.threads),
-        "weights": console.human_bytes(memory.weights),
-        "repacked weights": console.human_bytes(memory.repacked),
-        "KV cache": console.human_bytes(memory.kv_cache),
-        "compute": console.human_bytes(memory.compute),
-        "temperature": str(conversation.sampling.temperature),
-        "longest answer": f"{conversation.max_tokens} tokens",
-    }
-    console.note(NOTICE)
-    console.note("/help lists the commands; Alt-Enter begins a new line; Ctrl-C stops an answer; Ctrl-D leaves.")
-    Terminal(conversation, line_input.reader(COMMANDS), info).run()
+        one_shot.answer(path, config, prompt, as_json=as_json)
 
 
 def main() -> None:

@@ -78,6 +78,24 @@ class Reply:
     first_seconds: float | None
 
 
+@dataclass(frozen=True)
+class Use:
+    """How the context is filled, in tokens.
+
+    Attributes:
+        context: all that it holds.
+        system: system prompt and what the template puts around an empty question.
+        turns: questions and answers that are still in it.
+        free: what is left; reserve: how many of those are kept for the answer.
+    """
+
+    context: int
+    system: int
+    turns: int
+    free: int
+    reserve: int
+
+
 class DoesNotFit(MedmindError):
     """A question that is too long even alone.
 
@@ -150,8 +168,7 @@ class Conversation:
         before = before or self.consider(question)
         if before.alone:
             return Prompt(question, (), 0, before)
-        context = self.engine.context
-        reserve = min(self.max_tokens, context // 4)
+        context, reserve = self.engine.context, self._reserve()
         taken = 0
         for passages, first in self._ways_to_fit(before, drop):
             tokens = self.engine.encode(self._messages(first, self.guard.place(question, passages)))
@@ -169,6 +186,15 @@ class Conversation:
             context=context,
             reserve=reserve,
         )
+
+    def use(self) -> Use:
+        """How full the context is now."""
+        system = len(self.engine.encode(self._messages(len(self.turns), "")))
+        turns = len(self.engine.encode(self._messages(self.first, ""))) - system
+        return Use(self.engine.context, system, turns, max(0, self.engine.context - system - turns), self._reserve())
+
+    def _reserve(self) -> int:
+        return min(self.max_tokens, self.engine.context // 4)
 
     def _ways_to_fit(self, before: Before, drop: bool) -> Iterator[tuple[Sequence[Passage], int]]:
         """Passages and the first turn to be kept, what loses least first."""

@@ -1,0 +1,33 @@
+"""The settings of a chat and their defaults. Knows nothing of how they are carried out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+NOTICE = (
+    "medmind: a small language model on this machine. It can be wrong and is no medical advice. "
+    "In an emergency call your local emergency number now."
+)
+"""What every session opens with."""
+
+
+@dataclass(frozen=True)
+class ChatConfig:
+    """Settings of a chat; None leaves a choice to the model file or the machine.
+
+    Attributes:
+        system: system prompt; None takes `medmind.system_prompt` of the model file, empty is none.
+        temperature: 0 always takes the likeliest word, so that the same question gets the same answer.
+        max_tokens: of one answer.
+        context, threads: see `Engine.load`.
+        markdown: whether answers are drawn as Markdown where the terminal can.
+        history: file that keeps what is typed; None keeps nothing.
+    """
+
+    system: str | None = None
+    temperature: float = 0.0
+    seed: int | None = None
+    max_tokens: int = 512
+    context: int | None = None
+    threads: int | None = None
+    markdown: bool = True
+    history: Path | None = None
