@@ -28,7 +28,7 @@ _SLOW_LOAD = 0.2
 """Seconds of waiting for the model from which it is said what is waited for."""
 _LEAVE = frozenset({"/exit", "/quit", "/bye"})
 _ENDINGS = {
-    "length": "[cut at {limit} tokens; --max-tokens or /set max-tokens allows more]",
+    "length": "[cut at {limit} tokens; --max-tokens allows more]",
     "context": "[cut: the context is full; /new begins anew]",
     "cancelled": "[stopped]",
     "stop": "",

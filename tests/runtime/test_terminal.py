@@ -15,26 +15,63 @@ from .conftest import CHAT
 from .terminal_session import TerminalSession
 
 FAKE = """
-import sys
+import sys, time
 from medmind import console
-from medmind_runtime import line_input
+from medmind.errors import MedmindError
+from medmind_runtime import commands, line_input
+from medmind_runtime.background import Background
 from medmind_runtime.conversation import Conversation
 from medmind_runtime.fake_engine import FakeEngine
+from medmind_runtime.guard import Before, Unguarded
 from medmind_runtime.sampling import Sampling
-from medmind_runtime.terminal import COMMANDS, Terminal
-engine = FakeEngine(eval(sys.argv[1]), context=int(sys.argv[2]), delay=float(sys.argv[3]))
-talk = Conversation(engine, system="calm", sampling=Sampling(), max_tokens=1000)
-try:
-    Terminal(talk, line_input.reader(COMMANDS), {"model": "fake"}).run()
-except KeyboardInterrupt:
-    sys.exit(130)
-finally:
-    print("PROMPTS", engine.prompts, [s.temperature for s in engine.samplings], len(talk.turns))
+from medmind_runtime.terminal import Opened, Terminal
+from medmind_runtime.turn import Passage
+answers, context, delay, load, guarded = eval(sys.argv[1])
+class Guard(Unguarded):
+    def before(self, question, earlier):
+        if "pain" in question:
+            return Before("Call for help NOW.", passages=[Passage("the text", "a leaflet", "https://example.org")])
+        return Before()
+engine = FakeEngine(answers, context=context, delay=delay)
+guard = Guard() if guarded else Unguarded()
+talk = Conversation(engine, system="calm", sampling=Sampling(), max_tokens=1000, guard=guard)
+def make(cancel):
+    until = time.monotonic() + abs(load)
+    while time.monotonic() < until and not cancel():
+        time.sleep(0.01)
+    if load < 0:
+        raise MedmindError("no such luck")
+    return Opened(talk, "fake", "calm", {}, {"threads": "none"}, ["a note on the model"])
+opening = Background(make, lambda: editor.wake())
+editor = line_input.Editor(commands.ARGUMENTS, lambda: opening)
+terminal = Terminal(opening, guard, editor, commands.Commands(lambda name, opened: opening))
+def run():
+    try:
+        terminal.run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        opening.close()
+        print("PROMPTS", engine.prompts, [s.temperature for s in engine.samplings], len(talk.turns))
+class App:
+    __call__ = staticmethod(run)
+console.run(App())
 """
 
 
-def fake(tmp_path: Path, answers: list[str], *, context: int = 4000, delay: float = 0.0, **env: str) -> TerminalSession:
-    return TerminalSession([sys.executable, "-c", FAKE, repr(answers), str(context), str(delay)], tmp_path, **env)
+def fake(
+    tmp_path: Path,
+    answers: list[str],
+    *,
+    context: int = 4000,
+    delay: float = 0.0,
+    load: float = 0.0,
+    guarded: bool = False,
+    **env: str,
+) -> TerminalSession:
+    """A chat with a fake engine that takes `load` seconds to load; negative: and then fails."""
+    options = repr((answers, context, delay, load, guarded))
+    return TerminalSession([sys.executable, "-c", FAKE, options], tmp_path, **env)
 
 
 def real(model: Path, tmp_path: Path, *prefix: str, tokens: int = 12) -> TerminalSession:
@@ -94,7 +131,7 @@ def test_the_commands(tmp_path: Path) -> None:
 
         command("/help", "/regen")
         command("/undo", "There is nothing to take back.")
-        command("/regen", "error: there is no question to answer again")
+        command("/regen", "error: there is no question to go back to")
         command("/stats", "error: there is no answer yet")
         command("q one", "first.")
         command("/stats", "ended by")
