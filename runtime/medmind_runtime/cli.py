@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -11,6 +11,9 @@ from typer.core import TyperGroup
 from medmind import console
 from medmind.errors import MedmindError
 from medmind_runtime.config import ChatConfig
+
+if TYPE_CHECKING:
+    from medmind_runtime.probes import Proof
 
 _DEFAULT = "chat"
 
@@ -75,6 +78,12 @@ def chat(
         Path | None,
         typer.Option(help="keep what is typed in this file, for you alone to read", show_default="kept nowhere"),
     ] = _DEFAULTS.history,
+    allow_unproved: Annotated[
+        bool, typer.Option("--allow-unproved", help="go on where the system cannot take the network away from medmind")
+    ] = False,
+    prove_offline: Annotated[
+        bool, typer.Option("--prove-offline", help="take the network away, try to reach it in every way, and leave")
+    ] = False,
 ) -> None:
     """Chat with a model, offline; nothing that is said is kept.
 
@@ -83,7 +92,11 @@ def chat(
     config = ChatConfig(system, temperature, seed, max_tokens, context, threads, markdown, history)
     _survive_narrow_terminals()
     try:
-        _chat(model, prompt, as_json, config)
+        if prove_offline:
+            _prove_offline(allow_unproved, as_json)
+        else:
+            _take_network_away(allow_unproved)
+            _chat(model, prompt, as_json, config)
     except BrokenPipeError:
         # The reader has gone; what Python still holds for stdout must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -96,6 +109,37 @@ def _survive_narrow_terminals() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
+
+
+def _take_network_away(allow_unproved: bool) -> None:
+    from medmind_runtime.offline import take_network_away
+
+    for note in take_network_away(allow_unproved=allow_unproved).notes:
+        console.note(note)
+
+
+def _prove_offline(allow_unproved: bool, as_json: bool) -> None:
+    from medmind_runtime import probes
+    from medmind_runtime.offline import take_network_away
+
+    offline, proof = probes.prove(lambda: take_network_away(allow_unproved=allow_unproved))
+    for note in offline.notes:
+        console.note(note)
+    if as_json:
+        console.emit_json(proof.as_json())
+    else:
+        _print_proof(proof)
+    if not (offline.proved and proof.holds):
+        raise MedmindError("this process is not proved offline", "see the attempts above")
+
+
+def _print_proof(proof: "Proof") -> None:
+    for line in proof.status:
+        console.out.print(line, highlight=False)
+    console.out.print(f"threads: {proof.threads}, without the filter: {proof.unfiltered}", highlight=False)
+    for probe in proof.probes:
+        word = {True: "refused", False: "NOT REFUSED", None: "not tried"}[probe.denied]
+        console.out.print(f"{word:12}{probe.attempt}: {probe.outcome}", highlight=False)
 
 
 def _chat(model: str | None, prompt: str | None, as_json: bool, config: ChatConfig) -> None:
