@@ -13,6 +13,8 @@ from medmind.errors import MedmindError
 from medmind_runtime.config import ChatConfig
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from medmind_runtime.probes import Proof
 
 _DEFAULT = "chat"
@@ -103,6 +105,62 @@ def chat(
         sys.exit(1)
 
 
+@app.command()
+def serve(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="GGUF file, run directory or run name; without it the newest converted model", show_default=False
+        ),
+    ] = None,
+    *,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one")] = 8080,
+    host: Annotated[str, typer.Option(help="a loopback address: 127.0.0.1 or ::1")] = "127.0.0.1",
+    token: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file", help="clients show its content; made when missing", show_default="medmind/serve-token"
+        ),
+    ] = None,
+    body_limit: Annotated[int, typer.Option(min=1, help="largest request, in KiB")] = 1024,
+    time_limit: Annotated[float, typer.Option(min=1, help="longest time for one answer, in seconds")] = 300.0,
+    waiting: Annotated[int, typer.Option(min=0, help="requests that may wait while one is answered")] = 4,
+    system: Annotated[
+        str | None, typer.Option(help="system prompt of requests without one; '' for none", show_default=False)
+    ] = _DEFAULTS.system,
+    temperature: Annotated[float, typer.Option(help="of requests that name none")] = _DEFAULTS.temperature,
+    max_tokens: Annotated[int, typer.Option(help="of requests that name none")] = _DEFAULTS.max_tokens,
+    context: Annotated[
+        int | None, typer.Option(help="tokens of a conversation", show_default="the model's, at most 4096")
+    ] = _DEFAULTS.context,
+    threads: Annotated[
+        int | None, typer.Option(help="compute threads", show_default="physical cores")
+    ] = _DEFAULTS.threads,
+    allow_unproved: Annotated[
+        bool, typer.Option("--allow-unproved", help="go on where the system cannot take the network away from medmind")
+    ] = False,
+) -> None:
+    """Serve a model to programs on this machine: OpenAI's /v1/chat/completions and /v1/models, on loopback alone.
+
+    Clients show the token as `Authorization: Bearer TOKEN`. One request is answered at a time; nothing is kept of any.
+    """
+    from medmind_runtime import gguf_header, models, private_file, session
+    from medmind_runtime.config import token_file
+    from medmind_runtime.server import Limits, Server
+
+    config = ChatConfig(system=system, temperature=temperature, max_tokens=max_tokens, context=context, threads=threads)
+    path, why = models.find(model)
+    gguf_header.check(path)
+    limits = Limits(body_bytes=body_limit << 10, answer_seconds=time_limit, waiting=waiting)
+    file = token or token_file()
+    server = Server(host, port, private_file.token(file), limits)
+    _take_network_away(allow_unproved, server.socket)
+    if why:
+        console.note(f"model: {path} ({why})")
+    console.note(f"The token that clients must show lies in {file}; only you can read it (0600).")
+    session.serve(path, config, server)
+
+
 def _survive_narrow_terminals() -> None:
     """A terminal without UTF-8 shows question marks, not a traceback."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
@@ -111,10 +169,10 @@ def _survive_narrow_terminals() -> None:
             reconfigure(errors="replace")
 
 
-def _take_network_away(allow_unproved: bool) -> None:
+def _take_network_away(allow_unproved: bool, listener: "socket | None" = None) -> None:
     from medmind_runtime.offline import take_network_away
 
-    for note in take_network_away(allow_unproved=allow_unproved).notes:
+    for note in take_network_away(allow_unproved=allow_unproved, listener=listener).notes:
         console.note(note)
 
 

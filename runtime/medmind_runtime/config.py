@@ -1,5 +1,6 @@
 """The settings of a chat and their defaults. Knows nothing of how they are carried out."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,3 +32,9 @@ class ChatConfig:
     threads: int | None = None
     markdown: bool = True
     history: Path | None = None
+
+
+def token_file() -> Path:
+    """Where the token of `serve` lies unless told otherwise."""
+    settings = os.environ.get("APPDATA" if os.name == "nt" else "XDG_CONFIG_HOME")
+    return (Path(settings) if settings else Path.home() / ".config") / "medmind" / "serve-token"

@@ -5,7 +5,7 @@ Knows an engine by the protocol below and a guard by its own. Knows no terminal,
 
 import codecs
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -211,7 +211,7 @@ class Conversation:
         cancel: Callable[[], bool] = never,
         sampling: Sampling | None = None,
         opened: bool = False,
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, None]:
         """Stream the answer as text; a character is held back until all its bytes are there.
 
         When the stream ends, the turn is part of the conversation and `last` tells how it went. An answer that was

@@ -156,8 +156,8 @@ def _messages(messages: Any) -> tuple[str | None, list[Turn], str]:
 def _content(content: Any, where: str) -> str:
     if isinstance(content, str):
         return content
-    parts = content if isinstance(content, list) else [None]
-    if not all(isinstance(part, dict) and part.get("type") == "text" for part in parts):
+    parts = content if isinstance(content, list) else []
+    if not parts or not all(isinstance(part, dict) and part.get("type") == "text" for part in parts):
         raise Refused(400, f"{where}.content must be text", param=f"{where}.content")
     return "".join(_text(part, "text") for part in parts)
 

@@ -1,6 +1,7 @@
 """Files that only their owner may read: what was said is kept in no other kind. Knows nothing of what is in them."""
 
 import os
+import secrets
 from pathlib import Path
 
 from medmind.errors import MedmindError
@@ -50,3 +51,23 @@ def write(path: Path, text: str) -> None:
         raise MedmindError(f"{path} cannot be written: {error.strerror}", "give the name of another file") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def token(path: Path) -> str:
+    """The token in a file; a new one when the file is missing or empty.
+
+    Raises:
+        MedmindError: it cannot be read or written, or holds no token.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise MedmindError(f"{path.parent} cannot be made: {error.strerror}", "give another file") from error
+    ensure(path)
+    kept = path.read_bytes().strip()
+    if not kept:
+        write(path, secrets.token_urlsafe(32) + "\n")
+        kept = path.read_bytes().strip()
+    if not (kept.isascii() and 16 <= len(kept) <= 512 and not set(kept) & set(b" \r\n")):
+        raise MedmindError(f"{path} holds no token", "one line of 16 to 512 letters, or remove it for a new one")
+    return kept.decode("ascii")

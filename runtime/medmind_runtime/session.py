@@ -5,6 +5,7 @@ Knows which parts belong together; what each does is its own business.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medmind import console
 from medmind.errors import MedmindError
@@ -16,6 +17,9 @@ from medmind_runtime.decoder import never
 from medmind_runtime.guard import Before, Guard, Unguarded
 from medmind_runtime.sampling import Sampling
 from medmind_runtime.terminal import Opened, Terminal
+
+if TYPE_CHECKING:
+    from medmind_runtime.server import Server
 
 
 def guard_for(config: ChatConfig) -> Guard:
@@ -126,3 +130,20 @@ def _exchange(before: Opened, path: Path, config: ChatConfig, guard: Guard, canc
         else [*opened.notes, f"The model is {opened.name}; the conversation goes on with it."]
     )
     return opened
+
+
+def serve(path: Path, config: ChatConfig, server: "Server") -> None:
+    """Load the model and answer requests until somebody stops it."""
+    from medmind_runtime.server import Served
+
+    guard = guard_for(config)
+    opened = open_model(path, config, guard)
+    talk = opened.conversation
+    for note in opened.notes:
+        console.note(note)
+    name = path.name.removesuffix(".gguf")
+    console.note(f"Serving {name} at {server.url}; Ctrl-C ends it.")
+    try:
+        server.serve(Served(name, talk.engine, guard, talk.system, talk.sampling, talk.max_tokens))
+    finally:
+        opened.close()
