@@ -100,12 +100,20 @@ class Editor:
 
     Args:
         commands: what can be completed.
+        help: what each command does, shown beside its name.
         model: returns the model that loads behind the prompt; its loading begins when the first prompt is shown, and
             when it fails, its error is raised out of the prompt.
         history: where lines are kept; None forgets them at the end.
     """
 
-    def __init__(self, commands: Arguments, model: Callable[[], Model], *, history: Path | None = None) -> None:
+    def __init__(
+        self,
+        commands: Arguments,
+        help: Mapping[str, str],
+        model: Callable[[], Model],
+        *,
+        history: Path | None = None,
+    ) -> None:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.filters import Condition
         from prompt_toolkit.output.color_depth import ColorDepth
@@ -116,7 +124,7 @@ class Editor:
         self._session: PromptSession[str] = PromptSession(
             multiline=True,
             key_bindings=self._keys(),
-            completer=_completer(commands),
+            completer=_completer(commands, help),
             complete_while_typing=Condition(lambda: self._session.default_buffer.text.startswith("/")),
             color_depth=ColorDepth.DEPTH_1_BIT if os.environ.get("NO_COLOR") else None,
             history=_history(history),
@@ -195,7 +203,7 @@ def _history(file: Path | None) -> "History":
     return Kept(str(file))
 
 
-def _completer(commands: Arguments) -> "Completer":
+def _completer(commands: Arguments, help: Mapping[str, str]) -> "Completer":
     from prompt_toolkit.completion import Completer, Completion, PathCompleter
     from prompt_toolkit.document import Document
 
@@ -210,7 +218,9 @@ def _completer(commands: Arguments) -> "Completer":
                 return
             name, space, rest = typed.partition(" ")
             if not space:
-                yield from (Completion(word, -len(name)) for word in sorted(commands) if word.startswith(name))
+                for word in sorted(commands):
+                    if word.startswith(name):
+                        yield Completion(word, -len(name), display_meta=help.get(word, ""))
                 return
             words = commands.get(name, [])
             if words is None:

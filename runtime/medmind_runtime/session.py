@@ -90,7 +90,9 @@ def interactive(path: Path, config: ChatConfig) -> None:
     console.note(NOTICE)
     if line_input.is_interactive():
         console.note("/help lists the commands; Alt-Enter begins a new line; Ctrl-C stops an answer; Ctrl-D leaves.")
-        read = editor = line_input.Editor(commands.ARGUMENTS, lambda: terminal.opening, history=config.history)
+        read = editor = line_input.Editor(
+            commands.ARGUMENTS, commands.COMMANDS, lambda: terminal.opening, history=config.history
+        )
         woken.append(editor.wake)
         if config.history is not None:
             console.note(f"What you type is kept in {config.history}; only you can read it (0600).")
