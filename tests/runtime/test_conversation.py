@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from medmind.errors import MedmindError
-from medmind_runtime.conversation import Conversation, DoesNotFit, Turn
+from medmind_runtime.conversation import ChatEngine, Conversation, DoesNotFit, Turn
 from medmind_runtime.decoder import never
+from medmind_runtime.engine import Engine
 from medmind_runtime.fake_engine import FakeEngine
 from medmind_runtime.guard import Before
 from medmind_runtime.sampling import Sampling
@@ -113,29 +114,64 @@ def test_undo_and_clear() -> None:
     assert conversation.turns == []
 
 
+def converse(chance: random.Random, engine: ChatEngine, *, most: int, longest: int) -> None:
+    """A random conversation: questions of all lengths, turns taken back, answers stopped; every drop must be told."""
+    conversation = Conversation(
+        engine,
+        system="s" * chance.randint(0, 30),
+        sampling=Sampling(),
+        max_tokens=chance.randint(1, longest),
+        guard=Careful(open_with=chance.choice(("", "Call now.")), passages=chance.choice(("", "AB"))),
+    )
+    told = 0
+    for _ in range(chance.randint(1, most)):
+        if chance.random() < 0.1:
+            conversation.undo()
+            told = min(told, len(conversation.turns))
+        question = "".join(chance.choices("the qé😀\n[INST]</s>", k=chance.randint(1, chance.choice((40, 700)))))
+        before = conversation.turns.copy()
+        try:
+            prompt = conversation.fit(question)
+        except DoesNotFit as refused:
+            assert refused.tokens + refused.reserve > refused.context == engine.context
+            assert (conversation.first, conversation.turns) == (told, before)
+            continue
+        told += prompt.dropped
+        assert conversation.first == told
+        assert len(prompt.tokens) + min(conversation.max_tokens, engine.context // 4) <= engine.context
+        messages = conversation._messages(told, conversation.guard.place(question, prompt.passages))
+        assert list(prompt.tokens) == engine.encode(messages)
+        assert conversation._system() in messages[0]["content"]
+        assert len(messages) == 2 + 2 * (len(before) - told)
+        text = "".join(conversation.answer(prompt, cancel=after(chance.randint(0, 100))))
+        assert conversation.last is not None
+        assert conversation.last.text == text
+        assert conversation.turns[: len(before)] == before
+        assert len(conversation.turns) == len(before) + bool(text or conversation.last.finish != "cancelled")
+
+
+def random_conversations(count: int, seed: int) -> None:
+    chance = random.Random(seed)
+    for _ in range(count):
+        answers = ["w" * chance.randint(0, 200), "né" * chance.randint(1, 60), "y" * 3]
+        converse(chance, FakeEngine(answers, context=512), most=12, longest=200)
+
+
 def test_random_conversations_never_overflow_and_never_drop_silently() -> None:
-    chance = random.Random(11)
-    for _ in range(120):
-        context = chance.randint(40, 300)
-        engine = FakeEngine(["w" * chance.randint(0, 60), "né" * chance.randint(1, 40)], context=context)
-        conversation = talk(engine, system="s" * chance.randint(0, 10), max_tokens=chance.randint(1, 80))
-        told = 0
-        for _ in range(chance.randint(1, 12)):
-            if chance.random() < 0.1:
-                conversation.undo()
-                told = min(told, len(conversation.turns))
-            try:
-                prompt = conversation.fit("q" * chance.randint(1, 80))
-            except MedmindError:
-                assert conversation.first == told
-                continue
-            told += prompt.dropped
-            list(conversation.answer(prompt, cancel=after(chance.randint(0, 100))))
-            assert conversation.first == told
-            assert len(prompt.tokens) <= context
-            present = engine.prompts[-1].count("<user>")
-            kept = len(conversation.turns) - conversation.first
-            assert present in {kept, kept + 1}
+    random_conversations(200, seed=11)
+
+
+@pytest.mark.slow
+def test_ten_thousand_random_conversations() -> None:
+    random_conversations(10_000, seed=12)
+
+
+@pytest.mark.parametrize("count", [3, pytest.param(200, marks=pytest.mark.slow)])
+def test_random_conversations_with_a_real_model(engine: Engine, count: int) -> None:
+    assert engine.context == 512
+    chance = random.Random(13)
+    for _ in range(count):
+        converse(chance, engine, most=6, longest=30)
 
 
 class Careful:
@@ -143,12 +179,13 @@ class Careful:
 
     instructions = "RULES"
 
-    def __init__(self, *, alone: bool = False) -> None:
+    def __init__(self, *, alone: bool = False, open_with: str = "", passages: str = "AB") -> None:
         self.alone = alone
+        self.open_with = open_with
+        self.passages = [Passage(letter * 20, f"source {letter}") for letter in passages]
 
     def before(self, question: str, earlier: Sequence[Turn]) -> Before:
-        passages = [Passage(letter * 20, f"source {letter}") for letter in "AB"]
-        return Before("Call now." if "pain" in question else "", self.alone, passages, "pain")
+        return Before("Call now." if "pain" in question else self.open_with, self.alone, self.passages, "pain")
 
     def place(self, question: str, passages: Sequence[Passage]) -> str:
         return "".join(f"({passage.text})" for passage in passages) + question
