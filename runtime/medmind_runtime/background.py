@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from medmind_runtime.decoder import Interrupted, never
+from medmind_runtime.interruption import Interrupted, never
 
 T = TypeVar("T")
 _GLANCE = 0.02

@@ -9,8 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rich.table import Table
-
 from medmind import console
 from medmind.errors import MedmindError
 from medmind_runtime import saved
@@ -272,6 +270,8 @@ def _number(name: str, value: str, kind: Callable[[str], _N]) -> _N:
 
 
 def _table(rows: Mapping[str, str]) -> None:
+    from rich.table import Table
+
     table = Table.grid(padding=(0, 2))
     for name, value in rows.items():
         table.add_row(name, printable(value))

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from medmind.errors import MedmindError
-from medmind_runtime.decoder import never
 from medmind_runtime.guard import Before, Guard, Unguarded
+from medmind_runtime.interruption import never
 from medmind_runtime.sampling import Sampling
 from medmind_runtime.timings import Timings
 from medmind_runtime.turn import Passage, Turn
@@ -20,6 +20,9 @@ __all__ = ["ChatEngine", "Conversation", "DoesNotFit", "Finish", "Prompt", "Repl
 
 Finish = Literal["stop", "length", "context", "cancelled"]
 """Why an answer ended: its own end, `max_tokens`, the context full, somebody's wish."""
+
+_SHORTEST_LOOP = 12
+"""Characters: shorter ones are dotted lines and rows of figures."""
 
 
 class ChatEngine(Protocol):
@@ -76,6 +79,15 @@ class Reply:
     finish: Finish
     timings: Timings
     first_seconds: float | None
+
+    @property
+    def repeats(self) -> bool:
+        """Whether it ends in the same words three times over: a model in a loop, which greedy choice allows."""
+        text = self.text
+        periods = range(_SHORTEST_LOOP, len(text) // 3 + 1)
+        return any(
+            text[-period:] == text[-2 * period : -period] == text[-3 * period : -2 * period] for period in periods
+        )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from medmind import llama
 from medmind.errors import MedmindError
+from medmind_runtime.interruption import Interrupted, never
 from medmind_runtime.weights import Weights
 
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
@@ -43,15 +44,6 @@ class Memory:
     kv_cache: int
     compute: int
     repacked: int = 0
-
-
-class Interrupted(Exception):
-    """llama.cpp stopped a computation because it was asked to."""
-
-
-def never() -> bool:
-    """The `cancel` of a computation that nobody cancels."""
-    return False
 
 
 class Decoder:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Self
 from medmind import llama
 from medmind.errors import MedmindError
 from medmind_runtime import gguf_header
-from medmind_runtime.decoder import Decoder, Interrupted, KvType, Memory, never
+from medmind_runtime.decoder import Decoder, KvType, Memory
+from medmind_runtime.interruption import Interrupted, never
 from medmind_runtime.prompt import Encoder
 from medmind_runtime.sampling import Sampling, chain
 from medmind_runtime.threads import physical_cores

@@ -66,6 +66,7 @@ def _document(
         "version": medmind.__version__,
         "answer": text,
         "finish": reply.finish,
+        "repeats": reply.repeats,
         "notice": NOTICE,
         "rule": prompt.before.rule or None,
         "sources": [asdict(passage) for passage in prompt.passages],

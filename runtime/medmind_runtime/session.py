@@ -13,8 +13,8 @@ from medmind_runtime import commands, gguf_header, line_input, models
 from medmind_runtime.background import Background
 from medmind_runtime.config import NOTICE, ChatConfig
 from medmind_runtime.conversation import Conversation
-from medmind_runtime.decoder import never
 from medmind_runtime.guard import Before, Guard, Unguarded
+from medmind_runtime.interruption import never
 from medmind_runtime.sampling import Sampling
 from medmind_runtime.terminal import Opened, Terminal
 

@@ -16,8 +16,8 @@ from medmind.errors import MedmindError
 from medmind_runtime import display
 from medmind_runtime.background import Background
 from medmind_runtime.conversation import Conversation, Prompt, Turn
-from medmind_runtime.decoder import Interrupted
 from medmind_runtime.guard import Before, Guard
+from medmind_runtime.interruption import Interrupted
 from medmind_runtime.line_input import Read
 
 REGENERATION_TEMPERATURE = 0.7
@@ -225,7 +225,10 @@ def ending(conversation: Conversation) -> str:
     assert reply is not None
     if reply.finish == "cancelled" and not reply.text:
         return "[stopped before the first word; the question was taken back]"
-    return _ENDINGS[reply.finish].format(limit=conversation.max_tokens)
+    line = _ENDINGS[reply.finish].format(limit=conversation.max_tokens)
+    if reply.finish in {"length", "context"} and reply.repeats:
+        line += " [the answer repeats itself; a temperature of 0.7 or another question may help]"
+    return line
 
 
 @contextmanager

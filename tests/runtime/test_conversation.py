@@ -5,10 +5,10 @@ import pytest
 
 from medmind.errors import MedmindError
 from medmind_runtime.conversation import ChatEngine, Conversation, DoesNotFit, Turn
-from medmind_runtime.decoder import never
 from medmind_runtime.engine import Engine
 from medmind_runtime.fake_engine import FakeEngine
 from medmind_runtime.guard import Before
+from medmind_runtime.interruption import never
 from medmind_runtime.sampling import Sampling
 from medmind_runtime.turn import Passage
 
@@ -39,6 +39,23 @@ def test_characters_arrive_whole_and_broken_bytes_do_not_stop_the_stream() -> No
     pieces = ask(talk(FakeEngine(["né 😀日本"])), "q")
     assert pieces == list("né 😀日本")
     assert "".join(ask(talk(FakeEngine([b"a\xff\xf0\x9f"])), "q")) == "a\ufffd\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("text", "repeats"),
+    [
+        ("It is a tumour. " + "It spreads to the body. " * 3, True),
+        ("It spreads to the body and the li" * 3 + "", True),
+        ("It is a tumour. It spreads to the body. It spreads to the body.", False),
+        ("10.0, 10.0, 10.0" + "." * 30, False),
+        ("", False),
+    ],
+)
+def test_an_answer_in_a_loop_is_known(text: str, repeats: bool) -> None:
+    conversation = talk(FakeEngine([text]))
+    ask(conversation, "q")
+    assert conversation.last is not None
+    assert conversation.last.repeats is repeats
 
 
 def test_white_space_before_the_first_word_is_left_out() -> None:
