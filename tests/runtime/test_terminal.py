@@ -75,7 +75,10 @@ def fake(
 
 
 def real(model: Path, tmp_path: Path, *prefix: str, tokens: int = 12) -> TerminalSession:
-    return TerminalSession([*prefix, *CHAT, str(model), "--max-tokens", str(tokens), "--threads", "1"], tmp_path)
+    home = dict.fromkeys(("HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"), str(tmp_path))
+    return TerminalSession(
+        [*prefix, *CHAT, str(model), "--max-tokens", str(tokens), "--threads", "1"], tmp_path, **home
+    )
 
 
 def test_a_conversation_of_several_turns(tmp_path: Path) -> None:
@@ -232,7 +235,7 @@ def test_the_real_chat_stops_within_a_prompt_and_within_an_answer(
         session.wait_for("\n")
         time.sleep(0.5)
         session.press("\x03")
-        session.wait_for("[stopped]")
+        session.wait_for("[stopped")
         session.wait_for_prompt()
         session.press("/exit\r")
         assert session.wait_for_end() == 0
