@@ -11,11 +11,12 @@ from typing import Literal, Protocol
 
 from medmind.errors import MedmindError
 from medmind_runtime.decoder import never
+from medmind_runtime.repetition import Circle
 from medmind_runtime.sampling import Sampling
 from medmind_runtime.timings import Timings
 
-Finish = Literal["stop", "length", "context", "cancelled"]
-"""Why an answer ended: its own end, `max_tokens`, the context full, somebody's wish."""
+Finish = Literal["stop", "length", "context", "cancelled", "loop"]
+"""Why an answer ended: its own end, `max_tokens`, the context full, somebody's wish, going round in a circle."""
 
 
 class ChatEngine(Protocol):
@@ -160,9 +161,13 @@ class Conversation:
             prompt.tokens, sampling=sampling or self.sampling, max_tokens=self.max_tokens, cancel=asked_to_stop
         )
         try:
+            circle = Circle()
             for token in tokens:
                 if self.engine.is_end(token):
                     finish = "stop"
+                    break
+                if circle.add(token):
+                    finish = "loop"
                     break
                 if text := self._fresh(decoder.decode(self.engine.detokenize(token)), said):
                     first_seconds = first_seconds or time.perf_counter() - started

@@ -237,7 +237,7 @@ class Engine:
             timings.reused = decoder.keep_prefix(tokens)
             decoder.evaluate(tokens, timings.reused, first_output=len(tokens) - 1, cancel=cancel)
             timings.prompt_seconds = time.perf_counter() - started
-            sampler = chain(self._lib, sampling, len(self.vocabulary))
+            sampler = chain(self._lib, sampling, len(self.vocabulary), self.vocabulary.handle)
             sequence = list(tokens)
             for _ in range(min(max_tokens, self.context - len(tokens))):
                 if cancel():

@@ -34,6 +34,7 @@ _ENDINGS = {
     "length": "[cut at {limit} tokens; --max-tokens allows more]",
     "context": "[cut: the context is full; /new begins anew]",
     "cancelled": "[stopped]",
+    "loop": "[stopped: the answer went round in a circle; ask otherwise, or try a higher --temperature]",
     "stop": "",
 }
 
