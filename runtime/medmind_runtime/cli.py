@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,6 +81,9 @@ def chat(
         Path | None,
         typer.Option(help="keep what is typed in this file, for you alone to read", show_default="kept nowhere"),
     ] = _DEFAULTS.history,
+    schema: Annotated[
+        Path | None, typer.Option(help="one shot: the answer is JSON of this JSON schema", show_default=False)
+    ] = None,
     allow_unproved: Annotated[
         bool, typer.Option("--allow-unproved", help="go on where the system cannot take the network away from medmind")
     ] = False,
@@ -98,7 +102,7 @@ def chat(
             _prove_offline(allow_unproved, as_json)
         else:
             _take_network_away(allow_unproved)
-            _chat(model, prompt, as_json, config)
+            _chat(model, prompt, as_json, config, schema)
     except BrokenPipeError:
         # The reader has gone; what Python still holds for stdout must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -200,7 +204,7 @@ def _print_proof(proof: "Proof") -> None:
         console.out.print(f"{word:12}{probe.attempt}: {probe.outcome}", highlight=False)
 
 
-def _chat(model: str | None, prompt: str | None, as_json: bool, config: ChatConfig) -> None:
+def _chat(model: str | None, prompt: str | None, as_json: bool, config: ChatConfig, schema: Path | None) -> None:
     from medmind_runtime import gguf_header, models
 
     path, why = models.find(model)
@@ -211,6 +215,12 @@ def _chat(model: str | None, prompt: str | None, as_json: bool, config: ChatConf
         raise MedmindError("the question is empty", "give it with --prompt or on standard input")
     if as_json and prompt is None:
         raise MedmindError("--json answers one question", "give it with --prompt or on standard input")
+    if schema is not None:
+        if prompt is None:
+            raise MedmindError("--schema shapes one answer", "give the question with --prompt or on standard input")
+        from medmind_runtime import grammar
+
+        config = replace(config, grammar=grammar.from_schema(schema.read_text(encoding="utf-8", errors="replace")))
     if why:
         console.note(f"model: {path} ({why})")
     if prompt is None:

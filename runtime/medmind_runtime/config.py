@@ -21,6 +21,7 @@ class ChatConfig:
         max_tokens: of one answer.
         context, threads: see `Engine.load`.
         markdown: whether answers are drawn as Markdown where the terminal can.
+        grammar: GBNF that answers must follow; empty for none.
         history: file that keeps what is typed; None keeps nothing.
     """
 
@@ -32,6 +33,7 @@ class ChatConfig:
     threads: int | None = None
     markdown: bool = True
     history: Path | None = None
+    grammar: str = ""
 
 
 def token_file() -> Path:

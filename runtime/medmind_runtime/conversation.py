@@ -12,17 +12,15 @@ from typing import Literal, Protocol
 from medmind.errors import MedmindError
 from medmind_runtime.guard import Before, Guard, Unguarded
 from medmind_runtime.interruption import never
+from medmind_runtime.repetition import Circle
 from medmind_runtime.sampling import Sampling
 from medmind_runtime.timings import Timings
 from medmind_runtime.turn import Passage, Turn
 
 __all__ = ["ChatEngine", "Conversation", "DoesNotFit", "Finish", "Prompt", "Reply", "Turn"]
 
-Finish = Literal["stop", "length", "context", "cancelled"]
-"""Why an answer ended: its own end, `max_tokens`, the context full, somebody's wish."""
-
-_SHORTEST_LOOP = 12
-"""Characters: shorter ones are dotted lines and rows of figures."""
+Finish = Literal["stop", "length", "context", "cancelled", "loop"]
+"""Why an answer ended: its own end, `max_tokens`, the context full, somebody's wish, going round in a circle."""
 
 
 class ChatEngine(Protocol):
@@ -79,15 +77,6 @@ class Reply:
     finish: Finish
     timings: Timings
     first_seconds: float | None
-
-    @property
-    def repeats(self) -> bool:
-        """Whether it ends in the same words three times over: a model in a loop, which greedy choice allows."""
-        text = self.text
-        periods = range(_SHORTEST_LOOP, len(text) // 3 + 1)
-        return any(
-            text[-period:] == text[-2 * period : -period] == text[-3 * period : -2 * period] for period in periods
-        )
 
 
 @dataclass(frozen=True)
@@ -268,11 +257,15 @@ class Conversation:
             prompt.tokens, sampling=sampling or self.sampling, max_tokens=self.max_tokens, cancel=asked_to_stop
         )
         try:
+            circle = Circle()
             if not opened:
                 yield from tuple(said)
             for token in tokens:
                 if self.engine.is_end(token):
                     finish = "stop"
+                    break
+                if circle.add(token):
+                    finish = "loop"
                     break
                 if text := watch.feed(fresh(decoder.decode(self.engine.detokenize(token)))):
                     first_seconds = first_seconds or time.perf_counter() - started

@@ -43,9 +43,12 @@ def _as_text(conversation: Conversation, question: str, *, markdown: bool) -> No
             console.note(opening)
         raise
     console.note(NOTICE)
-    shown = display.of_answers(markdown=markdown)
+    shown = display.of_answers(markdown=markdown and not conversation.sampling.grammar)
+    apart = bool(conversation.sampling.grammar)  # a document that must be JSON has no room for first aid
+    if apart and prompt.before.opening:
+        console.note(prompt.before.opening)
     try:
-        for text in conversation.answer(prompt):
+        for text in conversation.answer(prompt, opened=apart):
             shown.feed(text)
     finally:
         shown.finish()
@@ -57,7 +60,8 @@ def _document(
     conversation: Conversation, path: Path, metadata: Mapping[str, str], question: str, load_seconds: float
 ) -> dict[str, Any]:
     prompt = conversation.fit(question)
-    text = "".join(conversation.answer(prompt))
+    apart = bool(conversation.sampling.grammar)
+    text = "".join(conversation.answer(prompt, opened=apart))
     reply = conversation.last
     assert reply is not None
     spent = reply.timings
@@ -65,8 +69,8 @@ def _document(
         "format": "medmind-answer/1",
         "version": medmind.__version__,
         "answer": text,
+        "first_aid": prompt.before.opening if apart else "",
         "finish": reply.finish,
-        "repeats": reply.repeats,
         "notice": NOTICE,
         "rule": prompt.before.rule or None,
         "sources": [asdict(passage) for passage in prompt.passages],

@@ -39,7 +39,7 @@ def open_model(path: Path, config: ChatConfig, guard: Guard, cancel: Callable[[]
     Raises:
         MedmindError: it cannot be loaded, its template fails, or the system prompt does not fit.
     """
-    sampling = Sampling(temperature=config.temperature, seed=config.seed)
+    sampling = Sampling(temperature=config.temperature, seed=config.seed, grammar=config.grammar)
     from medmind_runtime.engine import Engine
 
     engine = Engine.load(path, context=config.context, threads=config.threads, progress=lambda _done: not cancel())

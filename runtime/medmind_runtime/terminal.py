@@ -31,6 +31,7 @@ _ENDINGS = {
     "length": "[cut at {limit} tokens; --max-tokens allows more]",
     "context": "[cut: the context is full; /new begins anew]",
     "cancelled": "[stopped]",
+    "loop": "[stopped: the answer went round in a circle; ask otherwise, or try a higher --temperature]",
     "stop": "",
 }
 
@@ -225,10 +226,7 @@ def ending(conversation: Conversation) -> str:
     assert reply is not None
     if reply.finish == "cancelled" and not reply.text:
         return "[stopped before the first word; the question was taken back]"
-    line = _ENDINGS[reply.finish].format(limit=conversation.max_tokens)
-    if reply.finish in {"length", "context"} and reply.repeats:
-        line += " [the answer repeats itself; a temperature of 0.7 or another question may help]"
-    return line
+    return _ENDINGS[reply.finish].format(limit=conversation.max_tokens)
 
 
 @contextmanager

@@ -51,6 +51,15 @@ def test_json_is_the_only_thing_on_stdout(run_chat: Run, model: Path) -> None:
     )
 
 
+def test_a_schema_shapes_the_answer(run_chat: Run, model: Path, tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"ill": {"type": "boolean"}}, "required": ["ill"]}
+    (tmp_path / "schema.json").write_text(json.dumps(schema), encoding="utf-8")
+    done = run_chat(model, "-p", "is it?", "--schema", "schema.json", "--max-tokens", 200, "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) == {"ill"}
+    assert run_chat(model, "-p", "q", "--schema", "none.json").returncode == 1
+
+
 def test_the_system_prompt_comes_from_the_model_unless_given(run_chat: Run, model: Path) -> None:
     counts = [
         json.loads(run_chat(model, "--json", "-p", "q", *FEW, *extra).stdout)["usage"]["prompt_tokens"]

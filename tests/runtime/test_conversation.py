@@ -41,23 +41,6 @@ def test_characters_arrive_whole_and_broken_bytes_do_not_stop_the_stream() -> No
     assert "".join(ask(talk(FakeEngine([b"a\xff\xf0\x9f"])), "q")) == "a\ufffd\ufffd"
 
 
-@pytest.mark.parametrize(
-    ("text", "repeats"),
-    [
-        ("It is a tumour. " + "It spreads to the body. " * 3, True),
-        ("It spreads to the body and the li" * 3 + "", True),
-        ("It is a tumour. It spreads to the body. It spreads to the body.", False),
-        ("10.0, 10.0, 10.0" + "." * 30, False),
-        ("", False),
-    ],
-)
-def test_an_answer_in_a_loop_is_known(text: str, repeats: bool) -> None:
-    conversation = talk(FakeEngine([text]))
-    ask(conversation, "q")
-    assert conversation.last is not None
-    assert conversation.last.repeats is repeats
-
-
 def test_white_space_before_the_first_word_is_left_out() -> None:
     assert "".join(ask(talk(FakeEngine([" \n  a b "])), "q")) == "a b "
 
