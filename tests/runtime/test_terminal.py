@@ -224,7 +224,7 @@ def test_the_real_chat_stops_within_a_prompt_and_within_an_answer(
     with real(slow, tmp_path, tokens=3000) as session:
         session.wait_for_prompt()
         session.press("\x1b[200~" + "word of it. " * 200 + "\x1b[201~\r")
-        session.wait_for("word")
+        session.wait_for("\x1b[?2004l")  # the editor has taken the question
         time.sleep(0.3)
         session.press("\x03")
         session.wait_for("[stopped")
@@ -232,7 +232,7 @@ def test_the_real_chat_stops_within_a_prompt_and_within_an_answer(
         session.press("/new\r")
         session.wait_for_prompt()
         session.press("q\r")
-        session.wait_for("\n")
+        session.wait_for("\x1b[?2004l")
         time.sleep(0.5)
         session.press("\x03")
         session.wait_for("[stopped")
