@@ -36,6 +36,10 @@ _ENDINGS = {
 }
 
 
+class _Leave(KeyboardInterrupt):
+    """Ctrl-C again while an answer does not stop."""
+
+
 @dataclass
 class Opened:
     """A model that can be talked to.
@@ -120,6 +124,10 @@ class Terminal:
                 console.note(f"error: {error}")
             except Interrupted:
                 console.note("[stopped before the model was there]")
+            except _Leave:
+                raise
+            except KeyboardInterrupt:  # in the moment before an answer begins
+                console.note("[stopped; the question was taken back]")
 
     def opened(self) -> Opened:
         """The model, waited for; Ctrl-C ends the waiting.
@@ -154,10 +162,10 @@ class Terminal:
 
         What the guard says first is shown before the model is there, and also when the question does not fit.
         """
-        turns = self.opening.wait().conversation.turns if self.opening.ready else ()
-        before = self._guard.before(question, turns)
-        shown = display.of_answers(markdown=self.markdown)
         with self._stoppable():
+            turns = self.opening.wait().conversation.turns if self.opening.ready else ()
+            before = self._guard.before(question, turns)
+            shown = display.of_answers(markdown=self.markdown)
             if before.opening:
                 shown.feed(before.opening + "\n\n")
             try:
@@ -208,7 +216,7 @@ class Terminal:
         def stop(_number: int, _frame: FrameType | None) -> None:
             nonlocal first
             if self._stopped and time.monotonic() - first > _PATIENCE:
-                raise KeyboardInterrupt
+                raise _Leave
             first = first if self._stopped else time.monotonic()
             self._stopped = True
 
