@@ -113,21 +113,24 @@ class Terminal:
             warned = False
             if line.startswith("/") and line.split()[0] in _LEAVE:
                 return
-            try:
-                if line.startswith("/"):
-                    self._obey(self, line)
-                elif line:
-                    self.ask(line)
-            except MedmindError as error:
-                if error is self.opening.error:
-                    raise
-                console.note(f"error: {error}")
-            except Interrupted:
-                console.note("[stopped before the model was there]")
-            except _Leave:
+            self._carry_out(line)
+
+    def _carry_out(self, line: str) -> None:
+        try:
+            if line.startswith("/"):
+                self._obey(self, line)
+            elif line:
+                self.ask(line)
+        except MedmindError as error:
+            if error is self.opening.error:
                 raise
-            except KeyboardInterrupt:  # in the moment before an answer begins
-                console.note("[stopped; the question was taken back]")
+            console.note(f"error: {error}")
+        except Interrupted:
+            console.note("[stopped before the model was there]")
+        except _Leave:
+            raise
+        except KeyboardInterrupt:  # in the moment before an answer begins
+            console.note("[stopped; the question was taken back]")
 
     def opened(self) -> Opened:
         """The model, waited for; Ctrl-C ends the waiting.

@@ -166,11 +166,11 @@ def test_a_question_of_several_lines_by_paste_and_by_alt_enter(tmp_path: Path) -
 
 
 def test_what_leaves_a_full_context_is_announced_and_what_does_not_fit_refused(tmp_path: Path) -> None:
-    with fake(tmp_path, ["y" * 60], context=200) as session:
+    with fake(tmp_path, ["The quick brown fox jumps over a lazy dog while it rains now"], context=200) as session:
         session.wait_for_prompt()
         for _ in range(3):
             session.press("a question\r")
-            session.wait_for("y" * 60)
+            session.wait_for("rains now")
             session.wait_for_prompt()
         session.press("z" * 300 + "\r")
         session.wait_for("error: the question does not fit: it takes 318 tokens")
