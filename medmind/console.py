@@ -15,19 +15,6 @@ from typing import Any, Protocol
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.progress import Progress as Bar
 from rich.text import Text
 
 from medmind.errors import MedmindError, one_line
@@ -130,18 +117,6 @@ class Progress(Protocol):
         ...
 
 
-class _RateColumn(ProgressColumn):
-    """Completed units per second, as rich measures them over the recent past."""
-
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self.unit = unit
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.1f} {self.unit}/s", style="progress.data.speed")
-
-
 @contextmanager
 def progress(description: str, total: float | None, unit: str = "it") -> Iterator[Callable[..., None]]:
     """A progress line on stderr with rate and remaining time; the unit "B" is shown as KiB, MiB, GiB.
@@ -149,11 +124,32 @@ def progress(description: str, total: float | None, unit: str = "it") -> Iterato
     Yields:
         `advance(amount=1, status="")`; `status` is a short text shown at the end of the line.
     """
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        ProgressColumn,
+        SpinnerColumn,
+        Task,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.progress import Progress as Bar
+
+    class RateColumn(ProgressColumn):
+        """Completed units per second, as rich measures them over the recent past."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:,.1f} {unit}/s", style="progress.data.speed")
+
     with Bar(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
-        *((DownloadColumn(True), TransferSpeedColumn()) if unit == "B" else (MofNCompleteColumn(), _RateColumn(unit))),
+        *((DownloadColumn(True), TransferSpeedColumn()) if unit == "B" else (MofNCompleteColumn(), RateColumn())),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[status]}"),

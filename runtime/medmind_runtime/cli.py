@@ -2,46 +2,23 @@
 
 import os
 import sys
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-import medmind
 from medmind import console
 from medmind.errors import MedmindError
+from medmind_runtime.config import ChatConfig
 
 if TYPE_CHECKING:
-    from medmind_runtime.conversation import Conversation
-    from medmind_runtime.engine import Engine
+    from socket import socket
 
-NOTICE = (
-    "medmind: a small language model on this machine. It can be wrong and is no medical advice. "
-    "In an emergency call your local emergency number now."
-)
+    from medmind_runtime.probes import Proof
+
 _DEFAULT = "chat"
-
-
-@dataclass(frozen=True)
-class ChatConfig:
-    """Settings of a chat; None leaves a choice to the model file or the machine.
-
-    Attributes:
-        system: system prompt; None takes `medmind.system_prompt` of the model file, empty is none.
-        temperature: 0 always takes the likeliest word, so that the same question gets the same answer.
-        max_tokens: of one answer.
-        context, threads: see `Engine.load`.
-    """
-
-    system: str | None = None
-    temperature: float = 0.0
-    seed: int | None = None
-    max_tokens: int = 512
-    context: int | None = None
-    threads: int | None = None
 
 
 _DEFAULTS = ChatConfig()
@@ -97,19 +74,95 @@ def chat(
     threads: Annotated[
         int | None, typer.Option(help="compute threads", show_default="physical cores")
     ] = _DEFAULTS.threads,
+    markdown: Annotated[
+        bool, typer.Option(help="draw answers as Markdown on a terminal; else as the model writes them")
+    ] = _DEFAULTS.markdown,
+    history: Annotated[
+        Path | None,
+        typer.Option(help="keep what is typed in this file, for you alone to read", show_default="kept nowhere"),
+    ] = _DEFAULTS.history,
+    schema: Annotated[
+        Path | None, typer.Option(help="one shot: the answer is JSON of this JSON schema", show_default=False)
+    ] = None,
+    allow_unproved: Annotated[
+        bool, typer.Option("--allow-unproved", help="go on where the system cannot take the network away from medmind")
+    ] = False,
+    prove_offline: Annotated[
+        bool, typer.Option("--prove-offline", help="take the network away, try to reach it in every way, and leave")
+    ] = False,
 ) -> None:
     """Chat with a model, offline; nothing that is said is kept.
 
     With --prompt, or with the question on standard input, it answers once and leaves.
     """
-    config = ChatConfig(system, temperature, seed, max_tokens, context, threads)
+    config = ChatConfig(system, temperature, seed, max_tokens, context, threads, markdown, history)
     _survive_narrow_terminals()
     try:
-        _chat(model, prompt, as_json, config)
+        if prove_offline:
+            _prove_offline(allow_unproved, as_json)
+        else:
+            _take_network_away(allow_unproved)
+            _chat(model, prompt, as_json, config, schema)
     except BrokenPipeError:
         # The reader has gone; what Python still holds for stdout must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+@app.command()
+def serve(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="GGUF file, run directory or run name; without it the newest converted model", show_default=False
+        ),
+    ] = None,
+    *,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one")] = 8080,
+    host: Annotated[str, typer.Option(help="a loopback address: 127.0.0.1 or ::1")] = "127.0.0.1",
+    token: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file", help="clients show its content; made when missing", show_default="medmind/serve-token"
+        ),
+    ] = None,
+    body_limit: Annotated[int, typer.Option(min=1, help="largest request, in KiB")] = 1024,
+    time_limit: Annotated[float, typer.Option(min=1, help="longest time for one answer, in seconds")] = 300.0,
+    waiting: Annotated[int, typer.Option(min=0, help="requests that may wait while one is answered")] = 4,
+    system: Annotated[
+        str | None, typer.Option(help="system prompt of requests without one; '' for none", show_default=False)
+    ] = _DEFAULTS.system,
+    temperature: Annotated[float, typer.Option(help="of requests that name none")] = _DEFAULTS.temperature,
+    max_tokens: Annotated[int, typer.Option(help="of requests that name none")] = _DEFAULTS.max_tokens,
+    context: Annotated[
+        int | None, typer.Option(help="tokens of a conversation", show_default="the model's, at most 4096")
+    ] = _DEFAULTS.context,
+    threads: Annotated[
+        int | None, typer.Option(help="compute threads", show_default="physical cores")
+    ] = _DEFAULTS.threads,
+    allow_unproved: Annotated[
+        bool, typer.Option("--allow-unproved", help="go on where the system cannot take the network away from medmind")
+    ] = False,
+) -> None:
+    """Serve a model to programs on this machine: OpenAI's /v1/chat/completions and /v1/models, on loopback alone.
+
+    Clients show the token as `Authorization: Bearer TOKEN`. One request is answered at a time; nothing is kept of any.
+    """
+    from medmind_runtime import gguf_header, models, private_file, session
+    from medmind_runtime.config import token_file
+    from medmind_runtime.server import Limits, Server
+
+    config = ChatConfig(system=system, temperature=temperature, max_tokens=max_tokens, context=context, threads=threads)
+    path, why = models.find(model)
+    gguf_header.check(path)
+    limits = Limits(body_bytes=body_limit << 10, answer_seconds=time_limit, waiting=waiting)
+    file = token or token_file()
+    server = Server(host, port, private_file.token(file), limits)
+    _take_network_away(allow_unproved, server.socket)
+    if why:
+        console.note(f"model: {path} ({why})")
+    console.note(f"The token that clients must show lies in {file}; only you can read it (0600).")
+    session.serve(path, config, server)
 
 
 def _survive_narrow_terminals() -> None:
@@ -120,7 +173,38 @@ def _survive_narrow_terminals() -> None:
             reconfigure(errors="replace")
 
 
-def _chat(model: str | None, prompt: str | None, as_json: bool, config: ChatConfig) -> None:
+def _take_network_away(allow_unproved: bool, listener: "socket | None" = None) -> None:
+    from medmind_runtime.offline import take_network_away
+
+    for note in take_network_away(allow_unproved=allow_unproved, listener=listener).notes:
+        console.note(note)
+
+
+def _prove_offline(allow_unproved: bool, as_json: bool) -> None:
+    from medmind_runtime import probes
+    from medmind_runtime.offline import take_network_away
+
+    offline, proof = probes.prove(lambda: take_network_away(allow_unproved=allow_unproved))
+    for note in offline.notes:
+        console.note(note)
+    if as_json:
+        console.emit_json(proof.as_json())
+    else:
+        _print_proof(proof)
+    if not (offline.proved and proof.holds):
+        raise MedmindError("this process is not proved offline", "see the attempts above")
+
+
+def _print_proof(proof: "Proof") -> None:
+    for line in proof.status:
+        console.out.print(line, highlight=False)
+    console.out.print(f"threads: {proof.threads}, without the filter: {proof.unfiltered}", highlight=False)
+    for probe in proof.probes:
+        word = {True: "refused", False: "NOT REFUSED", None: "not tried"}[probe.denied]
+        console.out.print(f"{word:12}{probe.attempt}: {probe.outcome}", highlight=False)
+
+
+def _chat(model: str | None, prompt: str | None, as_json: bool, config: ChatConfig, schema: Path | None) -> None:
     from medmind_runtime import gguf_header, models
 
     path, why = models.find(model)
@@ -131,104 +215,22 @@ def _chat(model: str | None, prompt: str | None, as_json: bool, config: ChatConf
         raise MedmindError("the question is empty", "give it with --prompt or on standard input")
     if as_json and prompt is None:
         raise MedmindError("--json answers one question", "give it with --prompt or on standard input")
+    if schema is not None:
+        if prompt is None:
+            raise MedmindError("--schema shapes one answer", "give the question with --prompt or on standard input")
+        from medmind_runtime import grammar
+
+        config = replace(config, grammar=grammar.from_schema(schema.read_text(encoding="utf-8", errors="replace")))
     if why:
         console.note(f"model: {path} ({why})")
     if prompt is None:
-        console.require("prompt_toolkit", "runtime")
-    started = time.perf_counter()
-    engine, conversation = _open(path, config)
-    loaded = time.perf_counter() - started
-    with engine:
-        if prompt is None:
-            _session(engine, conversation)
-        elif as_json:
-            _answer_as_json(engine, conversation, prompt, loaded)
-        else:
-            _answer(conversation, prompt)
+        from medmind_runtime import session
 
+        session.interactive(path, config)
+    else:
+        from medmind_runtime import one_shot
 
-def _open(path: Path, config: ChatConfig) -> "tuple[Engine, Conversation]":
-    from medmind_runtime.conversation import Conversation
-    from medmind_runtime.engine import Engine, Sampling
-
-    sampling = Sampling(temperature=config.temperature, seed=config.seed)
-    engine = Engine.load(path, context=config.context, threads=config.threads)
-    try:
-        if engine.fallback_template:
-            console.note(
-                f"warning: {path} carries no chat template; the built-in '{engine.fallback_template}' stands in for it"
-            )
-        system = engine.metadata.get("medmind.system_prompt", "") if config.system is None else config.system
-        conversation = Conversation(engine, system=system, sampling=sampling, max_tokens=config.max_tokens)
-        conversation.fit(
-            "?"
-        )  # a template that fails, or a system prompt that does not fit, shows before the first question
-    except BaseException:
-        engine.close()
-        raise
-    return engine, conversation
-
-
-def _answer(conversation: "Conversation", question: str) -> None:
-    from medmind_runtime.terminal import printable
-
-    prompt = conversation.fit(question)
-    console.note(NOTICE)
-    clean = printable if sys.stdout.isatty() else str
-    for text in conversation.answer(prompt):
-        sys.stdout.write(clean(text))
-        sys.stdout.flush()
-    sys.stdout.write("\n")
-    sys.stdout.flush()
-
-
-def _answer_as_json(engine: "Engine", conversation: "Conversation", question: str, load_seconds: float) -> None:
-    answer = "".join(conversation.answer(conversation.fit(question)))
-    reply = conversation.last
-    assert reply is not None
-    spent = reply.timings
-    document: dict[str, Any] = {
-        "format": "medmind-answer/1",
-        "version": medmind.__version__,
-        "answer": answer,
-        "finish": reply.finish,
-        "notice": NOTICE,
-        "model": {
-            "path": str(engine.path),
-            "bytes": engine.path.stat().st_size,
-            **{key: value for key, value in engine.metadata.items() if key.startswith(("general.", "medmind."))},
-        },
-        "sampling": asdict(conversation.sampling),
-        "usage": {
-            "prompt_tokens": spent.prompt_tokens,
-            "answer_tokens": spent.generated_tokens,
-            "context": engine.context,
-        },
-        "timings": {"load_seconds": load_seconds, "first_text_seconds": reply.first_seconds, **spent.as_json()},
-    }
-    console.emit_json(document)
-
-
-def _session(engine: "Engine", conversation: "Conversation") -> None:
-    from medmind_runtime import line_input
-    from medmind_runtime.terminal import COMMANDS, Terminal
-
-    memory = engine.memory
-    info = {
-        "model": str(engine.path),
-        **{key: value for key, value in engine.metadata.items() if key.startswith(("general.", "medmind."))},
-        "context": f"{engine.context} tokens",
-        "threads": str(engine.threads),
-        "weights": console.human_bytes(memory.weights),
-        "repacked weights": console.human_bytes(memory.repacked),
-        "KV cache": console.human_bytes(memory.kv_cache),
-        "compute": console.human_bytes(memory.compute),
-        "temperature": str(conversation.sampling.temperature),
-        "longest answer": f"{conversation.max_tokens} tokens",
-    }
-    console.note(NOTICE)
-    console.note("/help lists the commands; Alt-Enter begins a new line; Ctrl-C stops an answer; Ctrl-D leaves.")
-    Terminal(conversation, line_input.reader(COMMANDS), info).run()
+        one_shot.answer(path, config, prompt, as_json=as_json)
 
 
 def main() -> None:

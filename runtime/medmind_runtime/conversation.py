@@ -1,21 +1,26 @@
 """A conversation: its turns, what of them fits the context, and answers as a stream of whole characters.
 
-Knows an engine by the protocol below. Knows no terminal, and keeps nothing outside memory.
+Knows an engine by the protocol below and a guard by its own. Knows no terminal, and keeps nothing outside memory.
 """
 
 import codecs
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from medmind.errors import MedmindError
-from medmind_runtime.decoder import never
+from medmind_runtime.guard import Before, Guard, Unguarded
+from medmind_runtime.interruption import never
+from medmind_runtime.repetition import Circle
 from medmind_runtime.sampling import Sampling
 from medmind_runtime.timings import Timings
+from medmind_runtime.turn import Passage, Turn
 
-Finish = Literal["stop", "length", "context", "cancelled"]
-"""Why an answer ended: its own end, `max_tokens`, the context full, somebody's wish."""
+__all__ = ["ChatEngine", "Conversation", "DoesNotFit", "Finish", "Prompt", "Reply", "Turn"]
+
+Finish = Literal["stop", "length", "context", "cancelled", "loop"]
+"""Why an answer ended: its own end, `max_tokens`, the context full, somebody's wish, going round in a circle."""
 
 
 class ChatEngine(Protocol):
@@ -39,26 +44,22 @@ class ChatEngine(Protocol):
 
 
 @dataclass(frozen=True)
-class Turn:
-    """One question and what was answered, maybe cut short."""
-
-    question: str
-    answer: str
-
-
-@dataclass(frozen=True)
 class Prompt:
     """A question ready to be answered.
 
     Attributes:
         question: as typed.
-        tokens: the whole prompt.
+        tokens: the whole prompt; empty when no model is asked.
         dropped: earlier turns that had to leave the context now; they are not in `tokens`.
+        before: what the guard decided.
+        passages: those of its passages that are in `tokens`; the others did not fit.
     """
 
     question: str
     tokens: Sequence[int]
     dropped: int
+    before: Before = field(default_factory=Before)
+    passages: Sequence[Passage] = ()
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,10 @@ class Reply:
     """The last answer, and what it cost.
 
     Attributes:
-        text: the answer.
+        text: the answer, a guard's opening included.
         finish: why it ended.
         timings: tokens and seconds.
-        first_seconds: from asking to the first text; None if there was none.
+        first_seconds: from asking to the first text of the model; None if there was none.
     """
 
     text: str
@@ -78,23 +79,56 @@ class Reply:
     first_seconds: float | None
 
 
+@dataclass(frozen=True)
+class Use:
+    """How the context is filled, in tokens.
+
+    Attributes:
+        context: all that it holds.
+        system: system prompt and what the template puts around an empty question.
+        turns: questions and answers that are still in it.
+        free: what is left; reserve: how many of those are kept for the answer.
+    """
+
+    context: int
+    system: int
+    turns: int
+    free: int
+    reserve: int
+
+
+class DoesNotFit(MedmindError):
+    """A question that is too long even alone.
+
+    Attributes:
+        tokens: of the prompt; context: what the engine holds; reserve: kept free for the answer.
+    """
+
+    def __init__(self, message: str, hint: str, *, tokens: int, context: int, reserve: int) -> None:
+        super().__init__(message, hint)
+        self.tokens, self.context, self.reserve = tokens, context, reserve
+
+
 class Conversation:
     """Turns of one user with one engine.
 
     Attributes:
-        system: the system prompt; always stays in the context. Empty for none.
+        system: the system prompt; always stays in the context, as do the guard's instructions. Empty for none.
         turns: everything said, also what has left the context.
         first: index of the first turn that is still in the context.
         last: the last answer.
     """
 
-    def __init__(self, engine: ChatEngine, *, system: str, sampling: Sampling, max_tokens: int) -> None:
+    def __init__(
+        self, engine: ChatEngine, *, system: str, sampling: Sampling, max_tokens: int, guard: Guard | None = None
+    ) -> None:
         if max_tokens < 1:
             raise MedmindError(f"max-tokens is {max_tokens} and must be 1 or more")
         self.engine = engine
         self.system = system
         self.sampling = sampling
         self.max_tokens = max_tokens
+        self.guard = guard or Unguarded()
         self.turns: list[Turn] = []
         self.first = 0
         self.last: Reply | None = None
@@ -114,67 +148,143 @@ class Conversation:
         self.last = None
         return turn
 
-    def fit(self, question: str) -> Prompt:
+    def consider(self, question: str) -> Before:
+        """What the guard has to say before the model is asked; needs no engine."""
+        return self.guard.before(question, self.turns)
+
+    def fit(self, question: str, before: Before | None = None, *, drop: bool = True) -> Prompt:
         """Make the prompt for a question; the oldest turns leave the context if it would not fit otherwise.
 
-        A quarter of the context, or `max_tokens` if that is less, is kept free for the answer.
+        A quarter of the context, or `max_tokens` if that is less, is kept free for the answer. Turns leave first; the
+        question's passages, the last of them first, only when they do not fit even alone.
+
+        Args:
+            question: as typed.
+            before: of `consider`, when it was asked already.
+            drop: whether turns may leave; otherwise what does not fit is refused.
 
         Raises:
-            MedmindError: the question does not fit even alone with the system prompt; nothing has changed then.
+            DoesNotFit: the question does not fit even alone with the system prompt; nothing has changed then.
         """
-        context = self.engine.context
-        reserve = min(self.max_tokens, context // 4)
-        for first in range(self.first, len(self.turns) + 1):
-            tokens = self.engine.encode(self._messages(first, question))
+        before = before or self.consider(question)
+        if before.alone:
+            return Prompt(question, (), 0, before)
+        context, reserve = self.engine.context, self._reserve()
+        taken = 0
+        for passages, first in self._ways_to_fit(before, drop):
+            tokens = self.engine.encode(self._messages(first, self.guard.place(question, passages)))
             if len(tokens) + reserve <= context:
                 dropped, self.first = first - self.first, first
-                return Prompt(question, tokens, dropped)
-        with_system = " with the system prompt" if self.system else ""
-        raise MedmindError(
-            f"the question does not fit: it takes {len(tokens)} tokens{with_system}, the context holds {context} "
+                return Prompt(question, tokens, dropped, before, passages)
+            taken = len(tokens)
+        with_system = " with the system prompt" if self._system() else ""
+        what = "question does" if drop or not self.turns else "conversation does"
+        raise DoesNotFit(
+            f"the {what} not fit: it takes {taken} tokens{with_system}, the context holds {context} "
             f"and {reserve} of them are kept for the answer",
             "shorten it, or start with a larger --context",
+            tokens=taken,
+            context=context,
+            reserve=reserve,
         )
 
+    def use(self) -> Use:
+        """How full the context is now."""
+        system = len(self.engine.encode(self._messages(len(self.turns), "")))
+        turns = len(self.engine.encode(self._messages(self.first, ""))) - system
+        return Use(self.engine.context, system, turns, max(0, self.engine.context - system - turns), self._reserve())
+
+    def _reserve(self) -> int:
+        return min(self.max_tokens, self.engine.context // 4)
+
+    def _ways_to_fit(self, before: Before, drop: bool) -> Iterator[tuple[Sequence[Passage], int]]:
+        """Passages and the first turn to be kept, what loses least first."""
+        last = len(self.turns) if drop else self.first
+        for first in range(self.first, last + 1):
+            yield before.passages, first
+        for count in reversed(range(len(before.passages))):
+            yield before.passages[:count], last
+
     def answer(
-        self, prompt: Prompt, *, cancel: Callable[[], bool] = never, sampling: Sampling | None = None
-    ) -> Iterator[str]:
+        self,
+        prompt: Prompt,
+        *,
+        cancel: Callable[[], bool] = never,
+        sampling: Sampling | None = None,
+        opened: bool = False,
+    ) -> Generator[str, None, None]:
         """Stream the answer as text; a character is held back until all its bytes are there.
 
         When the stream ends, the turn is part of the conversation and `last` tells how it went. An answer that was
         cancelled before its first word leaves no turn.
+
+        Args:
+            prompt: of `fit`.
+            cancel: asked often; True ends the answer.
+            sampling: in place of the conversation's.
+            opened: the guard's opening has been shown already and is not streamed again.
         """
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         said: list[str] = []
+        opening = prompt.before.opening
+        if opening:
+            said.append(opening if prompt.before.alone else f"{opening}\n\n")
+        if prompt.before.alone:
+            self._keep(prompt, said, "stop", Timings(), None)
+            if not opened:
+                yield from said
+            return
+        watch = self.guard.watch(prompt.question, prompt.passages)
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         started = time.perf_counter()
         first_seconds: float | None = None
         finish: Finish | None = None
         cancelled = False
+        begun = False
 
         def asked_to_stop() -> bool:
             nonlocal cancelled
             cancelled = cancelled or cancel()
             return cancelled
 
+        def fresh(text: str) -> str:
+            """White space before the first word is an artefact of tokenizing and is left out."""
+            nonlocal begun
+            text = text if begun else text.lstrip()
+            begun = begun or bool(text)
+            return text
+
         tokens = self.engine.generate(
             prompt.tokens, sampling=sampling or self.sampling, max_tokens=self.max_tokens, cancel=asked_to_stop
         )
         try:
+            circle = Circle()
+            if not opened:
+                yield from tuple(said)
             for token in tokens:
                 if self.engine.is_end(token):
                     finish = "stop"
                     break
-                if text := self._fresh(decoder.decode(self.engine.detokenize(token)), said):
+                if circle.add(token):
+                    finish = "loop"
+                    break
+                if text := watch.feed(fresh(decoder.decode(self.engine.detokenize(token)))):
                     first_seconds = first_seconds or time.perf_counter() - started
+                    said.append(text)
                     yield text
-            if text := self._fresh(decoder.decode(b"", final=True), said):
+            if text := watch.feed(fresh(decoder.decode(b"", final=True))) + watch.finish():
+                said.append(text)
                 yield text
         finally:
-            timings = replace(self.engine.timings)
-            finish = finish or self._unfinished(timings, cancelled)
-            self.last = Reply("".join(said), finish, timings, first_seconds)
-            if said or finish != "cancelled":
-                self.turns.append(Turn(prompt.question, "".join(said)))
+            spent = replace(self.engine.timings)
+            self._keep(prompt, said, finish or self._unfinished(spent, cancelled), spent, first_seconds)
+
+    def _keep(
+        self, prompt: Prompt, said: list[str], finish: Finish, timings: Timings, first_seconds: float | None
+    ) -> None:
+        text = "".join(said)
+        self.last = Reply(text, finish, timings, first_seconds)
+        if said or finish != "cancelled":
+            self.turns.append(Turn(prompt.question, text, tuple(prompt.passages)))
 
     def _unfinished(self, timings: Timings, cancelled: bool) -> Finish:
         """Why an answer without an end token ended; a consumer that stops reading counts as cancelling."""
@@ -184,17 +294,12 @@ class Conversation:
             return "context"
         return "cancelled"
 
-    @staticmethod
-    def _fresh(text: str, said: list[str]) -> str:
-        """Record new text; white space before the first word is an artefact of tokenizing and is left out."""
-        if not said:
-            text = text.lstrip()
-        if text:
-            said.append(text)
-        return text
+    def _system(self) -> str:
+        return "\n\n".join(filter(None, (self.system, self.guard.instructions)))
 
     def _messages(self, first: int, question: str) -> list[dict[str, str]]:
-        messages = [{"role": "system", "content": self.system}] if self.system else []
+        system = self._system()
+        messages = [{"role": "system", "content": system}] if system else []
         for turn in self.turns[first:]:
             messages.append({"role": "user", "content": turn.question})
             messages.append({"role": "assistant", "content": turn.answer})

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from medmind import llama
 from medmind.errors import MedmindError
+from medmind_runtime.interruption import Interrupted, never
 from medmind_runtime.weights import Weights
 
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
@@ -26,6 +27,8 @@ OUTPUT_ROWS = 64
 _SLOW_TOKEN = 0.05
 """Seconds per token from which a single token is worth interrupting: llama.cpp calls back once per graph node."""
 _ABORTED = 2
+_STEP_WORK = 1_500_000_000
+"""Floating-point operations that a thread surely does in 100 ms."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,17 @@ class Memory:
     repacked: int = 0
 
 
-class Interrupted(Exception):
-    """llama.cpp stopped a computation because it was asked to."""
+def prompt_step(header: Mapping[str, str | int], threads: int) -> int:
+    """Prompt tokens to evaluate at once: 512, or fewer where the widest matrix product would take long.
 
-
-def never() -> bool:
-    """The `cancel` of a computation that nobody cancels."""
-    return False
+    llama.cpp asks whether to stop between two products only; 32 tokens of a 7B keep one thread busy for some 50 ms.
+    The count depends on model and threads alone, so that the same question gets the same answer.
+    """
+    architecture = header.get("general.architecture")
+    wide, narrow = (header.get(f"{architecture}.{name}", 0) for name in ("feed_forward_length", "embedding_length"))
+    work = 2 * wide * narrow if isinstance(wide, int) and isinstance(narrow, int) else 0
+    fitting = _STEP_WORK * threads // max(1, work)
+    return next((step for step in (512, 256, 128, 64) if step <= fitting), 32)
 
 
 class Decoder:
@@ -120,6 +127,30 @@ class Decoder:
             same = 0
         del self._cached[same:]
         return same
+
+    def state(self) -> tuple[list[int], bytes]:
+        """The tokens in the KV cache, and the cache as llama.cpp writes it."""
+        held = self._cached[: int(self._lib.llama_memory_seq_pos_max(self._cache, 0)) + 1]
+        buffer = (ctypes.c_uint8 * int(self._lib.llama_state_seq_get_size(self.handle, 0)))()
+        written = int(self._lib.llama_state_seq_get_data(self.handle, buffer, len(buffer), 0))
+        return held, bytes(buffer)[:written]
+
+    def restore(self, tokens: Sequence[int], state: bytes) -> None:
+        """Put back what `state` gave.
+
+        Raises:
+            MedmindError: it does not fit this context; the cache is empty then.
+        """
+        self._lib.llama_memory_clear(self._cache, True)
+        self._cached.clear()
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        if len(tokens) > self.context or not self._lib.llama_state_seq_set_data(self.handle, buffer, len(state), 0):
+            self._lib.llama_memory_clear(self._cache, True)
+            raise MedmindError(
+                f"the saved state of {len(tokens)} tokens does not go into a context of {self.context}",
+                "use a larger --context",
+            )
+        self._cached[:] = tokens
 
     def evaluate(
         self,

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Self
 
 from medmind import llama
 from medmind.errors import MedmindError
-from medmind_runtime import gguf_header
-from medmind_runtime.decoder import OUTPUT_ROWS, Decoder, Interrupted, KvType, Memory, never
+from medmind_runtime import gguf_header, state
+from medmind_runtime.decoder import KV_TYPES, OUTPUT_ROWS, Decoder, KvType, Memory, prompt_step
+from medmind_runtime.forecast import demand_room
+from medmind_runtime.interruption import Interrupted, never
 from medmind_runtime.prompt import Encoder
 from medmind_runtime.sampling import Sampling, chain
 from medmind_runtime.threads import physical_cores
@@ -55,12 +57,13 @@ class Engine:
         *,
         context: int | None = None,
         threads: int | None = None,
-        batch: int = 512,
+        batch: int | None = None,
         kv_type: KvType = "f16",
         load_mode: LoadMode = "auto",
         adapter: Path | None = None,
         gpu_layers: GpuLayers = "auto",
         progress: Callable[[float], bool] | None = None,
+        check_memory: bool = True,
     ) -> Self:
         """Load a GGUF file.
 
@@ -68,12 +71,14 @@ class Engine:
             path: the file.
             context: KV cache size in tokens; None takes the model's own length, at most 4096. llama.cpp rounds up.
             threads: None takes the physical cores.
-            batch: prompt tokens evaluated in one step.
+            batch: prompt tokens evaluated in one step; None takes 512, or fewer where one matrix product over them
+                would keep Ctrl-C waiting.
             kv_type: how keys and values are kept; q8_0 takes 53 %, q4_0 28 % of f16.
             load_mode: how weights come into memory; see `weights.LoadMode`.
             adapter: a LoRA GGUF put on the model.
             gpu_layers: layers on the GPU; see `weights.GpuLayers`.
             progress: called with 0 to 1 while the weights load; False ends it.
+            check_memory: refuse a model that `forecast` says will not fit; not asked where layers go to a GPU.
 
         Raises:
             MedmindError: no whole GGUF file, an architecture llama.cpp does not know, a context longer than the
@@ -89,6 +94,7 @@ class Engine:
             adapter=adapter,
             gpu_layers=gpu_layers,
             progress=progress,
+            check_memory=check_memory,
         )
 
     def __init__(
@@ -97,17 +103,18 @@ class Engine:
         *,
         context: int | None,
         thread_count: int | None,
-        batch: int,
+        batch: int | None,
         kv_type: KvType,
         load_mode: LoadMode,
         adapter: Path | None,
         gpu_layers: GpuLayers,
         progress: Callable[[float], bool] | None,
+        check_memory: bool,
     ) -> None:
         self._weights: Weights | None = None
         self._decoder: Decoder | None = None
         gguf_header.check(path)
-        if batch < 1 or (thread_count is not None and thread_count < 1) or (context is not None and context < 1):
+        if any(value is not None and value < 1 for value in (batch, thread_count, context)):
             raise MedmindError("context, threads and batch must be 1 or more")
         if thread_count is not None and thread_count > MOST_THREADS:
             raise MedmindError(f"{thread_count} threads are more than llama.cpp takes", f"give at most {MOST_THREADS}")
@@ -120,6 +127,12 @@ class Engine:
         self._template: Template | None = None
         self._encoders: dict[bool, Encoder] = {}
         llama.log.mark()
+        header = gguf_header.scalars(path)
+        batch = batch or prompt_step(header, self.threads)
+        if check_memory and kv_type in KV_TYPES and not (gpu_layers and lib.llama_supports_gpu_offload()):
+            trained = int(header.get(f"{header.get('general.architecture')}.context_length", _DEFAULT_CONTEXT))
+            wanted = context or min(trained, _DEFAULT_CONTEXT)
+            demand_room(path, context=wanted, batch=batch, kv_type=kv_type)
         try:
             self._weights = weights = Weights(
                 lib, path, load_mode=load_mode, gpu_layers=gpu_layers, adapter=adapter, progress=progress
@@ -138,6 +151,26 @@ class Engine:
             self.close()
             raise
         self.context = self._decoder.context
+
+    def save_state(self, path: Path) -> int:
+        """Write what is in the KV cache to a file that only its owner can read; returns the tokens in it.
+
+        Raises:
+            MedmindError: the file cannot be written.
+        """
+        tokens, cache = self._open.state()
+        state.write(path, state.fingerprint(self.path, self.adapter, self.kv_type), tokens, cache)
+        return len(tokens)
+
+    def load_state(self, path: Path) -> int:
+        """Take a saved KV cache, so that a prompt that begins with its tokens is not evaluated anew; returns how many.
+
+        Raises:
+            MedmindError: no state, a damaged one, one of another model, or longer than the context.
+        """
+        tokens, cache = state.read(path, state.fingerprint(self.path, self.adapter, self.kv_type))
+        self._open.restore(tokens, cache)
+        return len(tokens)
 
     def _wanted(self, weights: Weights, context: int | None) -> int:
         trained = int(self._lib.llama_model_n_ctx_train(weights.handle))
@@ -237,7 +270,7 @@ class Engine:
             timings.reused = decoder.keep_prefix(tokens)
             decoder.evaluate(tokens, timings.reused, first_output=len(tokens) - 1, cancel=cancel)
             timings.prompt_seconds = time.perf_counter() - started
-            sampler = chain(self._lib, sampling, len(self.vocabulary))
+            sampler = chain(self._lib, sampling, len(self.vocabulary), self.vocabulary.handle)
             sequence = list(tokens)
             for _ in range(min(max_tokens, self.context - len(tokens))):
                 if cancel():

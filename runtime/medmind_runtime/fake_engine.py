@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from medmind_runtime.decoder import never
+from medmind_runtime.interruption import never
 from medmind_runtime.sampling import Sampling
 from medmind_runtime.timings import Timings
 

@@ -1,17 +1,52 @@
 """Reads what a person types: line editing, paste, history and completion in a terminal, without any socket.
 
-History lives in memory only. Knows nothing of what the lines mean, but for the names it completes.
+History lives in memory only, unless a file is given for it. Knows nothing of what the lines mean, but for completion.
 """
 
 import asyncio
 import os
+import re
 import sys
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-Read = Callable[[], str]
-"""Returns one input; raises EOFError at its end and KeyboardInterrupt on Ctrl-C."""
+from medmind_runtime import private_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+    from prompt_toolkit.document import Document
+    from prompt_toolkit.history import History
+
 _PROMPT = "> "
+_LARGE_PASTE = 4000
+"""Characters from which a paste is shown as one mark: an editor that draws a megabyte anew at each key stands still."""
+_MARK = re.compile(r"\[paste \d+: [\d,]+ characters\]")
+
+Arguments = Mapping[str, "list[str] | None"]
+"""What can be completed: command → words that may follow it; None for the name of a file."""
+
+
+class Read(Protocol):
+    """Returns one input; raises EOFError at its end and KeyboardInterrupt on Ctrl-C."""
+
+    def __call__(self, default: str = "") -> str:
+        """Read; `default` is in the line already and can be edited."""
+        ...
+
+
+class Model(Protocol):
+    """What a prompt shows of a model that loads behind it; see `medmind_runtime.background.Background`."""
+
+    @property
+    def ready(self) -> bool: ...  # noqa: D102
+
+    @property
+    def error(self) -> BaseException | None: ...  # noqa: D102
+
+    def start(self) -> None: ...  # noqa: D102
 
 
 class _PipeEnd:
@@ -45,14 +80,13 @@ class _SocketlessLoop(asyncio.SelectorEventLoop):
         own._add_reader(reader, own._read_from_self)
 
 
-def reader(commands: Iterable[str]) -> Read:
-    """How to read here: an editor where input and output are terminals, plain lines otherwise."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return _read_plainly
-    return _editor(sorted(commands))
+def is_interactive() -> bool:
+    """Whether a person can edit lines here."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def _read_plainly() -> str:
+def read_plainly(default: str = "") -> str:
+    """A line of standard input, where that or the output is no terminal."""
     sys.stderr.write(_PROMPT)
     sys.stderr.flush()
     line = sys.stdin.readline()
@@ -61,32 +95,137 @@ def _read_plainly() -> str:
     return line.rstrip("\n")
 
 
-def _editor(commands: list[str]) -> Read:
-    from prompt_toolkit import PromptSession
-    from prompt_toolkit.completion import WordCompleter
-    from prompt_toolkit.filters import Condition
-    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
-    from prompt_toolkit.output.color_depth import ColorDepth
+class Editor:
+    """Reads lines with an editor.
 
-    keys = KeyBindings()
+    Args:
+        commands: what can be completed.
+        help: what each command does, shown beside its name.
+        model: returns the model that loads behind the prompt; its loading begins when the first prompt is shown, and
+            when it fails, its error is raised out of the prompt.
+        history: where lines are kept; None forgets them at the end.
+    """
 
-    @keys.add("enter")
-    def _send(event: KeyPressEvent) -> None:
-        event.current_buffer.validate_and_handle()
+    def __init__(
+        self,
+        commands: Arguments,
+        help: Mapping[str, str],
+        model: Callable[[], Model],
+        *,
+        history: Path | None = None,
+    ) -> None:
+        from prompt_toolkit import PromptSession
+        from prompt_toolkit.filters import Condition
+        from prompt_toolkit.output.color_depth import ColorDepth
 
-    @keys.add("escape", "enter")
-    def _new_line(event: KeyPressEvent) -> None:
-        event.current_buffer.insert_text("\n")
+        self._model = model
+        self._pastes: dict[str, str] = {}
+        self._loop = None if os.name == "nt" else _SocketlessLoop()  # a console there is nothing a selector can watch
+        self._session: PromptSession[str] = PromptSession(
+            multiline=True,
+            key_bindings=self._keys(),
+            completer=_completer(commands, help),
+            complete_while_typing=Condition(lambda: self._session.default_buffer.text.startswith("/")),
+            color_depth=ColorDepth.DEPTH_1_BIT if os.environ.get("NO_COLOR") else None,
+            history=_history(history),
+            rprompt=lambda: "" if model().ready else "loading the model",
+            enable_suspend=True,
+        )
+        self._session.app.after_render += lambda _app: self._model().start()
 
-    session: PromptSession[str] = PromptSession(
-        multiline=True,
-        key_bindings=keys,
-        completer=WordCompleter(commands, sentence=True),
-        complete_while_typing=Condition(lambda: session.default_buffer.text.startswith("/")),
-        color_depth=ColorDepth.DEPTH_1_BIT if os.environ.get("NO_COLOR") else None,
-        enable_suspend=True,
-    )
-    if os.name == "nt":  # the console there is no file descriptor that a selector could watch
-        return lambda: session.prompt(_PROMPT)
-    loop = _SocketlessLoop()
-    return lambda: loop.run_until_complete(session.prompt_async(_PROMPT))
+    def __call__(self, default: str = "") -> str:
+        """Read one input, of one or several lines."""
+        options: dict[str, Any] = {"default": default, "pre_run": self._look_at_the_model}
+        if self._loop is None:
+            typed = self._session.prompt(_PROMPT, **options)
+        else:
+            typed = self._loop.run_until_complete(self._session.prompt_async(_PROMPT, **options))
+        return _MARK.sub(lambda mark: self._pastes.get(mark.group(), mark.group()), typed)
+
+    def wake(self) -> None:
+        """From any thread: the model is ready, or has failed."""
+        loop = self._session.app.loop
+        if loop is not None:
+            loop.call_soon_threadsafe(self._look_at_the_model)
+
+    def _look_at_the_model(self) -> None:
+        app = self._session.app
+        error = self._model().error
+        if error is not None and app.is_running and not app.is_done:
+            app.exit(exception=error)
+        app.invalidate()
+
+    def _keys(self) -> Any:
+        from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+        from prompt_toolkit.keys import Keys
+
+        keys = KeyBindings()
+
+        @keys.add("enter")
+        def _send(event: KeyPressEvent) -> None:
+            event.current_buffer.validate_and_handle()
+
+        @keys.add("escape", "enter")
+        def _new_line(event: KeyPressEvent) -> None:
+            event.current_buffer.insert_text("\n")
+
+        @keys.add("c-c")
+        def _drop(event: KeyPressEvent) -> None:
+            if event.current_buffer.text:
+                event.current_buffer.reset()
+            else:
+                event.app.exit(exception=KeyboardInterrupt)
+
+        @keys.add(Keys.BracketedPaste)
+        def _paste(event: KeyPressEvent) -> None:
+            text = event.data.replace("\r\n", "\n").replace("\r", "\n")
+            if len(text) > _LARGE_PASTE:
+                mark = f"[paste {len(self._pastes) + 1}: {len(text):,} characters]"
+                self._pastes[mark] = text
+                text = mark
+            event.current_buffer.insert_text(text)
+
+        return keys
+
+
+def _history(file: Path | None) -> "History":
+    from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+    if file is None:
+        return InMemoryHistory()
+    private_file.ensure(file)
+
+    class Kept(FileHistory):
+        def store_string(self, string: str) -> None:
+            if not _MARK.search(string):  # the mark of a paste says nothing in another session
+                super().store_string(string)
+
+    return Kept(str(file))
+
+
+def _completer(commands: Arguments, help: Mapping[str, str]) -> "Completer":
+    from prompt_toolkit.completion import Completer, Completion, PathCompleter
+    from prompt_toolkit.document import Document
+
+    files = PathCompleter(expanduser=True)
+
+    class Commands(Completer):
+        """The name of a command, then what may follow it."""
+
+        def get_completions(self, document: "Document", complete_event: "CompleteEvent") -> "Iterable[Completion]":
+            typed = document.text_before_cursor
+            if not typed.startswith("/") or "\n" in typed:
+                return
+            name, space, rest = typed.partition(" ")
+            if not space:
+                for word in sorted(commands):
+                    if word.startswith(name):
+                        yield Completion(word, -len(name), display_meta=help.get(word, ""))
+                return
+            words = commands.get(name, [])
+            if words is None:
+                yield from files.get_completions(Document(rest, len(rest)), complete_event)
+            else:
+                yield from (Completion(word, -len(rest)) for word in words if word.startswith(rest))
+
+    return Commands()

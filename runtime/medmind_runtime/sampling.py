@@ -21,6 +21,7 @@ class Sampling:
         min_p: tokens with at least this fraction of the likeliest one's probability stay; 0 is all.
         temperature: 0 always takes the likeliest token: the same question gives the same answer.
         seed: None draws one.
+        grammar: GBNF that the answer must follow, as `grammar.from_schema` makes it; empty for none. It comes first.
     """
 
     temperature: float = 0.0
@@ -29,6 +30,7 @@ class Sampling:
     min_p: float = 0.05
     repeat_penalty: float = 1.0
     seed: int | None = None
+    grammar: str = ""
 
     def __post_init__(self) -> None:
         """Raises MedmindError for a value out of its range."""
@@ -45,13 +47,30 @@ def _demand(holds: bool, name: str, value: object, allowed: str) -> None:
         raise MedmindError(f"{name} is {value} and must be {allowed}")
 
 
-def chain(library: ModuleType, sampling: Sampling, vocabulary: int) -> Any:
-    """llama.cpp's sampler for these settings; the caller frees it with `llama_sampler_free`."""
+def chain(library: ModuleType, sampling: Sampling, vocabulary: int, vocab: Any = None) -> Any:
+    """llama.cpp's sampler for these settings; the caller frees it with `llama_sampler_free`.
+
+    Args:
+        library: llama.cpp.
+        sampling: the settings.
+        vocabulary: its size.
+        vocab: llama.cpp's vocabulary, which a grammar needs.
+
+    Raises:
+        MedmindError: the grammar is not valid.
+    """
+    grammar = None
+    if sampling.grammar:
+        grammar = library.llama_sampler_init_grammar(vocab, sampling.grammar.encode(), b"root")
+        if not grammar:
+            raise MedmindError("the grammar is not valid", "see llama.cpp's grammars/README.md")
     sampler = library.llama_sampler_chain_init(library.llama_sampler_chain_default_params())
 
     def add(part: Any) -> None:
         library.llama_sampler_chain_add(sampler, part)
 
+    if grammar is not None:
+        add(grammar)
     if sampling.repeat_penalty != 1:
         add(library.llama_sampler_init_penalties(vocabulary, _PENALTY_WINDOW, sampling.repeat_penalty, 0.0, 0.0))
     if sampling.temperature == 0:

@@ -1,69 +1,107 @@
-"""The interactive chat: reads, streams answers, obeys /commands, and lets Ctrl-C stop an answer and not the program.
+"""The interactive chat: reads, streams answers, and lets Ctrl-C stop an answer and not the program.
 
 Knows the conversation and the terminal. Knows no model file and no engine beyond the conversation's.
 """
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import FrameType
-
-from rich.table import Table
 
 from medmind import console
 from medmind.errors import MedmindError
-from medmind_runtime.conversation import Conversation, Prompt
+from medmind_runtime import display
+from medmind_runtime.background import Background
+from medmind_runtime.conversation import Conversation, Prompt, Turn
+from medmind_runtime.guard import Before, Guard
+from medmind_runtime.interruption import Interrupted
 from medmind_runtime.line_input import Read
-from medmind_runtime.sampling import Sampling
 
 REGENERATION_TEMPERATURE = 0.7
 """At temperature 0 the same question gets the same answer, so another one has to be drawn."""
-COMMANDS = {
-    "/help": "this list",
-    "/new": "forget the conversation and begin anew",
-    "/undo": "take back the last question and its answer",
-    "/regen": "answer the last question again",
-    "/system": "show the system prompt, or set it: /system TEXT; /system - for none",
-    "/stats": "tokens and times of the last answer",
-    "/info": "model, memory and settings",
-    "/exit": "leave (also Ctrl-D, or Ctrl-C twice)",
-}
+_PATIENCE = 0.5
+"""Seconds that an answer has for stopping before another Ctrl-C leaves; two quick ones are one wish."""
+_SLOW_LOAD = 0.2
+"""Seconds of waiting for the model from which it is said what is waited for."""
+_LEAVE = frozenset({"/exit", "/quit", "/bye"})
 _ENDINGS = {
     "length": "[cut at {limit} tokens; --max-tokens allows more]",
     "context": "[cut: the context is full; /new begins anew]",
     "cancelled": "[stopped]",
+    "loop": "[stopped: the answer went round in a circle; ask otherwise, or try a higher --temperature]",
     "stop": "",
 }
 
 
-def printable(text: str) -> str:
-    """Without control characters but line ends and tabs: a model's words must not steer the terminal."""
-    return "".join(sign for sign in text if sign in "\n\t" or not (ord(sign) < 32 or 127 <= ord(sign) < 160))
+class _Leave(KeyboardInterrupt):
+    """Ctrl-C again while an answer does not stop."""
+
+
+@dataclass
+class Opened:
+    """A model that can be talked to.
+
+    Attributes:
+        conversation: with its engine.
+        name: the model, for people.
+        system: its own system prompt.
+        metadata: what the model file says of itself.
+        info: what /info shows, beside the metadata.
+        notes: what a person should know of it before the first answer.
+        close: frees it.
+    """
+
+    conversation: Conversation
+    name: str
+    system: str
+    metadata: Mapping[str, str]
+    info: Mapping[str, str]
+    notes: Sequence[str] = ()
+    close: Callable[[], None] = lambda: None
 
 
 class Terminal:
     """An interactive session.
 
     Args:
-        conversation: whom to ask.
+        opening: the model, maybe still loading.
+        guard: of the conversation; asked before the model is there.
         read: where lines come from.
-        info: what /info shows.
+        obey: carries out a line that begins with `/`.
+
+    Attributes:
+        opening: as given; /model puts another in its place.
+        read: as given.
+        markdown: whether answers are drawn as Markdown where the terminal can.
     """
 
-    def __init__(self, conversation: Conversation, read: Read, info: Mapping[str, str]) -> None:
-        self._conversation = conversation
-        self._read = read
-        self._info = info
+    def __init__(
+        self, opening: Background[Opened], guard: Guard, read: Read, obey: Callable[["Terminal", str], None]
+    ) -> None:
+        self.opening = opening
+        self.read = read
+        self.markdown = True
+        self._guard = guard
+        self._obey = obey
+        self._told: Background[Opened] | None = None
         self._stopped = False
 
     def run(self) -> None:
-        """Until /exit or the end of input; raises KeyboardInterrupt at the second Ctrl-C in a row at the prompt."""
+        """Until /exit or the end of input.
+
+        Raises:
+            KeyboardInterrupt: at the second Ctrl-C in a row at the prompt.
+            MedmindError: the model cannot be loaded.
+        """
         warned = False
         while True:
+            if self.opening.error is not None:
+                raise self.opening.error
             try:
-                line = self._read().strip()
+                line = self.read().strip()
             except EOFError:
                 return
             except KeyboardInterrupt:
@@ -73,50 +111,116 @@ class Terminal:
                 console.note("Ctrl-C once more leaves, as do Ctrl-D and /exit.")
                 continue
             warned = False
-            if line.startswith("/") and line.split()[0] in {"/exit", "/quit", "/bye"}:
+            if line.startswith("/") and line.split()[0] in _LEAVE:
                 return
-            try:
-                if line.startswith("/"):
-                    self._obey(line)
-                elif line:
-                    self._ask(line)
-            except MedmindError as error:
-                console.note(f"error: {error}")
-            except KeyboardInterrupt:
-                console.note("[stopped]")
+            self._carry_out(line)
 
-    def _ask(self, question: str, *, again: bool = False) -> None:
-        sampling = self._conversation.sampling
+    def _carry_out(self, line: str) -> None:
+        try:
+            if line.startswith("/"):
+                self._obey(self, line)
+            elif line:
+                self.ask(line)
+        except MedmindError as error:
+            if error is self.opening.error:
+                raise
+            console.note(f"error: {error}")
+        except Interrupted:
+            console.note("[stopped before the model was there]")
+        except _Leave:
+            raise
+        except KeyboardInterrupt:  # in the moment before an answer begins
+            console.note("[stopped; the question was taken back]")
+
+    def opened(self) -> Opened:
+        """The model, waited for; Ctrl-C ends the waiting.
+
+        Raises:
+            Interrupted: by Ctrl-C.
+            MedmindError: it cannot be loaded.
+        """
+        with self._stoppable():
+            return self._wait()
+
+    def _wait(self) -> Opened:
+        begun = time.monotonic()
+        said = False
+
+        def cancel() -> bool:
+            nonlocal said
+            if not said and time.monotonic() - begun > _SLOW_LOAD:
+                said = True
+                console.note("[the model is still loading]")
+            return self._stopped
+
+        opened = self.opening.wait(cancel)
+        if self._told is not self.opening:
+            self._told = self.opening
+            for note in opened.notes:
+                console.note(note)
+        return opened
+
+    def ask(self, question: str, *, again: bool = False) -> None:
+        """Answer a question; with `again` otherwise than before, also where temperature 0 would repeat it.
+
+        What the guard says first is shown before the model is there, and also when the question does not fit.
+        """
+        with self._stoppable():
+            turns = self.opening.wait().conversation.turns if self.opening.ready else ()
+            before = self._guard.before(question, turns)
+            shown = display.of_answers(markdown=self.markdown)
+            if before.opening:
+                shown.feed(before.opening + "\n\n")
+            try:
+                conversation = self._wait().conversation
+                prompt = self._fit(conversation, question, before)
+                self._stream(conversation, prompt, shown, again=again)
+            finally:
+                shown.finish()
+        if line := ending(conversation):
+            console.note(line)
+
+    def _fit(self, conversation: Conversation, question: str, before: Before) -> Prompt:
+        prompt = conversation.fit(question, before)
+        if prompt.dropped:
+            turns = "question and its answer have"
+            if prompt.dropped > 1:
+                turns = f"{prompt.dropped} questions and their answers have"
+            console.note(f"[the context is full: the oldest {turns} left it and will not be remembered]")
+        if missing := len(before.passages) - len(prompt.passages):
+            sources = f"{missing} of {len(before.passages)} sources"
+            console.note(f"[{sources} that were found did not fit the context; a larger --context holds more]")
+        return prompt
+
+    def _stream(self, conversation: Conversation, prompt: Prompt, shown: display.Display, *, again: bool) -> None:
+        sampling = conversation.sampling
         if again and sampling.temperature == 0:
             sampling = replace(sampling, temperature=REGENERATION_TEMPERATURE)
-        with self._stoppable():
-            prompt = self._conversation.fit(question)
-            if prompt.dropped:
-                turns = "question and its answer have"
-                if prompt.dropped > 1:
-                    turns = f"{prompt.dropped} questions and their answers have"
-                console.note(f"[the context is full: the oldest {turns} left it and will not be remembered]")
-            self._stream(prompt, lambda: self._stopped, sampling)
-        reply = self._conversation.last
-        assert reply is not None
-        if reply.finish == "cancelled" and not reply.text:
-            console.note("[stopped before the first word; the question was taken back]")
-        elif ending := _ENDINGS[reply.finish].format(limit=self._conversation.max_tokens):
-            console.note(ending)
+        for text in conversation.answer(prompt, cancel=lambda: self._stopped, sampling=sampling, opened=True):
+            shown.feed(text)
 
-    def _stream(self, prompt: Prompt, cancel: Callable[[], bool], sampling: Sampling) -> None:
-        for text in self._conversation.answer(prompt, cancel=cancel, sampling=sampling):
-            sys.stdout.write(printable(text))
-            sys.stdout.flush()
-        sys.stdout.write("\n")
-        sys.stdout.flush()
+    def ask_instead(self, turn: Turn, question: str, *, again: bool = False) -> None:
+        """Put a question in place of the last turn, which comes back when there is no answer to the new one."""
+        conversation = self.opened().conversation
+        conversation.undo()
+        kept = len(conversation.turns)
+        try:
+            self.ask(question, again=again)
+        finally:
+            if len(conversation.turns) == kept:
+                conversation.turns.append(turn)
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:
-        """While inside, Ctrl-C only asks the answer to stop."""
+        """While inside, Ctrl-C only asks the answer to stop; where that is not heard, another one leaves."""
         self._stopped = False
+        first = 0.0
 
         def stop(_number: int, _frame: FrameType | None) -> None:
+            nonlocal first
+            if self._stopped and time.monotonic() - first > _PATIENCE:
+                raise _Leave
+            first = first if self._stopped else time.monotonic()
             self._stopped = True
 
         before = signal.signal(signal.SIGINT, stop)
@@ -126,73 +230,14 @@ class Terminal:
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def _obey(self, line: str) -> None:
-        name, _, rest = line.partition(" ")
-        actions: dict[str, Callable[[str], None]] = {
-            "/help": lambda _: self._table(COMMANDS),
-            "/new": self._new,
-            "/undo": self._undo,
-            "/regen": self._regenerate,
-            "/system": self._system,
-            "/stats": self._stats,
-            "/info": lambda _: self._table(self._info),
-        }
-        action = actions.get(name)
-        if action is None:
-            raise MedmindError(f"there is no command {name}", "/help lists them; begin with a space to ask about it")
-        action(rest.strip())
 
-    def _new(self, _: str) -> None:
-        self._conversation.clear()
-        console.note("A new conversation.")
-
-    def _undo(self, _: str) -> None:
-        turn = self._conversation.undo()
-        console.note("There is nothing to take back." if turn is None else f"Taken back: {printable(turn.question)}")
-
-    def _regenerate(self, _: str) -> None:
-        turn = self._conversation.undo()
-        if turn is None:
-            raise MedmindError("there is no question to answer again")
-        kept = len(self._conversation.turns)
-        try:
-            self._ask(turn.question, again=True)
-        finally:
-            if len(self._conversation.turns) == kept:
-                self._conversation.turns.append(turn)
-
-    def _system(self, text: str) -> None:
-        if text:
-            self._conversation.system = "" if text == "-" else text
-            self._conversation.clear()
-            console.note("System prompt set; a new conversation.")
-        else:
-            console.note(printable(self._conversation.system) or "There is no system prompt.")
-
-    def _stats(self, _: str) -> None:
-        reply = self._conversation.last
-        if reply is None:
-            raise MedmindError("there is no answer yet")
-        spent = reply.timings
-        used = spent.prompt_tokens + spent.generated_tokens
-        first = "" if reply.first_seconds is None else f"{reply.first_seconds:.3f} s"
-        self._table(
-            {
-                "prompt": f"{spent.prompt_tokens} tokens, {spent.reused} of them remembered from before",
-                "prompt speed": f"{spent.prompt_rate:.1f} tokens/s",
-                "first text after": first,
-                "answer": f"{spent.generated_tokens} tokens, {spent.generation_rate:.1f} tokens/s",
-                "ended by": reply.finish,
-                "context": f"{used} of {self._conversation.engine.context} tokens",
-            }
-        )
-
-    @staticmethod
-    def _table(rows: Mapping[str, str]) -> None:
-        table = Table.grid(padding=(0, 2))
-        for name, value in rows.items():
-            table.add_row(name, printable(value))
-        console.out.print(table)
+def ending(conversation: Conversation) -> str:
+    """What a person should know of how the last answer ended; empty when it ended by itself."""
+    reply = conversation.last
+    assert reply is not None
+    if reply.finish == "cancelled" and not reply.text:
+        return "[stopped before the first word; the question was taken back]"
+    return _ENDINGS[reply.finish].format(limit=conversation.max_tokens)
 
 
 @contextmanager

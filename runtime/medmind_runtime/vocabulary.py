@@ -13,14 +13,19 @@ from medmind_runtime.prompt import ControlToken
 
 
 class Vocabulary:
-    """The tokens of a loaded model, which must outlive it."""
+    """The tokens of a loaded model, which must outlive it.
+
+    Attributes:
+        handle: llama.cpp's vocabulary.
+        bos, eos: ids of these tokens; -1 for none.
+    """
 
     def __init__(self, lib: ModuleType, model: Any) -> None:
         self._lib = lib
-        self._vocab = lib.llama_model_get_vocab(model)
-        self._size = int(lib.llama_vocab_n_tokens(self._vocab))
-        self.bos = int(lib.llama_vocab_bos(self._vocab))
-        self.eos = int(lib.llama_vocab_eos(self._vocab))
+        self.handle = lib.llama_model_get_vocab(model)
+        self._size = int(lib.llama_vocab_n_tokens(self.handle))
+        self.bos = int(lib.llama_vocab_bos(self.handle))
+        self.eos = int(lib.llama_vocab_eos(self.handle))
         if self._size < 1:
             raise MedmindError("the model has no vocabulary", "use another model file")
 
@@ -31,7 +36,7 @@ class Vocabulary:
         """The token as the vocabulary writes it (`</s>`, `▁the`); empty for the -1 that stands for none."""
         if not 0 <= token < self._size:
             return ""
-        text: bytes | None = self._lib.llama_vocab_get_text(self._vocab, token)
+        text: bytes | None = self._lib.llama_vocab_get_text(self.handle, token)
         return (text or b"").decode("utf-8", "replace")
 
     @cached_property
@@ -41,7 +46,7 @@ class Vocabulary:
         special = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
         found = []
         for token in range(self._size):
-            attributes = lib.llama_vocab_get_attr(self._vocab, token)
+            attributes = lib.llama_vocab_get_attr(self.handle, token)
             if attributes & special:
                 left, right = attributes & lib.LLAMA_TOKEN_ATTR_LSTRIP, attributes & lib.LLAMA_TOKEN_ATTR_RSTRIP
                 found.append(ControlToken(token, self.text(token), lstrip=bool(left), rstrip=bool(right)))
@@ -53,7 +58,7 @@ class Vocabulary:
         capacity = len(data) + 8
         for _ in range(2):
             ids = (self._lib.llama_token * capacity)()
-            count = self._lib.llama_tokenize(self._vocab, data, len(data), ids, capacity, False, special)
+            count = self._lib.llama_tokenize(self.handle, data, len(data), ids, capacity, False, special)
             if count >= 0:
                 return list(ids[:count])
             capacity = -count
@@ -64,14 +69,14 @@ class Vocabulary:
         size = 64
         while True:
             buffer = ctypes.create_string_buffer(size)
-            written = int(self._lib.llama_token_to_piece(self._vocab, token, buffer, size, 0, False))
+            written = int(self._lib.llama_token_to_piece(self.handle, token, buffer, size, 0, False))
             if written >= 0:
                 return buffer.raw[:written]
             size = -written
 
     def is_end(self, token: int) -> bool:
         """Whether the token ends an answer."""
-        return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
+        return bool(self._lib.llama_vocab_is_eog(self.handle, token))
 
     def fallback(self) -> str:
         """The name of the built-in template whose control token this vocabulary has; empty if none."""

@@ -132,6 +132,23 @@ def run_chat(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[bytes]
     return run
 
 
+@pytest.fixture
+def start_chat(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
+    """Start medmind-chat in an empty directory and go on; it is killed at the end."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: object) -> "subprocess.Popen[bytes]":
+        command = [*CHAT, *map(str, arguments)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
 CHAT = [sys.executable, "-c", "from medmind_runtime.cli import main; main()"]
 
 

@@ -50,6 +50,25 @@ class TerminalSession:
         """Send keys; `\\r` is Enter, `\\x03` Ctrl-C, `\\x04` Ctrl-D."""
         os.write(self._master, text.encode())
 
+    def paste(self, text: str) -> None:
+        """Paste as a terminal does where that was asked for; reads meanwhile, or both sides would wait."""
+        data = memoryview(f"\x1b[200~{text}\x1b[201~".encode())
+        os.set_blocking(self._master, False)
+        deadline = time.monotonic() + SECONDS
+        while data and time.monotonic() < deadline:
+            readable, writable, _ = select.select([self._master], [self._master], [], 1)
+            if readable:
+                self._read(deadline)
+            if writable:
+                data = data[os.write(self._master, data[:4096]) :]
+        os.set_blocking(self._master, True)
+        assert not data
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Give the terminal another size; the kernel tells the program."""
+        self._screen.resize(rows, columns)
+        ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
     def wait_for(self, text: str) -> None:
         """Until `text` appears in the output after the last text waited for."""
         deadline = time.monotonic() + SECONDS

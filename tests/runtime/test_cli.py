@@ -24,8 +24,9 @@ def test_one_shot_answers_on_stdout_and_says_what_it_is_on_stderr(run_chat: Run,
     done = run_chat(model, "-p", "what is it", *FEW)
     assert done.returncode == 0
     assert done.stdout.decode().strip()
-    assert NOTICE in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    notice, cut = done.stderr.splitlines()
+    assert NOTICE in notice
+    assert cut == b"[cut at 8 tokens; --max-tokens allows more]"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -48,6 +49,15 @@ def test_json_is_the_only_thing_on_stdout(run_chat: Run, model: Path) -> None:
     assert run_chat(model, "--json", "-p", "what is it", *FEW, "--temperature", 0.5, "--seed", 4).stdout.startswith(
         b"{"
     )
+
+
+def test_a_schema_shapes_the_answer(run_chat: Run, model: Path, tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"ill": {"type": "boolean"}}, "required": ["ill"]}
+    (tmp_path / "schema.json").write_text(json.dumps(schema), encoding="utf-8")
+    done = run_chat(model, "-p", "is it?", "--schema", "schema.json", "--max-tokens", 200, "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) == {"ill"}
+    assert run_chat(model, "-p", "q", "--schema", "none.json").returncode == 1
 
 
 def test_the_system_prompt_comes_from_the_model_unless_given(run_chat: Run, model: Path) -> None:

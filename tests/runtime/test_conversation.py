@@ -1,13 +1,16 @@
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from medmind.errors import MedmindError
-from medmind_runtime.conversation import Conversation, Turn
-from medmind_runtime.decoder import never
+from medmind_runtime.conversation import ChatEngine, Conversation, DoesNotFit, Turn
+from medmind_runtime.engine import Engine
 from medmind_runtime.fake_engine import FakeEngine
+from medmind_runtime.guard import Before
+from medmind_runtime.interruption import never
 from medmind_runtime.sampling import Sampling
+from medmind_runtime.turn import Passage
 
 
 def talk(engine: FakeEngine, *, system: str = "", max_tokens: int = 100) -> Conversation:
@@ -111,26 +114,145 @@ def test_undo_and_clear() -> None:
     assert conversation.turns == []
 
 
+def converse(chance: random.Random, engine: ChatEngine, *, most: int, longest: int) -> None:
+    """A random conversation: questions of all lengths, turns taken back, answers stopped; every drop must be told."""
+    conversation = Conversation(
+        engine,
+        system="s" * chance.randint(0, 30),
+        sampling=Sampling(),
+        max_tokens=chance.randint(1, longest),
+        guard=Careful(open_with=chance.choice(("", "Call now.")), passages=chance.choice(("", "AB"))),
+    )
+    told = 0
+    for _ in range(chance.randint(1, most)):
+        if chance.random() < 0.1:
+            conversation.undo()
+            told = min(told, len(conversation.turns))
+        question = "".join(chance.choices("the qé😀\n[INST]</s>", k=chance.randint(1, chance.choice((40, 700)))))
+        before = conversation.turns.copy()
+        try:
+            prompt = conversation.fit(question)
+        except DoesNotFit as refused:
+            assert refused.tokens + refused.reserve > refused.context == engine.context
+            assert (conversation.first, conversation.turns) == (told, before)
+            continue
+        told += prompt.dropped
+        assert conversation.first == told
+        assert len(prompt.tokens) + min(conversation.max_tokens, engine.context // 4) <= engine.context
+        messages = conversation._messages(told, conversation.guard.place(question, prompt.passages))
+        assert list(prompt.tokens) == engine.encode(messages)
+        assert conversation._system() in messages[0]["content"]
+        assert len(messages) == 2 + 2 * (len(before) - told)
+        text = "".join(conversation.answer(prompt, cancel=after(chance.randint(0, 100))))
+        assert conversation.last is not None
+        assert conversation.last.text == text
+        assert conversation.turns[: len(before)] == before
+        assert len(conversation.turns) == len(before) + bool(text or conversation.last.finish != "cancelled")
+
+
+def random_conversations(count: int, seed: int) -> None:
+    chance = random.Random(seed)
+    for _ in range(count):
+        answers = ["w" * chance.randint(0, 200), "né" * chance.randint(1, 60), "y" * 3]
+        converse(chance, FakeEngine(answers, context=512), most=12, longest=200)
+
+
 def test_random_conversations_never_overflow_and_never_drop_silently() -> None:
-    chance = random.Random(11)
-    for _ in range(120):
-        context = chance.randint(40, 300)
-        engine = FakeEngine(["w" * chance.randint(0, 60), "né" * chance.randint(1, 40)], context=context)
-        conversation = talk(engine, system="s" * chance.randint(0, 10), max_tokens=chance.randint(1, 80))
-        told = 0
-        for _ in range(chance.randint(1, 12)):
-            if chance.random() < 0.1:
-                conversation.undo()
-                told = min(told, len(conversation.turns))
-            try:
-                prompt = conversation.fit("q" * chance.randint(1, 80))
-            except MedmindError:
-                assert conversation.first == told
-                continue
-            told += prompt.dropped
-            list(conversation.answer(prompt, cancel=after(chance.randint(0, 100))))
-            assert conversation.first == told
-            assert len(prompt.tokens) <= context
-            present = engine.prompts[-1].count("<user>")
-            kept = len(conversation.turns) - conversation.first
-            assert present in {kept, kept + 1}
+    random_conversations(200, seed=11)
+
+
+@pytest.mark.slow
+def test_ten_thousand_random_conversations() -> None:
+    random_conversations(10_000, seed=12)
+
+
+@pytest.mark.parametrize("count", [3, pytest.param(200, marks=pytest.mark.slow)])
+def test_random_conversations_with_a_real_model(engine: Engine, count: int) -> None:
+    assert engine.context == 512
+    chance = random.Random(13)
+    for _ in range(count):
+        converse(chance, engine, most=6, longest=30)
+
+
+class Careful:
+    """A guard with every power: an opening, passages, a watch that holds back digits until the answer ends."""
+
+    instructions = "RULES"
+
+    def __init__(self, *, alone: bool = False, open_with: str = "", passages: str = "AB") -> None:
+        self.alone = alone
+        self.open_with = open_with
+        self.passages = [Passage(letter * 20, f"source {letter}") for letter in passages]
+
+    def before(self, question: str, earlier: Sequence[Turn]) -> Before:
+        return Before("Call now." if "pain" in question else self.open_with, self.alone, self.passages, "pain")
+
+    def place(self, question: str, passages: Sequence[Passage]) -> str:
+        return "".join(f"({passage.text})" for passage in passages) + question
+
+    def watch(self, question: str, passages: Sequence[Passage]) -> "Careful.Held":
+        return Careful.Held()
+
+    class Held:
+        held = ""
+
+        def feed(self, text: str) -> str:
+            self.held += "".join(filter(str.isdigit, text))
+            return "".join(sign for sign in text if not sign.isdigit())
+
+        def finish(self) -> str:
+            return f"[{self.held}]"
+
+
+def guarded(engine: FakeEngine, *, alone: bool = False, system: str = "S") -> Conversation:
+    return Conversation(engine, system=system, sampling=Sampling(), max_tokens=40, guard=Careful(alone=alone))
+
+
+def test_the_guards_opening_comes_first_and_its_watch_sees_every_word() -> None:
+    engine = FakeEngine([" take 5 mg"])
+    conversation = guarded(engine)
+    assert "".join(ask(conversation, "pain")) == "Call now.\n\ntake  mg[5]"
+    assert engine.prompts == [f"<system>S\n\nRULES<user>({'A' * 20})({'B' * 20})pain"]
+    assert conversation.turns[0].answer == "Call now.\n\ntake  mg[5]"
+    assert [passage.source for passage in conversation.turns[0].passages] == ["source A", "source B"]
+    ask(conversation, "fine")
+    assert "<user>pain<assistant>Call now." in engine.prompts[1]
+    prompt = conversation.fit("pain", conversation.consider("pain"))
+    assert "".join(conversation.answer(prompt, opened=True)) == "take  mg[5]"
+    assert conversation.turns[2].answer.startswith("Call now.")
+
+
+def test_a_guard_may_answer_alone_also_when_the_question_is_longer_than_the_context() -> None:
+    engine = FakeEngine(["never"], context=50)
+    conversation = guarded(engine, alone=True)
+    assert ask(conversation, "pain" * 100) == ["Call now."]
+    assert engine.prompts == []
+    assert conversation.last is not None
+    assert conversation.last.finish == "stop"
+
+
+def test_an_opening_stays_said_when_its_answer_is_cancelled_at_once() -> None:
+    conversation = guarded(FakeEngine(["never"]))
+    stream = conversation.answer(conversation.fit("pain"))
+    assert next(stream) == "Call now.\n\n"
+    stream.close()  # type: ignore[attr-defined]
+    assert conversation.turns[0].answer == "Call now.\n\n"
+
+
+def test_passages_leave_before_a_question_is_refused_and_after_the_turns() -> None:
+    engine = FakeEngine(["ok"], context=100)
+    conversation = guarded(engine)
+    ask(conversation, "one")
+    prompt = conversation.fit("q" * 20)
+    assert (prompt.dropped, len(prompt.passages), len(prompt.before.passages)) == (1, 1, 2)
+    with pytest.raises(DoesNotFit) as refused:
+        conversation.fit("q" * 80)
+    assert (refused.value.tokens, refused.value.context, refused.value.reserve) == (102, 100, 25)
+
+
+def test_nothing_is_dropped_where_that_is_not_wanted() -> None:
+    conversation = talk(FakeEngine(["x" * 20], context=100))
+    ask(conversation, "a question")
+    with pytest.raises(DoesNotFit, match="the conversation does not fit"):
+        conversation.fit("q" * 40, drop=False)
+    assert conversation.first == 0

@@ -1,0 +1,74 @@
+"""Something slow that is begun now and waited for only when it is needed: a model that loads behind the prompt."""
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from medmind_runtime.interruption import Interrupted, never
+
+T = TypeVar("T")
+_GLANCE = 0.02
+"""Seconds between two looks at `cancel` while waiting."""
+
+
+class Background(Generic[T]):
+    """One call of `make` in a thread of its own.
+
+    Args:
+        make: gets a function to be asked often: True means that nobody waits any more.
+        listen: called in that thread when the result, or the error, is there.
+    """
+
+    def __init__(self, make: Callable[[Callable[[], bool]], T], listen: Callable[[], None] = lambda: None) -> None:
+        self._make = make
+        self._listen = listen
+        self._done = threading.Event()
+        self._unwanted = threading.Event()
+        self._error: BaseException | None = None
+        self._made: list[T] = []
+        self._thread = threading.Thread(target=self._run, name="load", daemon=True)
+
+    def start(self) -> None:
+        """Begin; harmless when begun already."""
+        if not self._thread.ident:
+            self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._made.append(self._make(self._unwanted.is_set))
+        except BaseException as error:
+            self._error = error
+        self._done.set()
+        self._listen()
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a result."""
+        return bool(self._made)
+
+    @property
+    def error(self) -> BaseException | None:
+        """What went wrong, if anything has so far."""
+        return self._error
+
+    def wait(self, cancel: Callable[[], bool] = never) -> T:
+        """The result.
+
+        Raises:
+            Interrupted: cancelled; the work goes on.
+            BaseException: whatever `make` raised.
+        """
+        self.start()
+        while not self._done.wait(_GLANCE):
+            if cancel():
+                raise Interrupted
+        if self._error is not None:
+            raise self._error
+        return self._made[0]
+
+    def close(self) -> T | None:
+        """Nobody waits any more: tell the work so, and return what it made nevertheless."""
+        self._unwanted.set()
+        if self._thread.ident:
+            self._thread.join()
+        return self._made[0] if self._made else None

@@ -1,0 +1,278 @@
+"""The /commands of the interactive chat: their names, what completes them, and what they do.
+
+Knows the terminal session that it commands and its conversation. Knows no engine.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from medmind import console
+from medmind.errors import MedmindError
+from medmind_runtime import saved
+from medmind_runtime.background import Background
+from medmind_runtime.conversation import Conversation, Turn
+from medmind_runtime.display import printable
+from medmind_runtime.line_input import Arguments
+from medmind_runtime.sampling import Sampling
+from medmind_runtime.terminal import Opened, Terminal
+
+COMMANDS = {
+    "/help": "this list",
+    "/new": "forget the conversation and begin anew",
+    "/undo": "take back the last question and its answer",
+    "/regen": "answer the last question again",
+    "/edit": "change the last question and ask it instead",
+    "/system": "show the system prompt, or set it: /system TEXT; /system - for none",
+    "/set": "show the settings, or change one: /set temperature 0.7",
+    "/context": "what fills the context",
+    "/stats": "tokens and times of the last answer",
+    "/info": "model, memory and settings",
+    "/sources": "the passages that the last answer was given",
+    "/save": "write the conversation to a file that only you can read: /save [FILE]",
+    "/load": "go on with a saved conversation: /load FILE",
+    "/model": "show the model, or go on with another: /model FILE or RUN",
+    "/exit": "leave (also Ctrl-D, or Ctrl-C twice)",
+}
+_SAMPLING = {
+    field.name.replace("_", "-"): field.name
+    for field in fields(Sampling)
+    if field.type in {"float", "int", "int | None", float, int, int | None}
+}
+SETTINGS = [*_SAMPLING, "max-tokens", "markdown"]
+ARGUMENTS: Arguments = {
+    **{name: [] for name in COMMANDS},
+    "/set": [f"{name} " for name in SETTINGS],
+    "/system": ["-"],
+    "/save": None,
+    "/load": None,
+    "/model": None,
+}
+"""What completes a command."""
+_N = TypeVar("_N", int, float)
+
+
+class Commands:
+    """Carries out commands.
+
+    Args:
+        load: (name of a model, the conversation so far) → that model loading; raises when there is none of that name.
+    """
+
+    def __init__(self, load: Callable[[str, Opened], Background[Opened]]) -> None:
+        self._load = load
+        self._saved: set[Path] = set()
+        self._actions: Mapping[str, Callable[[Terminal, str], None]] = {
+            "/help": lambda _terminal, _rest: _table(COMMANDS),
+            "/new": self._new,
+            "/undo": self._undo,
+            "/regen": self._regenerate,
+            "/edit": self._edit,
+            "/system": self._system,
+            "/set": self._set,
+            "/context": self._context,
+            "/stats": self._stats,
+            "/info": self._info,
+            "/sources": self._sources,
+            "/save": self._save,
+            "/load": self._read,
+            "/model": self._model,
+        }
+
+    def __call__(self, terminal: Terminal, line: str) -> None:
+        """Carry out one line.
+
+        Raises:
+            MedmindError: there is no such command, or it cannot be done.
+        """
+        name, _, rest = line.partition(" ")
+        action = self._actions.get(name)
+        if action is None:
+            raise MedmindError(f"there is no command {name}", "/help lists them; begin with a space to ask about it")
+        action(terminal, rest.strip())
+
+    @staticmethod
+    def _new(terminal: Terminal, _: str) -> None:
+        terminal.opened().conversation.clear()
+        console.note("A new conversation.")
+
+    @staticmethod
+    def _undo(terminal: Terminal, _: str) -> None:
+        turn = terminal.opened().conversation.undo()
+        console.note("There is nothing to take back." if turn is None else f"Taken back: {printable(turn.question)}")
+
+    @staticmethod
+    def _regenerate(terminal: Terminal, _: str) -> None:
+        turn = _last(terminal.opened().conversation)
+        terminal.ask_instead(turn, turn.question, again=True)
+
+    @staticmethod
+    def _edit(terminal: Terminal, _: str) -> None:
+        turn = _last(terminal.opened().conversation)
+        try:
+            question = terminal.read(turn.question).strip()
+        except (KeyboardInterrupt, EOFError):
+            question = ""
+        if not question:
+            console.note("Nothing is changed.")
+            return
+        terminal.ask_instead(turn, question)
+
+    @staticmethod
+    def _system(terminal: Terminal, text: str) -> None:
+        conversation = terminal.opened().conversation
+        if text:
+            conversation.system = "" if text == "-" else text
+            conversation.clear()
+            console.note("System prompt set; a new conversation.")
+        else:
+            console.note(printable(conversation.system) or "There is no system prompt.")
+
+    @staticmethod
+    def _set(terminal: Terminal, rest: str) -> None:
+        conversation = terminal.opened().conversation
+        if not rest:
+            _table(_settings(terminal, conversation))
+            return
+        name, _, value = rest.partition(" ")
+        if name not in SETTINGS:
+            raise MedmindError(f"there is no setting {name}", f"there are {', '.join(SETTINGS)}")
+        if not value.strip():
+            console.note(f"{name}: {_settings(terminal, conversation)[name]}")
+            return
+        _change(terminal, conversation, name, value.strip().lower())
+        console.note(f"{name} is {_settings(terminal, conversation)[name]} from now on.")
+
+    @staticmethod
+    def _context(terminal: Terminal, _: str) -> None:
+        use = terminal.opened().conversation.use()
+        conversation = terminal.opened().conversation
+        kept = len(conversation.turns) - conversation.first
+        rows = {
+            "system prompt and frame": f"{use.system} tokens",
+            "conversation": f"{use.turns} tokens in {kept} question{'s' * (kept != 1)} with their answers",
+            "free": f"{use.free} tokens, {use.reserve} of them kept for the answer",
+            "in all": f"{use.context} tokens",
+        }
+        if conversation.first:
+            rows["has left"] = f"{conversation.first} of {len(conversation.turns)} questions with their answers"
+        _table(rows)
+
+    @staticmethod
+    def _stats(terminal: Terminal, _: str) -> None:
+        conversation = terminal.opened().conversation
+        reply = conversation.last
+        if reply is None:
+            raise MedmindError("there is no answer yet")
+        spent = reply.timings
+        used = spent.prompt_tokens + spent.generated_tokens
+        first = "" if reply.first_seconds is None else f"{reply.first_seconds:.3f} s"
+        _table(
+            {
+                "prompt": f"{spent.prompt_tokens} tokens, {spent.reused} of them remembered from before",
+                "prompt speed": f"{spent.prompt_rate:.1f} tokens/s",
+                "first text after": first,
+                "answer": f"{spent.generated_tokens} tokens, {spent.generation_rate:.1f} tokens/s",
+                "ended by": reply.finish,
+                "context": f"{used} of {conversation.engine.context} tokens",
+            }
+        )
+
+    @staticmethod
+    def _info(terminal: Terminal, _: str) -> None:
+        opened = terminal.opened()
+        _table({"model": opened.name, **opened.metadata, **opened.info, **_settings(terminal, opened.conversation)})
+
+    @staticmethod
+    def _sources(terminal: Terminal, _: str) -> None:
+        passages = _last(terminal.opened().conversation).passages
+        if not passages:
+            console.note("The last answer was given no sources.")
+            return
+        for number, passage in enumerate(passages, 1):
+            console.note(printable(f"[{number}] {passage.source} {passage.url}".rstrip()))
+            console.note(printable(passage.text) + "\n")
+
+    def _save(self, terminal: Terminal, rest: str) -> None:
+        opened = terminal.opened()
+        path = Path(rest).expanduser() if rest else Path(datetime.now().strftime("conversation-%Y%m%d-%H%M%S.json"))
+        if path.exists() and path.resolve() not in self._saved:
+            raise MedmindError(f"{path} exists already", "give another name")
+        conversation = opened.conversation
+        saved.write(path, model=opened.name, system=conversation.system, turns=conversation.turns)
+        self._saved.add(path.resolve())
+        console.note(f"Saved to {path}; only you can read it (0600).")
+
+    def _read(self, terminal: Terminal, rest: str) -> None:
+        if not rest:
+            raise MedmindError("the name of the file is missing", "give it as in: /load FILE")
+        path = Path(rest).expanduser()
+        system, turns = saved.read(path)
+        conversation = terminal.opened().conversation
+        conversation.clear()
+        conversation.system = system
+        conversation.turns.extend(turns)
+        self._saved.add(path.resolve())
+        console.note(f"Loaded {len(turns)} question{'s' * (len(turns) != 1)} with answers from {path}.")
+        if turns:
+            console.note(f"The last was: {printable(turns[-1].question)}")
+
+    def _model(self, terminal: Terminal, rest: str) -> None:
+        opened = terminal.opened()
+        if not rest:
+            console.note(opened.name)
+            return
+        terminal.opening = self._load(rest, opened)
+        terminal.opening.start()
+
+
+def _last(conversation: Conversation) -> Turn:
+    if not conversation.turns:
+        raise MedmindError("there is no question to go back to")
+    return conversation.turns[-1]
+
+
+def _settings(terminal: Terminal, conversation: Conversation) -> dict[str, str]:
+    values = {name: getattr(conversation.sampling, field) for name, field in _SAMPLING.items()}
+    return {
+        **{name: "drawn for each answer" if value is None else str(value) for name, value in values.items()},
+        "max-tokens": str(conversation.max_tokens),
+        "markdown": "on" if terminal.markdown else "off",
+    }
+
+
+def _change(terminal: Terminal, conversation: Conversation, name: str, value: str) -> None:
+    if name == "markdown":
+        if value not in {"on", "off"}:
+            raise MedmindError(f"markdown is {value!r} and must be on or off")
+        terminal.markdown = value == "on"
+    elif name == "max-tokens":
+        tokens = _number(name, value, int)
+        if tokens < 1:
+            raise MedmindError(f"max-tokens is {value} and must be 1 or more")
+        conversation.max_tokens = tokens
+    elif name == "seed" and value in {"none", "random"}:
+        conversation.sampling = replace(conversation.sampling, seed=None)
+    else:
+        field = _SAMPLING[name]
+        whole = not isinstance(getattr(Sampling(), field), float)
+        changed: dict[str, Any] = {field: _number(name, value, int) if whole else _number(name, value, float)}
+        conversation.sampling = replace(conversation.sampling, **changed)
+
+
+def _number(name: str, value: str, kind: Callable[[str], _N]) -> _N:
+    try:
+        return kind(value)
+    except (ValueError, OverflowError):
+        raise MedmindError(f"{name} is {value!r} and must be a number") from None
+
+
+def _table(rows: Mapping[str, str]) -> None:
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in rows.items():
+        table.add_row(name, printable(value))
+    console.out.print(table)

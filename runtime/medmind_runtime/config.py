@@ -1,0 +1,42 @@
+"""The settings of a chat and their defaults. Knows nothing of how they are carried out."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+NOTICE = (
+    "medmind: a small language model on this machine. It can be wrong and is no medical advice. "
+    "In an emergency call your local emergency number now."
+)
+"""What every session opens with."""
+
+
+@dataclass(frozen=True)
+class ChatConfig:
+    """Settings of a chat; None leaves a choice to the model file or the machine.
+
+    Attributes:
+        system: system prompt; None takes `medmind.system_prompt` of the model file, empty is none.
+        temperature: 0 always takes the likeliest word, so that the same question gets the same answer.
+        max_tokens: of one answer.
+        context, threads: see `Engine.load`.
+        markdown: whether answers are drawn as Markdown where the terminal can.
+        grammar: GBNF that answers must follow; empty for none.
+        history: file that keeps what is typed; None keeps nothing.
+    """
+
+    system: str | None = None
+    temperature: float = 0.0
+    seed: int | None = None
+    max_tokens: int = 512
+    context: int | None = None
+    threads: int | None = None
+    markdown: bool = True
+    history: Path | None = None
+    grammar: str = ""
+
+
+def token_file() -> Path:
+    """Where the token of `serve` lies unless told otherwise."""
+    settings = os.environ.get("APPDATA" if os.name == "nt" else "XDG_CONFIG_HOME")
+    return (Path(settings) if settings else Path.home() / ".config") / "medmind" / "serve-token"

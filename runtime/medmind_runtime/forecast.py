@@ -1,0 +1,99 @@
+"""Whether a model will fit the memory, told before it is loaded, and what would fit instead.
+
+Reads the header of the file. Knows no llama.cpp; what it allocated in the end says `decoder.Memory`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from medmind import console
+from medmind.doctor import machine
+from medmind.errors import MedmindError
+from medmind_runtime import gguf_header
+
+_BITS = {"f32": 32.0, "f16": 16.0, "bf16": 16.0, "q8_0": 8.5, "q5_1": 6.0, "q5_0": 5.5, "q4_1": 5.0, "q4_0": 4.5}
+"""Bits per value; source: the block layouts of ggml-common.h."""
+_SMALLEST_CONTEXT = 512
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What loading will take, bytes.
+
+    Attributes:
+        weights: the file's own size; repacked weights take the place of mapped ones.
+        kv_per_token: keys and values of one token in every layer; 0 where the header does not tell.
+        scratch: intermediate results of one batch, roughly.
+        context: tokens.
+    """
+
+    weights: int
+    kv_per_token: float
+    scratch: int
+    context: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + int(self.kv_per_token * self.context) + self.scratch
+
+
+def forecast(path: Path, *, context: int, batch: int, kv_type: str) -> Forecast:
+    """What loading a checked file will take.
+
+    KV cache: 2 x layers x KV heads x head size values a token (of `llama_kv_cache`; a sliding window takes less).
+    """
+    found = gguf_header.scalars(path)
+
+    def number(name: str, default: int = 0) -> int:
+        value = found.get(f"{found.get('general.architecture')}.{name}", default)
+        return value if isinstance(value, int) else default
+
+    heads = number("attention.head_count")
+    size = number("embedding_length") // heads if heads else 0
+    values = number("attention.key_length", size) + number("attention.value_length", size)
+    kv = number("block_count") * number("attention.head_count_kv", heads) * values * _BITS[kv_type] / 8
+    scratch = 4 * 4 * batch * max(number("feed_forward_length"), number("embedding_length"))
+    return Forecast(path.stat().st_size, kv, scratch, context)
+
+
+def demand_room(path: Path, *, context: int, batch: int, kv_type: str, available: int | None = None) -> None:
+    """Refuse a model that does not fit.
+
+    Args:
+        path: a checked file.
+        context, batch, kv_type: as it would be loaded.
+        available: bytes; None asks the system.
+
+    Raises:
+        MedmindError: it does not fit; says by how much, and what would.
+    """
+    room = _available() if available is None else available
+    needed = forecast(path, context=context, batch=batch, kv_type=kv_type)
+    if room is None or needed.total <= room:
+        return
+    ways = []
+    if kv_type in ("f32", "f16", "bf16") and forecast(path, context=context, batch=batch, kv_type="q8_0").total <= room:
+        ways.append("a KV cache in q8_0")
+    left = room - needed.weights - needed.scratch
+    if needed.kv_per_token and (fitting := int(left / needed.kv_per_token) // 256 * 256) >= _SMALLEST_CONTEXT:
+        ways.append(f"--context {fitting}")
+    ways.append("a smaller quant of the model")
+    raise MedmindError(
+        f"{path} does not fit: it needs {console.human_bytes(needed.total)} "
+        f"({console.human_bytes(int(needed.kv_per_token * context))} of it for a context of {context} tokens) "
+        f"and {console.human_bytes(room)} are free",
+        f"use {' or '.join(ways)}",
+    )
+
+
+def _available() -> int | None:
+    """Bytes that can be had; in a container its file cache counts as free, which the kernel takes back when needed."""
+    found = machine.memory().available
+    try:
+        limited = Path("/sys/fs/cgroup/memory.max").read_text("ascii").strip() != "max"
+        lines = Path("/sys/fs/cgroup/memory.stat").read_text("ascii").splitlines()
+    except OSError:
+        return found
+    cached = next((int(line.split()[1]) for line in lines if line.startswith("file ")), 0)
+    return found + cached if limited and found is not None else found

@@ -1,0 +1,85 @@
+"""One question, one answer: as text for people and pipes, or as a JSON document for programs."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import medmind
+from medmind import console
+from medmind_runtime import display
+from medmind_runtime.config import NOTICE, ChatConfig
+from medmind_runtime.conversation import Conversation, DoesNotFit
+from medmind_runtime.session import guard_for, open_model
+from medmind_runtime.terminal import ending
+
+
+def answer(path: Path, config: ChatConfig, question: str, *, as_json: bool) -> None:
+    """Answer on standard output.
+
+    Raises:
+        MedmindError: the model cannot be loaded, or the question does not fit.
+    """
+    started = time.perf_counter()
+    opened = open_model(path, config, guard_for(config))
+    loaded = time.perf_counter() - started
+    try:
+        for note in opened.notes:
+            console.note(note)
+        if as_json:
+            console.emit_json(_document(opened.conversation, path, opened.metadata, question, loaded))
+            return
+        _as_text(opened.conversation, question, markdown=config.markdown)
+    finally:
+        opened.close()
+
+
+def _as_text(conversation: Conversation, question: str, *, markdown: bool) -> None:
+    try:
+        prompt = conversation.fit(question)
+    except DoesNotFit:
+        if opening := conversation.consider(question).opening:  # what to do now does not depend on the length
+            console.note(opening)
+        raise
+    console.note(NOTICE)
+    shown = display.of_answers(markdown=markdown and not conversation.sampling.grammar)
+    apart = bool(conversation.sampling.grammar)  # a document that must be JSON has no room for first aid
+    if apart and prompt.before.opening:
+        console.note(prompt.before.opening)
+    try:
+        for text in conversation.answer(prompt, opened=apart):
+            shown.feed(text)
+    finally:
+        shown.finish()
+    if line := ending(conversation):
+        console.note(line)
+
+
+def _document(
+    conversation: Conversation, path: Path, metadata: Mapping[str, str], question: str, load_seconds: float
+) -> dict[str, Any]:
+    prompt = conversation.fit(question)
+    apart = bool(conversation.sampling.grammar)
+    text = "".join(conversation.answer(prompt, opened=apart))
+    reply = conversation.last
+    assert reply is not None
+    spent = reply.timings
+    return {
+        "format": "medmind-answer/1",
+        "version": medmind.__version__,
+        "answer": text,
+        "first_aid": prompt.before.opening if apart else "",
+        "finish": reply.finish,
+        "notice": NOTICE,
+        "rule": prompt.before.rule or None,
+        "sources": [asdict(passage) for passage in prompt.passages],
+        "model": {"path": str(path), "bytes": path.stat().st_size, **metadata},
+        "sampling": asdict(conversation.sampling),
+        "usage": {
+            "prompt_tokens": spent.prompt_tokens,
+            "answer_tokens": spent.generated_tokens,
+            "context": conversation.engine.context,
+        },
+        "timings": {"load_seconds": load_seconds, "first_text_seconds": reply.first_seconds, **spent.as_json()},
+    }

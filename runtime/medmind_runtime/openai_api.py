@@ -1,0 +1,292 @@
+"""OpenAI's chat-completions format: what a request asks for, and how answers, pieces of them and errors are written.
+
+Knows the format alone: no socket, no engine. Source: https://platform.openai.com/docs/api-reference/chat. What is asked
+for and cannot be done is refused by name, never left out silently.
+"""
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from medmind.errors import MedmindError
+from medmind_runtime.conversation import Finish
+from medmind_runtime.sampling import Sampling
+from medmind_runtime.timings import Timings
+from medmind_runtime.turn import Turn
+
+_MOST_STOPS = 4
+_HARMLESS = frozenset({"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"})
+"""Fields that change nothing in an answer."""
+_NEUTRAL: Mapping[str, Sequence[Any]] = {
+    "n": (1,),
+    "logprobs": (False,),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "response_format": ({"type": "text"},),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "logit_bias": ({},),
+}
+"""Fields that may be given as long as they ask for nothing."""
+_KNOWN = frozenset(
+    {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "temperature", "top_p"}
+    | {"seed", "stop"}
+)
+
+
+class Refused(Exception):
+    """A request that is answered with an error.
+
+    Attributes:
+        status: of HTTP.
+        message, kind, code, param: as in OpenAI's error object.
+    """
+
+    def __init__(
+        self, status: int, message: str, *, kind: str = "invalid_request_error", code: str = "", param: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.kind, self.code, self.param = status, message, kind, code, param
+
+    def document(self) -> dict[str, Any]:
+        """OpenAI's error object."""
+        error = {"message": self.message, "type": self.kind, "param": self.param or None, "code": self.code or None}
+        return {"error": error}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        model: named in the request; empty when none is.
+        system: all system and developer messages; None when there are none.
+        turns, question: the other messages.
+        sampling, max_tokens: settings of the answer.
+        stop: the answer ends before any of these texts.
+        stream, with_usage: whether pieces are wanted, and a last one with the token counts.
+    """
+
+    model: str
+    system: str | None
+    turns: Sequence[Turn]
+    question: str
+    sampling: Sampling
+    max_tokens: int
+    stop: Sequence[str]
+    stream: bool
+    with_usage: bool
+
+
+def parse(body: bytes, *, sampling: Sampling, max_tokens: int) -> Request:
+    """Read a request; `sampling` and `max_tokens` hold where it says nothing.
+
+    Raises:
+        Refused: it is not valid, or asks for what is not offered.
+    """
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, f"the body is not valid JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise Refused(400, "the body must be a JSON object")
+    given = {key: value for key, value in document.items() if value is not None and key not in _HARMLESS}
+    for name, value in given.items():
+        if name in _NEUTRAL and value not in _NEUTRAL[name]:
+            raise Refused(400, f"{name} is not supported here", param=name, code="unsupported_parameter")
+        if name not in _NEUTRAL and name not in _KNOWN:
+            raise Refused(400, f"{name} is not a known field", param=name, code="unknown_parameter")
+    system, turns, question = _messages(given.get("messages"))
+    options = given.get("stream_options", {})
+    if not isinstance(options, dict):
+        raise Refused(400, "stream_options must be an object", param="stream_options")
+    try:
+        wanted = Sampling(
+            **{
+                **vars(sampling),
+                "temperature": _number(given, "temperature", sampling.temperature, 2),
+                "top_p": _number(given, "top_p", sampling.top_p, 1),
+                "seed": _whole(given, "seed", sampling.seed, least=-(2**63)),
+            }
+        )
+    except MedmindError as error:
+        raise Refused(400, error.message) from error
+    limit = _whole(given, "max_completion_tokens", _whole(given, "max_tokens", max_tokens))
+    return Request(
+        model=_text(given, "model"),
+        system=system,
+        turns=turns,
+        question=question,
+        sampling=wanted,
+        max_tokens=max_tokens if limit is None else limit,
+        stop=_stops(given.get("stop", [])),
+        stream=_flag(given, "stream"),
+        with_usage=_flag(options, "include_usage"),
+    )
+
+
+def _messages(messages: Any) -> tuple[str | None, list[Turn], str]:
+    if not isinstance(messages, list) or not messages:
+        raise Refused(400, "messages must be a list with at least one message", param="messages")
+    system: list[str] = []
+    talk: list[tuple[str, str]] = []
+    for place, message in enumerate(messages):
+        where = f"messages[{place}]"
+        if not isinstance(message, dict):
+            raise Refused(400, f"{where} must be an object", param=where)
+        role, content = message.get("role"), _content(message.get("content"), where)
+        if role in {"system", "developer"}:
+            system.append(content)
+        elif role not in {"user", "assistant"}:
+            raise Refused(400, f"{where} has the role {role!r}: not supported here", param=f"{where}.role")
+        elif talk and talk[-1][0] == role:
+            talk[-1] = (role, f"{talk[-1][1]}\n\n{content}")
+        else:
+            talk.append((role, content))
+    if len(talk) % 2 == 0 or talk[0][0] != "user":
+        raise Refused(400, "messages must begin and end with one of the user", param="messages")
+    texts = [content for _, content in talk]
+    turns = [Turn(question, answer) for question, answer in zip(texts[:-1:2], texts[1::2], strict=True)]
+    return "\n\n".join(system) if system else None, turns, texts[-1]
+
+
+def _content(content: Any, where: str) -> str:
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    if not parts or not all(isinstance(part, dict) and part.get("type") == "text" for part in parts):
+        raise Refused(400, f"{where}.content must be text", param=f"{where}.content")
+    return "".join(_text(part, "text") for part in parts)
+
+
+def _stops(stop: Any) -> list[str]:
+    texts = [stop] if isinstance(stop, str) else stop
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts) or len(texts) > _MOST_STOPS:
+        raise Refused(400, f"stop must be a text or a list of at most {_MOST_STOPS}", param="stop")
+    return [text for text in texts if text]
+
+
+def _text(document: Mapping[str, Any], name: str) -> str:
+    value = document.get(name, "")
+    if not isinstance(value, str):
+        raise Refused(400, f"{name} must be text", param=name)
+    return value
+
+
+def _flag(document: Mapping[str, Any], name: str) -> bool:
+    value = document.get(name, False)
+    if not isinstance(value, bool):
+        raise Refused(400, f"{name} must be true or false", param=name)
+    return value
+
+
+def _number(document: Mapping[str, Any], name: str, default: float, most: float) -> float:
+    value = document.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (0 <= value <= most):
+        raise Refused(400, f"{name} must be a number between 0 and {most}", param=name)
+    return float(value)
+
+
+def _whole(document: Mapping[str, Any], name: str, default: int | None, *, least: int = 1) -> int | None:
+    value = document.get(name, default)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
+        raise Refused(400, f"{name} must be a whole number{' of 1 or more' if least == 1 else ''}", param=name)
+    return value if least == 1 else value % (2**32 - 1)
+
+
+class StopText:
+    """Ends a stream of text before the first of some texts; holds back what may be the beginning of one."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = stops
+        self._held = ""
+        self.found = False
+
+    def feed(self, text: str) -> str:
+        """The part of the text so far that is sure to come before any stop text."""
+        self._held += text
+        places = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if places:
+            self.found = True
+            ready, self._held = self._held[: min(places)], ""
+            return ready
+        keep = max((self._overlap(stop) for stop in self._stops), default=0)
+        ready, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return ready
+
+    def finish(self) -> str:
+        """What was held back and began no stop text after all."""
+        held, self._held = self._held, ""
+        return held
+
+    def _overlap(self, stop: str) -> int:
+        longest = min(len(stop) - 1, len(self._held))
+        return next((size for size in range(longest, 0, -1) if self._held.endswith(stop[:size])), 0)
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes the documents of one answer.
+
+    Attributes:
+        id: of the answer.
+        model: its name.
+        created: seconds since 1970.
+    """
+
+    id: str
+    model: str
+    created: int
+
+    @classmethod
+    def begin(cls, name: str, model: str) -> "Writer":
+        """For an answer that begins now."""
+        return cls(f"chatcmpl-{name}", model, math.floor(time.time()))
+
+    def completion(self, text: str, finish: str, usage: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+        """A whole answer; `more` is medmind's own, under that name."""
+        message = {"role": "assistant", "content": text, "refusal": None}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
+        return {**self._head("chat.completion"), "choices": [choice], "usage": usage, "medmind": more}
+
+    def chunk(self, delta: Mapping[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
+        """One piece of an answer."""
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        return {**self._head("chat.completion.chunk"), "choices": [choice], **more}
+
+    def usage_chunk(self, usage: Mapping[str, Any]) -> dict[str, Any]:
+        """The last piece where usage was asked for: it has no choice."""
+        return {**self._head("chat.completion.chunk"), "choices": [], "usage": usage}
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+
+def usage(timings: Timings) -> dict[str, Any]:
+    """OpenAI's usage object; cached tokens are those found in the KV cache."""
+    return {
+        "prompt_tokens": timings.prompt_tokens,
+        "completion_tokens": timings.generated_tokens,
+        "total_tokens": timings.prompt_tokens + timings.generated_tokens,
+        "prompt_tokens_details": {"cached_tokens": timings.reused},
+    }
+
+
+def finish_reason(finish: Finish, stopped: bool) -> str:
+    """OpenAI's word for why an answer ended; `stopped` by a stop text."""
+    return "stop" if stopped or finish == "stop" else "length"
+
+
+def models(name: str, created: int) -> dict[str, Any]:
+    """The list of models: the one that is loaded."""
+    return {"object": "list", "data": [model(name, created)]}
+
+
+def model(name: str, created: int) -> dict[str, Any]:
+    """One model."""
+    return {"id": name, "object": "model", "created": created, "owned_by": "medmind"}

@@ -1,0 +1,151 @@
+"""From a model file and settings to a conversation, and the interactive session around it: the model loads behind it.
+
+Knows which parts belong together; what each does is its own business.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medmind import console
+from medmind.errors import MedmindError
+from medmind_runtime import commands, gguf_header, line_input, models
+from medmind_runtime.background import Background
+from medmind_runtime.config import NOTICE, ChatConfig
+from medmind_runtime.conversation import Conversation
+from medmind_runtime.guard import Before, Guard, Unguarded
+from medmind_runtime.interruption import never
+from medmind_runtime.sampling import Sampling
+from medmind_runtime.terminal import Opened, Terminal
+
+if TYPE_CHECKING:
+    from medmind_runtime.server import Server
+
+
+def guard_for(config: ChatConfig) -> Guard:
+    """The guard of a session."""
+    return Unguarded()
+
+
+def open_model(path: Path, config: ChatConfig, guard: Guard, cancel: Callable[[], bool] = never) -> Opened:
+    """Load a model and begin a conversation with it.
+
+    Args:
+        path: a GGUF file.
+        config: the settings.
+        guard: for the conversation.
+        cancel: asked while the weights load; True ends that with a MedmindError.
+
+    Raises:
+        MedmindError: it cannot be loaded, its template fails, or the system prompt does not fit.
+    """
+    sampling = Sampling(temperature=config.temperature, seed=config.seed, grammar=config.grammar)
+    from medmind_runtime.engine import Engine
+
+    engine = Engine.load(path, context=config.context, threads=config.threads, progress=lambda _done: not cancel())
+    try:
+        notes = []
+        if engine.fallback_template:
+            notes.append(
+                f"warning: {path} carries no chat template; the built-in '{engine.fallback_template}' stands in for it"
+            )
+        system = engine.metadata.get("medmind.system_prompt", "") if config.system is None else config.system
+        conversation = Conversation(engine, system=system, sampling=sampling, max_tokens=config.max_tokens, guard=guard)
+        # A template that fails, or a system prompt that does not fit, shows before the first question.
+        conversation.fit("?", Before())
+    except BaseException:
+        engine.close()
+        raise
+    memory = engine.memory
+    metadata = {key: value for key, value in engine.metadata.items() if key.startswith(("general.", "medmind."))}
+    info = {
+        "context": f"{engine.context} tokens",
+        "threads": str(engine.threads),
+        "weights": console.human_bytes(memory.weights),
+        "repacked weights": console.human_bytes(memory.repacked),
+        "KV cache": console.human_bytes(memory.kv_cache),
+        "compute": console.human_bytes(memory.compute),
+    }
+    return Opened(conversation, str(path), system, metadata, info, notes, engine.close)
+
+
+def interactive(path: Path, config: ChatConfig) -> None:
+    """Talk in a terminal until somebody leaves."""
+    console.require("prompt_toolkit", "runtime")
+    Sampling(temperature=config.temperature, seed=config.seed)  # refused before the prompt, not behind it
+    guard = guard_for(config)
+    woken: list[Callable[[], None]] = []
+
+    def wake() -> None:
+        for one in woken:
+            one()
+
+    def load(name: str, before: Opened) -> Background[Opened]:
+        new, _ = models.find(name)
+        gguf_header.check(new)
+        return Background(lambda cancel: _exchange(before, new, config, guard, cancel), wake)
+
+    opening = Background(lambda cancel: open_model(path, config, guard, cancel), wake)
+    read: line_input.Read = line_input.read_plainly
+    console.note(NOTICE)
+    if line_input.is_interactive():
+        console.note("/help lists the commands; Alt-Enter begins a new line; Ctrl-C stops an answer; Ctrl-D leaves.")
+        read = editor = line_input.Editor(
+            commands.ARGUMENTS, commands.COMMANDS, lambda: terminal.opening, history=config.history
+        )
+        woken.append(editor.wake)
+        if config.history is not None:
+            console.note(f"What you type is kept in {config.history}; only you can read it (0600).")
+    terminal = Terminal(opening, guard, read, commands.Commands(load))
+    terminal.markdown = config.markdown
+    try:
+        if not line_input.is_interactive():
+            terminal.opened()
+        terminal.run()
+    finally:
+        left = terminal.opening.close()
+        if left is not None:
+            left.close()
+
+
+def _exchange(before: Opened, path: Path, config: ChatConfig, guard: Guard, cancel: Callable[[], bool]) -> Opened:
+    """Another model in the place of one, with the same conversation; when it cannot be loaded, the old one again.
+
+    The old one goes first: two may not fit the memory.
+    """
+    said = before.conversation
+    before.close()
+    trouble = ""
+    try:
+        opened = open_model(path, config, guard, cancel)
+    except MedmindError as error:
+        trouble = str(error)
+        opened = open_model(Path(before.name), config, guard, cancel)
+    now = opened.conversation
+    now.sampling, now.max_tokens = said.sampling, said.max_tokens
+    now.turns = said.turns
+    if said.system != before.system:
+        now.system = said.system
+    opened.notes = (
+        [f"error: {trouble}", f"The model is {opened.name} as before."]
+        if trouble
+        else [*opened.notes, f"The model is {opened.name}; the conversation goes on with it."]
+    )
+    return opened
+
+
+def serve(path: Path, config: ChatConfig, server: "Server") -> None:
+    """Load the model and answer requests until somebody stops it."""
+    from medmind_runtime.server import Served
+
+    guard = guard_for(config)
+    opened = open_model(path, config, guard)
+    talk = opened.conversation
+    for note in opened.notes:
+        console.note(note)
+    name = path.name.removesuffix(".gguf")
+    console.note(f"Serving {name} at {server.url}; Ctrl-C ends it.")
+    try:
+        server.serve(Served(name, talk.engine, guard, talk.system, talk.sampling, talk.max_tokens))
+    finally:
+        opened.close()

@@ -1,0 +1,86 @@
+"""An evaluated conversation as a file: token ids and their KV cache, good for one model and one adapter.
+
+Written only when somebody asks for it, readable by its owner alone. Knows nothing of what the tokens say.
+"""
+
+import hashlib
+import json
+import os
+import struct
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from medmind.artifacts import sha256
+from medmind.errors import MedmindError
+
+_MAGIC = b"medmind-state/1\n"
+_SAMPLES, _SAMPLE = 256, 1 << 16
+_LARGEST_HEADER = 1 << 16
+
+
+def fingerprint(model: Path, adapter: Path | None, kv_type: str) -> str:
+    """What a state is good for: SHA-256 of the model's size, its first MiB and 256 samples of 64 KiB, and the adapter.
+
+    The whole of 4 GB would take longer than what a state saves. Another training or quantization changes every block of
+    a file; somebody who builds a file to match can do no more with it than with any other model file.
+    """
+    digest = hashlib.sha256(f"{model.stat().st_size} {kv_type} ".encode())
+    size = model.stat().st_size
+    with model.open("rb") as file:
+        digest.update(file.read(1 << 20))
+        for sample in range(_SAMPLES):
+            file.seek(sample * max(0, size - _SAMPLE) // (_SAMPLES - 1))
+            digest.update(file.read(_SAMPLE))
+    if adapter is not None:
+        digest.update(sha256(adapter).encode())
+    return digest.hexdigest()
+
+
+def write(path: Path, key: str, tokens: list[int], cache: bytes) -> None:
+    """Write a state with permissions 0600, whole or not at all.
+
+    Raises:
+        MedmindError: the file cannot be written.
+    """
+    body = struct.pack(f"<{len(tokens)}i", *tokens) + cache
+    header = {"model": key, "tokens": len(tokens), "bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # made with 0600
+        with os.fdopen(handle, "wb") as file:
+            file.write(_MAGIC + json.dumps(header).encode() + b"\n" + body)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise MedmindError(f"{path} cannot be written: {error.strerror}", "choose another place") from error
+
+
+def read(path: Path, key: str) -> tuple[list[int], bytes]:
+    """The tokens and their cache.
+
+    Raises:
+        MedmindError: no state, a damaged one, or one of another model, adapter or KV cache type.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:
+                raise MedmindError(f"{path} is no saved state of medmind", "give a file that medmind saved")
+            header: Any = json.loads(file.readline(_LARGEST_HEADER))
+            body = file.read()
+        if header["model"] != key:
+            raise MedmindError(
+                f"{path} was saved with another model, adapter or KV cache type", "start with those it was saved with"
+            )
+        count = int(header["tokens"])
+        whole = len(body) == header["bytes"] and hashlib.sha256(body).hexdigest() == header["sha256"]
+        if not whole or not 0 <= 4 * count <= len(body):
+            raise MedmindError(f"{path} is damaged", "it cannot be used; delete it")
+        return list(struct.unpack_from(f"<{count}i", body)), body[4 * count :]
+    except OSError as error:
+        raise MedmindError(f"{path} cannot be read: {error.strerror}", "check the path") from error
+    except (ValueError, KeyError, TypeError, struct.error) as error:
+        raise MedmindError(f"{path} is damaged: {error}", "it cannot be used; delete it") from error

@@ -1,0 +1,34 @@
+"""One turn of a conversation, with the passages of a library that it was answered from. Knows not how they are made."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A piece of a source that a model is given to answer from.
+
+    Attributes:
+        text: the passage.
+        source: name of what it was taken from.
+        url: where that can be read; empty when unknown.
+    """
+
+    text: str
+    source: str
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One question and what was answered, maybe cut short.
+
+    Attributes:
+        question: as typed.
+        answer: as shown, a guard's opening included.
+        passages: what the model was given with the question; [1] is the first.
+    """
+
+    question: str
+    answer: str
+    passages: Sequence[Passage] = ()

@@ -1,0 +1,149 @@
+"""How weights come into memory, what is forecast, and what is refused before it is loaded."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gguf import GGUFReader, GGUFWriter
+
+from medmind.errors import MedmindError
+from medmind_runtime import forecast
+from medmind_runtime.decoder import prompt_step
+from medmind_runtime.engine import Engine, Sampling
+
+PROMPT = [1, 3, 273, 280, 15, 15, 291, 282, 276, 275, 4]
+
+
+def answer(engine: Engine) -> list[int]:
+    return list(engine.generate(PROMPT, sampling=Sampling(), max_tokens=12))
+
+
+def test_every_load_mode_answers_alike(model: Path) -> None:
+    answers = []
+    for mode in ("auto", "mmap", "copy"):
+        with Engine.load(model, threads=1, load_mode=mode) as engine:  # type: ignore[arg-type]
+            answers.append(answer(engine))
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_the_forecast_is_what_llama_cpp_allocates(make_model: Callable[..., Path]) -> None:
+    model = make_model(context=4096, width=128, layers=4)
+    for kv_type in ("f16", "f32"):
+        expected = forecast.forecast(model, context=4096, batch=512, kv_type=kv_type)
+        with Engine.load(model, threads=1, context=4096, kv_type=kv_type) as engine:  # type: ignore[arg-type]
+            assert expected.kv_per_token * 4096 == pytest.approx(engine.memory.kv_cache, abs=0.01 * 2**20)
+        assert expected.weights == model.stat().st_size
+
+
+def test_what_does_not_fit_is_refused_with_what_would(make_model: Callable[..., Path]) -> None:
+    model = make_model(context=4096, width=128, layers=4)
+    settings: dict[str, Any] = {"context": 4096, "batch": 32, "kv_type": "f16"}
+    needed = forecast.forecast(model, **settings).total
+    forecast.demand_room(model, **settings, available=needed)
+    with pytest.raises(MedmindError) as refused:
+        forecast.demand_room(model, **settings, available=needed - 1)
+    assert "a KV cache in q8_0 or --context 3840 or a smaller quant" in str(refused.value)
+    with pytest.raises(MedmindError) as refused:
+        forecast.demand_room(model, **settings, available=1000)
+    assert "q8_0" not in str(refused.value)
+    assert "--context" not in str(refused.value)
+
+
+def test_the_engine_asks_before_it_loads(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecast, "_available", lambda: 1 << 16)
+    with pytest.raises(MedmindError, match="does not fit"):
+        Engine.load(model, threads=1)
+    Engine.load(model, threads=1, check_memory=False).close()
+
+
+def test_loading_can_be_watched_and_stopped(model: Path) -> None:
+    seen: list[float] = []
+    Engine.load(model, threads=1, progress=lambda done: seen.append(done) is None).close()
+    assert seen == sorted(seen)
+    assert seen[-1] == 1
+    with pytest.raises(MedmindError, match="stopped"):
+        Engine.load(model, threads=1, progress=lambda done: done < 0.5)
+
+
+@pytest.mark.parametrize("options", [{"kv_type": "q9"}, {"load_mode": "swift"}, {"gpu_layers": 3}])
+def test_impossible_ways_are_refused(model: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(MedmindError):
+        Engine.load(model, threads=1, **options)
+
+
+def test_a_model_is_no_adapter(model: Path) -> None:
+    with pytest.raises(MedmindError, match="no LoRA adapter"):
+        Engine.load(model, threads=1, adapter=model)
+
+
+def test_a_large_model_reads_prompts_in_small_steps() -> None:
+    shape: dict[str, str | int] = {"general.architecture": "llama"}
+    shape |= {"llama.feed_forward_length": 14336, "llama.embedding_length": 4096}
+    assert [prompt_step(shape, threads) for threads in (1, 2, 6, 16, 64)] == [32, 32, 64, 128, 512]
+    assert prompt_step({}, 1) == 512
+
+
+def write_adapter(path: Path, *, width: int = 64, name: str = "blk.1.attn_q.weight") -> Path:
+    rng = np.random.default_rng(3)
+    writer = GGUFWriter(path, "llama")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 8.0)
+    writer.add_tensor(f"{name}.lora_a", rng.normal(0, 0.5, (4, width)).astype(np.float32))
+    writer.add_tensor(f"{name}.lora_b", rng.normal(0, 0.5, (width, 4)).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_an_adapter_changes_what_the_model_says_by_b_times_a(model: Path, tmp_path: Path) -> None:
+    """As the model with the product added to its weight says it."""
+    adapter = write_adapter(tmp_path / "lora.gguf")
+    reader = GGUFReader(adapter)
+    first, second = (np.array(tensor.data) for tensor in reader.tensors)
+    merged = tmp_path / "merged.gguf"
+    data = bytearray(model.read_bytes())
+    query = next(tensor for tensor in GGUFReader(model).tensors if tensor.name == "blk.1.attn_q.weight")
+    changed = (np.array(query.data) + 8.0 / 4 * second @ first).astype(np.float32).tobytes()
+    data[query.data_offset : query.data_offset + len(changed)] = changed
+    merged.write_bytes(data)
+    with Engine.load(model, threads=1) as engine:
+        bare = engine.log_probs(PROMPT, 1)
+    with Engine.load(model, threads=1, adapter=adapter) as engine:
+        adapted = engine.log_probs(PROMPT, 1)
+    with Engine.load(merged, threads=1) as engine:
+        expected = engine.log_probs(PROMPT, 1)
+    assert np.abs(expected - bare).max() > 0.05
+    np.testing.assert_allclose(adapted, expected, atol=0.02)
+
+
+@pytest.mark.parametrize("options", [{"width": 32}, {"name": "blk.9.attn_q.weight"}])
+def test_an_adapter_of_another_model_is_refused_in_one_line(
+    model: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    adapter = write_adapter(tmp_path / "lora.gguf", **options)
+    with pytest.raises(MedmindError, match="does not fit"):
+        Engine.load(model, threads=1, adapter=adapter)
+
+
+def test_reuse_ends_at_the_first_token_that_differs_where_the_system_text_moves(engine: Engine) -> None:
+    """Mistral v0.3's template puts it before the last question: the last turn alone is evaluated anew."""
+    messages = [{"role": "system", "content": "be calm and say little"}]
+    before: list[int] = []
+    for turn in range(4):
+        messages.append({"role": "user", "content": f"is the heart on the left, {turn}"})
+        prompt = engine.encode(messages)
+        said = list(engine.generate(prompt, sampling=Sampling(), max_tokens=12))
+        same = next((i for i, pair in enumerate(zip(before, prompt, strict=False)) if pair[0] != pair[1]), 0)
+        assert engine.timings.reused == same
+        if turn > 1:
+            older = engine.encode(messages[1:-3], add_generation_prompt=False)
+            assert same >= len(older) > 0  # the turns before the last one stay
+        before = [*prompt, *said[:-1]]
+        messages.append(
+            {"role": "assistant", "content": b"".join(map(engine.detokenize, said)).decode("utf-8", "replace")}
+        )

@@ -1,0 +1,298 @@
+import http.client
+import json
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medmind.errors import MedmindError
+from medmind_runtime import private_file
+from medmind_runtime.fake_engine import FakeEngine
+from medmind_runtime.guard import Before, Guard, Unguarded
+from medmind_runtime.openai_api import StopText
+from medmind_runtime.sampling import Sampling
+from medmind_runtime.server import Limits, Served, Server
+from medmind_runtime.turn import Passage, Turn
+
+TOKEN = "t" * 20
+HELLO = [{"role": "user", "content": "hello"}]
+
+
+class Client:
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def send(self, method: str, path: str, body: bytes | None = None, **headers: str) -> http.client.HTTPResponse:
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.server_port, timeout=20)
+        connection.request(method, path, body, {"Authorization": f"Bearer {TOKEN}", **headers})
+        return connection.getresponse()
+
+    def ask(self, messages: Any = HELLO, **fields: Any) -> tuple[int, dict[str, Any]]:
+        body = json.dumps({"messages": messages, **fields}).encode()
+        response = self.send("POST", "/v1/chat/completions", body)
+        return response.status, json.loads(response.read())
+
+    def events(self, **fields: Any) -> list[Any]:
+        body = json.dumps({"messages": HELLO, "stream": True, **fields}).encode()
+        response = self.send("POST", "/v1/chat/completions", body)
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        lines = [line for line in response.read().decode().split("\n\n") if line]
+        assert all(line.startswith("data: ") for line in lines)
+        return [line if line == "data: [DONE]" else json.loads(line[6:]) for line in lines]
+
+
+@contextmanager
+def serving(engine: FakeEngine, guard: Guard | None = None, **limits: Any) -> Iterator[Client]:
+    server = Server("127.0.0.1", 0, TOKEN, Limits(**limits))
+    served = Served("fake", engine, guard or Unguarded(), "calm", Sampling(), 50)
+    thread = threading.Thread(target=server.serve, args=(served,))
+    thread.start()
+    try:
+        yield Client(server)
+    finally:
+        server.shutdown()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def test_an_answer_has_openais_form_and_the_conversation_reaches_the_model() -> None:
+    engine = FakeEngine(["né 😀"])
+    with serving(engine) as client:
+        talk = [
+            {"role": "system", "content": "be kind"},
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "b"},
+            {"role": "user", "content": [{"type": "text", "text": "c"}, {"type": "text", "text": "d"}]},
+        ]
+        status, answer = client.ask(talk, model="fake", temperature=0.5, seed=3)
+    assert status == 200
+    assert answer["object"] == "chat.completion"
+    assert answer["choices"][0]["message"] == {"role": "assistant", "content": "né 😀", "refusal": None}
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    assert answer["usage"]["completion_tokens"] == len("né 😀".encode()) + 1
+    assert answer["usage"]["total_tokens"] == answer["usage"]["prompt_tokens"] + answer["usage"]["completion_tokens"]
+    assert engine.prompts == ["<system>be kind<user>a<assistant>b<user>cd"]
+    assert (engine.samplings[0].temperature, engine.samplings[0].seed) == (0.5, 3)
+
+
+def test_a_stream_gives_the_same_text_in_pieces_with_usage_at_the_end() -> None:
+    with serving(FakeEngine(["one two"])) as client:
+        first, *pieces, last, spent, done = client.events(stream_options={"include_usage": True})
+        assert first["choices"][0]["delta"]["role"] == "assistant"
+        assert "".join(piece["choices"][0]["delta"]["content"] for piece in pieces) == "one two"
+        assert last["choices"][0]["finish_reason"] == "stop"
+        assert (spent["choices"], spent["usage"]["completion_tokens"]) == ([], 8)
+        assert done == "data: [DONE]"
+        assert len({piece["id"] for piece in (first, *pieces, last, spent)}) == 1
+        assert all("usage" not in event for event in client.events()[:-1])
+
+
+def test_stop_texts_and_limits_end_an_answer_and_say_how() -> None:
+    with serving(FakeEngine(["one. two. STOP here"])) as client:
+        for stop, text in (("STOP", "one. two. "), ([" two", "STOP"], "one."), (["zebra"], "one. two. STOP here")):
+            _, answer = client.ask(stop=stop)
+            assert answer["choices"][0]["message"]["content"] == text
+            assert answer["choices"][0]["finish_reason"] == "stop"
+            streamed = client.events(stop=stop)[1:-2]
+            assert "".join(piece["choices"][0]["delta"]["content"] for piece in streamed) == text
+        for limit in ("max_tokens", "max_completion_tokens"):
+            _, answer = client.ask(**{limit: 4})
+            assert answer["choices"][0]["message"]["content"] == "one."
+            assert answer["choices"][0]["finish_reason"] == "length"
+
+
+def test_a_stop_text_is_found_wherever_the_pieces_are_cut() -> None:
+    text, stop = "aab aaab end", "aaab"
+    for cut in range(1, len(text)):
+        seeker = StopText([stop, "never"])
+        shown = seeker.feed(text[:cut])
+        shown += "" if seeker.found else seeker.feed(text[cut:])
+        assert (shown, seeker.found) == ("aab ", True)
+    seeker = StopText([stop])
+    assert seeker.feed("xaa") + seeker.finish() == "xaa"
+
+
+class Warns(Unguarded):
+    def before(self, question: str, earlier: Sequence[Turn]) -> Before:
+        return Before("Call now.", passages=[Passage("text", "leaflet", "https://example.org")], rule="emergency")
+
+
+def test_the_safety_layer_stands_before_every_answer() -> None:
+    with serving(FakeEngine(["calm down"]), Warns()) as client:
+        _, answer = client.ask()
+        assert answer["choices"][0]["message"]["content"] == "Call now.\n\ncalm down"
+        assert answer["medmind"]["rule"] == "emergency"
+        assert answer["medmind"]["sources"][0]["source"] == "leaflet"
+        assert "no medical advice" in answer["medmind"]["notice"]
+        events = client.events()
+        assert events[1]["choices"][0]["delta"]["content"] == "Call now.\n\n"
+        assert events[0]["medmind"]["rule"] == "emergency"
+
+
+def test_models_are_listed() -> None:
+    with serving(FakeEngine(["x"])) as client:
+        listed = json.loads(client.send("GET", "/v1/models").read())
+        assert [model["id"] for model in listed["data"]] == ["fake"]
+        assert json.loads(client.send("GET", "/v1/models/fake").read())["object"] == "model"
+
+
+BAD: Mapping[str, tuple[Any, int, str]] = {
+    "no JSON": (b"{", 400, "not valid JSON"),
+    "nested deeply": (b"[" * 100_000, 400, "not valid JSON"),
+    "no object": (b"[]", 400, "must be a JSON object"),
+    "no messages": ({}, 400, "at least one message"),
+    "empty messages": ({"messages": []}, 400, "at least one message"),
+    "a message that is none": ({"messages": [1]}, 400, "messages[0] must be an object"),
+    "a role": ({"messages": [{"role": "tool", "content": "x"}]}, 400, "messages[0] has the role 'tool'"),
+    "an image": ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "must be text"),
+    "ends with the assistant": ({"messages": [*HELLO, {"role": "assistant", "content": "x"}]}, 400, "end with one"),
+    "only a system message": ({"messages": [{"role": "system", "content": "x"}]}, 400, "end with one"),
+    "temperature": ({"messages": HELLO, "temperature": "hot"}, 400, "temperature must be a number between 0 and 2"),
+    "temperature not finite": (b'{"messages": [{"role": "user", "content": "x"}], "temperature": NaN}', 400, "temper"),
+    "top_p": ({"messages": HELLO, "top_p": 0}, 400, "top-p is 0.0"),
+    "max_tokens": ({"messages": HELLO, "max_tokens": 0}, 400, "whole number of 1 or more"),
+    "seed": ({"messages": HELLO, "seed": 1.5}, 400, "seed must be a whole number"),
+    "stop": ({"messages": HELLO, "stop": list("abcde")}, 400, "at most 4"),
+    "stream": ({"messages": HELLO, "stream": "yes"}, 400, "stream must be true or false"),
+    "n": ({"messages": HELLO, "n": 2}, 400, "n is not supported"),
+    "tools": ({"messages": HELLO, "tools": [{}]}, 400, "tools is not supported"),
+    "a typing error": ({"messages": HELLO, "temprature": 1}, 400, "temprature is not a known field"),
+    "another model": ({"messages": HELLO, "model": "gpt"}, 404, "there is no model gpt: fake is served"),
+    "too long": ({"messages": [{"role": "user", "content": "x" * 5000}]}, 400, "does not fit: it takes"),
+    "too large": (b" " * 20_000, 413, "larger than 16384 bytes"),
+}
+
+
+def test_what_is_wrong_with_a_request_is_said_in_openais_form_and_the_server_goes_on() -> None:
+    engine = FakeEngine(["fine"])
+    with serving(engine, body_bytes=16384, read_seconds=5) as client:
+        for kind, (body, status, message) in BAD.items():
+            data = body if isinstance(body, bytes) else json.dumps(body).encode()
+            if kind == "nested deeply":
+                data = data[:16384]
+            response = client.send("POST", "/v1/chat/completions", data)
+            error = json.loads(response.read())["error"]
+            assert (response.status, message in error["message"]) == (status, True), (kind, response.status, error)
+            assert set(error) == {"message", "type", "param", "code"}
+        assert engine.prompts == []
+        assert client.ask()[0] == 200
+
+
+def test_who_has_no_token_or_comes_by_another_name_learns_nothing() -> None:
+    with serving(FakeEngine(["x"])) as client:
+        for header in ("", "Bearer", "Bearer wrong", f"Bearer {TOKEN}x", "Bearer \xe9"):
+            assert client.send("GET", "/v1/models", Authorization=header).status == 401
+        assert client.send("GET", "/v1/models", Host="evil.example").status == 403
+        for method, path, status in (
+            ("GET", "/v1/nothing", 404),
+            ("POST", "/v1/models", 405),
+            ("GET", "/v1/chat/completions", 405),
+            ("DELETE", "/v1/models", 405),
+        ):
+            response = client.send(method, path)
+            assert (method, path, response.status) == (method, path, status)
+            assert json.loads(response.read())["error"]["message"]
+
+
+def test_one_answer_at_a_time_some_wait_and_more_are_refused() -> None:
+    engine = FakeEngine(["x" * 20], delay=0.05)
+    with serving(engine, waiting=1) as client:
+        statuses: list[int] = []
+        threads = [threading.Thread(target=lambda: statuses.append(client.ask()[0])) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(statuses) == [200, 200, 429, 429]
+
+
+def test_an_answer_that_takes_too_long_is_an_error_and_not_a_short_answer() -> None:
+    with serving(FakeEngine(["x" * 40], delay=0.02), answer_seconds=0.2) as client:
+        status, answer = client.ask()
+        assert (status, answer["error"]["code"]) == (504, "timeout")
+        assert client.events()[-1]["error"]["code"] == "timeout"
+
+
+def test_a_client_that_leaves_gives_the_engine_back() -> None:
+    engine = FakeEngine(["x" * 2000], delay=0.02)
+    with serving(engine) as client:
+        for stream in (True, False):
+            body = json.dumps({"messages": HELLO, "stream": stream, "max_tokens": 2000}).encode()
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+            with socket.create_connection(("127.0.0.1", client.server.server_port)) as raw:
+                raw.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+                time.sleep(0.3)
+        begun = time.monotonic()
+        assert client.ask(max_tokens=3)[0] == 200
+        assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize(
+    "half", [b"GET /v1/models", b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 9\r\n\r\n{"]
+)
+def test_half_a_request_is_not_waited_for(half: bytes) -> None:
+    with serving(FakeEngine(["x"]), read_seconds=0.3) as client:
+        head = half.replace(b"\r\n", f"\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n".encode(), 1)
+        with socket.create_connection(("127.0.0.1", client.server.server_port), timeout=5) as raw:
+            raw.sendall(head)
+            while raw.recv(4096):
+                pass
+
+
+def test_more_connections_than_allowed_are_closed() -> None:
+    with serving(FakeEngine(["x"]), connections=2, read_seconds=5) as client:
+        idle = [socket.create_connection(("127.0.0.1", client.server.server_port)) for _ in range(2)]
+        time.sleep(0.1)
+        with socket.create_connection(("127.0.0.1", client.server.server_port), timeout=5) as third:
+            assert third.recv(1) == b""
+        for one in idle:
+            one.close()
+        time.sleep(0.3)
+        assert client.ask()[0] == 200
+
+
+def test_only_loopback_and_a_free_port() -> None:
+    for host in ("0.0.0.0", "192.168.0.1", "example.org", "::"):
+        with pytest.raises(MedmindError, match="is no loopback address"):
+            Server(host, 0, TOKEN)
+    taken = Server("127.0.0.1", 0, TOKEN)
+    with taken, pytest.raises(MedmindError, match="cannot be served on"):
+        Server("127.0.0.1", taken.server_port, TOKEN)
+
+
+def test_the_token_is_made_once_and_read_by_its_owner_alone(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "token"
+    token = private_file.token(file)
+    assert len(token) >= 32
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    file.chmod(0o644)
+    assert private_file.token(file) == token
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    file.write_text("two words and more", encoding="ascii")
+    with pytest.raises(MedmindError, match="holds no token"):
+        private_file.token(file)
+
+
+def test_the_real_server_answers_behind_the_filter(start_chat: Callable[..., Any], model: Path, tmp_path: Path) -> None:
+    process = start_chat("serve", model, "--port", 0, "--threads", 1, "--token-file", "token", "--max-tokens", 5)
+    for line in process.stderr:
+        if b"Serving tiny at http://127.0.0.1:" in line:
+            port = int(line.split(b"127.0.0.1:")[1].split(b"/")[0])
+            break
+    else:
+        raise AssertionError("it did not serve")
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    key = (tmp_path / "token").read_text(encoding="ascii").strip()
+    body = json.dumps({"messages": HELLO})
+    connection.request("POST", "/v1/chat/completions", body, {"Authorization": f"Bearer {key}"})
+    answer = json.loads(connection.getresponse().read())
+    assert answer["usage"]["completion_tokens"] == 5
+    process.terminate()
+    assert process.wait(20) == 143
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["token"]
