@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from medmind_runtime.safety.patterns import Bank, Part
 
-_REACH = 8
-"""Words over which a negation carries."""
+_REACH, _CLOSE = 6, 3
+"""Words over which a negation carries; over which it does where only a plain denial counts."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Cues:
     impersonal: Bank[Part]
     personal: Bank[Part]
     learning: Bank[Part]
+    animals: Bank[Part]
+    stricken: Bank[Part]
 
 
 @dataclass(frozen=True)
@@ -34,28 +36,26 @@ class Context:
 
     Attributes:
         quiet: places of words that raise no alarm: denied, past or supposed.
+        denied: those that are plainly denied, a few words after the negation.
         general: whether it asks about a matter and nobody's state.
     """
 
     quiet: frozenset[int]
+    denied: frozenset[int]
     general: bool
 
-    def silences(self, first: int) -> bool:
-        """Whether a match that begins at this place raises no alarm."""
-        return first in self.quiet
 
-
-def read(sentence: str, cues: Cues, *, learning: bool) -> Context:
-    """The context of a sentence; `learning`: the text around it is of lessons, films or books."""
-    quiet = _denied(sentence, cues) | _past(sentence, cues) | _supposed(sentence, cues)
-    return Context(frozenset(quiet), _general(sentence, cues, learning))
+def read(sentence: str, cues: Cues, *, apart: bool) -> Context:
+    """The context of a sentence; `apart`: the text around it is of lessons, films, books or animals."""
+    quiet = _denied(sentence, cues, _REACH) | _past(sentence, cues) | _supposed(sentence, cues)
+    return Context(frozenset(quiet), frozenset(_denied(sentence, cues, _CLOSE)), _general(sentence, cues, apart))
 
 
 def _spans(parts: Bank[Part], sentence: str) -> list[tuple[int, int]]:
     return [span for part in parts.candidates(set(sentence)) for span in part.places(sentence)]
 
 
-def _denied(sentence: str, cues: Cues) -> set[int]:
+def _denied(sentence: str, cues: Cues, reach: int) -> set[int]:
     negations = _spans(cues.negation, sentence)
     if not negations:
         return set()
@@ -67,10 +67,10 @@ def _denied(sentence: str, cues: Cues) -> set[int]:
         if first in false:
             continue
         end = last
-        while end < min(last + _REACH, len(sentence)) and end not in turns:
+        while end < min(last + reach, len(sentence)) and end not in turns:
             if sentence[end] == ",":
                 # A list that is denied as a whole has an "or" to come: "no fever, cough or chest pain".
-                if not any(end < link <= end + _REACH and not turns & set(range(end, link)) for link in links):
+                if not any(end < link <= end + reach and not turns & set(range(end, link)) for link in links):
                     break
                 last = end + 1  # the next item has the whole reach again
             end += 1
@@ -104,8 +104,9 @@ def _supposed(sentence: str, cues: Cues) -> set[int]:
     return {place for first, _ in _spans(cues.supposed, sentence) for place in range(first, len(sentence))}
 
 
-def _general(sentence: str, cues: Cues, learning: bool) -> bool:
+def _general(sentence: str, cues: Cues, apart: bool) -> bool:
     ignored = {place for first, last in _spans(cues.impersonal, sentence) for place in range(first, last)}
-    if any(first not in ignored for first, _ in _spans(cues.personal, sentence)):
+    marks = cues.stricken if apart else cues.personal
+    if any(first not in ignored for first, _ in _spans(marks, sentence)):
         return False
-    return learning or any(first <= 6 for first, _ in _spans(cues.asking, sentence))
+    return apart or any(first <= 6 for first, _ in _spans(cues.asking, sentence))

@@ -9,7 +9,8 @@ no medicine: words and patterns come from lexicon.toml and rules.toml.
     a|b              either
     word?            may be left out
     ...              up to six words between, none of them a negation; `..` up to two
-    this & that      both in one sentence, in any order; `&&`: anywhere in the text
+    this & that      both in one sentence, in any order; `&&`: anywhere in the text; after it, `|` stands between
+                     whole phrases
 
 Small words (a, the, my, very) may stand between any two words of a pattern.
 """
@@ -130,7 +131,7 @@ class Compiler:
         self._characters: dict[str, str] = {SENTENCE: "\n", BREAK: ","}
         self._expanded: dict[str, str] = {}
         self._firsts: dict[str, frozenset[str]] = {}
-        self._parts: dict[str, Part] = {}
+        self._parts: dict[tuple[str, bool], Part] = {}
         for name in measured:
             self._character(f"<{name}>")
         self._measured = {f"<{name}>" for name in measured}
@@ -150,14 +151,20 @@ class Compiler:
             ValueError: it names a list that there is not, or is empty.
         """
         anywhere = "&&" in source
-        parts = [self.part(text) for text in source.split("&&" if anywhere else "&")]
+        first, *others = source.split("&&" if anywhere else "&")
+        parts = [self.part(first), *(self.part(text, phrases="..." not in text) for text in others)]
         return Pattern(source, tuple(parts), anywhere)
 
-    def part(self, source: str) -> Part:
-        """Compile an expression without `&`."""
-        if source not in self._parts:
-            self._parts[source] = Part(*self._sequence(source.split()))
-        return self._parts[source]
+    def part(self, source: str, *, phrases: bool = False) -> Part:
+        """Compile an expression without `&`; with `phrases`, `|` stands between phrases and not between words."""
+        if (source, phrases) not in self._parts:
+            if phrases and len(choices := source.split("|")) > 1:
+                self._lists = {**self._lists, source: choices}
+                expression, firsts = self._alternatives(f"<{source}>")
+                self._parts[source, phrases] = Part(expression, [firsts])
+            else:
+                self._parts[source, phrases] = Part(*self._sequence(source.split()))
+        return self._parts[source, phrases]
 
     def _sequence(self, elements: Sequence[str]) -> tuple[str, list[frozenset[str]]]:
         if not elements:
@@ -182,7 +189,7 @@ class Compiler:
     def _alternatives(self, element: str) -> tuple[str, frozenset[str]]:
         if element not in self._expanded:
             single, longer, firsts = "", [], set[str]()
-            for choice in element.split("|"):
+            for choice in [element] if element[1:-1] in self._lists else element.split("|"):
                 for phrase in self._phrases(choice):
                     words = phrase.split()
                     if len(words) == 1 and not {"<", "|"} & set(words[0]) or phrase.startswith(_MEASURED):

@@ -28,11 +28,13 @@ class Rule:
         topic: its place among the topics.
         pattern: what raises the alarm, or takes it back.
         kind: the key of rules.toml it stands under: `when`, `even`, `unless`.
+        firm: history and suppositions take nothing back, only a plain denial does.
     """
 
     topic: int
     pattern: Pattern
     kind: str
+    firm: bool
 
     @property
     def needs(self) -> list[frozenset[str]]:
@@ -75,7 +77,7 @@ class Triage:
         self._topics = [(name, entry["say"].strip().format(**phrases)) for name, entry in rules["topic"].items()]
         self._rules = Bank(
             [
-                Rule(place, compiler.pattern(source), kind)
+                Rule(place, compiler.pattern(source), kind, entry.get("firm", False))
                 for place, entry in enumerate(rules["topic"].values())
                 for kind in _KINDS
                 for source in entry.get(kind, ())
@@ -83,20 +85,20 @@ class Triage:
         )
         self._characters = compiler.characters
         self._spellings: dict[str, str] = lexicon["spellings"]
-        self._speller = Speller((word for word in self._characters if word.isalpha()), frozenset(lexicon["real_words"]))
+        self._speller = Speller((word for word in self._characters if word.isalpha()), frozenset(lexicon["real_words"].split()))
 
     def alarms(self, text: str) -> list[Alarm]:
         """What the text tells of, most urgent first; empty for nearly every text."""
         if len(text) > 2 * LONGEST:
             text = f"{text[:LONGEST]}\n{text[-LONGEST:]}"
         sentences = [sentence for sentence in self._read(text).split("\n") if sentence]
-        learning = any(stands_in(self._cues.learning, sentence) for sentence in sentences)
-        contexts = [read(sentence, self._cues, learning=learning) for sentence in sentences]
+        apart = any(stands_in(self._cues.learning, one) or stands_in(self._cues.animals, one) for one in sentences)
+        contexts = [read(sentence, self._cues, apart=apart) for sentence in sentences]
         raised: dict[int, str] = {}
         taken_back: set[int] = set()
         for rule in self._rules.candidates({sign for sentence in sentences for sign in sentence}):
             known = rule.topic in (taken_back if rule.kind == "unless" else raised)
-            if not known and _matches(rule.pattern, sentences, contexts, even=rule.kind != "when"):
+            if not known and _matches(rule, sentences, contexts):
                 if rule.kind == "unless":
                     taken_back.add(rule.topic)
                 else:
@@ -127,21 +129,22 @@ def stands_in(parts: Bank[Part], sentence: str) -> bool:
     return any(True for part in parts.candidates(set(sentence)) for _ in part.places(sentence))
 
 
-def _matches(pattern: Pattern, sentences: Sequence[str], contexts: Sequence[Context], *, even: bool) -> bool:
-    """Whether a pattern matches outside denials, history and, without `even`, general questions."""
-    if pattern.anywhere:
-        return all(any(_live(part, sentences, contexts, even)) for part in pattern.parts)
+def _matches(rule: Rule, sentences: Sequence[str], contexts: Sequence[Context]) -> bool:
+    """Whether a rule matches outside denials and history and, if it is of the kind `when`, general questions."""
+    parts = rule.pattern.parts
+    if rule.pattern.anywhere:
+        return all(any(_live(part, rule, sentences, contexts)) for part in parts)
     return any(
-        all(any(_live(part, (sentence,), (context,), even)) for part in pattern.parts)
+        all(any(_live(part, rule, (sentence,), (context,))) for part in parts)
         for sentence, context in zip(sentences, contexts, strict=True)
     )
 
 
-def _live(part: Part, sentences: Sequence[str], contexts: Sequence[Context], even: bool) -> Iterator[bool]:
+def _live(part: Part, rule: Rule, sentences: Sequence[str], contexts: Sequence[Context]) -> Iterator[bool]:
     for sentence, context in zip(sentences, contexts, strict=True):
-        if even or not context.general:
+        if rule.kind != "when" or not context.general:
             for first, _ in part.places(sentence):
-                if not context.silences(first):
+                if rule.kind == "unless" or first not in (context.denied if rule.firm else context.quiet):
                     yield True
 
 
