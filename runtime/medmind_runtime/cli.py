@@ -34,6 +34,7 @@ class ChatConfig:
         temperature: 0 always takes the likeliest word, so that the same question gets the same answer.
         max_tokens: of one answer.
         context, threads: see `Engine.load`.
+        library: file of `medmind-chat index` to answer from.
     """
 
     system: str | None = None
@@ -42,6 +43,7 @@ class ChatConfig:
     max_tokens: int = 512
     context: int | None = None
     threads: int | None = None
+    library: Path | None = None
 
 
 _DEFAULTS = ChatConfig()
@@ -97,12 +99,16 @@ def chat(
     threads: Annotated[
         int | None, typer.Option(help="compute threads", show_default="physical cores")
     ] = _DEFAULTS.threads,
+    library: Annotated[
+        Path | None,
+        typer.Option(help="answer from this library (medmind-chat index), with sources", show_default=False),
+    ] = _DEFAULTS.library,
 ) -> None:
     """Chat with a model, offline; nothing that is said is kept.
 
     With --prompt, or with the question on standard input, it answers once and leaves.
     """
-    config = ChatConfig(system, temperature, seed, max_tokens, context, threads)
+    config = ChatConfig(system, temperature, seed, max_tokens, context, threads, library)
     _survive_narrow_terminals()
     try:
         _chat(model, prompt, as_json, config)
@@ -110,6 +116,19 @@ def chat(
         # The reader has gone; what Python still holds for stdout must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+@app.command("index")
+def make_library(
+    source: Annotated[Path, typer.Argument(help="MedQuAD: a .jsonl, .csv or .xml file, or a folder of them")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="the library file to write")],
+    force: Annotated[bool, typer.Option(help="replace the file if it is there")] = False,
+) -> None:
+    """Make an offline library of a source's answers, for --library."""
+    from medmind_runtime.library import index, read
+
+    answers, passages = index.write(read.answers(source), output, force=force)
+    console.note(f"{output}: {answers:,} answers in {passages:,} passages")
 
 
 def _survive_narrow_terminals() -> None:
@@ -150,7 +169,11 @@ def _chat(model: str | None, prompt: str | None, as_json: bool, config: ChatConf
 def _open(path: Path, config: ChatConfig) -> "tuple[Engine, Conversation]":
     from medmind_runtime.conversation import Conversation
     from medmind_runtime.engine import Engine, Sampling
+    from medmind_runtime.guard import Before
+    from medmind_runtime.library.index import Library
+    from medmind_runtime.safety.careful import Careful
 
+    guard = Careful(None if config.library is None else Library(config.library))
     sampling = Sampling(temperature=config.temperature, seed=config.seed)
     engine = Engine.load(path, context=config.context, threads=config.threads)
     try:
@@ -159,9 +182,9 @@ def _open(path: Path, config: ChatConfig) -> "tuple[Engine, Conversation]":
                 f"warning: {path} carries no chat template; the built-in '{engine.fallback_template}' stands in for it"
             )
         system = engine.metadata.get("medmind.system_prompt", "") if config.system is None else config.system
-        conversation = Conversation(engine, system=system, sampling=sampling, max_tokens=config.max_tokens)
+        conversation = Conversation(engine, system=system, sampling=sampling, max_tokens=config.max_tokens, guard=guard)
         conversation.fit(
-            "?"
+            "?", Before()
         )  # a template that fails, or a system prompt that does not fit, shows before the first question
     except BaseException:
         engine.close()

@@ -21,7 +21,19 @@ NAMES = (
 )
 _DAYS = {"day": 1.0, "week": 7.0, "wk": 7.0, "month": 30.4, "mo": 30.4, "mth": 30.4, "year": 365.0, "yr": 365.0}
 _BABY = {"baby", "babies", "newborn", "infant", "neonate", "bub"}
-_CHILD = _BABY | {"old", "son", "daughter", "boy", "girl", "grandson", "granddaughter", "nephew", "niece", "twin", "twins"}
+_CHILD = _BABY | {
+    "old",
+    "son",
+    "daughter",
+    "boy",
+    "girl",
+    "grandson",
+    "granddaughter",
+    "nephew",
+    "niece",
+    "twin",
+    "twins",
+}
 _FEVERISH = {"temp", "temperature", "fever", "degrees", "degree", "febrile", "thermometer", "reading", "°", "feverish"}
 _DOSES = {"tablet", "tablets", "pill", "pills", "capsule", "capsules", "caplets", "tabs", "painkillers", "doses"}
 _SUGAR = {"sugar", "sugars", "glucose", "bg", "bgl", "bm"}
@@ -125,7 +137,9 @@ def _pulse(value: float, _: Sequence[Word], __: int, around: set[str]) -> bool:
 def _pressure(text: str) -> bool:
     """180/120 mmHg or more in either number (AHA: hypertensive crisis)."""
     upper, _, lower = text.partition("/")
-    return upper.isdigit() and lower.isdigit() and 60 < int(upper) < 320 and (int(upper) >= 185 or 120 <= int(lower) < 200)
+    return (
+        upper.isdigit() and lower.isdigit() and 60 < int(upper) < 320 and (int(upper) >= 185 or 120 <= int(lower) < 200)
+    )
 
 
 def _year(value: float, words: Sequence[Word], at: int, _: set[str]) -> bool:

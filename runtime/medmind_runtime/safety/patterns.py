@@ -192,7 +192,7 @@ class Compiler:
             for choice in [element] if element[1:-1] in self._lists else element.split("|"):
                 for phrase in self._phrases(choice):
                     words = phrase.split()
-                    if len(words) == 1 and not {"<", "|"} & set(words[0]) or phrase.startswith(_MEASURED):
+                    if (len(words) == 1 and not {"<", "|"} & set(words[0])) or phrase.startswith(_MEASURED):
                         single += self._class(words[0])
                         firsts.update(self._class(words[0]))
                     else:

@@ -85,7 +85,9 @@ class Triage:
         )
         self._characters = compiler.characters
         self._spellings: dict[str, str] = lexicon["spellings"]
-        self._speller = Speller((word for word in self._characters if word.isalpha()), frozenset(lexicon["real_words"].split()))
+        self._speller = Speller(
+            (word for word in self._characters if word.isalpha()), frozenset(lexicon["real_words"].split())
+        )
 
     def alarms(self, text: str) -> list[Alarm]:
         """What the text tells of, most urgent first; empty for nearly every text."""

@@ -12,20 +12,18 @@ SENTENCE, BREAK = ".", ","
 """What stands for the end of a sentence, and for a comma, a bracket or a dash within one."""
 
 _PIECE = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|\d+(?:[.,/]\d+)*|[.!?…\n]+|[,;:()\[\]{}—–]|°")
-_QUOTES = str.maketrans({sign: "'" for sign in "’‘`´ʼ′＇"})
+_QUOTES = str.maketrans(dict.fromkeys("’‘`´ʼ′＇", "'"))
 _RUN = re.compile(r"([^\W\d_])\1{2,}")
 _ENDINGS = {"'m": "am", "'re": "are", "'ve": "have", "'ll": "will", "'d": "would"}
 _UNITS = dict(
     zip(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-        "eighteen nineteen".split(),
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"],
         range(20),
         strict=True,
     )
 )
 _TENS = {
-    word: 10 * (place + 2)
-    for place, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split())
+    word: 10 * (place + 2) for place, word in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"])
 }
 _TENS["fourty"] = 40
 
