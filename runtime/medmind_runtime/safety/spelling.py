@@ -43,7 +43,7 @@ class Speller:
         for shorter in _without(typed, _errors(typed)):
             for word in self._deletes.get(shorter, ()):
                 allowed = min(_errors(word), _errors(typed))
-                # The first letter is hardly ever the wrong one, and a wrong one makes another word ("wailing", "failing").
+                # The first letter is hardly ever wrong, and another one makes another word ("wailing", "failing").
                 if word[0] == typed[0] and (apart := distance(word, typed)) <= allowed and apart < least:
                     best, least = word, apart
         return best
