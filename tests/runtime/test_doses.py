@@ -9,11 +9,11 @@ from medmind_runtime.safety.doses import NOTE, DoseWatch
 from medmind_runtime.turn import Passage
 
 NUMBERS = [
-    "500", "2.5", "0.25", "1,000", "1 000", "½", "1/2", "5-10", "5 to 10", "between 5 and 10", "five", "five hundred", "half a",
+    "500", "2.5", "0.25", "1,000", "1 000", "½", "1/2", "5-10", "5 to 10", "between 5 and 10", "five", "five hundred", "half a",  # noqa: E501
     "twenty-five", "one thousand two hundred", "two and a half", "５００", "2 x 500",
 ]  # fmt: skip
 UNITS = [
-    "mg", "mcg", "µg", "g", "ml", "milligrams", "micrograms", "mg/kg", "mg per kg per day", "units", "IU", "tablets", "drops", "puffs",
+    "mg", "mcg", "µg", "g", "ml", "milligrams", "micrograms", "mg/kg", "mg per kg per day", "units", "IU", "tablets", "drops", "puffs",  # noqa: E501
     "teaspoons", "grams",
 ]  # fmt: skip
 DRUGS = ["ibuprofen", "paracetamol", "warfarin", "insulin", "amoxicillin"]

@@ -10,8 +10,8 @@ from medmind_runtime.library.read import answers
 from medmind_runtime.safety.careful import NOTHING, Careful
 
 ROWS = [
-    {"focus": "Asthma", "question_type": "symptoms", "question": "zebra?", "answer": "Wheezing and coughing at night.", "source": "A", "source_url": "https://a.example"},
-    {"focus": "Gout", "question_type": "treatment", "question": "zebra?", "answer": "Rest, ice and medicines lower uric acid.", "source": "B", "source_url": ""},
+    {"focus": "Asthma", "question_type": "symptoms", "question": "zebra?", "answer": "Wheezing and coughing at night.", "source": "A", "source_url": "https://a.example"},  # noqa: E501
+    {"focus": "Gout", "question_type": "treatment", "question": "zebra?", "answer": "Rest, ice and medicines lower uric acid.", "source": "B", "source_url": ""},  # noqa: E501
 ]  # fmt: skip
 
 

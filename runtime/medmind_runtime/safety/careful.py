@@ -13,7 +13,7 @@ from medmind_runtime.safety.triage import triage
 from medmind_runtime.turn import Passage, Turn
 
 NOTHING = (
-    "The library has nothing on this, so there is no answer rather than a guess. Ask it in other words, or ask a doctor "
+    "The library has nothing on this, so there is no answer rather than a guess. Ask it in other words, or ask a doctor "  # noqa: E501
     "or pharmacist."
 )
 _SELF_HARM = "self_harm"

@@ -63,7 +63,8 @@ def _denied(sentence: str, cues: Cues, reach: int) -> set[int]:
     turns = {first for first, _ in _spans(cues.turn, sentence)}
     links = {first for first, _ in _spans(cues.carries_on, sentence)}
     denied: set[int] = set()
-    for first, last in negations:
+    for first, after in negations:
+        last = after
         if first in false:
             continue
         end = last

@@ -27,7 +27,8 @@ _LEVEL = r"(?!\s*(?:/|per)\s*(?:dl|l|deciliters?|decilitres?|lit(?:er|re)s?)\b)"
 """Milligrams a decilitre are a laboratory's value, no dose."""
 _RATE = r"(?:\s*(?:/|per|a)\s*(?:kg|kilo(?:gram(?:me)?)?s?|day|d|hour|hr?|m2|m²|dose|min(?:ute)?|week)\b)*"
 _DOSE = re.compile(
-    rf"(?:{_ONE})(?:{_LINK}{_ONE}|[\s-]*{_UNIT}{_LINK}{_ONE})*[\s\-]*{_UNIT}(?![A-Za-z]){_LEVEL}{_RATE}", re.I
+    rf"(?:{_ONE})(?:{_LINK}{_ONE}|[\s-]*{_UNIT}{_LINK}{_ONE})*(?:\s+(?:of\s+)?(?:an?|the))?[\s\-]*{_UNIT}(?![A-Za-z]){_LEVEL}{_RATE}",
+    re.I,
 )
 _NUMBERLIKE = re.compile(rf"[0-9½¼¾⅓⅔⅛]|\b(?:{_WORDS})\b", re.I)
 _SETTLED = 7
