@@ -119,7 +119,7 @@ def write(answers: Iterable[Answer], file: Path, *, force: bool = False) -> tupl
 
 
 def cut(text: str) -> list[str]:
-    """An answer in passages of at most `PASSAGE_WORDS` words, cut at the ends of sentences or lines where there are any."""
+    """An answer in passages of at most `PASSAGE_WORDS` words, cut at the ends of sentences or lines."""
     made: list[list[str]] = [[]]
     for sentence in re.split(r"(?<=[.!?])\s+|\s{3,}|\n+", text.strip()):
         words = sentence.split()
@@ -156,7 +156,7 @@ class Library:
             raise MedmindError(f"{file} has the format {made_as!r}, this medmind reads {FORMAT!r}", "index it again")
 
     def find(self, question: str, count: int = 3) -> list[Passage]:
-        """The passages that fit best, at most `count`, one of each focus and type; none where the words are not there."""
+        """The passages that fit best, at most `count`, one of each focus and type; none without its words."""
         words = list(dict.fromkeys(word for word in re.findall(r"\w+", question.lower()) if word not in _SMALL))[:40]
         if not words:
             return []
