@@ -1,5 +1,6 @@
 """The library file: passages of answers in SQLite's FTS5, ranked by BM25. Knows passages, no questions and no model."""
 
+import math
 import re
 import sqlite3
 from collections.abc import Iterable
@@ -82,7 +83,7 @@ _SMALL = frozenset(
         "been",
     ]
 )
-_LEAST = 0.5
+_LEAST = 0.6
 """Share of the question's weight of words (by rarity) that the best passage must hold, or the library has nothing."""
 
 
@@ -180,7 +181,7 @@ class Library:
         for word in words:
             quoted = f'"{word}"'
             often = self._base.execute("SELECT count(*) FROM passage WHERE passage MATCH ?", (quoted,)).fetchone()[0]
-            weight = 1 - often / (self._size + 1)
+            weight = math.log((self._size + 1) / (often + 1))
             total += weight
             same = "SELECT 1 FROM passage WHERE passage MATCH ? AND rowid = ?"
             here += weight if self._base.execute(same, (quoted, row)).fetchone() else 0
