@@ -81,6 +81,10 @@ def chat(
         Path | None,
         typer.Option(help="keep what is typed in this file, for you alone to read", show_default="kept nowhere"),
     ] = _DEFAULTS.history,
+    library: Annotated[
+        Path | None,
+        typer.Option(help="answer from this library (medmind-chat index), with sources", show_default=False),
+    ] = _DEFAULTS.library,
     schema: Annotated[
         Path | None, typer.Option(help="one shot: the answer is JSON of this JSON schema", show_default=False)
     ] = None,
@@ -95,7 +99,7 @@ def chat(
 
     With --prompt, or with the question on standard input, it answers once and leaves.
     """
-    config = ChatConfig(system, temperature, seed, max_tokens, context, threads, markdown, history)
+    config = ChatConfig(system, temperature, seed, max_tokens, context, threads, markdown, history, library)
     _survive_narrow_terminals()
     try:
         if prove_offline:
@@ -140,6 +144,10 @@ def serve(
     threads: Annotated[
         int | None, typer.Option(help="compute threads", show_default="physical cores")
     ] = _DEFAULTS.threads,
+    library: Annotated[
+        Path | None,
+        typer.Option(help="answer from this library (medmind-chat index), with sources", show_default=False),
+    ] = _DEFAULTS.library,
     allow_unproved: Annotated[
         bool, typer.Option("--allow-unproved", help="go on where the system cannot take the network away from medmind")
     ] = False,
@@ -152,7 +160,14 @@ def serve(
     from medmind_runtime.config import token_file
     from medmind_runtime.server import Limits, Server
 
-    config = ChatConfig(system=system, temperature=temperature, max_tokens=max_tokens, context=context, threads=threads)
+    config = ChatConfig(
+        system=system,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        context=context,
+        threads=threads,
+        library=library,
+    )
     path, why = models.find(model)
     gguf_header.check(path)
     limits = Limits(body_bytes=body_limit << 10, answer_seconds=time_limit, waiting=waiting)
@@ -163,6 +178,19 @@ def serve(
         console.note(f"model: {path} ({why})")
     console.note(f"The token that clients must show lies in {file}; only you can read it (0600).")
     session.serve(path, config, server)
+
+
+@app.command("index")
+def make_library(
+    source: Annotated[Path, typer.Argument(help="MedQuAD: a .jsonl, .csv or .xml file, or a folder of them")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="the library file to write")],
+    force: Annotated[bool, typer.Option("--force", help="replace the file if it is there")] = False,
+) -> None:
+    """Make an offline library of a source's answers, for --library."""
+    from medmind_runtime.library import index, read
+
+    answers, passages = index.write(read.answers(source), output, force=force)
+    console.note(f"{output}: {answers:,} answers in {passages:,} passages")
 
 
 def _survive_narrow_terminals() -> None:

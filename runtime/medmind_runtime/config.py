@@ -21,6 +21,7 @@ class ChatConfig:
         max_tokens: of one answer.
         context, threads: see `Engine.load`.
         markdown: whether answers are drawn as Markdown where the terminal can.
+        library: file of `medmind-chat index` to answer from; None answers without sources.
         grammar: GBNF that answers must follow; empty for none.
         history: file that keeps what is typed; None keeps nothing.
     """
@@ -33,6 +34,7 @@ class ChatConfig:
     threads: int | None = None
     markdown: bool = True
     history: Path | None = None
+    library: Path | None = None
     grammar: str = ""
 
 

@@ -13,7 +13,7 @@ from medmind_runtime import commands, gguf_header, line_input, models
 from medmind_runtime.background import Background
 from medmind_runtime.config import NOTICE, ChatConfig
 from medmind_runtime.conversation import Conversation
-from medmind_runtime.guard import Before, Guard, Unguarded
+from medmind_runtime.guard import Before, Guard
 from medmind_runtime.interruption import never
 from medmind_runtime.sampling import Sampling
 from medmind_runtime.terminal import Opened, Terminal
@@ -23,8 +23,15 @@ if TYPE_CHECKING:
 
 
 def guard_for(config: ChatConfig) -> Guard:
-    """The guard of a session."""
-    return Unguarded()
+    """The guard of a session.
+
+    Raises:
+        MedmindError: the library cannot be opened.
+    """
+    from medmind_runtime.library.index import Library
+    from medmind_runtime.safety.careful import Careful
+
+    return Careful(None if config.library is None else Library(config.library))
 
 
 def open_model(path: Path, config: ChatConfig, guard: Guard, cancel: Callable[[], bool] = never) -> Opened:

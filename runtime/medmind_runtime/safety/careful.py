@@ -1,0 +1,97 @@
+"""The guard of medmind-chat: emergencies before the answer, passages beside the question, doses and citations in it.
+
+Puts together the rules, a library and the watch over doses; the conversation asks it through `medmind_runtime.guard`.
+"""
+
+import re
+from collections.abc import Sequence
+
+from medmind_runtime.guard import Before
+from medmind_runtime.library.index import Library
+from medmind_runtime.safety.doses import DoseWatch
+from medmind_runtime.safety.triage import triage
+from medmind_runtime.turn import Passage, Turn
+
+NOTHING = (
+    "The library has nothing on this, so there is no answer rather than a guess. Ask it in other words, or ask a doctor "  # noqa: E501
+    "or pharmacist."
+)
+_SELF_HARM = "self_harm"
+
+
+class Careful:
+    """A guard; see `medmind_runtime.guard.Guard`.
+
+    Args:
+        library: where passages come from; None answers without sources.
+    """
+
+    def __init__(self, library: Library | None = None) -> None:
+        self._library = library
+
+    @property
+    def instructions(self) -> str:
+        """How to use passages, where there is a library."""
+        if self._library is None:
+            return ""
+        return "Answer only from the numbered passages given with the question, and cite them as [1], [2]."
+
+    def before(self, question: str, earlier: Sequence[Turn]) -> Before:
+        """What to do now, in an emergency; then the passages."""
+        alarms = triage().alarms(question)
+        shown = alarms[:1] + [alarm for alarm in alarms[1:] if alarm.topic == _SELF_HARM]
+        opening, rule = "\n\n".join(alarm.say for alarm in shown), ",".join(alarm.topic for alarm in shown)
+        if self._library is None:
+            return Before(opening, rule=rule)
+        passages = self._library.find(question)
+        if not passages and earlier:
+            passages = self._library.find(f"{earlier[-1].question} {question}")
+        if not passages:
+            return Before("\n\n".join(filter(None, (opening, NOTHING))), alone=True, rule=rule)
+        return Before(opening, passages=passages, rule=rule)
+
+    def place(self, question: str, passages: Sequence[Passage]) -> str:
+        """The passages, numbered, before the question."""
+        if not passages:
+            return question
+        listed = "\n\n".join(f"[{number}] {passage.text}" for number, passage in enumerate(passages, 1))
+        return f"{listed}\n\n{question}"
+
+    def watch(self, question: str, passages: Sequence[Passage]) -> "AnswerWatch":
+        """Watch doses and citations."""
+        return AnswerWatch(question, passages)
+
+
+class AnswerWatch:
+    """Holds back what may be a dose or a citation; names the sources at the end."""
+
+    def __init__(self, question: str, passages: Sequence[Passage]) -> None:
+        self._doses = DoseWatch([passage.text for passage in passages], question)
+        self._passages = passages
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        """See `medmind_runtime.guard.Watch`."""
+        self._held += self._doses.feed(text)
+        opened = re.search(r"\[[\d\s,;–-]{0,20}$", self._held)
+        cut = opened.start() if opened else len(self._held)
+        ready, self._held = self._held[:cut], self._held[cut:]
+        return self._resolved(ready)
+
+    def finish(self) -> str:
+        """What was held back, then the sources."""
+        ready, self._held = self._held + self._doses.finish(), ""
+        return self._resolved(ready) + self._sources()
+
+    def _resolved(self, text: str) -> str:
+        """Without citations of passages that were not given."""
+
+        def kept(found: re.Match[str]) -> str:
+            numbers = [int(number) for number in re.findall(r"\d+", found.group())]
+            return "".join(f"[{number}]" for number in numbers if 1 <= number <= len(self._passages))
+
+        return re.sub(r"\[\d+(?:\s*[,;–-]\s*\d+)*\]", kept, text)
+
+    def _sources(self) -> str:
+        lines = [f"[{n}] {p.source}{f', {p.url}' if p.url else ''}" for n, p in enumerate(self._passages, 1)]
+        return "\n\nSources:\n" + "\n".join(lines) if lines else ""

@@ -1,0 +1,160 @@
+"""Whether a question tells of an emergency or of self-harm, decided by rules alone, before any model is asked.
+
+Knows the rules' files. The order of the topics in rules.toml is the order of urgency.
+"""
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from medmind_runtime.safety import measures
+from medmind_runtime.safety.context import Context, Cues, read
+from medmind_runtime.safety.patterns import OTHER, Bank, Compiler, Part, Pattern
+from medmind_runtime.safety.spelling import Speller
+from medmind_runtime.safety.words import split
+
+LONGEST = 4000
+"""Characters that are read of each end of a long text."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One pattern of a topic.
+
+    Attributes:
+        topic: its place among the topics.
+        pattern: what raises the alarm, or takes it back.
+        kind: the key of rules.toml it stands under: `when`, `even`, `unless`.
+        firm: history and suppositions take nothing back, only a plain denial does.
+    """
+
+    topic: int
+    pattern: Pattern
+    kind: str
+    firm: bool
+
+    @property
+    def needs(self) -> list[frozenset[str]]:
+        """Of its pattern."""
+        return self.pattern.needs
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """What was recognised.
+
+    Attributes:
+        topic: its name.
+        say: what the answer has to begin with.
+        because: the pattern that matched.
+    """
+
+    topic: str
+    say: str
+    because: str
+
+
+class Triage:
+    """The rules, compiled. Use `triage()`, which keeps them.
+
+    Args:
+        lexicon, rules: the contents of lexicon.toml and rules.toml.
+
+    Raises:
+        ValueError: a rule names a list that there is not.
+    """
+
+    def __init__(self, lexicon: Mapping[str, Any], rules: Mapping[str, Any]) -> None:
+        lists: dict[str, list[str]] = lexicon["lists"]
+        compiler = Compiler(lists, measures.NAMES, "small", "negations")
+        banks = {name: Bank([compiler.part(phrase) for phrase in lists[name]]) for name in ("figurative", *_CUES)}
+        self._figurative = banks.pop("figurative")
+        self._cues = Cues(**banks)
+        phrases: dict[str, str] = rules["phrases"]
+        self._topics = [(name, entry["say"].strip().format(**phrases)) for name, entry in rules["topic"].items()]
+        self._rules = Bank(
+            [
+                Rule(place, compiler.pattern(source), kind, entry.get("firm", False))
+                for place, entry in enumerate(rules["topic"].values())
+                for kind in _KINDS
+                for source in entry.get(kind, ())
+            ]
+        )
+        self._characters = compiler.characters
+        self._spellings: dict[str, str] = lexicon["spellings"]
+        self._speller = Speller(
+            (word for word in self._characters if word.isalpha()), frozenset(lexicon["real_words"].split())
+        )
+
+    def alarms(self, text: str) -> list[Alarm]:
+        """What the text tells of, most urgent first; empty for nearly every text."""
+        if len(text) > 2 * LONGEST:
+            text = f"{text[:LONGEST]}\n{text[-LONGEST:]}"
+        sentences = [sentence for sentence in self._read(text).split("\n") if sentence]
+        apart = any(stands_in(self._cues.learning, one) or stands_in(self._cues.animals, one) for one in sentences)
+        contexts = [read(sentence, self._cues, apart=apart) for sentence in sentences]
+        raised: dict[int, str] = {}
+        taken_back: set[int] = set()
+        for rule in self._rules.candidates({sign for sentence in sentences for sign in sentence}):
+            known = rule.topic in (taken_back if rule.kind == "unless" else raised)
+            if not known and _matches(rule, sentences, contexts):
+                if rule.kind == "unless":
+                    taken_back.add(rule.topic)
+                else:
+                    raised[rule.topic] = rule.pattern.source
+        return [Alarm(*self._topics[place], raised[place]) for place in sorted(raised) if place not in taken_back]
+
+    def _read(self, text: str) -> str:
+        """The text as one character a word, figures of speech blotted out."""
+        words = split(text, self._spellings)
+        characters = []
+        for at, word in enumerate(words):
+            named = measures.name(words, at) if word.text[0].isdigit() or word.value is not None else ""
+            known = f"<{named}>" if named else self._speller.word(word.text)
+            characters.append(self._characters.get(known, OTHER))
+        read_as = "".join(characters)
+        for part in self._figurative.candidates(set(read_as)):
+            for first, last in list(part.places(read_as)):
+                read_as = read_as[:first] + OTHER * (last - first) + read_as[last:]
+        return read_as
+
+
+_CUES = tuple(Cues.__dataclass_fields__)
+_KINDS = ("when", "even", "unless")
+
+
+def stands_in(parts: Bank[Part], sentence: str) -> bool:
+    """Whether any of the parts stands in a sentence."""
+    return any(True for part in parts.candidates(set(sentence)) for _ in part.places(sentence))
+
+
+def _matches(rule: Rule, sentences: Sequence[str], contexts: Sequence[Context]) -> bool:
+    """Whether a rule matches outside denials and history and, if it is of the kind `when`, general questions."""
+    parts = rule.pattern.parts
+    if rule.pattern.anywhere:
+        return all(any(_live(part, rule, sentences, contexts)) for part in parts)
+    return any(
+        all(any(_live(part, rule, (sentence,), (context,))) for part in parts)
+        for sentence, context in zip(sentences, contexts, strict=True)
+    )
+
+
+def _live(part: Part, rule: Rule, sentences: Sequence[str], contexts: Sequence[Context]) -> Iterator[bool]:
+    for sentence, context in zip(sentences, contexts, strict=True):
+        if rule.kind != "when" or not context.general:
+            for first, _ in part.places(sentence):
+                if rule.kind == "unless" or first not in (context.denied if rule.firm else context.quiet):
+                    yield True
+
+
+@cache
+def triage() -> Triage:
+    """The rules that medmind carries."""
+    folder = files(__package__)
+    return Triage(
+        tomllib.loads((folder / "lexicon.toml").read_text(encoding="utf-8")),
+        tomllib.loads((folder / "rules.toml").read_text(encoding="utf-8")),
+    )

@@ -1,0 +1,100 @@
+"""From typed text to words: quotes, contractions, run-on spellings and numbers put into one form, sentences kept apart.
+
+Knows how people type. Knows nothing of medicine; its tables stand in lexicon.toml.
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+SENTENCE, BREAK = ".", ","
+"""What stands for the end of a sentence, and for a comma, a bracket or a dash within one."""
+
+_PIECE = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|\d+(?:[.,/]\d+)*|[.!?…\n]+|[,;:()\[\]{}—–]|°")
+_QUOTES = str.maketrans(dict.fromkeys("’‘`´ʼ′＇", "'"))
+_RUN = re.compile(r"([^\W\d_])\1{2,}")
+_ENDINGS = {"'m": "am", "'re": "are", "'ve": "have", "'ll": "will", "'d": "would"}
+_NAMES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+)
+_UNITS = {word: value for value, word in enumerate(_NAMES.split())}
+_TIES = "twenty thirty forty fifty sixty seventy eighty ninety"
+_TENS = {word: 10 * value for value, word in enumerate(_TIES.split(), 2)}
+_TENS["fourty"] = 40
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word, number or mark.
+
+    Attributes:
+        text: lower case; `SENTENCE` and `BREAK` for the marks, digits for a number.
+        value: of a number, spelt or in digits; None for anything else.
+    """
+
+    text: str
+    value: float | None = None
+
+
+def split(text: str, spellings: Mapping[str, str]) -> list[Word]:
+    """The words of a text, in order.
+
+    Args:
+        text: as typed, at most some thousand characters.
+        spellings: what a word that people run together or shorten stands for, one or several words
+            ("cant" → "can not").
+    """
+    plain = unicodedata.normalize("NFKC", text).translate(_QUOTES).casefold()
+    plain = "".join(sign for sign in plain if unicodedata.category(sign) not in ("Cf", "Mn"))
+    plain = _RUN.sub(r"\1\1", plain)
+    words: list[Word] = []
+    for found in _PIECE.finditer(plain):
+        _add(words, found.group(), spellings)
+    return words
+
+
+def _add(words: list[Word], piece: str, spellings: Mapping[str, str]) -> None:
+    first = piece[0]
+    if first in ".!?…\n":
+        if words and words[-1].text != SENTENCE:
+            words.append(Word(SENTENCE))
+    elif first.isdigit():
+        words.append(_number(piece))
+    elif not (first.isalpha() or first == "°"):
+        words.append(Word(BREAK))
+    else:
+        for word in spellings.get(piece, _expanded(piece)).split():
+            if word in _UNITS or word in _TENS:
+                _spelt_number(words, word)
+            else:
+                words.append(Word(word))
+
+
+def _number(piece: str) -> Word:
+    thousands = re.fullmatch(r"\d{1,3}(,\d{3})+", piece)
+    try:
+        return Word(piece, float(piece.replace(",", "" if thousands else ".")))
+    except ValueError:  # 120/80, or a date: it keeps its text
+        return Word(piece)
+
+
+def _spelt_number(words: list[Word], word: str) -> None:
+    """Add a number word; "thirty five" becomes one number."""
+    last = words[-1] if words else None
+    if word in _UNITS and last is not None and last.text in _TENS and _UNITS[word] < 10:
+        words[-1] = Word(f"{last.text} {word}", (last.value or 0) + _UNITS[word])
+    else:
+        words.append(Word(word, float(_UNITS.get(word, _TENS.get(word, 0)))))
+
+
+def _expanded(word: str) -> str:
+    """Contractions taken apart: "don't" is "do not", "he's" is "he"."""
+    if word.endswith("n't"):
+        stem = {"ca": "can", "wo": "will", "sha": "shall", "ai": "is"}.get(word[:-3], word[:-3])
+        return f"{stem} not"
+    for ending, full in _ENDINGS.items():
+        if word.endswith(ending):
+            return f"{word[: -len(ending)]} {full}"
+    return word.partition("'")[0]

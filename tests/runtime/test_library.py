@@ -1,0 +1,77 @@
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from medmind.errors import MedmindError
+from medmind_runtime.library.index import PASSAGE_WORDS, Library, cut, write
+from medmind_runtime.library.read import answers
+from medmind_runtime.safety.careful import NOTHING, Careful
+
+ROWS = [
+    {"focus": "Asthma", "question_type": "symptoms", "question": "zebra?", "answer": "Wheezing and coughing at night.", "source": "A", "source_url": "https://a.example"},  # noqa: E501
+    {"focus": "Gout", "question_type": "treatment", "question": "zebra?", "answer": "Rest, ice and medicines lower uric acid.", "source": "B", "source_url": ""},  # noqa: E501
+]  # fmt: skip
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    assert write(answers(source), tmp_path / "a.library") == (2, 2)
+    return tmp_path / "a.library"
+
+
+def test_what_fits_is_found_and_questions_are_not_in_it(library: Path) -> None:
+    with Library(library) as opened:
+        (found,) = opened.find("What are the symptoms of asthma?")
+        assert found.text == "Asthma: Wheezing and coughing at night."
+        assert (found.source, found.url) == ("A", "https://a.example")
+        assert opened.find("zebra") == []
+        assert opened.find("how tall is the tower of pisa") == []
+        assert opened.find('"; drop table passage --') == []
+
+
+def test_nothing_found_is_said_and_no_model_asked(library: Path) -> None:
+    with Library(library) as opened:
+        guard = Careful(opened)
+        before = guard.before("how tall is the tower of pisa", [])
+        assert before.alone
+        assert before.opening == NOTHING
+        placed = guard.before("medicines for gout", [])
+        assert guard.place("medicines for gout", placed.passages).startswith("[1] Gout: Rest")
+
+
+def test_csv_and_xml_say_the_same(tmp_path: Path) -> None:
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([["question", "answer", "source", "focus_area"], ["q", "a long, long answer", "S", "F"]])
+    assert [(one.focus, one.text, one.source) for one in answers(tmp_path / "a.csv")] == [
+        ("F", "a long, long answer", "S")
+    ]
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "1.xml").write_text(
+        '<Document source="S" url="u"><Focus>F</Focus><QAPairs><QAPair><Question qtype="k">q</Question>'
+        "<Answer>text</Answer></QAPair></QAPairs></Document>"
+    )
+    (one,) = answers(tmp_path / "x")
+    assert (one.focus, one.kind, one.text, one.source, one.url) == ("F", "k", "text", "S", "u")
+
+
+def test_passages_are_short_and_lose_no_word() -> None:
+    text = " ".join(f"word{n}" + ("." if n % 17 == 0 else "") for n in range(1000))
+    passages = cut(text)
+    assert max(len(passage.split()) for passage in passages) <= PASSAGE_WORDS
+    assert " ".join(passages).split() == text.split()
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(MedmindError, match="make one with: medmind-chat index"):
+        Library(tmp_path / "none")
+    (tmp_path / "bad.jsonl").write_text("{}\n")
+    with pytest.raises(MedmindError, match="a row without answer"):
+        write(answers(tmp_path / "bad.jsonl"), tmp_path / "out")
+    with pytest.raises(MedmindError, match=r"bad\.jsonl is no library"):
+        Library(tmp_path / "bad.jsonl")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.jsonl"]
