@@ -193,5 +193,3 @@ def identity(model: Path) -> str:
         stream.seek(max(0, size - _SAMPLE))
         digest.update(stream.read(_SAMPLE))
     return f"sha256:{digest.hexdigest()}"
-
-

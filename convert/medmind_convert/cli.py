@@ -1,6 +1,7 @@
 """`medmind-convert`: the command line of the convert stage. Knows options and what is printed; converts nothing."""
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, cast
@@ -9,6 +10,14 @@ import typer
 
 from medmind import console
 from medmind.console import human_bytes
+
+
+class AdapterType(StrEnum):
+    """What an adapter's numbers are stored as."""
+
+    f32 = "f32"
+    f16 = "f16"
+
 
 app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, add_completion=False)
 
@@ -98,6 +107,33 @@ def info(
         console.emit_json(document)
     else:
         infos.show(document)
+
+
+@app.command()
+def adapter(
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="A run or a PEFT adapter directory. Without one, the newest run."),
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="Base model: directory, hub id or embedded name.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a base on the hub.")] = None,
+    kind: Annotated[AdapterType, typer.Option("--type", help="What its numbers are stored as.")] = AdapterType.f32,
+    out: Annotated[Path | None, typer.Option(help="Directory of the result; by default the run's.")] = None,
+    name: Annotated[str | None, typer.Option(help="File name of the result, before .adapter.gguf.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a download.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Write the adapter alone as a GGUF that llama.cpp lays over any GGUF of its base while it runs."""
+    from medmind_convert import adapter_file
+    from medmind_convert import source as sources
+
+    source = sources.find(run, base_name=base, revision=revision, out=out, name=name, assume_yes=yes)
+    written = adapter_file.write(source, adapter_file.TYPES[kind.value], force=force)
+    if as_json:
+        console.emit_json({"file": str(written.file), "bytes": written.bytes, "modules": written.modules})
+        return
+    console.out.print(f"{written.file}  {human_bytes(written.bytes)}, {written.modules} weights", markup=False)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ Knows neither what is looked for nor where the text comes from; generates nothin
 """
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from medmind import llama
 from medmind.errors import MedmindError
-from medmind_convert import libggml
+from medmind_convert import graph
 
 Watch = Callable[[str, "Product"], None]
 """Is told of a matrix product: the weight's name as in the file, and the product."""
@@ -30,12 +30,10 @@ class Product:
         """What entered the product, shape (tokens, columns of the weight), in memory of its own."""
         source = self._node.src[1]
         head = source.contents
-        columns, rows = head.ne[0], head.ne[1] * head.ne[2] * head.ne[3]
-        found = np.empty((rows, columns), np.float32)
-        if head.nb[1] != 4 * columns or libggml.load().ggml_nbytes(source) != found.nbytes:
+        if head.nb[1] != 4 * head.ne[0]:
             raise MedmindError("llama.cpp laid out an activation in a way that medmind does not know")
-        libggml.load().ggml_backend_tensor_get(source, found.ctypes.data, 0, found.nbytes)
-        return found
+        rows = head.ne[1] * head.ne[2] * head.ne[3]
+        return graph.read(ctypes.cast(source, ctypes.c_void_p), (rows, head.ne[0]))
 
     @property
     def weight(self) -> ctypes.c_void_p:
@@ -51,7 +49,7 @@ class ModelRun:
         length: tokens of a chunk.
         threads: compute threads.
         watch: is told of every product of a weight with the whole chunk; None looks at nothing and costs nothing.
-        in_memory: whether weights lie in memory of their own, where `replace` can change them, and not in the file's.
+        in_memory: whether weights lie in memory of their own, where `graph.write` can change them, and not in the file's.
 
     Raises:
         MedmindError: llama.cpp cannot load the file.
@@ -61,7 +59,8 @@ class ModelRun:
         self, path: Path, *, length: int, threads: int, watch: Watch | None = None, in_memory: bool = False
     ) -> None:
         self._lib = llama.load()
-        self._watch, self._failure = watch, None
+        self._watch = watch
+        self._failure: BaseException | None = None
         llama.log.mark()
         params = self._lib.llama_model_default_params()
         if in_memory:
@@ -145,26 +144,16 @@ class ModelRun:
         found: NDArray[np.float32] = np.ctypeslib.as_array(address, (len(tokens), self.vocabulary))
         return found
 
-    def replace(self, weight: ctypes.c_void_p, data: NDArray[np.generic]) -> None:
-        """Overwrite a weight of a model loaded `in_memory`; `data` is as the tensor is stored."""
-        size = int(libggml.load().ggml_nbytes(weight))
-        data = np.ascontiguousarray(data)
-        if data.nbytes != size:
-            raise ValueError(f"{data.nbytes} bytes for a tensor of {size}")
-        libggml.load().ggml_backend_tensor_set(weight, data.ctypes.data, 0, size)
-
     def _look(self, address: int, ask: bool, _data: object) -> bool:
         """ggml's eval callback: whether a node is wanted, then the node itself; false there ends the computation.
 
         Nothing may leave it: ctypes prints what a callback raises and goes on, Ctrl-C included.
         """
         try:
-            node = ctypes.cast(address, ctypes.POINTER(libggml.TensorHead)).contents
-            if libggml.load().ggml_op_name(node.op) != b"MUL_MAT":
+            node = ctypes.cast(address, ctypes.POINTER(graph.TensorHead)).contents
+            if graph.operation(node) != "MUL_MAT" or node.src[1].contents.type != self._lib.GGML_TYPE_F32:
                 return not ask
-            # llama.cpp ignores small batches; its names carry a backend's and a copy's number: CUDA0#blk.0.attn_q.weight#0
-            if node.src[1].contents.ne[1] < 2 or node.src[1].contents.type != libggml.Type.F32:
-                return not ask
+            # a backend and the number of a copy may stand around the name: CUDA0#blk.0.attn_q.weight#0
             name = node.src[0].contents.name.decode()
             name = name.split("#")[1] if "#" in name else name
             if not name.endswith(".weight"):
