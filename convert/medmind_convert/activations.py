@@ -23,6 +23,8 @@ CHUNK = 512
 SAVE_EVERY = 60.0
 """Seconds between two states of an interrupted collection."""
 _SAMPLE = 1 << 20
+OUTPUT = ("output.weight", "token_embd.weight")
+"""The output layer, by the name of the embedding where the two are one tensor."""
 _TOKENS, _MODEL = "medmind.imatrix.tokens", "medmind.imatrix.model"
 
 
@@ -70,7 +72,7 @@ class Sums:
 
     def add(self, name: str, product: Product) -> None:
         """Take one product; weights outside the blocks are left out, the output layer unless it is asked for."""
-        if not (name.startswith("blk.") or (self._output and name == "output.weight")):
+        if not (name.startswith("blk.") or (self._output and name in OUTPUT)):
             return
         values = product.activations()
         squares = np.einsum("ij,ij->j", values, values)
@@ -130,7 +132,7 @@ def collect(
         threads: compute threads.
         length: tokens of a chunk.
         most: chunks to take at most; None takes all.
-        output: whether to collect what enters the output layer as well, as llama-imatrix --process-output.
+        output: whether to collect what enters the output layer as well, as llama-imatrix --process-output; a tied one too.
         save_every: seconds between two states.
 
     Raises:
