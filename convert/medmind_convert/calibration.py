@@ -84,9 +84,7 @@ def _plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def render(
-    model: Path, name: str, rows: Sequence[Mapping[str, Any]], texts: Sequence[str], system_prompt: str
-) -> Text:
+def render(model: Path, name: str, rows: Sequence[Mapping[str, Any]], texts: Sequence[str], system_prompt: str) -> Text:
     """Rows as the model's own chat template renders whole conversations, and texts as they are, in one.
 
     Raises:
@@ -101,8 +99,8 @@ def render(
         source = vocabulary.metadata("tokenizer.chat_template")
         if source is None:
             raise MedmindError(f"{model} carries no chat template, by which rows become text", "give plain text")
-        template = Template(source, bos_token=vocabulary.text(vocabulary.bos), eos_token=vocabulary.text(vocabulary.eos))
-    parts = [
-        template.render(turns.framed(row["messages"], system_prompt), add_generation_prompt=False) for row in rows
-    ]
+        template = Template(
+            source, bos_token=vocabulary.text(vocabulary.bos), eos_token=vocabulary.text(vocabulary.eos)
+        )
+    parts = [template.render(turns.framed(row["messages"], system_prompt), add_generation_prompt=False) for row in rows]
     return Text(name, "".join(parts) + "\n\n".join(texts), special=True)

@@ -6,11 +6,43 @@ Knows characters and a vocabulary's pieces; compares nothing. The same seed give
 import random
 from collections.abc import Callable, Iterator, Sequence
 
-_WORDS = (
-    "the patient reports chest pain after exercise hypercholesterolaemia electroencephalographically glaucoma "
-    "Ménière's Sjögren's naïve façade β-blockers 37.5 °C ≥140/90 mmHg x² µg ½ tablet e-mail don't I'll COVID-19 "
-    "anti-inflammatory HbA1c p<0.05 (n=12) 1,000,000 3.14e-5 https://example.org/a?b=c&d=%20 C:\\temp\\x.txt"
-).split()
+_WORDS = [
+    "the",
+    "patient",
+    "reports",
+    "chest",
+    "pain",
+    "after",
+    "exercise",
+    "hypercholesterolaemia",
+    "electroencephalographically",
+    "glaucoma",
+    "Ménière's",
+    "Sjögren's",
+    "naïve",
+    "façade",
+    "β-blockers",
+    "37.5",
+    "°C",
+    "≥140/90",
+    "mmHg",
+    "x²",
+    "µg",
+    "½",
+    "tablet",
+    "e-mail",
+    "don't",
+    "I'll",
+    "COVID-19",
+    "anti-inflammatory",
+    "HbA1c",
+    "p<0.05",
+    "(n=12)",
+    "1,000,000",
+    "3.14e-5",
+    "https://example.org/a?b=c&d=%20",
+    "C:\\temp\\x.txt",
+]
 _RANGES: dict[str, Sequence[tuple[int, int]]] = {
     "Latin": ((0x20, 0x7E), (0xA1, 0x17F), (0x1E00, 0x1EFF)),
     "Greek and Cyrillic": ((0x370, 0x3FF), (0x400, 0x4FF)),
@@ -59,7 +91,10 @@ def _spaces(chance: random.Random) -> str:
 
 def _numbers(chance: random.Random) -> str:
     forms = ("{:d}", "{:,d}", "{:08d}", "{:x}", "{:.3e}", "-{:d}%", "{:d}/{:d}", "{:d}:{:d}", "#{:d}")
-    parts = [chance.choice(forms).format(chance.randrange(10 ** chance.randint(1, 9)), chance.randrange(100)) for _ in range(6)]
+    parts = [
+        chance.choice(forms).format(chance.randrange(10 ** chance.randint(1, 9)), chance.randrange(100))
+        for _ in range(6)
+    ]
     return chance.choice((" ", ", ", "")).join(parts)  # fmt: skip
 
 
