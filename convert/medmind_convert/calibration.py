@@ -1,16 +1,19 @@
-"""Text of the domain to run a model over: a run's validation rows, or files. Never a held-out row: that would be leakage.
+"""Text of the domain to run a model over: a run's validation rows, or files. Never a held-out row: that were leakage.
 
-Knows rows, files and chat templates; runs no model.
+Knows rows, files, chat templates and where a result goes; `activations.py` runs the model.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medmind import artifacts, console, turns
 from medmind.errors import MedmindError
-from medmind_convert.activations import Text
+from medmind_convert.activations import Collected, Text, collect
 from medmind_convert.gguf_vocabulary import GgufVocabulary
+from medmind_convert.imatrix import SUFFIX
 
 _TELLING = 80
 """Characters from which an answer is long enough to be known again in plain text."""
@@ -104,3 +107,63 @@ def render(model: Path, name: str, rows: Sequence[Mapping[str, Any]], texts: Seq
         )
     parts = [template.render(turns.framed(row["messages"], system_prompt), add_generation_prompt=False) for row in rows]
     return Text(name, "".join(parts) + "\n\n".join(texts), special=True)
+
+
+@dataclass(frozen=True)
+class Made:
+    """An importance matrix on the disk.
+
+    Attributes:
+        file: its path.
+        collected: what is in it.
+        dropped: rows left out because they are held out.
+    """
+
+    file: Path
+    collected: Collected
+    dropped: int
+
+
+def make_imatrix(
+    model: Path,
+    run: Path | None,
+    files: Sequence[Path],
+    out: Path | None,
+    *,
+    chunks: int | None = None,
+    output: bool = True,
+    threads: int | None = None,
+    force: bool = False,
+) -> Made:
+    """Run a GGUF over a run's validation rows, or over `files`, and write its importance matrix.
+
+    Args:
+        model: the GGUF.
+        run: the run; None takes the folder of the GGUF where that is one.
+        files: text to take instead of the run's rows; the run's held-out rows are left out of it too.
+        out: the result; None puts it beside the GGUF, as `NAME.imatrix.gguf` without the GGUF's type.
+        chunks, output, threads: as for `activations.collect`.
+        force: replace a file that exists.
+
+    Raises:
+        MedmindError: no text, a file that exists, or what `collect` raises.
+    """
+    if not model.is_file():
+        raise MedmindError(f"{model} is no file", "make one with: medmind-convert gguf q8_0")
+    if out is None:
+        out = model.with_name(model.name.removesuffix(".gguf").rpartition(".")[0] + SUFFIX)
+    artifacts.refuse_existing(out, force=force)
+    if run is None and (model.parent / artifacts.MANIFEST).is_file():
+        run = model.parent
+    manifest = artifacts.read_run(run) if run is not None else {}
+    heldout = artifacts.read_jsonl(run / artifacts.HELDOUT) if run and (run / artifacts.HELDOUT).is_file() else []
+    rows, texts = read(files) if files else (of_run(run) if run is not None else [], [])
+    if not rows and not texts:
+        raise MedmindError(f"there is no text to run {model} over", "give it with --text, as text or .jsonl rows")
+    kept, dropped = without_heldout(rows, texts, heldout)
+    if dropped:
+        console.note(f"{dropped} rows are left out: the run holds them out")
+    name = ", ".join(file.name for file in files) or artifacts.VALIDATION
+    text = render(model, name, kept, texts, str(manifest.get("system_prompt") or ""))
+    collected = collect(model, text, out, threads=threads or os.cpu_count() or 1, most=chunks, output=output)
+    return Made(out, collected, dropped)

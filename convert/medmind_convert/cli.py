@@ -110,6 +110,45 @@ def info(
 
 
 @app.command()
+def imatrix(
+    model: Annotated[Path, typer.Argument(metavar="GGUF", help="An unquantized GGUF, or one of q8_0, to run.")],
+    run: Annotated[
+        Path | None,
+        typer.Option(help="The run whose validation rows are the text; by default the one in which the GGUF lies."),
+    ] = None,
+    text: Annotated[
+        list[Path] | None, typer.Option(help="Text or .jsonl rows to run over instead; may be given several times.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The result; by default NAME.imatrix.gguf beside the GGUF.")] = None,
+    chunks: Annotated[int | None, typer.Option(min=1, help="Chunks of 512 tokens at most; by default all.")] = None,
+    process_output: Annotated[bool, typer.Option(help="Collect for the output layer too.")] = True,
+    threads: Annotated[int | None, typer.Option(min=1, max=512, help="By default all cores.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Collect which columns of each weight matter, by running a model over text of its domain; goes on when stopped."""
+    from medmind_convert import calibration
+
+    made = calibration.make_imatrix(
+        model, run, text or (), out, chunks=chunks, output=process_output, threads=threads, force=force
+    )
+    if as_json:
+        console.emit_json(
+            {
+                "file": str(made.file),
+                "chunks": made.collected.imatrix.chunks,
+                "resumed": made.collected.resumed,
+                "tensors": len(made.collected.imatrix.entries),
+                "rows_left_out": made.dropped,
+                "seconds": round(made.collected.seconds, 3),
+            }
+        )
+        return
+    found = made.collected.imatrix
+    console.out.print(f"{made.file}  {found.chunks} chunks, {len(found.entries)} tensors", markup=False)
+
+
+@app.command()
 def adapter(
     run: Annotated[
         str | None,

@@ -64,7 +64,7 @@ class ModelRun:
         llama.log.mark()
         params = self._lib.llama_model_default_params()
         if in_memory:
-            params.use_mmap = False
+            params.load_mode = self._lib.LLAMA_LOAD_MODE_NONE
             params.use_extra_bufts = False  # the weights as they are in the file, not packed for one CPU
         self._context = None
         self._model = self._lib.llama_model_load_from_file(str(path).encode(), params)
