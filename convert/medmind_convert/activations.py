@@ -132,7 +132,7 @@ def collect(
         threads: compute threads.
         length: tokens of a chunk.
         most: chunks to take at most; None takes all.
-        output: whether to collect what enters the output layer as well, as llama-imatrix --process-output; a tied one too.
+        output: collect for the output layer too, as llama-imatrix --process-output; for a tied one as well.
         save_every: seconds between two states.
 
     Raises:

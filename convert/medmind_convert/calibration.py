@@ -77,7 +77,7 @@ def without_heldout(
         for answer in held:
             if len(answer) >= _TELLING and answer in text:
                 raise MedmindError(
-                    f"the text holds a held-out answer ({answer[:40]!r}…): the figures measured later would be too good",
+                    f"the text holds a held-out answer ({answer[:40]!r}…): what is measured later would be too good",
                     "give text that the run does not hold out",
                 )
     return kept, dropped

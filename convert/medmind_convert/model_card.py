@@ -1,4 +1,4 @@
-"""The model card beside the GGUFs: what they are, of what, how large, how good where that was measured. Runs nothing."""
+"""The model card beside the GGUFs: what they are, of what, how large, how good where it was measured. Runs nothing."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -60,7 +60,8 @@ def text(source: Source, rows: Iterable[Row], perplexity: Mapping[str, tuple[flo
         "tags": "[gguf, llama.cpp, medical]" if source.run else "[gguf, llama.cpp]",
     }
     lines = ["---", *(f"{key}: {value}" for key, value in front.items() if value), "---", "", f"# {source.name}", ""]
-    lines += [_origin(source), "", "| file | type | size | bits per weight | held-out perplexity |", "|---|---|---:|---:|---:|"]  # fmt: skip
+    lines += [_origin(source), ""]
+    lines += ["| file | type | size | bits per weight | held-out perplexity |", "|---|---|---:|---:|---:|"]
     for row in rows:
         measured = perplexity.get(row.file.name)
         shown = f"{measured[0]:.2f} ± {measured[1]:.2f}" if measured else "not measured"
@@ -78,7 +79,8 @@ def text(source: Source, rows: Iterable[Row], perplexity: Mapping[str, tuple[flo
     }
     lines += [f"| {key} | {value} |" for key, value in facts.items() if value]
     if source.run:
-        lines += ["", "**Not a medical device** and no substitute for a doctor. In an emergency call your local emergency number."]  # fmt: skip
+        lines += ["", "**Not a medical device** and no substitute for a doctor."]
+        lines += ["In an emergency call your local emergency number."]
     return "\n".join(lines) + "\n"
 
 

@@ -49,7 +49,7 @@ class ModelRun:
         length: tokens of a chunk.
         threads: compute threads.
         watch: is told of every product of a weight with the whole chunk; None looks at nothing and costs nothing.
-        in_memory: whether weights lie in memory of their own, where `graph.write` can change them, and not in the file's.
+        in_memory: whether weights lie in memory of their own, where `graph.write` can change them.
 
     Raises:
         MedmindError: llama.cpp cannot load the file.
@@ -144,6 +144,10 @@ class ModelRun:
         found: NDArray[np.float32] = np.ctypeslib.as_array(address, (len(tokens), self.vocabulary))
         return found
 
+    def unwatch(self) -> None:
+        """Look at nothing from here on."""
+        self._watch = None
+
     def _look(self, address: int, ask: bool, _data: object) -> bool:
         """ggml's eval callback: whether a node is wanted, then the node itself; false there ends the computation.
 
@@ -151,6 +155,8 @@ class ModelRun:
         """
         try:
             node = ctypes.cast(address, ctypes.POINTER(graph.TensorHead)).contents
+            if self._watch is None:
+                return not ask
             if graph.operation(node) != "MUL_MAT" or node.src[1].contents.type != self._lib.GGML_TYPE_F32:
                 return not ask
             # a backend and the number of a copy may stand around the name: CUDA0#blk.0.attn_q.weight#0
@@ -158,7 +164,7 @@ class ModelRun:
             name = name.split("#")[1] if "#" in name else name
             if not name.endswith(".weight"):
                 return not ask
-            if not ask and self._watch is not None:
+            if not ask:
                 self._watch(name, Product(node))
         except BaseException as error:
             self._failure = error

@@ -1,6 +1,6 @@
 """Proof at length that a GGUF tokenizes as training does: given lines and generated ones, none different.
 
-`check.py` compares a run's own rows after every conversion in a moment; this takes a hundred thousand lines and minutes.
+`check.py` compares a run's own rows after every conversion in a moment; this takes a hundred thousand lines.
 """
 
 from collections.abc import Iterator, Sequence
@@ -69,7 +69,7 @@ def compare(
     if different:
         text, ids, found = min(different, key=lambda each: len(each[0]))
         raise MedmindError(
-            f"{len(different)} of {total} lines tokenize otherwise in {path} than in transformers, the shortest of them "
+            f"{len(different)} of {total} lines tokenize otherwise in {path} than in transformers, the shortest "
             f"{text[:60]!r}: {found[:8]} instead of {ids[:8]}",
             "this tokenizer cannot be converted faithfully; please report it with the base model's name",
         )

@@ -63,7 +63,7 @@ def test_the_older_format_is_read(tmp_path: Path):
     assert read_imatrix(tmp_path / "older.dat").chunks == 0
     for cut in range(0, len(data), 7):
         (tmp_path / "cut.dat").write_bytes(data[:cut])
-        with pytest.raises(MedmindError, match="cut off|holds no"):
+        with pytest.raises(MedmindError, match=r"cut off|holds no"):
             read_imatrix(tmp_path / "cut.dat")
 
 
@@ -76,7 +76,7 @@ def test_files_that_are_none_are_refused(tmp_path: Path, model: Path):
     whole = (tmp_path / "i.gguf").read_bytes()
     for cut in (3, 40, len(whole) // 2, len(whole) - 100):
         (tmp_path / "cut.gguf").write_bytes(whole[:cut])
-        with pytest.raises(MedmindError, match="cut off|damaged"):
+        with pytest.raises(MedmindError, match=r"cut off|damaged"):
             read_imatrix(tmp_path / "cut.gguf")
     bad = some()
     bad.entries["blk.1.attn_q.weight"].sums[5] = np.nan
