@@ -95,7 +95,7 @@ def measure(
     quantized: Callable[[str], NDArray[np.float16]],
     damage: Mapping[str, float],
 ) -> dict[str, float]:
-    """KL divergence per unit of a weight's own error, for each weight.
+    """KL divergence per unit of a weight's own damage, for each weight.
 
     Args:
         found: the model.

