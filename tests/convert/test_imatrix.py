@@ -202,7 +202,7 @@ def test_it_is_llama_imatrix_within_float_noise(form: str, model: Path, tmp_path
     (tmp_path / "words.txt").write_text(TEXT.text)
     run_tool(
         "llama-imatrix", "-m", str(model), "-f", str(tmp_path / "words.txt"), "-o", str(tmp_path / "theirs"),
-        "--output-format", form, "--process-output", "--no-ppl", "-c", "64", "-t", "1",
+        "--output-format", form, "--process-output", "--no-ppl", "-c", "64", "-b", "64", "-ub", "64", "-t", "1",
     )  # fmt: skip
     theirs = read_imatrix(tmp_path / "theirs")
     ours = collect(model, TEXT, tmp_path / "ours.gguf", threads=1, length=64, output=True).imatrix
