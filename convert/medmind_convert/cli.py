@@ -46,6 +46,13 @@ def gguf(
     threads: Annotated[
         int | None, typer.Option(min=1, max=512, help="Threads to quantize with; by default all cores.")
     ] = None,
+    provenance: Annotated[
+        bool,
+        typer.Option(help="Write lineage, system prompt and digests; without, the bytes of llama.cpp's own tools."),
+    ] = True,
+    split_max_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Split into files of at most this much, as 2GiB or 500M.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a download.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -54,9 +61,12 @@ def gguf(
 
     quants, given = sources.split_arguments(arguments)
     source = sources.find(given, base_name=base, adapter=adapter, revision=revision, out=out, name=name, assume_yes=yes)
-    from medmind_convert.convert import convert
+    from medmind_convert.convert import Options, convert
+    from medmind_convert.sizes import parse_bytes
 
-    results, agreement = convert(source, quants, force=force, threads=threads)
+    split_max = None if split_max_size is None else parse_bytes(split_max_size)
+    options = Options(force=force, threads=threads, provenance=provenance, split_max=split_max)
+    results, agreement = convert(source, quants, options)
     if as_json:
         console.emit_json(
             {

@@ -1,6 +1,6 @@
 """libggml, the library behind llama.cpp, for rows of numbers: its types, conversions, products and quantizers.
 
-Knows arrays only; knows no tensor's name and no file. Calls release Python's lock, so that threads run beside each other.
+Knows arrays only; knows no tensor's name and no file. Calls release Python's lock, so that threads run side by side.
 """
 
 import ctypes
@@ -167,9 +167,9 @@ def quantize(values: NDArray[np.float32], kind: Type, weights: NDArray[np.float3
 def outer(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
     """B @ A in float32, each sum in the order of the rank and each step fused, as torch's product on the CPU has it.
 
-    numpy's own product sums in another order, by which some per mille of merged weights would be one step of the
-    16-bit type away from PEFT's. ggml's outer product (`ggml_compute_forward_out_prod_f32` in ggml-cpu/ops.cpp) adds one
-    row of A at a time. tests/convert/test_ggml.py compares bit for bit over a 7B's shapes.
+    numpy's own product sums in another order, which leaves a merged weight now and then one step of the 16-bit type
+    away from PEFT's. ggml's outer product (`ggml_compute_forward_out_prod_f32` in ggml-cpu/ops.cpp) adds one row of A
+    at a time. tests/convert/test_ggml.py compares bit for bit over a 7B's shapes.
 
     Args:
         a: shape (rank, columns).

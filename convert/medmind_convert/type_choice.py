@@ -161,7 +161,7 @@ class _Mixture:
         self.seen[kind] += 1
         return self.seen[kind] - 1
 
-    def type_of(self, tensor: Shaped) -> str:
+    def type_of(self, tensor: Shaped) -> str:  # noqa: PLR0911 - one return a category
         """The type before fallbacks; call it once a tensor, in the file's order."""
         name = tensor.name
         if name == "output.weight" or (self.tied and name == "token_embd.weight"):
@@ -225,7 +225,7 @@ class _Mixture:
             kind = "Q4_K" if self.many_share else "Q3_K"
         elif quant == "iq3_xxs":
             kind = "Q4_K" if self.many_share else "IQ3_XXS" if self.imatrix else "IQ3_S"
-        elif (quant in ("q2_k_s", "iq3_xs", "iq3_s") and self.many_share) or quant == "iq3_m":
+        elif quant == "iq3_m" or (quant in ("q2_k_s", "iq3_xs", "iq3_s") and self.many_share):
             kind = "Q4_K"
         elif quant == "q3_k_m":
             kind = "Q5_K" if layer < 2 else "Q4_K"

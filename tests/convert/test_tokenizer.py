@@ -13,7 +13,7 @@ from tiny_bases import Shape, base_tensors, write_base
 from medmind.errors import MedmindError
 from medmind_convert import quants, scores
 from medmind_convert.check import TEXTS, Expected
-from medmind_convert.convert import Conversion, convert
+from medmind_convert.convert import Conversion, Options, convert
 from medmind_convert.gguf_vocabulary import GgufVocabulary
 from medmind_convert.source import find
 from medmind_convert.token_agreement import compare
@@ -40,7 +40,7 @@ def edit_json(base: Path, change: Callable[[dict[str, Any]], None]) -> Path:
 
 
 def write_f16(base: Path) -> Path:
-    results, _ = convert(find(str(base), out=base.parent / "out"), quants.parse(["f16"]), force=True)
+    results, _ = convert(find(str(base), out=base.parent / "out"), quants.parse(["f16"]), Options(force=True))
     return results[0].file
 
 

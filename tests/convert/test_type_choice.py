@@ -126,7 +126,7 @@ def test_every_file_type_chooses_as_llama_cpp_does(case: str, imatrix: bool, emp
         code, expected, log = dry_run(empty[case], quant.ftype, imatrix=imatrix)
         if code != 0:
             assert "no tensor type fallback is defined" in log
-            with pytest.raises(MedmindError, match="llama.cpp has no substitute"):
+            with pytest.raises(MedmindError, match=r"llama\.cpp has no substitute"):
                 choose(quant, tensors, dimensions, native="BF16", imatrix=imatrix)
             continue
         chosen = choose(quant, tensors, dimensions, native="BF16", imatrix=imatrix)
