@@ -81,7 +81,8 @@ def require_space(
         )
 
 
-def _fsync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Bring the names in a directory to the disk."""
     if os.name == "nt":  # Windows cannot open a directory for syncing; the rename itself is journalled there
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -106,7 +107,7 @@ def atomic_file(final: Path, *, force: bool = True) -> Iterator[Path]:
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(final)
-        _fsync_directory(final.parent)
+        sync_directory(final.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -129,7 +130,7 @@ def atomic_directory(final: Path, *, force: bool = True) -> Iterator[Path]:
         if final.exists():
             final.replace(old)
         partial.replace(final)
-        _fsync_directory(final.parent)
+        sync_directory(final.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         if old.exists() and not final.exists():

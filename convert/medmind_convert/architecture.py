@@ -63,6 +63,7 @@ class Architecture:
         attention_bias, mlp_bias: whether the linear layers have biases.
         window: sliding attention window in tokens, or None.
         stop_ids: token ids that end a generation, from generation_config.json and config.json.
+        name: llama.cpp's, as in `general.architecture`.
     """
 
     layers: int
@@ -81,6 +82,7 @@ class Architecture:
     mlp_bias: bool
     window: int | None
     stop_ids: tuple[int, ...]
+    name: str = "llama"
 
     @cached_property
     def placements(self) -> tuple[Placement, ...]:

@@ -1,6 +1,7 @@
 """`medmind-convert`: the command line of the convert stage. Knows options and what is printed; converts nothing."""
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, cast
@@ -9,6 +10,14 @@ import typer
 
 from medmind import console
 from medmind.console import human_bytes
+
+
+class AdapterType(StrEnum):
+    """What an adapter's numbers are stored as."""
+
+    f32 = "f32"
+    f16 = "f16"
+
 
 app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, add_completion=False)
 
@@ -37,6 +46,13 @@ def gguf(
     threads: Annotated[
         int | None, typer.Option(min=1, max=512, help="Threads to quantize with; by default all cores.")
     ] = None,
+    provenance: Annotated[
+        bool,
+        typer.Option(help="Write lineage, system prompt and digests; without, the bytes of llama.cpp's own tools."),
+    ] = True,
+    split_max_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Split into files of at most this much, as 2GiB or 500M.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a download.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -45,9 +61,12 @@ def gguf(
 
     quants, given = sources.split_arguments(arguments)
     source = sources.find(given, base_name=base, adapter=adapter, revision=revision, out=out, name=name, assume_yes=yes)
-    from medmind_convert.convert import convert
+    from medmind_convert.convert import Options, convert
+    from medmind_convert.sizes import parse_bytes
 
-    results, agreement = convert(source, quants, force=force, threads=threads)
+    split_max = None if split_max_size is None else parse_bytes(split_max_size)
+    options = Options(force=force, threads=threads, provenance=provenance, split_max=split_max)
+    results, agreement = convert(source, quants, options)
     if as_json:
         console.emit_json(
             {
@@ -98,6 +117,72 @@ def info(
         console.emit_json(document)
     else:
         infos.show(document)
+
+
+@app.command()
+def imatrix(
+    model: Annotated[Path, typer.Argument(metavar="GGUF", help="An unquantized GGUF, or one of q8_0, to run.")],
+    run: Annotated[
+        Path | None,
+        typer.Option(help="The run whose validation rows are the text; by default the one in which the GGUF lies."),
+    ] = None,
+    text: Annotated[
+        list[Path] | None, typer.Option(help="Text or .jsonl rows to run over instead; may be given several times.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The result; by default NAME.imatrix.gguf beside the GGUF.")] = None,
+    chunks: Annotated[int | None, typer.Option(min=1, help="Chunks of 512 tokens at most; by default all.")] = None,
+    process_output: Annotated[bool, typer.Option(help="Collect for the output layer too.")] = True,
+    threads: Annotated[int | None, typer.Option(min=1, max=512, help="By default all cores.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Collect which columns of each weight matter, by running a model over text of its domain; goes on when stopped."""
+    from medmind_convert import calibration
+
+    made = calibration.make_imatrix(
+        model, run, text or (), out, chunks=chunks, output=process_output, threads=threads, force=force
+    )
+    if as_json:
+        console.emit_json(
+            {
+                "file": str(made.file),
+                "chunks": made.collected.imatrix.chunks,
+                "resumed": made.collected.resumed,
+                "tensors": len(made.collected.imatrix.entries),
+                "rows_left_out": made.dropped,
+                "seconds": round(made.collected.seconds, 3),
+            }
+        )
+        return
+    found = made.collected.imatrix
+    console.out.print(f"{made.file}  {found.chunks} chunks, {len(found.entries)} tensors", markup=False)
+
+
+@app.command()
+def adapter(
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="A run or a PEFT adapter directory. Without one, the newest run."),
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="Base model: directory, hub id or embedded name.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a base on the hub.")] = None,
+    kind: Annotated[AdapterType, typer.Option("--type", help="What its numbers are stored as.")] = AdapterType.f32,
+    out: Annotated[Path | None, typer.Option(help="Directory of the result; by default the run's.")] = None,
+    name: Annotated[str | None, typer.Option(help="File name of the result, before .adapter.gguf.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a download.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Write the adapter alone as a GGUF that llama.cpp lays over any GGUF of its base while it runs."""
+    from medmind_convert import adapter_file
+    from medmind_convert import source as sources
+
+    source = sources.find(run, base_name=base, revision=revision, out=out, name=name, assume_yes=yes)
+    written = adapter_file.write(source, adapter_file.TYPES[kind.value], force=force)
+    if as_json:
+        console.emit_json({"file": str(written.file), "bytes": written.bytes, "modules": written.modules})
+        return
+    console.out.print(f"{written.file}  {human_bytes(written.bytes)}, {written.modules} weights", markup=False)
 
 
 def main() -> None:

@@ -1,36 +1,51 @@
-"""From a source to finished GGUFs: the order of the steps, and what is refused before the slow ones.
-
-Today: merge into one unquantized file, check it, let llama.cpp quantize that file once for each type.
-"""
+"""From a source to finished GGUFs: the order of the steps, what is refused before the slow ones, and how they end."""
 
 import os
-import shutil
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medmind import artifacts, base, console
+from medmind import artifacts, console
 from medmind.errors import MedmindError
-from medmind_convert import adapter as adapters
-from medmind_convert import architecture, gguf_file, tokenizer
-from medmind_convert.check import Agreement, Expected
-from medmind_convert.merge import merged_blocks
-from medmind_convert.quantize import quantize
+from medmind_convert import one_pass
+from medmind_convert.check import Agreement
+from medmind_convert.conversion import Conversion, Importance
+from medmind_convert.gguf_file import Layout, sha256_text
+from medmind_convert.one_pass import Step
+from medmind_convert.partial import Partial, states
 from medmind_convert.quants import Quant
 from medmind_convert.source import Source
-from medmind_convert.weights import Dtype, Tensor, open_tensors
 
-_FLOAT: dict[str, Dtype] = {"f32": "F32", "f16": "F16", "bf16": "BF16"}
 _OLDER = 2.0
 """Seconds that FAT file systems can tell apart."""
-_METADATA_ROOM = 4 << 20
-"""Bytes allowed for metadata and tensor table beyond the vocabulary."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How files are made.
+
+    Attributes:
+        force: replace files that exist.
+        threads: for merging and quantizing; None takes all cores.
+        provenance: whether the files say where they come from and carry digests; without, they are llama.cpp's own
+            byte for byte.
+        split_max: bytes of tensors in a shard at most; None for whole files.
+        imatrix: importance of the columns, or None.
+        types: file type's name -> type of each tensor, where they are not llama.cpp's mixture.
+    """
+
+    force: bool = False
+    threads: int | None = None
+    provenance: bool = True
+    split_max: int | None = None
+    imatrix: Importance | None = None
+    types: Mapping[str, Mapping[str, str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -38,11 +53,12 @@ class Result:
     """One finished file.
 
     Attributes:
-        file: its path.
+        file: its path; the first shard's of a split one.
         quant: its type.
-        bytes: its size.
+        bytes: its size, over all shards.
         bits: bits per weight, over all tensors and without metadata.
-        seconds: wall time of its own step; a quantized file's does not count the merge it was made from.
+        seconds: wall time of the pass, which made all the files of a call.
+        shards: number of files.
     """
 
     file: Path
@@ -50,167 +66,206 @@ class Result:
     bytes: int
     bits: float
     seconds: float
-
-
-class Conversion:
-    """A source, opened and found fit to convert: everything that can be refused from headers has been.
-
-    Raises:
-        MedmindError: the base is not what its config says, the adapter does not match it, or the tokenizer cannot be
-            expressed.
-    """
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.architecture = architecture.read(source.base.path)
-        self.tensors = open_tensors(base.weight_files(source.base.path))
-        shapes = {name: tensor.shape for name, tensor in self.tensors.items()}
-        self.architecture.match(shapes, source.base.path)
-        self.adapter = None
-        if source.adapter is not None:
-            self.adapter = adapters.load(source.adapter, shapes, tied=self.architecture.tied)
-        self.adapter_digest = self.adapter.digest if self.adapter else None
-        recorded = (source.manifest.get("adapter") or {}).get("digest")
-        if recorded is not None and recorded != self.adapter_digest:
-            raise MedmindError(
-                f"the files in {source.adapter} are not those the run recorded",
-                "copy the run again, or convert them as they are with --base and --adapter",
-            )
-        self.tokenizer = tokenizer.Tokenizer(tokenizer.directory(source.base.path, source.adapter))
-        self.vocabulary = self.tokenizer.vocabulary(self.architecture.vocab)
-        self.stops = tuple(dict.fromkeys((self.vocabulary.eos, *self.architecture.stop_ids)))
-
-    @cached_property
-    def expected(self) -> Expected:
-        """What transformers makes of the held-out texts."""
-        return Expected(self.tokenizer, self.source.heldout, self.source.system_prompt)
-
-    @property
-    def native(self) -> Dtype:
-        """The base's own type, or F32 where it mixes several."""
-        kinds = {self.tensors[p.source].dtype for p in self.architecture.placements if p.is_matrix}
-        return kinds.pop() if len(kinds) == 1 else "F32"
-
-    def estimate(self, quant: Quant) -> int:
-        """Bytes a file of this type will have at most, roughly: embeddings may stay at 8 bits."""
-        metadata = _METADATA_ROOM + 64 * self.architecture.vocab
-        if quant.is_float:
-            return gguf_file.data_bytes(self.architecture, _FLOAT[quant.name]) + metadata
-        embeddings = self.architecture.vocab * self.architecture.hidden * (1 if self.architecture.tied else 2)
-        rest = self.architecture.parameters - embeddings
-        return int((rest * quant.bits * 1.1 + embeddings * max(8.5, quant.bits)) / 8) + metadata
-
-    def write(self, path: Path, dtype: Dtype) -> None:
-        """Merge into an unquantized GGUF, with progress on stderr."""
-        provenance = gguf_file.Provenance(self.source, self.adapter_digest)
-        deltas = self.adapter.deltas if self.adapter else {}
-
-        def blocks(placement: architecture.Placement, kind: Dtype) -> Iterator[NDArray[np.generic]]:
-            tensor: Tensor = self.tensors[placement.source]
-            return merged_blocks(placement, tensor, deltas.get(placement.source), kind)
-
-        what = "merging" if self.adapter else "reading"
-        with console.progress(f"{what} ({dtype.lower()})", self.architecture.parameters, "weights") as advance:
-            gguf_file.write(
-                path,
-                architecture=self.architecture,
-                vocabulary=self.vocabulary,
-                provenance=provenance,
-                dtype=dtype,
-                blocks=blocks,
-                advance=advance,
-            )
-
-    def check(self, path: Path) -> Agreement:
-        """Prove that a written file tokenizes, renders and stops as the training tokenizer does."""
-        return self.expected.compare(path, self.stops)
+    shards: int = 1
 
 
 def convert(
-    source: Source, quants: Sequence[Quant], *, force: bool = False, threads: int | None = None
+    source: Source | Conversion, quants: Sequence[Quant], options: Options | None = None
 ) -> tuple[list[Result], Agreement]:
-    """Convert a source to each of the types.
+    """Convert a source to each of the types in one pass over its weights.
 
-    Every file appears under its name only when it is whole and checked; whatever happens, no temporary file stays. The
-    file of the type named last is the newest when all are done.
-
-    Args:
-        source: what to convert.
-        quants: the types, each once.
-        force: replace files that exist.
-        threads: for quantizing; None takes all cores.
+    Every file appears under its name only when it is whole and its tokenizer checked. What is finished stays for the
+    next start when the disk, the user or the system ends this one. The file of the type named last is the newest.
 
     Raises:
-        MedmindError: refused before the work (file exists, disk too small, source unfit), or a check failed.
+        MedmindError: refused before the work (file exists, disk too small, source unfit), a check failed, or an input
+            changed; nothing stays then. Or reading or writing failed; what is finished stays.
     """
-    finals = {quant: source.out / f"{source.name}.{quant.name}.gguf" for quant in quants}
-    for final in finals.values():
-        artifacts.refuse_existing(final, force=force)
-    console.require("llama_cpp", "convert")  # the check at the end needs it, whatever the type
-    conversion = Conversion(source)
+    clock = time.monotonic()
+    options = options or Options()
+    console.require("llama_cpp", "convert")
+    conversion = source if isinstance(source, Conversion) else Conversion(source)
+    plans = {quant: _layouts(conversion, quant, options) for quant in quants}
+    finals = {
+        final: layout
+        for quant, layouts in plans.items()
+        for final, layout in zip(names(conversion.source, quant, len(layouts)), layouts, strict=True)
+    }
+    made_from = _made_from(conversion, options)
+    for final in finals:
+        if not final.with_name(f".{final.name}.journal").exists():  # else it may be this command's own
+            artifacts.refuse_existing(final, force=options.force)
     _note_window(conversion)
-    native = conversion.native
-    floats = {_FLOAT[quant.name]: quant for quant in quants if quant.is_float}
-    need = sum(conversion.estimate(quant) for quant in quants)
-    if len(floats) < len(quants) and native not in floats:
-        need += gguf_file.data_bytes(conversion.architecture, native)
-    artifacts.require_space(source.out, need, "the conversion")
+    fresh = _make_directory(conversion.source.out)
+    outputs: list[Partial] = []
+    try:
+        _require_space(conversion.source.out, finals)
+        for final, layout in finals.items():
+            outputs.append(Partial(final, layout, made_from))
+        agreement = _check(conversion, outputs, [len(layouts) for layouts in plans.values()])
+        _pass(conversion, [output for output in outputs if not output.published], options, made_from["inputs"])
+        for output in outputs:
+            output.seal()
+        for output in reversed(outputs):  # a split model loads from its first shard: that one is named last
+            output.publish()
+        for output in outputs:
+            output.forget()
+    except MedmindError:
+        _discard(outputs, fresh)
+        raise
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise MedmindError(f"{where}{error.strerror or error}", _kept(outputs, fresh)) from error
+    except BaseException:
+        hint = _kept(outputs, fresh)
+        if hint:
+            console.note(hint)
+        raise
+    now = time.time()
+    for age, final in enumerate(reversed(finals)):  # the type named last is the newest: the one `medmind-chat` takes
+        os.utime(final, (now, now - _OLDER * age))
+    seconds = time.monotonic() - clock
+    return [_result(conversion, quant, plans[quant], seconds) for quant in quants], agreement
 
-    results: dict[Quant, Result] = {}
+
+def names(source: Source, quant: Quant, shards: int) -> list[Path]:
+    """The files of one type; shards are named as llama.cpp wants them (`llama_split_path`)."""
+    stem = f"{source.name}.{quant.name}"
+    if shards == 1:
+        return [source.out / f"{stem}.gguf"]
+    return [source.out / f"{stem}-{number:05d}-of-{shards:05d}.gguf" for number in range(1, shards + 1)]
+
+
+def _layouts(conversion: Conversion, quant: Quant, options: Options) -> list[Layout]:
+    types = (options.types or {}).get(quant.name)
+    if types is None:
+        types = conversion.types(quant, imatrix=options.imatrix is not None)
+    return conversion.layouts(quant.ftype, types, provenance=options.provenance, split_max=options.split_max)
+
+
+def _made_from(conversion: Conversion, options: Options) -> dict[str, Any]:
+    """What must be the same for a file to be resumed, beside its header."""
+    llama_cpp = console.require("llama_cpp", "convert")
+    return {
+        "inputs": states(conversion.inputs),
+        "adapter": conversion.adapter_digest,
+        "importance": _digest(conversion, options.imatrix) if options.imatrix is not None else None,
+        "quantizer": f"llama-cpp-python {llama_cpp.__version__}",
+    }
+
+
+def _digest(conversion: Conversion, imatrix: Importance) -> str:
+    found = []
+    for placement in conversion.architecture.placements:
+        if placement.is_matrix:
+            weights = _importance(imatrix)(placement.target, placement.shape[1])
+            found.append(b"-" if weights is None else weights.tobytes())
+    return sha256_text(b"".join(found))
+
+
+def _importance(imatrix: Importance | None) -> Callable[[str, int], NDArray[np.float32] | None]:
+    """As llama-quantize asks it: the embedding may be of another width, which says nothing of the matrix."""
+
+    def ask(name: str, width: int) -> NDArray[np.float32] | None:
+        if imatrix is None:
+            return None
+        try:
+            found = imatrix.for_tensor(name, width)
+        except MedmindError:
+            if name != "token_embd.weight":
+                raise
+            return None
+        if found is not None and not np.isfinite(found).all():
+            raise MedmindError(f"the importance matrix holds NaN or infinity for {name}", "make it again")
+        return found
+
+    return ask
+
+
+def _require_space(out: Path, finals: Mapping[Path, Layout]) -> None:
+    """What lies in a partial file of the right size is on the disk already."""
+    need = 0
+    for final, layout in finals.items():
+        partial = final.with_name(f".{final.name}.partial")
+        held = partial.stat().st_size if partial.is_file() else 0
+        need += layout.size - min(held, layout.size)
+    artifacts.require_space(out, need, "the conversion")
+
+
+def _check(conversion: Conversion, outputs: Sequence[Partial], shards: Sequence[int]) -> Agreement:
+    """Load each file's header by llama.cpp and compare its tokenizer, before the hours that its weights may take."""
     agreement: Agreement | None = None
-    quantized = [quant for quant in quants if not quant.is_float]
-    with _workspace(source.out) as work:
-        # the base's own type first: the quantized ones are made from it
-        for dtype in dict.fromkeys([native] * bool(quantized) + sorted(floats, key=lambda kind: kind != native)):
-            clock = time.monotonic()
-            plain = work / f"{dtype}.gguf"
-            conversion.write(plain, dtype)
-            agreement = conversion.check(plain)
-            seconds = time.monotonic() - clock
-            for quant in quantized if dtype == native else []:
-                clock = time.monotonic()
-                made = work / f"{quant.name}.gguf"
-                with console.progress(f"quantizing {quant.name}", None, "tensors") as advance:
-                    bits = quantize(plain, made, quant, threads or os.cpu_count() or 1, advance)
-                conversion.check(made)
-                results[quant] = _finish(made, finals[quant], quant, bits, time.monotonic() - clock, force=force)
-            if dtype in floats:
-                bits = gguf_file.data_bytes(conversion.architecture, dtype) * 8 / conversion.architecture.parameters
-                results[floats[dtype]] = _finish(
-                    plain, finals[floats[dtype]], floats[dtype], bits, seconds, force=force
-                )
-            plain.unlink(missing_ok=True)
+    start = 0
+    for count in shards:
+        files = [output.final if output.published else output.path for output in outputs[start : start + count]]
+        if count == 1:
+            agreement = conversion.check(files[0])
+        else:
+            with tempfile.TemporaryDirectory() as folder:  # llama.cpp finds shards by their names
+                for output, file in zip(outputs[start : start + count], files, strict=True):
+                    (Path(folder) / output.final.name).symlink_to(file.resolve())
+                agreement = conversion.check(Path(folder) / outputs[start].final.name)
+        start += count
     if agreement is None:
         raise ValueError("no type to convert to")
-    now = time.time()
-    for age, quant in enumerate(reversed(quants)):  # the type named last is the newest: the one `medmind-chat` takes
-        os.utime(finals[quant], (now, now - _OLDER * age))
-    return [results[quant] for quant in quants], agreement
+    return agreement
 
 
-def _finish(made: Path, final: Path, quant: Quant, bits: float, seconds: float, *, force: bool) -> Result:
-    with artifacts.atomic_file(final, force=force) as partial:
-        made.replace(partial)
-    return Result(final, quant, final.stat().st_size, bits, seconds)
+def _pass(
+    conversion: Conversion, outputs: Sequence[Partial], options: Options, inputs: Mapping[str, list[int]]
+) -> None:
+    importance = _importance(options.imatrix)
+    steps = conversion.steps()
+
+    def unchanged(step: Step | None) -> None:
+        files = conversion.inputs if step is None else [step.tensor.file]
+        for file, state in states(files).items():
+            if inputs[file] != state:
+                raise MedmindError(f"{file} changed while it was converted", "start again when nothing writes to it")
+
+    what = "merging and quantizing" if conversion.adapter else "quantizing"
+    with console.progress(what, conversion.architecture.parameters, "weights") as advance:
+        one_pass.run(
+            steps,
+            outputs,
+            importance=importance,
+            threads=options.threads or one_pass.cores(),
+            advance=advance,
+            after=unchanged,
+        )
+    unchanged(None)
 
 
-@contextmanager
-def _workspace(out: Path) -> Iterator[Path]:
-    """A hidden directory beside the results, gone afterwards; so are directories made for results that never came."""
+def _make_directory(out: Path) -> list[Path]:
+    """Make a directory; returns what was missing of it."""
     fresh = [path for path in (out, *out.parents) if not path.exists()]
     out.mkdir(parents=True, exist_ok=True)
-    for left in out.glob(".convert.*.partial"):
-        console.note(f"{left} is left from a conversion that was killed: remove it unless one is running")
-    work = out / f".convert.{os.getpid()}.partial"
-    work.mkdir()
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        for path in fresh:
-            if any(path.iterdir()):
-                break
+    return fresh
+
+
+def _discard(outputs: Sequence[Partial], fresh: Sequence[Path]) -> None:
+    for output in outputs:
+        output.discard()
+    for path in fresh:
+        if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
+
+
+def _kept(outputs: Sequence[Partial], fresh: Sequence[Path]) -> str:
+    """Keep what is worth resuming; returns how, or nothing."""
+    done = sum(len(output.done) for output in outputs)
+    if not done:
+        _discard(outputs, fresh)
+        return ""
+    for output in outputs:
+        output.close()
+    return f"{done} finished tensors are kept in {outputs[0].path.parent}: start the same command again to go on"
+
+
+def _result(conversion: Conversion, quant: Quant, layouts: Sequence[Layout], seconds: float) -> Result:
+    bits = sum(slot.size for layout in layouts for slot in layout.slots) * 8 / conversion.architecture.parameters
+    first = names(conversion.source, quant, len(layouts))[0]
+    return Result(first, quant, sum(layout.size for layout in layouts), bits, seconds, len(layouts))
 
 
 def _note_window(conversion: Conversion) -> None:

@@ -1,217 +1,169 @@
-"""Writes one unquantized GGUF: metadata, vocabulary, then tensor by tensor. Knows GGUF's keys; merges nothing itself.
+"""A GGUF before its weights: every byte of its header, and the place of every tensor. Quantizes nothing.
 
-The gguf package writes header, metadata and tensor table; the data follow in blocks, so that no tensor is ever whole in
-memory.
+The gguf package packs metadata and tensor table. All sizes follow from names, shapes and types, so that the whole
+header is known before a weight is read, and the weights can be written to their places in any order.
 """
 
-import re
-from collections.abc import Callable, Iterator
+import hashlib
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from medmind import __version__, console
-from medmind.errors import MedmindError
-from medmind_convert.architecture import Architecture, Placement
-from medmind_convert.source import Source
-from medmind_convert.tokenizer import Vocabulary
-from medmind_convert.weights import STORAGE, Dtype
+from medmind import console
+from medmind_convert import ggml
+from medmind_convert.ggml import Type
+from medmind_convert.gguf_metadata import ARCHITECTURE, Metadata, write_metadata
 
-FORMAT = "medmind-gguf/1"
-_ALIGNMENT = 32
+ALIGNMENT = 32
 """GGUF's default alignment of tensor data, in bytes."""
-_ARCHITECTURE = "llama"
+HEADER_DIGEST = "medmind.digest.header"
+"""Over all bytes before the first tensor, this digest's own text taken as zeros."""
+TENSOR_DIGESTS = "medmind.digest.tensors"
+"""Of each tensor with its padding, in the order of the tensor table."""
 
 
 @dataclass(frozen=True)
-class Provenance:
-    """Where a model comes from, for `general.*` and `medmind.*`.
+class Slot:
+    """Where one tensor lies in a file.
 
     Attributes:
-        source: what was converted.
-        adapter_digest: digest of the adapter, or None.
+        name: llama.cpp's.
+        kind: the type it is stored in.
+        shape: rows first.
+        offset: of its first byte in the file.
+        size: bytes without padding.
     """
 
-    source: Source
-    adapter_digest: str | None
+    name: str
+    kind: Type
+    shape: tuple[int, ...]
+    offset: int
+    size: int
 
-    def general(self) -> dict[str, str]:
-        """llama.cpp's own keys for name, licence and lineage; empty values left out."""
-        base = self.source.base
-        found = {
-            "general.type": "model",
-            "general.name": self.source.name,
-            "general.license": license_of(base.path),
-        }
-        if self.source.adapter is not None:
-            owner, _, name = base.name.replace("\\", "/").rstrip("/").rpartition("/")
-            found["general.base_model.0.name"] = name
-            if base.kind == "hub":
-                found["general.base_model.0.organization"] = owner
-                found["general.base_model.0.version"] = base.revision or ""
-                found["general.base_model.0.repo_url"] = f"https://huggingface.co/{base.name}"
-        return {key: value for key, value in found.items() if value}
-
-    def medmind(self) -> dict[str, str | int]:
-        """medmind's keys; those a base without a run cannot know are left out."""
-        source, manifest = self.source, self.source.manifest
-        data = manifest.get("data") or {}
-        found: dict[str, str | int | None] = {
-            "medmind.format": FORMAT,
-            "medmind.version": __version__,
-            "medmind.base.name": source.base.name,
-            "medmind.base.revision": source.base.revision,
-            "medmind.base.digest": source.base_digest,
-            "medmind.adapter.digest": self.adapter_digest,
-            "medmind.data.source": data.get("source"),
-            "medmind.data.digest": data.get("digest"),
-            "medmind.run": source.run,
-            "medmind.system_prompt": source.system_prompt,
-            "medmind.context": manifest.get("context"),
-        }
-        return {key: value for key, value in found.items() if value is not None}
+    @property
+    def padding(self) -> int:
+        """Zero bytes that follow it."""
+        return -self.size % ALIGNMENT
 
 
-def license_of(path: Path) -> str:
-    """The licence in the front matter of a model's README.md; empty where there is none."""
-    try:
-        text = (path / "README.md").read_text(encoding="utf-8", errors="replace")[:8192]
-    except OSError:
-        return ""
-    match = re.match(r"---\s*\n.*?^license:\s*['\"]?([\w.+-]+)", text.partition("\n---")[0], re.DOTALL | re.MULTILINE)
-    return match[1] if match else ""
+@dataclass(frozen=True)
+class Layout:
+    """A whole file before its weights: every byte but those is known, and so is where they go.
+
+    Attributes:
+        header: metadata and tensor table, padded; digests are zeros yet.
+        slots: the tensors in the file's order.
+        digests: where in `header` the text of the header's own digest and of each tensor's begins; empty in a file
+            without provenance.
+    """
+
+    header: bytes
+    slots: tuple[Slot, ...]
+    digests: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        last = self.slots[-1]
+        return last.offset + last.size + last.padding
+
+    def sealed(self, digests: Sequence[str]) -> bytes:
+        """The header with the digests of all tensors, in the file's order, and with its own over all of that."""
+        if not self.digests:
+            return self.header
+        header = bytearray(self.header)
+        for at, digest in zip(self.digests[1:], digests, strict=True):
+            header[at : at + len(digest)] = digest.encode()
+        own = sha256_text(bytes(header))
+        header[self.digests[0] : self.digests[0] + len(own)] = own.encode()
+        return bytes(header)
 
 
-def dtype_of(placement: Placement, dtype: Dtype) -> Dtype:
-    """The type a tensor has in a file of `dtype`: vectors stay F32, as llama.cpp computes with them."""
-    return dtype if placement.is_matrix else "F32"
+def sha256_text(data: bytes) -> str:
+    """`sha256:<hex>` of bytes."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def data_bytes(architecture: Architecture, dtype: Dtype) -> int:
-    """Bytes of the tensors of an unquantized file."""
-    return sum(
-        -(-_nbytes(placement, dtype_of(placement, dtype)) // _ALIGNMENT) * _ALIGNMENT
-        for placement in architecture.placements
-    )
+NO_DIGEST = "sha256:" + "0" * 64
+"""Stands in the place of a digest that is not known yet, and of the header's own while that is computed."""
 
 
-def write(
-    path: Path,
-    *,
-    architecture: Architecture,
-    vocabulary: Vocabulary,
-    provenance: Provenance,
-    dtype: Dtype,
-    blocks: Callable[[Placement, Dtype], Iterator[NDArray[np.generic]]],
-    advance: Callable[..., None],
-) -> None:
-    """Write a whole GGUF.
+def plan_file(
+    metadata: Metadata, ftype: int, types: Mapping[str, str], *, split_max: int | None = None
+) -> list[Layout]:
+    """Lay out a file, or the shards of one.
 
     Args:
-        path: the file; replaced if it exists.
-        architecture: dimensions and tensors.
-        vocabulary: the tokenizer, of as many tokens as the embedding has rows.
-        provenance: where the model comes from.
-        dtype: type of the matrices.
-        blocks: the data of one tensor in the given type, in consecutive blocks.
-        advance: is called with the number of weights after each block.
+        metadata: what it says.
+        ftype: number of its file type.
+        types: tensor name -> ggml type, in the order of the file.
+        split_max: bytes of tensors a shard may hold at most; None for a single file. As with llama.cpp's gguf-split, a
+            tensor larger than that has a shard to itself.
     """
+    shapes = {placement.target: placement.shape for placement in metadata.architecture.placements}
+    kinds = {name: ggml.types()[kind] for name, kind in types.items()}
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for name, kind in kinds.items():
+        padded = -(-kind.size(shapes[name]) // ALIGNMENT) * ALIGNMENT
+        if split_max is not None and shards[-1] and filled + padded > split_max:
+            shards.append([])
+            filled = 0
+        shards[-1].append(name)
+        filled += padded
+    return [_layout(metadata, ftype, shapes, kinds, shards, number) for number in range(len(shards))]
+
+
+def _layout(
+    metadata: Metadata,
+    ftype: int,
+    shapes: Mapping[str, tuple[int, ...]],
+    kinds: Mapping[str, Type],
+    shards: Sequence[Sequence[str]],
+    number: int,
+) -> Layout:
     gguf = console.require("gguf", "convert")
-    writer = gguf.GGUFWriter(path, _ARCHITECTURE)
-    try:
-        _dimensions(gguf, writer, architecture, dtype)
-        _vocabulary(writer, vocabulary, architecture.stop_ids)
-        _provenance(gguf, writer, provenance)
-        for placement in architecture.placements:
-            kind = dtype_of(placement, dtype)
-            writer.add_tensor_info(
-                placement.target,
-                placement.shape,
-                np.dtype(np.float32),
-                _nbytes(placement, kind),
-                raw_dtype=gguf.GGMLQuantizationType[kind],
-            )
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        stream = writer.fout[0]
-        for placement in architecture.placements:
-            stream.write(b"\0" * (-stream.tell() % _ALIGNMENT))
-            start = stream.tell()
-            kind = dtype_of(placement, dtype)
-            for block in blocks(placement, kind):
-                stream.write(np.ascontiguousarray(block).data)
-                advance(block.size, placement.target)
-            if stream.tell() - start != _nbytes(placement, kind):
-                raise MedmindError(f"{placement.source} came out at {stream.tell() - start} bytes")
-        stream.write(b"\0" * (-stream.tell() % _ALIGNMENT))
-    finally:
-        writer.close()
+    names = shards[number]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "header"
+        writer = gguf.GGUFWriter(path, ARCHITECTURE)
+        try:
+            if number == 0:
+                write_metadata(gguf, writer, metadata, ftype, quantized=any(kind.quantized for kind in kinds.values()))
+            if len(shards) > 1:
+                writer.add_uint16("split.no", number)
+                writer.add_uint16("split.count", len(shards))
+                writer.add_int32("split.tensors.count", len(kinds))
+            if metadata.provenance is not None:
+                writer.add_string(HEADER_DIGEST, NO_DIGEST)
+                writer.add_array(TENSOR_DIGESTS, [NO_DIGEST] * len(names))
+            for name in names:
+                size = kinds[name].size(shapes[name])
+                writer.add_tensor_info(name, shapes[name], np.dtype(np.float32), size, raw_dtype=kinds[name].number)
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_ti_data_to_file()
+        finally:
+            writer.close()
+        header = path.read_bytes()
+    header += b"\0" * (-len(header) % ALIGNMENT)
+    slots, offset = [], len(header)
+    for name in names:
+        slot = Slot(name, kinds[name], shapes[name], offset, kinds[name].size(shapes[name]))
+        slots.append(slot)
+        offset += slot.size + slot.padding
+    digests: list[int] = []
+    if metadata.provenance is not None:
+        digests.append(_after(header, HEADER_DIGEST) + 4 + 8)
+        first = _after(header, TENSOR_DIGESTS) + 4 + 4 + 8 + 8
+        digests += [first + i * (8 + len(NO_DIGEST)) for i in range(len(names))]
+    return Layout(header, tuple(slots), tuple(digests))
 
 
-def _nbytes(placement: Placement, dtype: Dtype) -> int:
-    return int(np.prod(placement.shape, dtype=np.int64)) * STORAGE[dtype].itemsize
-
-
-def _dimensions(gguf: ModuleType, writer: Any, arch: Architecture, dtype: Dtype) -> None:
-    """Sizes and constants, as `set_gguf_parameters` of llama.cpp's conversion/llama.py writes them."""
-    writer.add_size_label(gguf.size_label(arch.parameters, arch.parameters, 0, 0))
-    writer.add_file_type({"F32": 0, "F16": 1, "BF16": 32}[dtype])
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    writer.add_block_count(arch.layers)
-    writer.add_context_length(arch.context)
-    writer.add_embedding_length(arch.hidden)
-    writer.add_feed_forward_length(arch.feed_forward)
-    writer.add_head_count(arch.heads)
-    writer.add_head_count_kv(arch.heads_kv)
-    writer.add_key_length(arch.head_dim)
-    writer.add_value_length(arch.head_dim)
-    writer.add_rope_dimension_count(arch.head_dim)
-    writer.add_rope_freq_base(arch.rope_base)
-    if arch.rope_factor != 1.0:
-        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
-        writer.add_rope_scaling_factor(arch.rope_factor)
-    writer.add_layer_norm_rms_eps(arch.eps)
-    writer.add_vocab_size(arch.vocab)
-
-
-def _vocabulary(writer: Any, vocab: Vocabulary, stops: tuple[int, ...]) -> None:
-    """The tokenizer, as `_set_vocab_sentencepiece` of llama.cpp's conversion/base.py writes it."""
-    writer.add_tokenizer_model("llama")
-    writer.add_tokenizer_pre("default")
-    writer.add_token_list(vocab.tokens)
-    writer.add_token_scores(vocab.scores)
-    writer.add_token_types(vocab.types)
-    writer.add_eos_token_id(vocab.eos)
-    for add, token in (
-        (writer.add_bos_token_id, vocab.bos),
-        (writer.add_unk_token_id, vocab.unk),
-        (writer.add_pad_token_id, vocab.pad),
-    ):
-        if token is not None:
-            add(token)
-    # llama.cpp knows three tokens that end an answer by role: of the text, of the turn, of the message
-    others = [stop for stop in stops if stop != vocab.eos]
-    for add, token in zip((writer.add_eot_token_id, writer.add_eom_token_id), others, strict=False):
-        add(token)
-    writer.add_add_bos_token(vocab.add_bos)
-    writer.add_add_eos_token(vocab.add_eos)
-    writer.add_add_space_prefix(vocab.add_space_prefix)
-    if vocab.chat_template is not None:
-        writer.add_chat_template(vocab.chat_template)
-
-
-def _provenance(gguf: ModuleType, writer: Any, provenance: Provenance) -> None:
-    for key, text in provenance.general().items():
-        writer.add_string(key, text)
-    if provenance.source.adapter is not None:
-        writer.add_base_model_count(1)
-    for key, value in provenance.medmind().items():
-        if isinstance(value, int):
-            writer.add_uint32(key, value)
-        else:  # add_string would leave out an empty one
-            writer.add_key_value(key, value, gguf.GGUFValueType.STRING)
+def _after(header: bytes, key: str) -> int:
+    """Where the value of a metadata key begins: its type, after the key's length and text."""
+    packed = len(key).to_bytes(8, "little") + key.encode()
+    return header.index(packed) + len(packed)

@@ -112,22 +112,14 @@ def parse(names: list[str]) -> list[Quant]:
     """The file types of a command line, each once, in the order given.
 
     Raises:
-        MedmindError: none given, an unknown one, or one that llama.cpp refuses without an importance matrix.
+        MedmindError: none given, or an unknown one.
     """
     if not names:
         raise MedmindError("no quantization named", "for example: medmind-convert gguf q4_k_m")
-    found = list(dict.fromkeys(find(name) for name in names))
-    for quant in found:
-        if quant.needs_imatrix:
-            near = _nearest_without_imatrix(quant)
-            raise MedmindError(
-                f"{quant.name} needs an importance matrix, without which its output is garbage, and there is none",
-                f"take {near.name}, {near.bits:.1f} bits per weight",
-            )
-    return found
+    return list(dict.fromkeys(find(name) for name in names))
 
 
-def _nearest_without_imatrix(quant: Quant) -> Quant:
-    """The smallest ordinary type at or above `quant`'s size."""
+def smallest_without_imatrix(quant: Quant) -> Quant:
+    """The smallest ordinary type at or above `quant`'s size that needs no importance matrix."""
     ordinary = [q for q in _TABLE if not q.needs_imatrix and q.name[:2] not in ("tq", "q1") and q.name != "q2_0"]
     return min((q for q in ordinary if q.bits >= quant.bits), key=lambda q: q.bits)

@@ -94,6 +94,22 @@ class Tokenizer:
         ids: list[int] = self._hf(text, add_special_tokens=False).input_ids
         return ids
 
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """As `encode`, for many texts at once."""
+        found: list[list[int]] = self._hf(list(texts), add_special_tokens=False).input_ids
+        return found
+
+    def pieces(self) -> list[str]:
+        """The texts of all tokens but control tokens and single bytes, in order of token id."""
+        special = {str(token["content"]) for token in self._added}
+        pieces = sorted(self._model["vocab"].items(), key=lambda item: item[1])
+        return [p.replace(SPACE, " ") for p, _ in pieces if p not in special and not _BYTE.fullmatch(p)]
+
+    @property
+    def controls(self) -> list[str]:
+        """The texts of the added tokens, control tokens and the user's own, in order of token id."""
+        return [str(token["content"]) for token in sorted(self._added, key=lambda token: int(token["id"]))]
+
     def render(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool) -> str:
         """The chat template applied by transformers.
 

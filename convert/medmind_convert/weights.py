@@ -1,11 +1,12 @@
-"""Tensors of a safetensors directory, read by memory map a block of rows at a time. Knows no model and no adapter.
+"""Tensors of a safetensors directory, read a block of rows at a time. Knows no model and no adapter.
 
-numpy has no bfloat16: its bits are viewed as uint16, widened to float32 by a shift and rounded back by hand.
+Plain reads, not a memory map: a disk that fails or a file that is cut while it is read becomes an error instead of the
+end of the process, and no page of the weights counts as memory in use. numpy has no bfloat16: its bits are viewed as
+uint16.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +15,11 @@ from numpy.typing import NDArray
 
 from medmind import base
 from medmind.errors import MedmindError
+from medmind_convert.ggml import narrow, widen
 
 Dtype = Literal["F32", "F16", "BF16"]
+__all__ = ["STORAGE", "Dtype", "Tensor", "narrow", "open_tensors", "widen"]
+
 STORAGE: Mapping[Dtype, np.dtype[np.generic]] = {
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
@@ -42,36 +46,43 @@ class Tensor:
     shape: tuple[int, ...]
     offset: int
 
-    @cached_property
-    def stored(self) -> NDArray[np.generic]:
-        """The memory-mapped values in their storage type, shape `self.shape`."""
-        return np.memmap(self.file, STORAGE[self.dtype], mode="r", offset=self.offset, shape=self.shape)
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the file."""
+        return int(np.prod(self.shape, dtype=np.int64)) * STORAGE[self.dtype].itemsize
+
+    def stored(self, start: int, stop: int) -> NDArray[np.generic]:
+        """The rows (or elements, of a vector) from `start` to `stop` in their storage type, in memory of their own.
+
+        Raises:
+            MedmindError: the file ends before them.
+            OSError: the disk cannot read them.
+        """
+        kind, inner = STORAGE[self.dtype], self.shape[1:]
+        row = int(np.prod(inner, dtype=np.int64)) * kind.itemsize
+        data = np.empty((stop - start) * row, np.uint8)
+        with self.file.open("rb", buffering=0) as stream:
+            stream.seek(self.offset + start * row)
+            view, done = data.data, 0
+            while done < len(data):
+                try:
+                    count = stream.readinto(view[done:])
+                except OSError as error:
+                    raise OSError(error.errno, error.strerror, str(self.file)) from error
+                if not count:
+                    raise MedmindError(f"{self.file} ends within {self.name}", "it was cut while it was read")
+                done += count
+        return data.view(kind).reshape(stop - start, *inner)
 
     def rows(self, which: slice | NDArray[np.intp]) -> NDArray[np.float32]:
         """The chosen rows (or elements, of a vector) as float32, exact, in memory of their own."""
-        return widen(np.asarray(self.stored[which]), self.dtype)
-
-
-def widen(values: NDArray[np.generic], dtype: Dtype) -> NDArray[np.float32]:
-    """Stored values as float32; exact for all three types."""
-    if dtype == "BF16":
-        return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return values.astype(np.float32)
-
-
-def narrow(values: NDArray[np.float32], dtype: Dtype) -> NDArray[np.generic]:
-    """float32 values as `dtype` is stored, rounded to nearest even as torch and ggml do; NaN stays NaN for F16 only.
-
-    Callers check for NaN first: adding the rounding bias to a NaN's bits could turn it into an infinity.
-    """
-    if dtype == "F32":
-        return values.astype("<f4", copy=False)
-    if dtype == "F16":
-        with np.errstate(over="ignore"):
-            return values.astype("<f2")
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    bias = ((bits >> np.uint32(16)) & np.uint32(1)) + np.uint32(0x7FFF)
-    return ((bits + bias) >> np.uint32(16)).astype("<u2")
+        if isinstance(which, slice):
+            start, stop, _ = which.indices(self.shape[0])
+            return widen(self.stored(start, stop), self.dtype)
+        if not len(which):
+            return np.empty((0, *self.shape[1:]), np.float32)
+        first = int(which.min())
+        return widen(self.stored(first, int(which.max()) + 1)[which - first], self.dtype)
 
 
 def open_tensors(files: list[Path]) -> dict[str, Tensor]:

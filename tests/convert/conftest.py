@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # import-mode=importlib leaves it out
+sys.path.insert(0, str(Path(__file__).parents[1]))  # import-mode=importlib leaves both out
+sys.path.insert(0, str(Path(__file__).parent))
 
 from tiny_bases import TEMPLATE, WORDS, Shape, write_base, write_run
 

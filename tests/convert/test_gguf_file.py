@@ -12,7 +12,7 @@ from tiny_bases import Shape, all_linear, write_adapter
 from medmind.errors import MedmindError
 from medmind_convert import quants
 from medmind_convert.check import TEXTS
-from medmind_convert.convert import convert
+from medmind_convert.convert import Options, convert
 from medmind_convert.gguf_vocabulary import GgufVocabulary
 from medmind_convert.info import read
 from medmind_convert.source import find
@@ -22,7 +22,7 @@ IDS = [1, 4, 300, 301, 17, 250, 5, 99, 310, 222, 2, 4, 260, 261, 5]
 
 def made(base: Path, *names: str, **options: Any) -> dict[str, Path]:
     source = find(str(base), out=base.parent / "out", **options)
-    results, _ = convert(source, quants.parse(list(names)), force=True)
+    results, _ = convert(source, quants.parse(list(names)), Options(force=True))
     return {result.quant.name: result.file for result in results}
 
 

@@ -13,9 +13,10 @@ from tiny_bases import Shape, base_tensors, write_base
 from medmind.errors import MedmindError
 from medmind_convert import quants, scores
 from medmind_convert.check import TEXTS, Expected
-from medmind_convert.convert import Conversion, convert
+from medmind_convert.convert import Conversion, Options, convert
 from medmind_convert.gguf_vocabulary import GgufVocabulary
 from medmind_convert.source import find
+from medmind_convert.token_agreement import compare
 from medmind_convert.tokenizer import Tokenizer, TokenType
 
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -39,7 +40,7 @@ def edit_json(base: Path, change: Callable[[dict[str, Any]], None]) -> Path:
 
 
 def write_f16(base: Path) -> Path:
-    results, _ = convert(find(str(base), out=base.parent / "out"), quants.parse(["f16"]), force=True)
+    results, _ = convert(find(str(base), out=base.parent / "out"), quants.parse(["f16"]), Options(force=True))
     return results[0].file
 
 
@@ -132,6 +133,12 @@ def test_mistral_v3_agrees_on_thousands_of_lines_of_real_text(mistral_gguf: Any)
         line for line in corpus_lines(1500) if vocabulary.tokenize(f"<s>{line}") != tokenizer.encode(f"<s>{line}")
     ]
     assert different == []
+
+
+@pytest.mark.parametrize("count", [2000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_mistral_v3_agrees_on_lines_made_to_find_differences(count: int, mistral_v3: Path, tmp_path: Path):
+    base = shutil.copytree(mistral_v3, tmp_path / "base")
+    assert compare(Tokenizer(base), write_f16(base), count=count).generated == count
 
 
 def test_tokenizer_models_own_scores_are_kept_where_they_order_the_merges(spm: Path):
