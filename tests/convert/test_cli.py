@@ -281,7 +281,6 @@ def test_bad_arguments_are_one_line_each(refused: Refused, tmp_path: Path, make_
     write_adapter(tmp_path / "lora", {"lm_head": (384, 64)})
     for arguments, words in (
         (["q4_k_n", "runs/trial"], "did you mean q4_k"),
-        (["iq2_xs", "runs/trial"], "iq2_xs needs an importance matrix"),
         (["runs/trial"], "no quantization named"),
         (["q8_0", "runs/gone"], "runs/gone"),
         (["q8_0", "/no/such/run"], "/no/such/run does not exist"),
@@ -299,6 +298,13 @@ def test_bad_arguments_are_one_line_each(refused: Refused, tmp_path: Path, make_
     (run_dir / "medmind.json").unlink()
     assert "has not finished" in refused("gguf", "q8_0", "runs/trial")
     assert "no finished run" in refused("gguf", "q8_0")
+
+
+def test_a_type_that_is_garbage_without_importance_is_refused(refused: Refused, make_run: Callable[..., Path]):
+    make_run(hidden=256, ffn=256)
+    line = refused("gguf", "q8_0", "iq2_xs", "runs/trial")
+    assert "iq2_xs needs an importance matrix" in line
+    assert "take q2_k" in line
 
 
 def test_a_run_on_another_base_is_refused(refused: Refused, tmp_path: Path, make_run: Callable[..., Path]):
@@ -374,35 +380,24 @@ def test_a_full_disk_is_refused_before_the_work(
     from medmind_convert import convert, quants, source
 
     run_dir = make_run()
-    usage = type(shutil.disk_usage(tmp_path))(10**12, 10**12 - 5 * 10**6, 5 * 10**6)
+    usage = type(shutil.disk_usage(tmp_path))(10**12, 10**12 - 10**5, 10**5)
     monkeypatch.setattr(artifacts.shutil, "disk_usage", lambda path: usage)
-    monkeypatch.setattr(convert, "_workspace", lambda out: pytest.fail("work began"))
-    with pytest.raises(MedmindError, match=r"the conversion needs .* MiB and .* has 4\.77 MiB free"):
+    monkeypatch.setattr(convert, "Partial", lambda *_: pytest.fail("work began"))
+    with pytest.raises(MedmindError, match=r"the conversion needs .* KiB and .* has 97\.66 KiB free"):
         convert.convert(source.find(str(run_dir)), quants.parse(["q8_0", "f32"]))
 
 
-def test_the_estimate_of_disk_space_is_never_too_small(make_base: Callable[..., Path], tmp_path: Path):
+def test_what_a_file_takes_is_known_to_the_byte_before_the_work(make_base: Callable[..., Path], tmp_path: Path):
     from medmind_convert import convert, quants, source
 
     for options in ({"hidden": 256, "ffn": 512, "vocab": 2048}, {"hidden": 96, "ffn": 160, "heads": 3, "heads_kv": 3}):
         conversion = convert.Conversion(source.find(str(make_base(**options)), out=tmp_path / "out"))
-        results, _ = convert.convert(conversion.source, quants.parse(["q8_0", "q4_k_m", "q3_k_s", "f16"]), force=True)
-        for result in results:
-            assert result.bytes <= conversion.estimate(result.quant)
-
-
-def test_a_failing_quantizer_leaves_nothing_and_says_why(
-    tmp_path: Path, make_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-):
-    """Here it fails as on any error llama.cpp finds by itself: a type for which it wants an importance matrix."""
-    from medmind.errors import MedmindError
-    from medmind_convert import convert, quants, source
-
-    make_run(hidden=256, ffn=256)
-    with pytest.raises(MedmindError, match=r"could not make iq2_xxs: .*requires an imatrix"):
-        convert.convert(source.find(str(tmp_path / "runs" / "trial")), [quants.QUANTS["iq2_xxs"]])
-    assert not list(tmp_path.rglob("*.gguf"))
-    assert hidden(tmp_path) == []
+        chosen = quants.parse(["q8_0", "q4_k_m", "q3_k_s", "f16"])
+        foretold = {
+            quant: conversion.layouts(quant.ftype, conversion.types(quant, imatrix=False))[0].size for quant in chosen
+        }
+        results, _ = convert.convert(conversion, chosen, convert.Options(force=True))
+        assert {result.quant: result.file.stat().st_size for result in results} == foretold
 
 
 @pytest.fixture
@@ -411,47 +406,57 @@ def slow_run(tmp_path: Path, make_run: Callable[..., Path]) -> Path:
     return make_run(hidden=1024, ffn=4096, heads=8, heads_kv=8, layers=2)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_quantization_leaves_nothing(sent: signal.Signals, code: int, slow_run: Path, tmp_path: Path):
+def begun(slow_run: Path) -> "subprocess.Popen[str]":
+    """A conversion that has finished a tensor, and not all."""
     process = subprocess.Popen(
         [*CLI, "gguf", "iq4_nl", "runs/trial", "--threads", "1"],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        cwd=slow_run.parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
+    journal = slow_run / ".trial.iq4_nl.gguf.journal"
+    deadline = time.monotonic() + 60
+    while not journal.exists() or b'{"tensor"' not in journal.read_bytes():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return process
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_an_ended_conversion_keeps_what_is_finished_and_goes_on(
+    sent: signal.Signals, code: int, slow_run: Path, tmp_path: Path
+):
+    process = begun(slow_run)
     try:
-        deadline = time.monotonic() + 60
-        while not list(slow_run.glob(".convert.*/iq4_nl.gguf")):
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
         os.killpg(process.pid, sent) if sent == signal.SIGINT else process.send_signal(sent)
         _, errors = process.communicate(timeout=20)
     finally:
         process.kill()
     assert process.returncode == code
     assert "Traceback" not in errors
-    assert sorted(path.name for path in slow_run.iterdir()) == ["adapter", "heldout.jsonl", "medmind.json"]
+    assert ("start the same command again to go on" in errors) == (sent != signal.SIGKILL)
+    assert not list(slow_run.glob("*.gguf"))
+    done = run("gguf", "iq4_nl", "runs/trial", "--threads", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "tensors are there already" in done.stderr
+    assert hidden(tmp_path) == []
+    resumed = (slow_run / "trial.iq4_nl.gguf").read_bytes()
+    assert run("gguf", "iq4_nl", "runs/trial", "--force", cwd=tmp_path).returncode == 0
+    assert (slow_run / "trial.iq4_nl.gguf").read_bytes() == resumed
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
-def test_a_killed_conversion_leaves_no_process_and_the_next_names_the_remains(slow_run: Path, tmp_path: Path):
-    process = subprocess.Popen(
-        [*CLI, "gguf", "iq4_nl", "runs/trial", "--threads", "1"],
-        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    while not (found := list(slow_run.glob(".convert.*/iq4_nl.gguf"))):
-        assert process.poll() is None
-        time.sleep(0.005)
+def test_an_input_that_changed_since_is_noticed(slow_run: Path, tmp_path: Path):
+    process = begun(slow_run)
     process.kill()
-    process.wait()
-    time.sleep(0.5)  # the worker ends by itself when its parent's end of the pipe closes
-    size = found[0].stat().st_size
-    time.sleep(0.5)
-    assert found[0].stat().st_size == size
-    assert not list(slow_run.glob("*.gguf"))
-    done = run("gguf", "q8_0", "runs/trial", cwd=tmp_path)
+    process.communicate()
+    os.utime(tmp_path / "base" / "model.safetensors", (1, 1))
+    done = run("gguf", "iq4_nl", "runs/trial", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "is left from a conversion that was killed" in done.stderr
+    assert "was begun from other inputs or options: trial.iq4_nl.gguf starts anew" in " ".join(done.stderr.split())
+    assert hidden(tmp_path) == []
 
 
 def test_info_shows_metadata_and_tensors(refused: Refused, tmp_path: Path, make_run: Callable[..., Path]):

@@ -268,12 +268,12 @@ def test_tokenizers_that_gguf_cannot_express_are_refused_by_name(
 ):
     base = edit_json(make_base(), change)
     with pytest.raises(MedmindError, match=words):
-        Conversion(find(str(base)))
+        _ = Conversion(find(str(base))).vocabulary
 
 
 def test_more_tokens_than_embedding_rows_is_refused(make_base: Callable[..., Path]):
     with pytest.raises(MedmindError, match="has 380 tokens, the embedding 300 rows"):
-        Conversion(find(str(make_base(vocab=300))))
+        _ = Conversion(find(str(make_base(vocab=300)))).vocabulary
 
 
 def test_a_template_that_renders_otherwise_outside_transformers_is_caught(make_base: Callable[..., Path]):
