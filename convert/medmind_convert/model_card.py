@@ -8,7 +8,7 @@ from typing import Any
 from medmind import __version__, artifacts
 from medmind.console import human_bytes
 from medmind.errors import MedmindError
-from medmind_convert.gguf_file import license_of
+from medmind_convert.gguf_metadata import license_of
 from medmind_convert.quants import QUANTS
 from medmind_convert.source import Source
 
