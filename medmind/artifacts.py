@@ -222,13 +222,18 @@ def newest_run(root: Path = RUNS) -> Path:
 
 def newest_model(root: Path = RUNS) -> Path:
     """The GGUF converted last under `root`."""
-    models = [path for path in root.glob("*/*.gguf") if not path.name.startswith(".")]
+    models = [path for path in root.glob("*/*.gguf") if _is_model(path)]
     if not models:
         raise MedmindError(
             f"there is no converted model under {root}/",
             f"make one with: medmind-convert gguf q4_k_m, or at once: medmind-convert gguf q8_0 {embedded.TUNED}",
         )
     return max(models, key=lambda path: path.stat().st_mtime_ns)
+
+
+def _is_model(path: Path) -> bool:
+    """Whether a GGUF is a model: importance matrices and adapters, which lie beside it, are none."""
+    return not path.name.startswith(".") and not path.name.endswith((".imatrix.gguf", ".adapter.gguf"))
 
 
 def models_in(folder: Path, types: str) -> list[Path]:
@@ -240,7 +245,7 @@ def models_in(folder: Path, types: str) -> list[Path]:
     Raises:
         MedmindError: none there, with the command that makes some.
     """
-    models = sorted(path for path in folder.glob("*.gguf") if not path.name.startswith("."))
+    models = sorted(filter(_is_model, folder.glob("*.gguf")))
     if not models:
         run = folder.name if is_embedded_run(folder) else folder
         raise MedmindError(

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from medmind import artifacts, base, console
 from medmind.errors import MedmindError
 from medmind_convert import adapter as adapters
-from medmind_convert import architecture
+from medmind_convert import architecture, gguf_metadata
 from medmind_convert.adapter import Adapter
-from medmind_convert.gguf_metadata import Provenance
 from medmind_convert.source import Source
 from medmind_convert.weights import Dtype, narrow, open_tensors
 
@@ -78,7 +77,7 @@ def _write(path: Path, source: Source, arch: architecture.Architecture, adapter:
     gguf = console.require("gguf", "convert")
     writer = gguf.GGUFWriter(path, arch.name)
     try:
-        provenance = Provenance(source, adapter.digest)
+        provenance = gguf_metadata.Provenance(source, adapter.digest)
         writer.add_type("adapter")
         writer.add_string("adapter.type", "lora")
         writer.add_float32("adapter.lora.alpha", 0.0)

@@ -19,6 +19,13 @@ class AdapterType(StrEnum):
     f16 = "f16"
 
 
+class MergeOnto(StrEnum):
+    """What an adapter is merged onto."""
+
+    base = "base"
+    nf4 = "nf4"
+
+
 app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, add_completion=False)
 
 
@@ -30,13 +37,33 @@ def medmind_convert() -> None:
 @app.command(no_args_is_help=True)
 def gguf(
     arguments: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="QUANT... [RUN]",
             help="Quantizations (q4_k_m, q8_0, f16, ...) and what to convert: a run, a base directory, an adapter, "
             "a hub id. Without one, the newest run.",
         ),
-    ],
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Choose each tensor's type so that the file is at most this large: 4GiB."),
+    ] = None,
+    bits_per_weight: Annotated[
+        float | None, typer.Option(min=1, max=16, help="The same, for at most so many bits per weight: 4.5.")
+    ] = None,
+    imatrix: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Importance matrix to quantize with. For types below q4_k and for --fit, NAME.imatrix.gguf beside the "
+            "results is taken by itself, or collected over the run's validation rows.",
+        ),
+    ] = None,
+    no_imatrix: Annotated[bool, typer.Option("--no-imatrix", help="Neither take nor collect one.")] = False,
+    merge_onto: Annotated[
+        MergeOnto, typer.Option(help="The base as it is, or as the NF4 of the training left it.")
+    ] = MergeOnto.base,
+    cards: Annotated[bool, typer.Option(help="Write NAME.md (model card) and NAME.Modelfile (Ollama) too.")] = True,
     base: Annotated[str | None, typer.Option(help="Base model: directory, hub id or embedded name.")] = None,
     adapter: Annotated[Path | None, typer.Option(help="PEFT adapter directory to merge into the base.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a base on the hub.")] = None,
@@ -58,20 +85,37 @@ def gguf(
 ) -> None:
     """Convert a run (or a base) to one or several GGUF files."""
     from medmind_convert import source as sources
-
-    quants, given = sources.split_arguments(arguments)
-    source = sources.find(given, base_name=base, adapter=adapter, revision=revision, out=out, name=name, assume_yes=yes)
-    from medmind_convert.convert import Options, convert
     from medmind_convert.sizes import parse_bytes
 
+    console.require("llama_cpp", "convert")
+    from medmind_convert import companions, gguf_options
+    from medmind_convert.conversion import Conversion
+    from medmind_convert.convert import Options, convert
+
+    wanted = gguf_options.target(fit, bits_per_weight)
+    quants, given = sources.split_arguments(arguments or (), fitted=wanted is not None)
     split_max = None if split_max_size is None else parse_bytes(split_max_size)
+    source = sources.find(given, base_name=base, adapter=adapter, revision=revision, out=out, name=name, assume_yes=yes)
+    conversion = Conversion(source, merge_onto.value)
     options = Options(force=force, threads=threads, provenance=provenance, split_max=split_max)
-    results, agreement = convert(source, quants, options)
+    options, weighted_by = gguf_options.with_importance(
+        conversion, quants, options, sized=wanted is not None, given=imatrix, wanted=not no_imatrix
+    )
+    fitted = None
+    if wanted is not None:
+        options, fitted = gguf_options.with_fit(conversion, wanted, options)
+        quants.append(fitted.quant)
+    results, agreement = convert(conversion, quants, options)
+    beside = companions.write(conversion, results) if cards else []
     if as_json:
         console.emit_json(
             {
                 "name": source.name,
                 "run": source.run,
+                "merged_onto": conversion.onto if source.adapter else None,
+                "imatrix": None if weighted_by is None else str(weighted_by),
+                "fit": None if fitted is None else {"budget": fitted.budget, "left": fitted.left},
+                "beside": list(map(str, beside)),
                 "base": {"name": source.base.name, "revision": source.base.revision, "digest": source.base_digest},
                 "files": [
                     {
@@ -98,6 +142,10 @@ def gguf(
         size = human_bytes(result.bytes)
         line = f"{result.file!s:<{width}}  {size:>10}  {result.bits:>11.2f}  {result.seconds:>7.1f}"
         console.out.print(line, markup=False)
+    if fitted is not None:
+        console.note(f"fitted: {fitted.left:,} bytes of {fitted.budget:,} are left ({fitted.left / fitted.budget:.2%})")
+    if beside:
+        console.note("also written: " + ", ".join(map(str, beside)))
     console.note(
         f"checked: {agreement.texts} texts, {agreement.tokens:,} tokens and {agreement.renderings} chat renderings "
         "are the same in transformers and llama.cpp"
@@ -121,7 +169,13 @@ def info(
 
 @app.command()
 def imatrix(
-    model: Annotated[Path, typer.Argument(metavar="GGUF", help="An unquantized GGUF, or one of q8_0, to run.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RUN | GGUF]",
+            help="A run, which is converted to q8_0 for it, or a GGUF of q8_0 or more. Without one, the newest run.",
+        ),
+    ] = None,
     run: Annotated[
         Path | None,
         typer.Option(help="The run whose validation rows are the text; by default the one in which the GGUF lies."),
@@ -137,11 +191,18 @@ def imatrix(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Collect which columns of each weight matter, by running a model over text of its domain; goes on when stopped."""
-    from medmind_convert import calibration
+    from medmind_convert import calibration, run_imatrix
+    from medmind_convert import source as sources
 
-    made = calibration.make_imatrix(
-        model, run, text or (), out, chunks=chunks, output=process_output, threads=threads, force=force
-    )
+    if model is not None and model.endswith(".gguf"):
+        made = calibration.make_imatrix(
+            Path(model), run, text or (), out, chunks=chunks, output=process_output, threads=threads, force=force
+        )
+    else:
+        source = sources.find(model if model is not None or run is None else str(run))
+        made = run_imatrix.collect(
+            source, text or (), out=out, chunks=chunks, output=process_output, threads=threads, force=force
+        )
     if as_json:
         console.emit_json(
             {

@@ -1,9 +1,9 @@
 """A source opened and found fit to convert, and the exact shape of every file it can become. Reads headers only."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,15 @@ from medmind_convert import tokenizer as tokenizers
 from medmind_convert.check import Agreement, Expected
 from medmind_convert.gguf_file import Layout
 from medmind_convert.gguf_metadata import Metadata, Provenance
+from medmind_convert.nf4 import Nf4Tensor
 from medmind_convert.one_pass import Step
 from medmind_convert.quants import Quant, smallest_without_imatrix
 from medmind_convert.source import Source
-from medmind_convert.weights import Dtype, open_tensors
+from medmind_convert.weights import Dtype, Tensor, open_tensors
+
+Onto = Literal["base", "nf4"]
+"""What an adapter is merged onto: the base's weights as stored, or as the NF4 of its training left them."""
+_COMPUTE: Mapping[str, Dtype] = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 
 
 class Importance(Protocol):
@@ -33,13 +38,23 @@ class Importance(Protocol):
 class Conversion:
     """A source, opened and found fit to convert: everything that can be refused from headers has been.
 
+    Args:
+        source: the base and its adapter.
+        onto: what the adapter is merged onto.
+
     Raises:
-        MedmindError: the base is not what its config says, the adapter does not match it, or the tokenizer cannot be
-            expressed.
+        MedmindError: the base is not what its config says, the adapter does not match it, the tokenizer cannot be
+            expressed, or nothing was trained on NF4.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, onto: Onto = "base") -> None:
         self.source = source
+        self.onto = onto
+        if onto == "nf4" and source.adapter is None:
+            raise MedmindError(
+                f"{source.base.name} is a base without an adapter: nothing was trained on its NF4",
+                "leave --merge-onto out",
+            )
         self.architecture = architecture.read(source.base.path)
         self.weight_files = base.weight_files(source.base.path)
         self.tensors = open_tensors(self.weight_files)
@@ -127,19 +142,25 @@ class Conversion:
             self.architecture,
             self.vocabulary,
             self.tokenizer.path,
-            Provenance(self.source, self.adapter_digest) if provenance else None,
+            Provenance(self.source, self.adapter_digest, self.onto) if provenance else None,
             self.source.base.path,
         )
         return gguf_file.plan_file(metadata, ftype, types, split_max=split_max)
 
-    def steps(self) -> list[Step]:
-        """The tensors in the order in which they are read and written."""
+    def steps(self) -> Iterator[Step]:
+        """The tensors in the order in which they are read and written, each made when it is its turn."""
         placements = {placement.target: placement for placement in self.architecture.placements}
         deltas = self.adapter.deltas if self.adapter else {}
-        return [
-            Step(placements[name], self.tensors[placements[name].source], deltas.get(placements[name].source))
-            for name in type_choice.order(placements)
-        ]
+        for name in type_choice.order(placements):
+            placement = placements[name]
+            yield Step(placement, self._trained_on(self.tensors[placement.source]), deltas.get(placement.source))
+
+    def _trained_on(self, tensor: Tensor) -> Tensor | Nf4Tensor:
+        """A weight as it is merged onto. QLoRA quantizes the linear layers, and neither embedding nor output layer."""
+        if self.onto == "base" or len(tensor.shape) != 2 or not tensor.name.endswith("_proj.weight"):
+            return tensor
+        trained = str((self.source.manifest.get("config") or {}).get("dtype"))
+        return Nf4Tensor(tensor, _COMPUTE.get(trained, tensor.dtype))
 
     def check(self, path: Path) -> Agreement:
         """Prove that a written file tokenizes, renders and stops as the training tokenizer does."""

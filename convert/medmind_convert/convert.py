@@ -149,6 +149,7 @@ def _made_from(conversion: Conversion, options: Options) -> dict[str, Any]:
     return {
         "inputs": states(conversion.inputs),
         "adapter": conversion.adapter_digest,
+        "merged onto": conversion.onto,
         "importance": _digest(conversion, options.imatrix) if options.imatrix is not None else None,
         "quantizer": f"llama-cpp-python {llama_cpp.__version__}",
     }
@@ -158,12 +159,12 @@ def _digest(conversion: Conversion, imatrix: Importance) -> str:
     found = []
     for placement in conversion.architecture.placements:
         if placement.is_matrix:
-            weights = _importance(imatrix)(placement.target, placement.shape[1])
+            weights = importance_of(imatrix)(placement.target, placement.shape[1])
             found.append(b"-" if weights is None else weights.tobytes())
     return sha256_text(b"".join(found))
 
 
-def _importance(imatrix: Importance | None) -> Callable[[str, int], NDArray[np.float32] | None]:
+def importance_of(imatrix: Importance | None) -> Callable[[str, int], NDArray[np.float32] | None]:
     """As llama-quantize asks it: the embedding may be of another width, which says nothing of the matrix."""
 
     def ask(name: str, width: int) -> NDArray[np.float32] | None:
@@ -214,7 +215,7 @@ def _check(conversion: Conversion, outputs: Sequence[Partial], shards: Sequence[
 def _pass(
     conversion: Conversion, outputs: Sequence[Partial], options: Options, inputs: Mapping[str, list[int]]
 ) -> None:
-    importance = _importance(options.imatrix)
+    importance = importance_of(options.imatrix)
     steps = conversion.steps()
 
     def unchanged(step: Step | None) -> None:

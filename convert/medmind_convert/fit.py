@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from medmind.console import human_bytes
 from medmind.errors import MedmindError
 from medmind_convert import ggml, graph
+from medmind_convert.gguf_file import ALIGNMENT
 from medmind_convert.knapsack import Option, choose
 
 WIDE = ("Q2_K", "IQ3_XXS", "Q3_K", "IQ3_S", "IQ4_XS", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "F16")
@@ -70,13 +71,18 @@ def measure(name: str, shape: tuple[int, int], rows: Rows, importance: NDArray[n
     return Measured(name, shape, damage)
 
 
+def padded(size: int) -> int:
+    """Bytes that a tensor takes in a file."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
 @dataclass(frozen=True)
 class Fit:
     """A choice of types.
 
     Attributes:
         types: tensor -> type.
-        bytes: of all chosen tensors.
+        bytes: of all chosen tensors, padded as they lie in a file.
         budget: what they might have taken.
         damage: the sum of theirs.
     """
@@ -98,7 +104,7 @@ def solve(measured: Sequence[Measured], budget: int, sensitivity: Mapping[str, f
     Raises:
         MedmindError: the smallest types already take more.
     """
-    sizes = [{kind: ggml.types()[kind].size(tensor.shape) for kind in tensor.damage} for tensor in measured]
+    sizes = [{kind: padded(ggml.types()[kind].size(tensor.shape)) for kind in tensor.damage} for tensor in measured]
     costs = [
         {kind: error * (sensitivity or {}).get(tensor.name, 1.0) for kind, error in tensor.damage.items()}
         for tensor in measured

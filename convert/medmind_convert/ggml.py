@@ -61,7 +61,7 @@ class _InitParams(ctypes.Structure):
 
 
 @cache
-def _libraries() -> tuple[Any, Any]:
+def libraries() -> tuple[Any, Any]:
     """libggml-base and libggml-cpu of the installed llama-cpp-python, with the signatures used here."""
     package = Path(llama.load().__file__ or "").parent / "lib"
     found = []
@@ -113,7 +113,7 @@ def _libraries() -> tuple[Any, Any]:
 @cache
 def types() -> Mapping[str, Type]:
     """Every type of the installed libggml by its name."""
-    base, _ = _libraries()
+    base, _ = libraries()
     found = {}
     for number in range(llama.load().GGML_TYPE_COUNT):
         name = base.ggml_type_name(number)
@@ -140,7 +140,7 @@ def quantize(values: NDArray[np.float32], kind: Type, weights: NDArray[np.float3
     Raises:
         MedmindError: the result holds NaN or infinite scales.
     """
-    base, _ = _libraries()
+    base, _ = libraries()
     rows, columns = values.shape
     if not values.flags.c_contiguous or values.dtype != np.float32:
         raise ValueError("quantize wants contiguous float32 rows")
@@ -175,7 +175,7 @@ def outer(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]
         a: shape (rank, columns).
         b: shape (rows, rank).
     """
-    base, cpu = _libraries()
+    base, cpu = libraries()
     rank, columns = a.shape
     rows = b.shape[0]
     f32 = types()["F32"].number
@@ -223,7 +223,7 @@ _SHORT = {"F16": "fp16", "BF16": "bf16"}
 
 
 def _convert(source: NDArray[np.generic], function: str, target: np.dtype[Any]) -> NDArray[Any]:
-    _, cpu = _libraries()
+    _, cpu = libraries()
     source = np.ascontiguousarray(source)
     out = np.empty(source.shape, target)
     getattr(cpu, function)(source.ctypes.data, out.ctypes.data, source.size)

@@ -23,10 +23,12 @@ class Provenance:
     Attributes:
         source: what was converted.
         adapter_digest: digest of the adapter, or None.
+        onto: what the adapter is merged onto.
     """
 
     source: Source
     adapter_digest: str | None
+    onto: str = "base"
 
     def general(self) -> dict[str, str]:
         """llama.cpp's own keys for name, licence and lineage; empty values left out."""
@@ -56,6 +58,7 @@ class Provenance:
             "medmind.base.revision": source.base.revision,
             "medmind.base.digest": source.base_digest,
             "medmind.adapter.digest": self.adapter_digest,
+            "medmind.adapter.merged_onto": None if self.onto == "base" else self.onto,
             "medmind.data.source": data.get("source"),
             "medmind.data.digest": data.get("digest"),
             "medmind.run": source.run,

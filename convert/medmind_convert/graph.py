@@ -54,13 +54,12 @@ class _Traits(ctypes.Structure):
 
 @cache
 def _library() -> Any:
-    base, _ = ggml._libraries()
+    base, _ = ggml.libraries()
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     for name, result, arguments in (
         ("ggml_op_name", ctypes.c_char_p, (ctypes.c_int,)),
         ("ggml_nbytes", size, (pointer,)),
         ("ggml_get_type_traits", ctypes.POINTER(_Traits), (ctypes.c_int,)),
-        ("ggml_quantize_requires_imatrix", ctypes.c_bool, (ctypes.c_int,)),
         ("ggml_backend_tensor_get", None, (pointer, pointer, size, size)),
         ("ggml_backend_tensor_set", None, (pointer, pointer, size, size)),
     ):
@@ -98,11 +97,6 @@ def write(tensor: ctypes.c_void_p, data: NDArray[np.generic]) -> None:
     if int(_library().ggml_nbytes(tensor)) != data.nbytes:
         raise ValueError(f"{data.nbytes} bytes for a tensor of {_library().ggml_nbytes(tensor)}")
     _library().ggml_backend_tensor_set(tensor, data.ctypes.data, 0, data.nbytes)
-
-
-def needs_imatrix(kind: Type) -> bool:
-    """Whether libggml cannot make this type without an importance matrix."""
-    return bool(_library().ggml_quantize_requires_imatrix(kind.number))
 
 
 def dequantize(stored: NDArray[np.uint8], kind: Type, columns: int) -> NDArray[np.float32]:

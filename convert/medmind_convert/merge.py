@@ -12,6 +12,7 @@ from medmind.errors import MedmindError
 from medmind_convert import ggml
 from medmind_convert.adapter import Delta
 from medmind_convert.architecture import Placement
+from medmind_convert.nf4 import Nf4Tensor
 from medmind_convert.weights import Dtype, Tensor, narrow, widen
 
 BLOCK = 1 << 19
@@ -28,19 +29,19 @@ class Merged:
 
     With DoRA (arXiv:2402.09353) each row of that sum is scaled to its trained magnitude m before the rounding:
     m · (W + scale · B @ A) / ‖W + scale · B @ A‖, norms over a row, in float32 and without an epsilon, as PEFT's
-    `DoraLinearVariant.merge_unsafe` does (tuners/lora/variants.py). W is the 16-bit base, whereas QLoRA trained m
-    beside the NF4 one: the merged rows have the lengths that training gave them, and the 16-bit base's directions.
+    `DoraLinearVariant.merge_unsafe` does (tuners/lora/variants.py). Where W is the 16-bit base, whereas QLoRA trained m
+    beside the NF4 one, the merged rows have the lengths that training gave them, and the 16-bit base's directions.
 
     Args:
         placement: the tensor's shape and row order.
-        tensor: of the base.
+        tensor: of the base, as stored or as NF4 leaves it.
         delta: the adapter's change, or None.
 
     Raises:
         MedmindError: NaN or infinity in the adapter's own tensors.
     """
 
-    def __init__(self, placement: Placement, tensor: Tensor, delta: Delta | None) -> None:
+    def __init__(self, placement: Placement, tensor: Tensor | Nf4Tensor, delta: Delta | None) -> None:
         self.placement = placement
         self.tensor = tensor
         self.delta = delta
@@ -63,7 +64,14 @@ class Merged:
             MedmindError: NaN or infinity in the base or after the merge.
         """
         which: NDArray[np.intp] | slice = slice(start, stop) if self._order is None else self._order[start:stop]
-        values = self.tensor.rows(which)
+        return self._changed(self.tensor.rows(which), which)
+
+    def sample(self, chosen: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Single target rows, each read by itself, so that what lies between them is not; otherwise as `rows`."""
+        which = chosen if self._order is None else self._order[chosen]
+        return self._changed(np.concatenate([self.tensor.rows(slice(row, row + 1)) for row in which]), which)
+
+    def _changed(self, values: NDArray[np.float32], which: NDArray[np.intp] | slice) -> NDArray[np.float32]:
         if self._factors and self.delta:
             a, b, magnitude = self._factors
             change = ggml.outer(a, b[which])
@@ -78,7 +86,7 @@ class Merged:
         return values
 
 
-def store(values: NDArray[np.float32], dtype: Dtype, tensor: Tensor) -> NDArray[np.generic]:
+def store(values: NDArray[np.float32], dtype: Dtype, tensor: Tensor | Nf4Tensor) -> NDArray[np.generic]:
     """Merged values as `dtype` is stored.
 
     Raises:
@@ -107,7 +115,7 @@ def _stretch(values: NDArray[np.float32], magnitude: NDArray[np.float32]) -> NDA
     return factor
 
 
-def _raise_not_finite(tensor: Tensor, delta: Delta | None, which: NDArray[np.intp] | slice) -> None:
+def _raise_not_finite(tensor: Tensor | Nf4Tensor, delta: Delta | None, which: NDArray[np.intp] | slice) -> None:
     if delta is not None and np.isfinite(tensor.rows(which)).all():
         raise MedmindError(f"{tensor.name} overflows when the adapter is merged into it", "train it again")
     raise MedmindError(

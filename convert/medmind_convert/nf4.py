@@ -6,6 +6,7 @@ knows no adapter. Blocks run over the rows as they lie in memory: 64 weights sha
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +96,7 @@ class Nf4Tensor:
         return self.tensor.name
 
     @property
-    def file(self) -> object:
+    def file(self) -> Path:
         """The file it lies in."""
         return self.tensor.file
 

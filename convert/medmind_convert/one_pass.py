@@ -7,7 +7,7 @@ order.
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ from medmind_convert.adapter import Delta
 from medmind_convert.architecture import Placement
 from medmind_convert.ggml import Type
 from medmind_convert.merge import Merged, store
+from medmind_convert.nf4 import Nf4Tensor
 from medmind_convert.partial import Partial
 from medmind_convert.weights import Tensor
 
@@ -34,12 +35,12 @@ class Step:
 
     Attributes:
         placement: its names, shape and row order.
-        tensor: of the base.
+        tensor: of the base, as stored or as NF4 leaves it.
         delta: the adapter's change, or None.
     """
 
     placement: Placement
-    tensor: Tensor
+    tensor: Tensor | Nf4Tensor
     delta: Delta | None
 
 
@@ -61,7 +62,7 @@ def cores() -> int:
 
 
 def run(
-    steps: Sequence[Step],
+    steps: Iterable[Step],
     outputs: Sequence[Partial],
     *,
     importance: Importance,
@@ -99,7 +100,7 @@ def run(
 
 
 def _blocks(
-    steps: Sequence[Step],
+    steps: Iterable[Step],
     outputs: Sequence[Partial],
     importance: Importance,
     pool: ThreadPoolExecutor,

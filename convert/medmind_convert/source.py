@@ -48,8 +48,12 @@ class Source:
         return str(self.manifest.get("system_prompt") or "")
 
 
-def split_arguments(arguments: Sequence[str]) -> tuple[list[quants.Quant], str | None]:
+def split_arguments(arguments: Sequence[str], *, fitted: bool = False) -> tuple[list[quants.Quant], str | None]:
     """Tell quantization names from the source: a path that exists, or anything with a separator, is the source.
+
+    Args:
+        arguments: what was typed.
+        fitted: whether a size was asked for, so that no quantization need be named.
 
     Raises:
         MedmindError: an unknown quantization (the nearest is suggested) or a second source.
@@ -66,7 +70,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[quants.Quant], str |
         (sources if is_source else names).append(argument)
     if len(sources) > 1:
         raise MedmindError(f"two models named: {sources[0]} and {sources[1]}", "convert one at a time")
-    return quants.parse(names), sources[0] if sources else None
+    return quants.parse(names) if names or not fitted else [], sources[0] if sources else None
 
 
 def find(

@@ -167,7 +167,7 @@ def test_converts_where_torch_is_not_installed(blocked: tuple[str, ...], tmp_pat
     command = [sys.executable, "-c", WITHOUT_TORCH.format(blocked=blocked)]
     done = run("gguf", "q4_0", "runs/trial", cwd=tmp_path, command=command)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("\n") == 1  # the note about the check, nothing of a library
+    assert done.stderr.count("\n") == 2  # what lies beside, and the check: nothing of a library
 
 
 def test_converting_never_imports_torch(tmp_path: Path, make_run: Callable[..., Path]):

@@ -237,3 +237,14 @@ def test_an_embedded_run_is_known_by_any_path_to_it(tmp_path: Path, monkeypatch:
     own = artifacts.RUNS / embedded.TUNED
     assert artifacts.is_embedded_run(own) and artifacts.is_embedded_run(tmp_path / own)
     assert not artifacts.is_embedded_run(tmp_path / "elsewhere" / embedded.TUNED)
+
+
+def test_what_lies_beside_models_is_no_model(tmp_path: Path):
+    names = ("a.q8_0.gguf", "a.imatrix.gguf", "a.adapter.gguf", ".a.q4_k_m.gguf")
+    for place, name in enumerate(names):
+        (tmp_path / "runs" / "a").mkdir(parents=True, exist_ok=True)
+        file = tmp_path / "runs" / "a" / name
+        file.write_bytes(b"GGUF")
+        os.utime(file, (place + 1, place + 1))  # the only model is the oldest
+    assert artifacts.newest_model(tmp_path / "runs").name == "a.q8_0.gguf"
+    assert [path.name for path in artifacts.models_in(tmp_path / "runs" / "a", "q8_0")] == ["a.q8_0.gguf"]
