@@ -15,8 +15,8 @@ say "2/5 fine-tune: medmind-train qlora"
     --epochs 1 --lr 2e-3 --answer-rows 4 --sample-answers 1
 say "3/5 convert: medmind-convert gguf f16 q8_0 q4_k_m"
 "$BIN/medmind-convert" gguf f16 q8_0 q4_k_m runs/demo --force
-say "4/5 benchmark: medmind-bench quants"
-"$BIN/medmind-bench" quants runs/demo --force
+say "4/5 benchmark: medmind-bench quants --quick"
+"$BIN/medmind-bench" quants runs/demo --quick --force
 say "5/5 ask: medmind-chat -p \"$question\""
 "$BIN/medmind-chat" runs/demo/demo.q4_k_m.gguf -p "$question"
 

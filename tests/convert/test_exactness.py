@@ -1,4 +1,4 @@
-"""Every type against llama.cpp's own tools: convert_hf_to_gguf.py after PEFT's merge, then llama-quantize, byte for byte."""
+"""Every type, byte for byte, against the usual route: PEFT's merge, convert_hf_to_gguf.py, llama-quantize."""
 
 import subprocess
 import sys
@@ -17,9 +17,11 @@ from medmind_convert.source import find
 
 pytestmark = pytest.mark.reference
 
-TYPES = """f32 f16 bf16 q8_0 q6_k q5_k_m q5_k_s q5_0 q5_1 q4_k_m q4_k_s q4_0 q4_1 q3_k_l q3_k_m q3_k_s q2_k
-iq4_xs iq4_nl iq3_m iq3_s""".split()
-NEEDY = "iq3_xs iq3_xxs iq2_m iq2_s iq2_xs iq2_xxs q2_k_s".split()
+TYPES = [
+    "f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q5_0", "q5_1", "q4_k_m", "q4_k_s", "q4_0", "q4_1",
+    "q3_k_l", "q3_k_m", "q3_k_s", "q2_k", "iq4_xs", "iq4_nl", "iq3_m", "iq3_s",
+]  # fmt: skip
+NEEDY = ["iq3_xs", "iq3_xxs", "iq2_m", "iq2_s", "iq2_xs", "iq2_xxs", "q2_k_s"]
 SHAPES = {
     "gqa": {"hidden": 256, "ffn": 512, "layers": 5},
     "tied, rows not of 256": {"hidden": 96, "ffn": 160, "heads": 3, "heads_kv": 3, "tied": True, "layers": 2},
