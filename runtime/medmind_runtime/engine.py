@@ -234,11 +234,16 @@ class Engine:
             if sampler is not None:
                 self._lib.llama_sampler_free(sampler)
 
-    def log_probs(self, tokens: Sequence[int], start: int) -> "NDArray[np.float64]":
+    def log_probs(self, tokens: Sequence[int], start: int, *, reuse: bool = False) -> "NDArray[np.float64]":
         """Natural-log p(tokens[i] | tokens[:i]) for i in start..len-1.
 
-        Log-softmax in float64 over the model's float32 logits; evaluated afresh, never from the KV cache, in steps that
-        keep at most 64 rows of logits.
+        Log-softmax in float64 over the model's float32 logits, in steps that keep at most 64 rows of logits.
+
+        Args:
+            tokens: ids from the first position on.
+            start: the first position that is scored.
+            reuse: take a prompt that was scored before, with another continuation, from the KV cache; what lies there
+                was computed in the same steps, so that the result is the same to the bit. Else evaluate it afresh.
 
         Returns:
             Shape (len(tokens) - start,).
@@ -260,8 +265,10 @@ class Engine:
             top = wide.max()
             result[position + 1 - start] = wide[tokens[position + 1]] - top - np.log(np.exp(wide - top).sum())
 
-        decoder.keep_prefix(())
-        decoder.evaluate(tokens[:-1], 0, first_output=start - 1, take=take)
+        done = decoder.keep_prefix(tokens[:start] if reuse else ())
+        if done < start - 1:
+            done = decoder.keep_prefix(())
+        decoder.evaluate(tokens[:-1], done, first_output=start - 1, take=take)
         return result
 
     def _check(self, tokens: Sequence[int], *, room: int) -> None:
