@@ -165,11 +165,7 @@ def _level(plan: Plan, level: Planned, found: Mapping[str, _Found], digest: str)
         status="refused" if level.refusal else "failed" if mine.failures else "measured",
         base=False,
         reason=level.refusal or "; ".join(mine.failures),
-        gaps=tuple(
-            Gap("level", "refused" if level.refusal else "failed", text)
-            for text in [level.refusal, *mine.failures]
-            if text
-        ),
+        gaps=(),
         figures=Figures(
             kv_type="f16",
             answers=_quality(mine.quality, reference.quality if reference else None),
