@@ -165,7 +165,7 @@ def _speed(request: Request, engine: "Engine", baseline: int, loaded: float) -> 
         generation,
         loaded,
         Memory(
-            load_mode="mmap",
+            load_mode="auto",
             context=engine.context,
             weights=memory.weights,
             repacked=memory.repacked,

@@ -8,7 +8,9 @@ from typing import Literal
 
 from medmind_benchmarks.statistics import Estimate, Repeated
 
-LoadMode = Literal["mmap", "no-mmap"]
+LoadMode = Literal["auto", "mmap", "copy"]
+"""As the engine names them: `mmap` maps the file and leaves it so, `copy` (llama.cpp's no-mmap) reads it into memory of
+the process, `auto` maps it and lets the pages go that have been repacked."""
 KvType = Literal["f16", "q8_0", "q4_0"]
 
 
@@ -130,11 +132,11 @@ class Memory:
     """Bytes in use in a fresh process that loads a model, reads a prompt and generates.
 
     Attributes:
-        load_mode: `mmap`, weights mapped from the file; `no-mmap`, read into memory of the process.
+        load_mode: how the weights came into memory.
         context: tokens that the KV cache holds.
         weights, kv_cache, compute: what llama.cpp says it allocates.
         repacked: second copies of weights in a layout for this processor, also by llama.cpp's word; within none of the
-            others. With `no-mmap` they are the only copies.
+            others. With `copy` they are the only copies.
         library: resident memory of the process with Python and llama.cpp loaded and no model (measured).
         peak: the most that was resident (measured).
         anonymous, file_backed: resident memory at the end, allocated pages and pages of mapped files apart (measured;
@@ -164,7 +166,7 @@ class Need:
 
     Attributes:
         context: tokens.
-        load_mode: the one with the lower peak.
+        load_mode: the one with the lowest peak.
         bytes: that peak, or the sum of what llama.cpp allocates where that is more (pages not touched yet).
         machine: bytes of the smallest usual machine that has as much beside the reserve of the report's conditions;
             None when not even the largest has.

@@ -91,7 +91,8 @@ def _about_speed(report: Report) -> str:
         f"Mean ± standard deviation over {found.rounds} fresh processes, the levels in turn, {found.repeats} "
         f"repetitions in each after a warm-up: a prompt of {found.prompt_tokens} tokens in batches of {found.batch}, "
         f"and {found.generated_tokens} tokens generated one by one, threads: {found.threads}. The ratios are taken "
-        "within each round, so that what slows the machine for a while slows both sides; where absolute figures scatter, trust the ratios."
+        "within each round, so that what slows the machine for a while slows both sides; where absolute figures "
+        "scatter, trust the ratios."
     )
 
 

@@ -259,7 +259,7 @@ def _conditions(plan: Plan, created: str, seconds: float, load_before: float | N
         rounds=plan.rounds,
         repeats=1,
         contexts=(plan.context,),
-        load_modes=("mmap",),
+        load_modes=("auto",),
         kv_types=("f16",),
         bandwidth=None,
         cells=0,

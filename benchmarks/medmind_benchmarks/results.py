@@ -76,9 +76,9 @@ class Level:
 
     @property
     def memory(self) -> Memory | None:
-        """Mapped from the file, at the shortest context measured."""
-        mapped = [memory for memory in self.figures.memory if memory.load_mode == "mmap"]
-        return min(mapped, key=lambda memory: memory.context, default=None)
+        """In the first load mode measured, which is the one that medmind-chat uses, at the shortest context."""
+        first = [memory for memory in self.figures.memory if memory.load_mode == self.figures.memory[0].load_mode]
+        return min(first, key=lambda memory: memory.context, default=None)
 
     @property
     def prompt(self) -> Speed | None:

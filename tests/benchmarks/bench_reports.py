@@ -19,7 +19,7 @@ def level(
     """Fields of the level and of its figures (16-bit KV cache) may be given by name."""
     ratio = None if change is None else Estimate(1 + change, error)
     memory = Memory(
-        load_mode="mmap",
+        load_mode="auto",
         context=512,
         weights=size,
         repacked=0,
@@ -96,7 +96,7 @@ def report(*levels: Level, tolerance: float = 0.02, run: str | None = "night") -
             rounds=3,
             repeats=2,
             contexts=(512,),
-            load_modes=("mmap",),
+            load_modes=("auto",),
             kv_types=("f16",),
             bandwidth=None,
             cells=20,
