@@ -25,7 +25,8 @@ from medmind.errors import MedmindError
 from medmind.memory import Resident, resident
 from medmind.turns import Language
 from medmind_benchmarks.examples import build, read_rows
-from medmind_benchmarks.results import Memory, decode
+from medmind_benchmarks.figures import Memory
+from medmind_benchmarks.typed_json import decode
 
 if TYPE_CHECKING:
     from medmind_runtime.engine import Engine
@@ -164,6 +165,8 @@ def _speed(request: Request, engine: "Engine", baseline: int, loaded: float) -> 
         generation,
         loaded,
         Memory(
+            load_mode="auto",
+            context=engine.context,
             weights=memory.weights,
             repacked=memory.repacked,
             kv_cache=memory.kv_cache,

@@ -88,10 +88,11 @@ def _about_memory(report: Report) -> str:
 def _about_speed(report: Report) -> str:
     found = report.conditions
     return (
-        f"Median (lowest–highest) of {found.rounds} rounds, each in fresh processes, the levels in turn, after a "
-        f"warm-up: a prompt of {found.prompt_tokens} tokens in batches of {found.batch}, and {found.generated_tokens} "
-        f"tokens generated one by one, threads: {found.threads}. The ratios are taken within each round, so that "
-        "what slows the machine for a while slows both sides; where absolute figures scatter, trust the ratios."
+        f"Mean ± standard deviation over {found.rounds} fresh processes, the levels in turn, {found.repeats} "
+        f"repetitions in each after a warm-up: a prompt of {found.prompt_tokens} tokens in batches of {found.batch}, "
+        f"and {found.generated_tokens} tokens generated one by one, threads: {found.threads}. The ratios are taken "
+        "within each round, so that what slows the machine for a while slows both sides; where absolute figures "
+        "scatter, trust the ratios."
     )
 
 

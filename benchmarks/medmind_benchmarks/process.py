@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from medmind.errors import MedmindError
-from medmind_benchmarks.results import decode
+from medmind_benchmarks.typed_json import decode
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

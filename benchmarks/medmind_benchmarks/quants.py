@@ -14,10 +14,11 @@ from medmind import llama
 from medmind.artifacts import sha256
 from medmind.errors import MedmindError
 from medmind_benchmarks import cell, machine, statistics
+from medmind_benchmarks.figures import Figures, Memory, Perplexity, Speed
 from medmind_benchmarks.pick import pick
 from medmind_benchmarks.plan import Plan, Planned
 from medmind_benchmarks.process import CELL, CellError, run_cell
-from medmind_benchmarks.results import SCHEMA, Conditions, HeldOut, Level, Memory, Quality, Report, Speed
+from medmind_benchmarks.results import SCHEMA, Conditions, HeldOut, Level, Report
 
 Progress = Callable[[str, float, str], AbstractContextManager[Callable[..., None]]]
 
@@ -78,6 +79,8 @@ def run(plan: Plan, progress: Progress, *, command: Sequence[str] = CELL) -> Out
         schema=SCHEMA,
         run=plan.sources.run.name if plan.sources.run else None,
         reference=plan.reference,
+        random_weights=False,
+        raw_text=None,
         held_out=_held_out(plan, found[plan.reference].quality),
         conditions=_conditions(plan, created, time.monotonic() - began, load_before),
         levels=levels,
@@ -160,42 +163,60 @@ def _level(plan: Plan, level: Planned, found: Mapping[str, _Found], digest: str)
         bits_per_weight=model.bits_per_weight,
         unquantized=model.unquantized,
         status="refused" if level.refusal else "failed" if mine.failures else "measured",
+        base=False,
         reason=level.refusal or "; ".join(mine.failures),
-        quality=_quality(mine.quality, reference.quality if reference else None),
-        memory=_memory(list(mine.speeds.values())),
-        prompt=_speed(mine, reference, lambda result: result.prompt),
-        generation=_speed(mine, reference, lambda result: result.generation),
-        load_seconds=statistics.spread(loads) if loads else None,
+        gaps=(),
+        figures=Figures(
+            kv_type="f16",
+            answers=_quality(mine.quality, reference.quality if reference else None),
+            raw=None,
+            answers_fidelity=None,
+            raw_fidelity=None,
+            choices=(),
+            memory=_memory(list(mine.speeds.values())),
+            needs=(),
+            prompt=_speed(plan.prompt_tokens, mine, reference, lambda result: result.prompt),
+            generation=_speed(plan.generated_tokens, mine, reference, lambda result: result.generation),
+            load_seconds=statistics.repeated(loads) if loads else None,
+            first_token_seconds=None,
+        ),
+        kv=(),
     )
 
 
-def _quality(mine: cell.PerplexityResult | None, reference: cell.PerplexityResult | None) -> Quality | None:
+def _quality(mine: cell.PerplexityResult | None, reference: cell.PerplexityResult | None) -> Perplexity | None:
     if mine is None or sum(mine.tokens) == 0:
         return None
     scored = [index for index, count in enumerate(mine.tokens) if count]
     nll, tokens = [mine.nll[index] for index in scored], [mine.tokens[index] for index in scored]
     theirs = [reference.nll[index] for index in scored] if reference else None
-    return Quality(
+    return Perplexity(
         perplexity=statistics.perplexity(nll, tokens),
         ratio=statistics.perplexity_ratio(nll, theirs, tokens) if theirs else None,
         difference=statistics.perplexity_difference(nll, theirs, tokens) if theirs else None,
+        tokens=sum(tokens),
         seconds=mine.seconds,
     )
 
 
-def _memory(results: Sequence[cell.SpeedResult]) -> Memory | None:
+def _memory(results: Sequence[cell.SpeedResult]) -> tuple[Memory, ...]:
     """The round with the highest peak, whole: figures of different processes are not mixed."""
-    return max((result.memory for result in results), key=lambda memory: memory.peak, default=None)
+    return tuple(sorted((result.memory for result in results), key=lambda memory: memory.peak)[-1:])
 
 
-def _speed(mine: _Found, reference: _Found | None, value: Callable[[cell.SpeedResult], float]) -> Speed | None:
+def _speed(
+    tokens: int, mine: _Found, reference: _Found | None, value: Callable[[cell.SpeedResult], float]
+) -> Speed | None:
     if not mine.speeds:
         return None
     shared = sorted(mine.speeds.keys() & reference.speeds.keys()) if reference else []
     ratios = [value(mine.speeds[turn]) / value(reference.speeds[turn]) for turn in shared] if reference else []
     return Speed(
-        tokens_per_second=statistics.spread([value(result) for result in mine.speeds.values()]),
-        relative=statistics.spread(ratios) if ratios else None,
+        tokens=tokens,
+        tokens_per_second=statistics.repeated([value(result) for result in mine.speeds.values()]),
+        relative=statistics.repeated(ratios) if ratios else None,
+        bytes_per_token=None,
+        bandwidth_share=None,
     )
 
 
@@ -225,6 +246,7 @@ def _conditions(plan: Plan, created: str, seconds: float, load_before: float | N
         cpu=machine.cpu_model(),
         cores=machine.cores(),
         memory=machine.available_memory()[1],
+        reserve=2**29,
         load_before=load_before,
         system=platform.platform(),
         versions=machine.versions(),
@@ -235,7 +257,13 @@ def _conditions(plan: Plan, created: str, seconds: float, load_before: float | N
         prompt_tokens=plan.prompt_tokens,
         generated_tokens=plan.generated_tokens,
         rounds=plan.rounds,
-        kv_type="f16",
+        repeats=1,
+        contexts=(plan.context,),
+        load_modes=("auto",),
+        kv_types=("f16",),
+        bandwidth=None,
+        cells=0,
+        reused=0,
     )
 
 

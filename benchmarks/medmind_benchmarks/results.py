@@ -1,70 +1,40 @@
 """What a benchmark found, as typed records, and their JSON: the only source that tables and charts are made from.
 
-Knows no rendering and measures nothing.
+Knows no rendering and measures nothing; the figures of one model file are in `figures`.
 """
 
 import dataclasses
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from medmind.artifacts import read_json
 from medmind.errors import MedmindError
-from medmind_benchmarks.statistics import Estimate, Spread
+from medmind_benchmarks.figures import Figures, Memory, Perplexity, Speed
+from medmind_benchmarks.statistics import Repeated
+from medmind_benchmarks.typed_json import decode
 
-SCHEMA = "medmind-benchmark-quants/1"
+SCHEMA = "medmind-benchmark-quants/2"
+_FAMILY = SCHEMA.partition("/")[0]
 
 Status = Literal["measured", "failed", "refused"]
 
 
 @dataclass(frozen=True)
-class Memory:
-    """Bytes in use while a model answers.
+class Gap:
+    """A cell without a result.
 
     Attributes:
-        weights, kv_cache, compute: what llama.cpp says it allocates.
-        repacked: second copies of weights in a layout for this processor, also by llama.cpp's word; within none of the
-            others.
-        library: resident memory of the process with Python and llama.cpp loaded and no model (measured).
-        peak: the most that was resident (measured).
-        anonymous, file_backed: resident memory at the end, allocated pages and pages of the mapped file apart
-            (measured; None where the system does not tell them apart).
+        cell: its name, such as `raw text, KV cache q8_0`.
+        status: `failed` while it ran, `refused` by the plan (memory), or `skipped` because it has no meaning here (a
+            context longer than the model's); only the first two make a level incomplete.
+        reason: in words.
     """
 
-    weights: int
-    repacked: int
-    kv_cache: int
-    compute: int
-    library: int
-    peak: int
-    anonymous: int | None
-    file_backed: int | None
-
-    @property
-    def added(self) -> int:
-        """What the model added to the process: peak without the library's baseline."""
-        return self.peak - self.library
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Tokens per second, and the ratio to the reference measured in the same rounds (None for the reference)."""
-
-    tokens_per_second: Spread
-    relative: Spread | None
-
-
-@dataclass(frozen=True)
-class Quality:
-    """Perplexity on the answers, and how it compares with the reference over the same rows (None for the reference)."""
-
-    perplexity: Estimate
-    ratio: Estimate | None
-    difference: Estimate | None
-    seconds: float
+    cell: str
+    status: Literal["failed", "refused", "skipped"]
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -78,8 +48,11 @@ class Level:
         size: bytes of the file.
         parameters, bits_per_weight: of its tensors.
         unquantized: whether the weights are in a 16- or 32-bit type.
-        status, reason: `measured`, or why something is missing.
-        load_seconds: from the path to a model that can answer, file in the page cache.
+        base: whether it is the untuned base; it shares vocabulary and text with the others, not the weights.
+        status, reason: `measured`, or why something is missing, in one line.
+        gaps: every cell without a result.
+        figures: with the 16-bit KV cache.
+        kv: the same with quantized KV caches, one record a type; empty unless asked for.
     """
 
     label: str
@@ -89,18 +62,43 @@ class Level:
     parameters: int
     bits_per_weight: float
     unquantized: bool
+    base: bool
     status: Status
     reason: str
-    quality: Quality | None
-    memory: Memory | None
-    prompt: Speed | None
-    generation: Speed | None
-    load_seconds: Spread | None
+    gaps: tuple[Gap, ...]
+    figures: Figures
+    kv: tuple[Figures, ...]
+
+    @property
+    def quality(self) -> Perplexity | None:
+        """Perplexity of the answers with the 16-bit KV cache."""
+        return self.figures.answers
+
+    @property
+    def memory(self) -> Memory | None:
+        """In the first load mode measured, which is the one that medmind-chat uses, at the shortest context."""
+        first = [memory for memory in self.figures.memory if memory.load_mode == self.figures.memory[0].load_mode]
+        return min(first, key=lambda memory: memory.context, default=None)
+
+    @property
+    def prompt(self) -> Speed | None:
+        """Prompt speed with the 16-bit KV cache."""
+        return self.figures.prompt
+
+    @property
+    def generation(self) -> Speed | None:
+        """Generation speed with the 16-bit KV cache."""
+        return self.figures.generation
+
+    @property
+    def load_seconds(self) -> Repeated | None:
+        """Seconds to load with the 16-bit KV cache."""
+        return self.figures.load_seconds
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The rows perplexity was measured on.
+    """The rows that answers were scored on.
 
     Attributes:
         file, digest: where they came from.
@@ -123,18 +121,60 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
+class RawText:
+    """The text that raw perplexity was measured on, as llama-perplexity measures.
+
+    Attributes:
+        source: file name; `held-out rows` when it was joined of them.
+        digest: `sha256:…` of its bytes.
+        tokens: of the whole text.
+        chunk: tokens of a chunk (llama-perplexity's n_ctx), the second half of which is scored.
+        chunks, chunks_in_text: scored, and all.
+    """
+
+    source: str
+    digest: str
+    tokens: int
+    chunk: int
+    chunks: int
+    chunks_in_text: int
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """Memory bandwidth measured beside the speeds.
+
+    Attributes:
+        bytes_per_second: of reading; every repetition.
+        threads: that read at once, as many as the model computes with.
+        bytes: read by one repetition, far more than the processor's caches hold.
+        method: how, in words.
+    """
+
+    bytes_per_second: Repeated
+    threads: int
+    bytes: int
+    method: str
+
+
+@dataclass(frozen=True)
 class Conditions:
     """Under what conditions the figures hold.
 
     Attributes:
         created: ISO 8601, UTC.
-        seconds: how long the whole benchmark took.
+        seconds: how long the cells took, those of earlier, interrupted calls included.
         memory: bytes of the machine, within the control group's limit.
+        reserve: bytes that a machine is taken to need beside the model, for `Need.machine`.
         load_before: load average before the first cell; above zero, other programs were at work.
         context, batch, threads: as given to llama.cpp.
-        prompt_tokens, generated_tokens, rounds: of the speed cells.
-        kv_type: type of the KV cache.
+        contexts, load_modes: of the memory cells.
+        prompt_tokens, generated_tokens: of one repetition of a speed cell.
+        rounds, repeats: fresh processes for each speed, and repetitions in each.
+        kv_types: types of the KV cache measured.
         features: llama.cpp's own line on the instructions it uses.
+        bandwidth: None when it was not measured.
+        cells, reused: how many cells there are, and how many of them had a result from an earlier call.
     """
 
     created: str
@@ -142,6 +182,7 @@ class Conditions:
     cpu: str
     cores: int
     memory: int
+    reserve: int
     load_before: float | None
     system: str
     versions: dict[str, str]
@@ -149,10 +190,21 @@ class Conditions:
     context: int
     batch: int
     threads: int
+    contexts: tuple[int, ...]
+    load_modes: tuple[str, ...]
     prompt_tokens: int
     generated_tokens: int
     rounds: int
-    kv_type: str
+    repeats: int
+    kv_types: tuple[str, ...]
+    bandwidth: Bandwidth | None
+    cells: int
+    reused: int
+
+    @property
+    def kv_type(self) -> str:
+        """The type of KV cache that `Level.figures` hold for."""
+        return self.kv_types[0]
 
 
 @dataclass(frozen=True)
@@ -172,12 +224,20 @@ class Pick:
 
 @dataclass(frozen=True)
 class Report:
-    """One run of `medmind-bench quants`. `reference` is the label of the level the others are compared with."""
+    """One run of `medmind-bench quants`.
+
+    Attributes:
+        run: name of the run directory.
+        reference: label of the level the others are compared with.
+        random_weights: whether the model was never trained: only sizes, memory and speed mean anything.
+    """
 
     schema: str
     run: str | None
     reference: str
+    random_weights: bool
     held_out: HeldOut | None
+    raw_text: RawText | None
     conditions: Conditions
     levels: tuple[Level, ...]
     pick: Pick
@@ -195,11 +255,17 @@ class Report:
         """The report a document holds.
 
         Raises:
-            MedmindError: another schema, or a field missing or of another kind.
+            MedmindError: another schema, an earlier version of it, or a field missing or of another kind.
         """
-        if document.get("schema") != SCHEMA:
+        schema = document.get("schema")
+        if schema != SCHEMA:
+            if isinstance(schema, str) and schema.startswith(f"{_FAMILY}/"):
+                raise MedmindError(
+                    f"this report has the schema {schema}, this medmind reads {SCHEMA}",
+                    "measure again with: medmind-bench quants --force",
+                )
             raise MedmindError(
-                f"this is no benchmark report: its schema is {document.get('schema')!r}, not {SCHEMA!r}",
+                f"this is no benchmark report: its schema is {schema!r}, not {SCHEMA!r}",
                 "make one with: medmind-bench quants",
             )
         return decode(Report, document)
@@ -208,37 +274,3 @@ class Report:
 def read_report(path: Path) -> Report:
     """The report in a report.json."""
     return Report.from_json(read_json(path))
-
-
-Record = TypeVar("Record")
-
-
-def decode(kind: type[Record], document: Mapping[str, Any]) -> Record:
-    """A record of dataclass `kind` out of parsed JSON; MedmindError names the field that does not fit."""
-    return typing.cast(Record, _decode(kind, document, kind.__name__))
-
-
-def _decode(kind: Any, value: Any, where: str) -> Any:  # noqa: PLR0911 - one return a kind
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:
-        if value is None and type(None) in arguments:
-            return None
-        return _decode(next(option for option in arguments if option is not type(None)), value, where)
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_decode(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
-    if origin is dict and isinstance(value, Mapping):
-        return {key: _decode(arguments[1], item, f"{where}[{key}]") for key, item in value.items()}
-    if origin is Literal and value in arguments:
-        return value
-    if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
-        hints = typing.get_type_hints(kind)
-        names = {field.name for field in dataclasses.fields(kind)}
-        if names != value.keys():
-            raise MedmindError(f"{where} has the wrong fields: {', '.join(sorted(names ^ value.keys()))}")
-        assert isinstance(kind, type)
-        return kind(**{name: _decode(hints[name], value[name], f"{where}.{name}") for name in names})
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(kind, type) and type(value) is kind:
-        return value
-    raise MedmindError(f"{where} is {type(value).__name__}, not {getattr(kind, '__name__', kind)}")

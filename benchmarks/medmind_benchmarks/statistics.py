@@ -32,6 +32,15 @@ class Spread:
     samples: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Repeated:
+    """Repetitions of one measurement: mean, standard deviation (n − 1; None for one alone) and the samples in order."""
+
+    mean: float
+    deviation: float | None
+    samples: tuple[float, ...]
+
+
 def perplexity(nll: Sequence[float], tokens: Sequence[int]) -> Estimate:
     """Perplexity over rows, exp(Σ nll / Σ tokens), with the row-clustered standard error.
 
@@ -87,6 +96,11 @@ def perplexity_difference(nll: Sequence[float], reference: Sequence[float], toke
 def spread(samples: Sequence[float]) -> Spread:
     """Median and extremes: a noisy machine delays now and then, which moves a mean and leaves a median."""
     return Spread(statistics.median(samples), min(samples), max(samples), tuple(samples))
+
+
+def repeated(samples: Sequence[float]) -> Repeated:
+    """Mean ± standard deviation, as llama-bench gives its repetitions."""
+    return Repeated(statistics.fmean(samples), statistics.stdev(samples) if len(samples) > 1 else None, tuple(samples))
 
 
 def _rate(nll: Sequence[float], tokens: Sequence[int]) -> float:

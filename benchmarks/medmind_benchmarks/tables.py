@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from medmind.console import human_bytes
-from medmind_benchmarks.results import Level, Memory, Report, Speed
+from medmind_benchmarks.figures import Memory, Speed
+from medmind_benchmarks.results import Level, Report
 from medmind_benchmarks.statistics import Estimate
 
 NONE = "–"
@@ -47,19 +48,19 @@ def _places(error: float) -> int:
 
 
 def rate(speed: Speed | None) -> str:
-    """Median and range of a speed, `812 (790–820)`."""
+    """Mean and standard deviation of a speed, `812 ± 11`."""
     if speed is None:
         return NONE
     figure = speed.tokens_per_second
-    return f"{_figure(figure.median)} ({_figure(figure.low)}–{_figure(figure.high)})"
+    return _figure(figure.mean) + ("" if figure.deviation is None else f" ± {_figure(figure.deviation)}")
 
 
 def times(speed: Speed | None) -> str:
-    """The median ratio to the reference, `1.84×`, with its range."""
+    """The ratio to the reference, `1.84×`, with its range."""
     if speed is None or speed.relative is None:
         return NONE
     figure = speed.relative
-    return f"{figure.median:.2f}× ({figure.low:.2f}–{figure.high:.2f})"
+    return f"{figure.mean:.2f}× ({min(figure.samples):.2f}–{max(figure.samples):.2f})"
 
 
 def quality(report: Report) -> Table:
@@ -105,7 +106,7 @@ def speed(report: Report) -> Table:
     """Prompt and generation speed, load time."""
 
     def load(level: Level) -> str:
-        return f"{level.load_seconds.median:.2f}" if level.load_seconds else NONE
+        return f"{level.load_seconds.mean:.2f}" if level.load_seconds else NONE
 
     return _table(
         report,
@@ -121,10 +122,10 @@ def terminal(report: Report) -> tuple[Table, Table]:
     """Quality, then memory and speed: each fits a terminal of 80 columns."""
 
     def pace(found: Speed | None) -> str:
-        return NONE if found is None else _figure(found.tokens_per_second.median)
+        return NONE if found is None else _figure(found.tokens_per_second.mean)
 
     def against(found: Speed | None) -> str:
-        return f"{found.relative.median:.2f}×" if found and found.relative else NONE
+        return f"{found.relative.mean:.2f}×" if found and found.relative else NONE
 
     costs = _table(
         report,
@@ -172,7 +173,7 @@ def verdict(report: Report) -> str:
             f"needs at most {human_bytes(level.memory.peak)} of memory instead of {human_bytes(reference.memory.peak)}"
         )
     if level.generation and level.generation.relative:
-        gains.append(f"generates {level.generation.relative.median:.2f} times as fast")
+        gains.append(f"generates {level.generation.relative.mean:.2f} times as fast")
     all_gains = " and ".join([", ".join(gains[:-1]), gains[-1]] if gains[1:] else gains)
     ratio = level.quality.ratio if level.quality else None
     odd = (

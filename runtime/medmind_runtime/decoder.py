@@ -3,17 +3,24 @@
 Knows token ids and logits rows. Knows no files, text or sampling.
 """
 
+import ctypes
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import FrameType, ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from medmind import llama
 from medmind.errors import MedmindError
+from medmind_runtime.weights import Weights
 
+KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
+KV_TYPES: Mapping[str, str] = {
+    name: f"GGML_TYPE_{name.upper()}" for name in ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+}
+"""What keys and values can be kept in; source: llama.cpp's common/arg.cpp, `kv_cache_types`."""
 OUTPUT_ROWS = 64
 """Logits rows kept by one decode call: bounds the output buffer to 64 x vocabulary x 4 bytes."""
 _SLOW_TOKEN = 0.05
@@ -55,7 +62,12 @@ class Decoder:
         token_seconds: how long a token took lately, set by the caller: single tokens that are slow can be interrupted.
     """
 
-    def __init__(self, lib: ModuleType, model: Any, *, context: int, threads: int, batch: int) -> None:
+    def __init__(
+        self, lib: ModuleType, weights: Weights, *, context: int, threads: int, batch: int, kv_type: KvType = "f16"
+    ) -> None:
+        if kv_type not in KV_TYPES:
+            raise MedmindError(f"there is no KV cache type {kv_type}", f"use one of {', '.join(KV_TYPES)}")
+        model = weights.handle
         self._lib = lib
         self._batch: Any = None
         self._cached: list[int] = []
@@ -69,6 +81,7 @@ class Decoder:
         params.n_seq_max = 1
         params.n_threads = params.n_threads_batch = threads
         params.no_perf = True
+        params.type_k = params.type_v = getattr(lib, KV_TYPES[kv_type])
         self.handle = lib.llama_init_from_model(model, params)
         if not self.handle:
             reason = llama.log.first_error() or "llama.cpp gives no reason"
@@ -76,6 +89,9 @@ class Decoder:
                 f"a context of {context} tokens could not be allocated: {reason}",
                 "use a smaller --context or a smaller quant",
             )
+        if weights.adapter is not None:
+            one = (lib.llama_adapter_lora_p_ctypes * 1)(weights.adapter)
+            lib.llama_set_adapters_lora(self.handle, one, 1, (ctypes.c_float * 1)(1.0))
         self.context = int(lib.llama_n_ctx(self.handle))
         self._step = int(lib.llama_n_batch(self.handle))
         self._batch = lib.llama_batch_init(self._step, 0, 1)

@@ -15,6 +15,8 @@ _MAX_DIMENSIONS = 4
 _STRING, _ARRAY = 8, 9
 _SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 """Bytes of each scalar metadata type; source: `enum gguf_type` of ggml/include/gguf.h."""
+_WHOLE = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 10: "<Q", 11: "<q"}
+"""The whole-number types among them."""
 _BLOCKS = {
     **{0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 40)},
     **{10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292)},
@@ -85,6 +87,25 @@ def check(path: Path) -> None:
         raise MedmindError(f"{path} cannot be read: {error.strerror or error}", "check its permissions") from error
     if needed > size:
         raise MedmindError(f"{path} is cut off: it has {size} bytes of {needed}", _COPY_AGAIN)
+
+
+def scalars(path: Path) -> dict[str, str | int]:
+    """The text and whole-number metadata of a file that `check` has passed."""
+    found: dict[str, str | int] = {}
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        reader = _Reader(data)
+        reader.skip(len(_MAGIC) + 4)
+        _, pairs = reader.u64(), reader.u64()
+        for _ in range(pairs):
+            key, kind = reader.string().decode("utf-8", "replace"), reader.u32()
+            if kind == _STRING:
+                found[key] = reader.string().decode("utf-8", "replace")
+            elif kind in _WHOLE:
+                form = _WHOLE[kind]
+                found[key] = struct.unpack_from(form, data, reader.skip(struct.calcsize(form)))[0]
+            else:
+                _skip_value(reader, kind, path)
+    return found
 
 
 def _needed_bytes(reader: _Reader, path: Path) -> int:

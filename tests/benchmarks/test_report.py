@@ -67,6 +67,7 @@ def test_a_report_survives_json() -> None:
     ("damage", "words"),
     [
         ({"schema": "other/1"}, "no benchmark report"),
+        ({"schema": "medmind-benchmark-quants/1"}, r"schema medmind-benchmark-quants/1, .* --force"),
         ({"levels": 3}, r"Report\.levels"),
         ({"extra": 1}, "extra"),
         ({"reference": 5}, r"Report\.reference is int"),
@@ -94,8 +95,8 @@ def test_what_failed_is_on_the_page_with_its_reason() -> None:
         change=0,
         status="refused",
         reason="needs 4 GiB of memory",
-        quality=None,
-        memory=None,
+        answers=None,
+        memory=(),
         prompt=None,
         generation=None,
         load_seconds=None,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from medmind.artifacts import read_json, write_json
 from medmind.errors import MedmindError
-from medmind_benchmarks.results import decode
+from medmind_benchmarks.typed_json import decode
 from medmind_train.step.document import StepDocument
 
 SCHEMA = "medmind-training-cell/1"

@@ -12,7 +12,7 @@ from typing import IO
 
 from medmind.errors import MedmindError
 from medmind_benchmarks.process import CellError
-from medmind_benchmarks.results import decode
+from medmind_benchmarks.typed_json import decode
 from medmind_train.step.document import SCHEMA, StepDocument
 
 

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from medmind.artifacts import read_json
 from medmind.errors import MedmindError
-from medmind_benchmarks.results import decode
 from medmind_benchmarks.statistics import Spread
+from medmind_benchmarks.typed_json import decode
 from medmind_train.step.document import Memory, Mode, Status
 
 SCHEMA = "medmind-benchmark-training/2"
