@@ -12,6 +12,7 @@ LoadMode = Literal["auto", "mmap", "copy"]
 """As the engine names them: `mmap` maps the file and leaves it so, `copy` (llama.cpp's no-mmap) reads it into memory of
 the process, `auto` maps it and lets the pages go that have been repacked."""
 KvType = Literal["f16", "q8_0", "q4_0"]
+Headline = Literal["accuracy", "accuracy_gain"]
 
 
 @dataclass(frozen=True)
@@ -106,25 +107,38 @@ class Choice:
         task: name of the question set.
         digest: of the questions, choices and right answers.
         questions, choices: how many; choices on average.
-        headline: which of the two accuracies to quote.
+        left_out: questions that do not fit the context, or spell out a control token.
+        headline: which of the accuracies to quote. For letters `accuracy`, by which published figures are made. For
+            texts `accuracy_gain`: each is the answer to some question, and one is likelier than another whatever is
+            asked (the sum prefers the shortest, the mean the most usual); what the question adds tells them apart.
         accuracy: by summed log-likelihood.
         accuracy_normalized: by log-likelihood per byte of the choice.
+        accuracy_gain: by what showing the question adds to the summed log-likelihood. These three are acc, acc_norm
+            and acc_mutual_info of lm-evaluation-harness (lm_eval/api/task.py).
         chance: accuracy of guessing.
-        answer_only: accuracy without showing the question, by the headline's rule: what the choices alone give away.
+        answer_only: `accuracy_normalized` without showing the question: what the choices alone give away.
         flips: against the reference, by the headline's rule; None for the reference.
     """
 
     task: str
     digest: str
     questions: int
+    left_out: int
     choices: float
-    headline: Literal["accuracy", "accuracy_normalized"]
+    headline: Headline
     accuracy: Estimate
     accuracy_normalized: Estimate
+    accuracy_gain: Estimate
     chance: float
     answer_only: Estimate | None
     flips: Flips | None
     seconds: float
+
+    @property
+    def quoted(self) -> Estimate:
+        """The accuracy that `headline` names."""
+        found: Estimate = getattr(self, self.headline)
+        return found
 
 
 @dataclass(frozen=True)

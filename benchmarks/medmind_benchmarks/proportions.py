@@ -1,88 +1,47 @@
-"""Shares of questions answered rightly, with intervals, alone and paired. Knows counts only."""
+"""Shares of questions answered rightly, alone and paired, with their uncertainties. Knows counts only."""
 
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from medmind_benchmarks.statistics import Estimate
 
 _Z = statistics.NormalDist().inv_cdf(0.975)
 
 
-@dataclass(frozen=True)
-class Share:
-    """`right` of `of`, and the ends of the 95 % interval of the share."""
-
-    right: int
-    of: int
-    low: float
-    high: float
-
-    @property
-    def value(self) -> float:
-        """The share itself."""
-        return self.right / self.of
+def share(right: Sequence[bool]) -> Estimate:
+    """The share that is right, with its standard error √(p(1 − p) / (n − 1)), as lm-evaluation-harness has it."""
+    of = len(right)
+    value = sum(right) / of
+    return Estimate(value, math.sqrt(value * (1 - value) / (of - 1)) if of > 1 else None)
 
 
-@dataclass(frozen=True)
-class Flips:
-    """How answers changed from one model to another over the same questions.
+def paired_interval(before: Sequence[bool], now: Sequence[bool]) -> tuple[float, float]:
+    """95 % interval of (share right now − share right before) over the same questions, at least one.
 
-    Attributes:
-        lost: right before, wrong now.
-        gained: wrong before, right now.
-        of: questions.
-        difference: share right now − share right before.
-        low, high: its 95 % interval, paired.
-        p: McNemar's exact two-sided probability that so uneven flips, or more uneven ones, come by chance.
-    """
-
-    lost: int
-    gained: int
-    of: int
-    difference: float
-    low: float
-    high: float
-    p: float
-
-
-def share(right: Sequence[bool]) -> Share:
-    """A share with Wilson's score interval (Wilson 1927), which holds near 0 and 1 and for few questions."""
-    low, high = _wilson(sum(right), len(right))
-    return Share(sum(right), len(right), low, high)
-
-
-def flips(before: Sequence[bool], now: Sequence[bool]) -> Flips:
-    """Compare two models over the same questions.
-
-    The interval of the difference is Newcombe's hybrid score interval for paired proportions (Statistics in Medicine
-    17, 1998, 2635–2650, method 10), the test McNemar's exact one: Binomial(lost + gained, ½).
-
-    Args:
-        before, now: shape (questions,), whether each was answered rightly; at least one.
+    Newcombe's hybrid score interval for paired proportions (Statistics in Medicine 17, 1998, 2635–2650, method 10).
     """
     of = len(now)
     both = sum(a and b for a, b in zip(before, now, strict=True))
     lost = sum(a and not b for a, b in zip(before, now, strict=True))
     gained = sum(b and not a for a, b in zip(before, now, strict=True))
-    neither = of - both - lost - gained
     old, new = (both + lost) / of, (both + gained) / of
-    old_low, old_high = _wilson(both + lost, of)
-    new_low, new_high = _wilson(both + gained, of)
-    phi = _phi(both, lost, gained, neither)
+    old_low, old_high = wilson(both + lost, of)
+    new_low, new_high = wilson(both + gained, of)
+    phi = _phi(both, lost, gained, of - both - lost - gained)
     down = _hybrid(new - new_low, old_high - old, phi)
     up = _hybrid(new_high - new, old - old_low, phi)
-    return Flips(
-        lost, gained, of, new - old, max(-1.0, new - old - down), min(1.0, new - old + up), mcnemar(lost, gained)
-    )
+    return max(-1.0, new - old - down), min(1.0, new - old + up)
 
 
 def mcnemar(lost: int, gained: int) -> float:
-    """McNemar's exact two-sided p of `lost` and `gained` discordant pairs."""
+    """McNemar's exact two-sided p of `lost` and `gained` discordant pairs, Binomial(lost + gained, ½)."""
     of, fewer = lost + gained, min(lost, gained)
     return min(1.0, 2 * math.fsum(math.comb(of, count) / 2**of for count in range(fewer + 1))) if of else 1.0
 
 
-def _wilson(right: int, of: int) -> tuple[float, float]:
+def wilson(right: int, of: int) -> tuple[float, float]:
+    """The 95 % score interval of a share (Wilson 1927), which holds near 0 and 1 and for few questions."""
     value, square = right / of, _Z * _Z
     middle = value + square / (2 * of)
     half = _Z * math.sqrt(value * (1 - value) / of + square / (4 * of * of))

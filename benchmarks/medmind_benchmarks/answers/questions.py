@@ -9,7 +9,7 @@ from typing import Literal
 
 from medmind import turns
 from medmind.artifacts import read_jsonl, write_jsonl
-from medmind_benchmarks.results import decode
+from medmind_benchmarks.typed_json import decode
 
 Style = Literal["letters", "text"]
 """Whether the options stand in the prompt and their letters are scored, or each option's text is."""

@@ -1,4 +1,7 @@
-"""The log-likelihood of every option under one model. Knows prompts and tokens; not which option is right."""
+"""The log-likelihood of every option under one model: the cell `answers`. Not which option is right.
+
+Each is scored with its question, and once without any.
+"""
 
 import hashlib
 import json
@@ -6,14 +9,39 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from medmind import turns
 from medmind.errors import MedmindError
+from medmind_benchmarks.answers import questions as question_files
 from medmind_benchmarks.answers.questions import Question
+from medmind_benchmarks.figures import KvType
 
 if TYPE_CHECKING:
     from medmind_runtime.engine import Engine
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to score.
+
+    Attributes:
+        model: path of the GGUF.
+        questions: path of a file that `questions.write` wrote.
+        digest: of the questions in it.
+        context: tokens that the KV cache holds; a question of which one option does not fit is left out.
+        system_prompt: put first unless empty.
+    """
+
+    kind: Literal["answers"]
+    model: str
+    questions: str
+    digest: str
+    context: int
+    threads: int
+    kv_type: KvType
+    system_prompt: str
 
 
 @dataclass(frozen=True)
@@ -35,6 +63,27 @@ class AnswersResult:
     left_out: int
     token_digest: str
     seconds: float
+
+
+def measure(request: Request, advance: Callable[[], None]) -> AnswersResult:
+    """Do what `request` asks; `advance` is called after every question.
+
+    Raises:
+        MedmindError: the model cannot be loaded or scored.
+    """
+    from medmind_runtime.engine import Engine
+
+    with Engine.load(
+        Path(request.model), context=request.context, threads=request.threads, kv_type=request.kv_type
+    ) as engine:
+        return score(
+            engine,
+            _language(engine),
+            question_files.read(Path(request.questions)),
+            context=request.context,
+            system_prompt=request.system_prompt,
+            advance=advance,
+        )
 
 
 def score(
@@ -92,6 +141,17 @@ def score(
         left_out,
         f"sha256:{digest.hexdigest()}",
         time.perf_counter() - began,
+    )
+
+
+def _language(engine: "Engine") -> turns.Language:
+    """The engine's template and tokenizer as `medmind.turns` wants them."""
+    return turns.Language(
+        render=lambda messages, generate: engine.render(messages, add_generation_prompt=generate),
+        tokenize=lambda text: engine.tokenize(text, special=True),
+        controls=[token.text for token in engine.vocabulary.controls],
+        eos=engine.vocabulary.eos,
+        bos=engine.vocabulary.bos if engine.vocabulary.bos >= 0 else None,
     )
 
 
