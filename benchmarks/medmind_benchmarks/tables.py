@@ -26,7 +26,7 @@ def estimate(figure: Estimate | None) -> str:
         return NONE
     if figure.error is None:
         return f"{figure.value:.3f}"
-    places = _places(figure.error)
+    places = places(figure.error)
     return f"{figure.value:,.{places}f} ± {figure.error:,.{places}f}"
 
 
@@ -37,11 +37,19 @@ def change(ratio: Estimate | None) -> str:
     percent = (ratio.value - 1) * 100
     if ratio.error is None:
         return f"{percent:+.2f} %"
-    places = _places(ratio.error * 100)
+    places = places(ratio.error * 100)
     return f"{percent:+,.{places}f} ± {ratio.error * 100:,.{places}f} %"
 
 
-def _places(error: float) -> int:
+def small(figure: Estimate) -> str:
+    """A figure that may be far below 1, `0.00123 ± 0.00004` or `1.2e-07 ± 3e-09`."""
+    if 0 < abs(figure.value) < 1e-4:
+        return f"{figure.value:.2g}" + ("" if figure.error is None else f" ± {figure.error:.1g}")
+    return estimate(figure)
+
+
+def places(error: float) -> int:
+    """Decimal places that show an error to two significant digits."""
     if not 0 < error < math.inf:
         return 3
     return min(6, max(0, 1 - math.floor(math.log10(error))))
