@@ -66,7 +66,7 @@ def compose(report: Report) -> "Figure":
         lower.set_xlim(0, 1.12 * largest / divisor)
         figure.suptitle(_title(report), fontsize=11)
         for axes in (upper, lower):
-            axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+            axes.grid(axis="y", color="#d8dee4", linewidth=0.6)
             axes.set_axisbelow(True)
             axes.margins(y=0.18)
         _place_labels(figure, (upper, lower))
@@ -80,16 +80,37 @@ def _title(report: Report) -> str:
 
 
 def _absolute(axes: "Axes", report: Report, levels: list[Level], divisor: int) -> None:
-    axes.set_ylabel("perplexity ± SE")
+    axes.set_ylabel("perplexity ± SE; dashed: Pareto front")
     for level in levels:
         assert level.quality
         found = level.quality.perplexity
         _point(axes, report, level, x=level.size / divisor, y=found.value, error=found.error or 0)
+    _front(axes, levels, divisor)
     values = [level.quality.perplexity.value for level in levels if level.quality]
     if max(values) > _WIDE * min(values):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
+
+
+def front(levels: list[Level]) -> list[Level]:
+    """The Pareto front: the levels that no other is both smaller and better than; smallest first."""
+    found: list[Level] = []
+    best = float("inf")
+    for level in sorted(levels, key=lambda one: (one.size, one.quality.perplexity.value if one.quality else 0)):
+        if level.quality and level.quality.perplexity.value < best:
+            best = level.quality.perplexity.value
+            found.append(level)
+    return found
+
+
+def _front(axes: "Axes", levels: list[Level], divisor: int) -> None:
+    best = front([level for level in levels if not level.base])
+    places = [(level.size / divisor, level.quality.perplexity.value) for level in best if level.quality]
+    if len(places) > 1:
+        from matplotlib.collections import LineCollection
+
+        axes.add_collection(LineCollection([places], colors=_BAR, linewidths=0.8, linestyles="--", zorder=1))
 
 
 def _relative(axes: "Axes", report: Report, levels: list[Level], divisor: int) -> None:

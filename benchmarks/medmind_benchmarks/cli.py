@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medmind import console
-from medmind.artifacts import atomic_directory, write_json, write_jsonl, write_text
+from medmind.artifacts import atomic_directory, write_json, write_jsonl
 from medmind.errors import MedmindError
+from medmind_benchmarks import report_cli
 from medmind_benchmarks.place import refuse_foreign
 from medmind_benchmarks.plan import QuantsConfig
 from medmind_benchmarks.training import cli as training_cli
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, add_completion=False)
 _DEFAULTS = QuantsConfig()
-_STEM = "perplexity-by-size"
 
 
 @app.callback()
@@ -57,7 +57,7 @@ def quants(
     json_output: Annotated[bool, typer.Option("--json", help="The report as JSON on stdout.")] = False,
 ) -> None:
     """Compare quantization levels of one model: perplexity on held-out answers, size, memory and speed."""
-    from medmind_benchmarks import chart, markdown, plan, sources
+    from medmind_benchmarks import plan, report_files, sources
     from medmind_benchmarks.quants import run
 
     console.require("matplotlib", "bench")
@@ -78,8 +78,7 @@ def quants(
     with atomic_directory(found.out, force=force) as folder:
         write_json(folder / "report.json", outcome.report.to_json())
         write_jsonl(folder / "rows.jsonl", outcome.rows)
-        write_text(folder / "report.md", markdown.render(outcome.report))
-        chart.draw(outcome.report, folder, _STEM)
+        report_files.write(outcome.report, folder)
     if json_output:
         console.emit_json(outcome.report.to_json())
     else:
@@ -123,10 +122,11 @@ def _show(report: "Report", out: Path) -> None:
         console.out.print(table)
         console.out.print()
     console.out.print(Text(tables.verdict(report)), soft_wrap=False)
-    console.out.print(Text(f"\n{out / 'report.md'}\n{out / (_STEM + '.png')}"))
+    console.out.print(Text(f"\n{out / 'report.md'}\n{out / 'report.html'}"))
 
 
 training_cli.register(app)
+report_cli.register(app)
 
 
 def main() -> None:

@@ -1,50 +1,86 @@
 """report.md: a report for people, every figure out of the typed report. Measures nothing, draws nothing."""
 
 from medmind.console import human_bytes
-from medmind_benchmarks import tables
+from medmind_benchmarks import advice, pictures, tables, tables_detail
 from medmind_benchmarks.results import Report
 from medmind_benchmarks.tables import Table
-
-CHART = "perplexity-by-size.png"
 
 
 def render(report: Report) -> str:
     """The whole page."""
     title = f"What each quantization of {report.run} costs" if report.run else "What each quantization costs"
-    missing = [level for level in report.levels if level.status != "measured"]
-    parts = [f"# {title}", tables.verdict(report)]
-    if missing:
-        parts.append(
-            "Not measured:\n\n" + "\n".join(f"- **{one.label}** {one.status}: {one.reason}" for one in missing)
-        )
-    if not report.level(report.reference).unquantized:
-        parts.append(
-            f"**No unquantized file could be measured.** The others are compared with {report.reference}, itself "
-            "quantized: what the quantization of that file cost is not in these figures."
-        )
+    parts = [f"# {title}", *(f"**{text}**" for text in notices(report))]
+    if not report.random_weights:
+        parts.append(tables.verdict(report))
+    if found := advice.advise(report):
+        lines = [f"- **{one.memory // advice.GIB} GiB**: {one.text}" for one in found]
+        parts += ["## Which file for which machine", "\n".join(lines)]
+    parts += [f"![{about}]({stem}.png)" for stem, (about, _) in pictures.available(report).items()]
+    for name, content, about in sections(report):
+        parts += [f"## {name}", table(content), *([about] if about else [])]
+    gaps = tables_detail.gaps(report)
+    if gaps.rows:
+        parts += ["## Not measured", table(gaps)]
     parts += [
-        f"![Perplexity against file size]({CHART})",
-        "## Size and perplexity",
-        table(tables.quality(report)),
-        _about_quality(report),
-        "## Memory",
-        table(tables.memory(report)),
-        _about_memory(report),
-        "## Speed",
-        table(tables.speed(report)),
-        _about_speed(report),
         "## Conditions",
-        _conditions(report),
-        "## Files",
-        table(
-            Table(
-                ("level", "file", "bytes", "parameters", "digest"),
-                tuple((one.label, one.file, f"{one.size}", f"{one.parameters}", one.digest) for one in report.levels),
-            )
-        ),
+        "\n".join(f"- {line}" for line in conditions(report)),
         "All figures are in `report.json`; `rows.jsonl` holds each held-out row's log-likelihood under every level.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def notices(report: Report) -> list[str]:
+    """What a reader must know before any figure."""
+    found = []
+    if report.random_weights:
+        found.append(
+            "The weights of this model are random: it was never trained. Sizes, memory and speed are those of its "
+            "shape; perplexity, fidelity and answers mean nothing here."
+        )
+    missing = [level for level in report.levels if level.status != "measured"]
+    if missing:
+        listed = "; ".join(f"{one.label} {one.status}: {one.reason}" for one in missing)
+        found.append(f"Not all was measured. {listed}")
+    if not report.level(report.reference).unquantized:
+        found.append(
+            f"No unquantized file could be measured. The others are compared with {report.reference}, itself "
+            "quantized: what the quantization of that file cost is not in these figures."
+        )
+    return found
+
+
+def sections(report: Report) -> list[tuple[str, Table, str]]:
+    """Title, table and explanation of everything that was measured."""
+    found = [("Size and perplexity", tables.quality(report), _about_quality(report))]
+    if any(level.figures.raw for level in report.levels):
+        found.append(("Perplexity of raw text", tables_detail.raw(report), _about_raw(report)))
+    for where in ("answers", "raw"):
+        pairs = [(level, getattr(level.figures, f"{where}_fidelity")) for level in report.levels]
+        known = [(level, one) for level, one in pairs if one]
+        if known:
+            what = "held-out answers" if where == "answers" else "raw text"
+            found.append(
+                (f"Fidelity to {report.reference}, {what}", tables_detail.fidelity(report, known), _ABOUT_FIDELITY)
+            )
+    for task in dict.fromkeys(one.task for level in report.levels for one in level.figures.choices):
+        found.append((f"Multiple choice: {task}", tables_detail.choices(report, task), _about_choices(report, task)))
+    if any(level.figures.needs for level in report.levels):
+        found.append(("Memory that a machine needs", tables_detail.needs(report), _about_needs(report)))
+    found.append(("Memory", tables_detail.memory(report), _about_memory(report)))
+    found.append(("Speed", tables.speed(report), _about_speed(report)))
+    if any(level.kv for level in report.levels):
+        found.append(("Quantized KV cache", tables_detail.kv(report), ""))
+    found.append(
+        (
+            "Files",
+            Table(
+                ("level", "file", "bytes", "parameters", "digest"),
+                tuple((one.label, one.file, f"{one.size}", f"{one.parameters}", one.digest) for one in report.levels),
+            ),
+            "",
+        )
+    )
+    return found
 
 
 def table(content: Table) -> str:
@@ -74,6 +110,45 @@ def _about_quality(report: Report) -> str:
     )
 
 
+def _about_raw(report: Report) -> str:
+    text = report.raw_text
+    if text is None:
+        return ""
+    return (
+        f"By llama-perplexity's method on {text.source}: {text.chunks} of {text.chunks_in_text} chunks of {text.chunk} "
+        "tokens, each beginning with BOS, its second half scored. The standard error is over tokens."
+    )
+
+
+_ABOUT_FIDELITY = (
+    "KL divergence of each next-token distribution from the reference's, over the whole vocabulary, in nats, on the "
+    "same tokens. Same top token: both find the same token likeliest. Δp: of the token that stands in the text."
+)
+
+
+def _about_choices(report: Report, task: str) -> str:
+    one = next(one for level in report.levels for one in level.figures.choices if one.task == task)
+    rule = (
+        "by the gain: how much more likely the question makes it, since each option is the answer to some question and "
+        "one is likelier than another whatever is asked"
+        if one.headline == "accuracy_gain"
+        else "by the sum of its tokens' log-probabilities, as published accuracies are made; options are letters"
+    )
+    return (
+        f"{one.questions} questions with {one.choices:.3g} options on average; guessing is right in "
+        f"{one.chance * 100:.0f} %. An option is chosen {rule}. Without the question says what the options alone give "
+        f"away. Flips are against {report.reference}, over the same questions; the interval is Newcombe's, p McNemar's "
+        "exact one."
+    )
+
+
+def _about_needs(report: Report) -> str:
+    return (
+        "In the load mode with the lowest peak, or what llama.cpp allocates where that is more. The smallest usual "
+        f"machine has that much beside {human_bytes(report.conditions.reserve)} for its system, at the longest context."
+    )
+
+
 def _about_memory(report: Report) -> str:
     return (
         f"Of a fresh process that loads the model with a context of {report.conditions.context} tokens, reads a prompt "
@@ -96,17 +171,18 @@ def _about_speed(report: Report) -> str:
     )
 
 
-def _conditions(report: Report) -> str:
+def conditions(report: Report) -> list[str]:
+    """Machine, versions and settings, a line each."""
     found = report.conditions
     load = "" if found.load_before is None else f"; load average before the start {found.load_before:.2f}"
     lines = [
-        f"- {found.created}, {found.seconds:.0f} s in all",
-        f"- {found.cpu}, {found.cores} cores, {human_bytes(found.memory)} of memory{load}",
-        f"- {found.system}",
-        "- " + ", ".join(f"{name} {version}" for name, version in found.versions.items()),
-        f"- llama.cpp: {found.features}",
-        f"- context {found.context}, batch {found.batch}, threads {found.threads}, KV cache {found.kv_type}",
+        f"{found.created}, {found.seconds:.0f} s in all",
+        f"{found.cpu}, {found.cores} cores, {human_bytes(found.memory)} of memory{load}",
+        f"{found.system}",
+        ", ".join(f"{name} {version}" for name, version in found.versions.items()),
+        f"llama.cpp: {found.features}",
+        f"context {found.context}, batch {found.batch}, threads {found.threads}, KV cache {found.kv_type}",
     ]
     if report.held_out:
-        lines.append(f"- held-out set {report.held_out.digest}, token ids {report.held_out.token_digest}")
-    return "\n".join(lines)
+        lines.append(f"held-out set {report.held_out.digest}, token ids {report.held_out.token_digest}")
+    return lines

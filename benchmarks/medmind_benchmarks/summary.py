@@ -87,8 +87,8 @@ def percent(value: float, error: float | None) -> str:
     """A share as `97.31 ± 0.12 %`."""
     if error is None:
         return f"{value * 100:.1f} %"
-    places = tables.places(error * 100)
-    return f"{value * 100:.{places}f} ± {error * 100:.{places}f} %"
+    shown = tables.places(error * 100)
+    return f"{value * 100:.{shown}f} ± {error * 100:.{shown}f} %"
 
 
 def _context(report: Report) -> int:

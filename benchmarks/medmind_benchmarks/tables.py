@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from medmind.console import human_bytes
-from medmind_benchmarks.figures import Memory, Speed
+from medmind_benchmarks.figures import Speed
 from medmind_benchmarks.results import Level, Report
 from medmind_benchmarks.statistics import Estimate
 
@@ -26,8 +26,8 @@ def estimate(figure: Estimate | None) -> str:
         return NONE
     if figure.error is None:
         return f"{figure.value:.3f}"
-    places = places(figure.error)
-    return f"{figure.value:,.{places}f} ± {figure.error:,.{places}f}"
+    shown = places(figure.error)
+    return f"{figure.value:,.{shown}f} ± {figure.error:,.{shown}f}"
 
 
 def change(ratio: Estimate | None) -> str:
@@ -37,8 +37,8 @@ def change(ratio: Estimate | None) -> str:
     percent = (ratio.value - 1) * 100
     if ratio.error is None:
         return f"{percent:+.2f} %"
-    places = places(ratio.error * 100)
-    return f"{percent:+,.{places}f} ± {ratio.error * 100:,.{places}f} %"
+    shown = places(ratio.error * 100)
+    return f"{percent:+,.{shown}f} ± {ratio.error * 100:,.{shown}f} %"
 
 
 def small(figure: Estimate) -> str:
@@ -83,30 +83,6 @@ def quality(report: Report) -> Table:
             lambda level: _signed(level.quality.difference if level.quality else None),
         ),
         (f"change against {report.reference}", lambda level: change(level.quality.ratio if level.quality else None)),
-    )
-
-
-def memory(report: Report) -> Table:
-    """Peak resident memory and its parts."""
-
-    def part(value: Callable[[Memory], int | None]) -> Callable[[Level], str]:
-        def cell(level: Level) -> str:
-            found = value(level.memory) if level.memory else None
-            return NONE if found is None else human_bytes(found)
-
-        return cell
-
-    return _table(
-        report,
-        ("peak resident", part(lambda found: found.peak)),
-        ("of it the library alone", part(lambda found: found.library)),
-        ("added by the model", part(lambda found: found.added)),
-        ("weights", part(lambda found: found.weights)),
-        ("repacked weights", part(lambda found: found.repacked)),
-        ("KV cache", part(lambda found: found.kv_cache)),
-        ("compute buffers", part(lambda found: found.compute)),
-        ("allocated at the end", part(lambda found: found.anonymous)),
-        ("mapped file at the end", part(lambda found: found.file_backed)),
     )
 
 
