@@ -47,7 +47,7 @@ def draw(report: Report, folder: Path, stem: str) -> None:
         figure.savefig(folder / f"{stem}.svg", metadata={"Date": None})
 
 
-def compose(report: Report) -> "Figure":
+def compose(report: Report, size: tuple[float, float] = (8, 7.2)) -> "Figure":
     """Perplexity above, change against the reference below; levels without a perplexity are not in the picture."""
     mpl = require("matplotlib", "bench")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -57,7 +57,7 @@ def compose(report: Report) -> "Figure":
     largest = max(level.size for level in report.levels)
     divisor, unit = next((one for one in _UNITS if largest >= one[0]), (1, "B"))
     with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(8, 7.2), layout="constrained", dpi=_DPI)
+        figure = Figure(figsize=size, layout="constrained", dpi=_DPI)
         FigureCanvasAgg(figure)
         upper, lower = figure.subplots(2, 1, sharex=True)
         _absolute(upper, report, levels, divisor)

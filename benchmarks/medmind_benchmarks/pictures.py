@@ -19,6 +19,8 @@ _TEXT, _GRID = "#24292f", "#d8dee4"
 """Replaced on the page by the page's own colours, which follow light and dark."""
 _SERIES = ("#1f6feb", "#bf5700")
 _WIDTH = 5.4
+_NARROW = (_WIDTH, 6.6)
+"""Of a chart on the page, inches: its letters stay readable on a phone."""
 _DPI = 150
 
 
@@ -50,7 +52,8 @@ def inline(report: Report, stem: str) -> str:
     """A chart as an `<svg>` element without ids of others, in the page's own colours for text, grid and background."""
     mpl = require("matplotlib", "bench")
     with mpl.rc_context({"svg.hashsalt": stem, "svg.fonttype": "none"}):
-        figure = available(report)[stem][1](report)
+        compose = available(report)[stem][1]
+        figure = chart.compose(report, _NARROW) if compose is chart.compose else compose(report)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     text = buffer.getvalue()
@@ -124,6 +127,8 @@ def _memory(report: Report) -> "Figure":
 
 def _speed(report: Report) -> "Figure":
     """Prompt and generation speed relative to the reference's scale, each with its standard deviation."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     levels = [level for level in report.levels if level.generation or level.prompt]
     figure, axes = _canvas(1.4 + 0.5 * len(levels))
     for row, level in enumerate(levels):
@@ -144,7 +149,9 @@ def _speed(report: Report) -> "Figure":
     _names(axes, levels, report)
     axes.set_xlabel("tokens/s, mean ± standard deviation; logarithmic", fontsize=9)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:,.0f}" if _slowest(levels) >= 1 else "{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=9, labelcolor=_TEXT)
     return figure
 

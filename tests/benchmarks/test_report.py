@@ -102,7 +102,7 @@ def test_what_failed_is_on_the_page_with_its_reason() -> None:
         load_seconds=None,
     )
     page = markdown.render(reports.report(WHOLE, lost))
-    assert "- **q4_0** refused: needs 4 GiB of memory" in page
+    assert "q4_0 refused: needs 4 GiB of memory" in page
     assert "| q4_0 | 250 B | 2.00 | – | – | – |" in page
 
 

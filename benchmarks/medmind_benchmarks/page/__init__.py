@@ -86,17 +86,18 @@ def _details(report: Report) -> list[str]:
         parts.append(f"<details><summary>{html.escape(title)}</summary>{table(content)}{text}</details>")
     gaps = tables_detail.gaps(report)
     if gaps.rows:
-        parts.append(f"<details open><summary>Not measured</summary>{table(gaps)}</details>")
+        parts.append(f"<details open><summary>Not measured</summary>{table(gaps, words=True)}</details>")
     lines = "".join(f"<li>{html.escape(line)}</li>" for line in markdown.conditions(report))
     parts.append(f"<details><summary>Conditions</summary><ul>{lines}</ul></details>")
     return parts
 
 
-def table(content: Table) -> str:
-    """A plain table, the first column naming the row."""
+def table(content: Table, *, words: bool = False) -> str:
+    """A plain table, the first column naming the row; `words` stand to the left, figures to the right."""
     head = "".join(f'<th scope="col">{html.escape(name.strip())}</th>' for name in content.columns)
     rows = "".join(
         f'<tr><th scope="row">{html.escape(first)}</th>{"".join(f"<td>{html.escape(text)}</td>" for text in rest)}</tr>'
         for first, *rest in content.rows
     )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    kind = ' class="words"' if words else ""
+    return f'<div class="scroll"><table{kind}><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
