@@ -10,7 +10,7 @@ import typer
 from medmind import console
 from medmind.artifacts import atomic_directory, write_json, write_jsonl
 from medmind.errors import MedmindError
-from medmind_benchmarks import report_cli
+from medmind_benchmarks import compare_cli, report_cli
 from medmind_benchmarks.place import refuse_foreign
 from medmind_benchmarks.plan import QuantsConfig
 from medmind_benchmarks.training import cli as training_cli
@@ -127,6 +127,7 @@ def _show(report: "Report", out: Path) -> None:
 
 training_cli.register(app)
 report_cli.register(app)
+compare_cli.register(app)
 
 
 def main() -> None:
