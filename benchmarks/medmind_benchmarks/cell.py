@@ -35,8 +35,8 @@ KINDS = {
 }
 """A request's `kind` → the module that measures it.
 
-Such a module has a frozen dataclass `Request`, whose `kind` is that word, and `measure(request, advance)`, which returns
-a dataclass that JSON can carry.
+Such a module has a frozen dataclass `Request`, whose `kind` is that word, and `measure(request, advance)`, which
+returns a dataclass that JSON can carry.
 """
 
 

@@ -1,7 +1,7 @@
 """The cell that measures memory: one fresh process that loads a model, reads a prompt and generates.
 
-Knows one load mode, one context and one type of KV cache at a time. A process of its own is the point: what another model
-left behind would be counted.
+Knows one load mode, one context and one type of KV cache at a time. A process of its own is the point: what another
+model left behind would be counted.
 """
 
 from dataclasses import dataclass

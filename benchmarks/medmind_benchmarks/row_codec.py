@@ -1,9 +1,9 @@
 """Log-probabilities in 16 bits, and the files of llama.cpp's `--kl-divergence-base` that hold them.
 
-Knows bytes and rows, neither models nor texts. Source: `log_softmax`, `process_logits` and `kl_divergence` of llama.cpp's
-tools/perplexity/perplexity.cpp. A file is "_logits_", n_ctx, n_vocab and n_chunk as 32-bit integers, n_chunk · n_ctx
-token ids, and for each chunk the rows of positions n_ctx / 2 to n_ctx − 2. A row is two 32-bit floats, scale and lowest
-log-probability, and one 16-bit step a token of the vocabulary, padded to an even number.
+Knows bytes and rows, neither models nor texts. Source: `log_softmax`, `process_logits` and `kl_divergence` of
+llama.cpp's tools/perplexity/perplexity.cpp. A file is "_logits_", n_ctx, n_vocab and n_chunk as 32-bit integers, n_chunk
+· n_ctx token ids, and for each chunk the rows of positions n_ctx / 2 to n_ctx − 2. A row is two 32-bit floats, scale and
+lowest log-probability, and one 16-bit step a token of the vocabulary, padded to an even number.
 """
 
 import struct
@@ -52,7 +52,8 @@ def decode(rows: "NDArray[np.uint16]", vocabulary: int) -> "NDArray[np.float64]"
     """The log-probabilities of encoded rows, shape (rows, vocabulary); computed in 32 bits as llama.cpp does."""
     head = np.ascontiguousarray(rows[:, :_HEAD]).view("<f4")
     steps = rows[:, _HEAD : _HEAD + vocabulary].astype(np.float32)
-    return (head[:, :1] * steps + head[:, 1:2]).astype(np.float64)
+    found: NDArray[np.float64] = (head[:, :1] * steps + head[:, 1:2]).astype(np.float64)
+    return found
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Base:
         path: the file.
         chunk: n_ctx.
         vocabulary: n_vocab.
-        tokens: shape (chunks, n_ctx), as they stand in the text: a chunk's first is not replaced by BOS.
+        tokens: shape (chunks, n_ctx), a chunk's first is read as BOS where the model begins texts with one.
     """
 
     path: Path
