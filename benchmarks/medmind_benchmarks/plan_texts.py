@@ -107,7 +107,5 @@ def _of_base(spoken: Speaker, base: Base, most: int) -> tuple[Text, RawText]:
         tokens[:, 0] = spoken.bos
     start = base.chunk // 2 + 1
     groups = tuple((Example(tuple(chunk), start, cut=False),) for chunk in tokens.tolist())
-    about = RawText(
-        base.path.name, sha256(base.path), int(base.tokens.size), base.chunk, len(groups), len(base.tokens)
-    )
+    about = RawText(base.path.name, sha256(base.path), int(base.tokens.size), base.chunk, len(groups), len(base.tokens))
     return Text(base.chunk, groups, 0, 0), about

@@ -1,7 +1,7 @@
 """The cell that scores a text: log-likelihoods under one model, and how far its distributions are from a reference's.
 
-Knows engines and token ids; the sums over vocabularies are in `divergence`. Needs memory for a few rows of logits, not for
-those of the text.
+Knows engines and token ids; the sums over vocabularies are in `divergence`. Needs memory for a few rows of logits, not
+for those of the text.
 """
 
 import math
@@ -133,9 +133,7 @@ def _score(
                     other -= float(base[place, there].sum())
                     comparison.add(number, base, rows, there)
         if not math.isfinite(own):
-            raise MedmindError(
-                f"the model gives a probability of zero or not-a-number in part {number + 1} of the text"
-            )
+            raise MedmindError(f"the model gives a probability of zero or not-a-number in part {number + 1}")
         nll.append(own)
         reference_nll.append(other)
         advance()

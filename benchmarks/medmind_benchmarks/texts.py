@@ -62,12 +62,14 @@ class Speaker:
     Attributes:
         language: for `medmind.turns`.
         add_bos: whether a text begins with BOS.
+        size: tokens of the vocabulary.
     """
 
     def __init__(self, vocabulary: Vocabulary, template: Template, *, add_bos: bool) -> None:
         self._vocabulary = vocabulary
         self.add_bos = add_bos
         self.bos = vocabulary.bos
+        self.size = len(vocabulary)
         self.language = Language(
             render=lambda messages, generate: template.render(messages, add_generation_prompt=generate),
             tokenize=lambda text: vocabulary.tokenize(text, special=True),
