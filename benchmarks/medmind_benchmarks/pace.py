@@ -2,9 +2,9 @@
 
 Knows llama.cpp's contexts and batches at first hand: the engine's sampling and bookkeeping are no part of what
 llama-bench times. Source: `test_prompt`, `test_gen` and `main` of llama.cpp's tools/llama-bench/llama-bench.cpp. A
-context holds just the tokens of the test; a prompt is BOS and random tokens, logits for its last; generating starts from
-BOS in an empty cache and goes on with random tokens, one by one; before the repetitions one whole prompt, or one token,
-warms up.
+context holds just the tokens of the test; a prompt is BOS and random tokens, logits for its last; generating starts
+from BOS in an empty cache and goes on with random tokens, one by one; before the repetitions one whole prompt, or one
+token, warms up.
 """
 
 import random

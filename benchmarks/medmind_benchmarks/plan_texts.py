@@ -1,4 +1,4 @@
-"""Which texts a benchmark scores, and what the report says of them: held-out answers, and raw text of one of three kinds.
+"""Which texts a benchmark scores, and what the report says of them: held-out answers and raw text.
 
 Knows where a text comes from; the token ids are made by `texts`.
 """
@@ -56,7 +56,7 @@ class Texts:
         """Tokenize what is wanted.
 
         Raises:
-            MedmindError: rows of which no answer fits; a text that was given and is too short, or of another vocabulary.
+            MedmindError: rows of which no answer fits; a given text that is too short, or of another vocabulary.
         """
         answers = held_out = raw = raw_text = kl_base = None
         gap = ""

@@ -1,9 +1,9 @@
 """Log-probabilities in 16 bits, and the files of llama.cpp's `--kl-divergence-base` that hold them.
 
 Knows bytes and rows, neither models nor texts. Source: `log_softmax`, `process_logits` and `kl_divergence` of
-llama.cpp's tools/perplexity/perplexity.cpp. A file is "_logits_", n_ctx, n_vocab and n_chunk as 32-bit integers, n_chunk
-· n_ctx token ids, and for each chunk the rows of positions n_ctx / 2 to n_ctx − 2. A row is two 32-bit floats, scale and
-lowest log-probability, and one 16-bit step a token of the vocabulary, padded to an even number.
+llama.cpp's tools/perplexity/perplexity.cpp. A file is "_logits_", n_ctx, n_vocab and n_chunk as 32-bit integers,
+n_chunk · n_ctx token ids, and for each chunk the rows of positions n_ctx / 2 to n_ctx − 2. A row is two 32-bit floats,
+scale and lowest log-probability, and one 16-bit step a token of the vocabulary, padded to an even number.
 """
 
 import struct

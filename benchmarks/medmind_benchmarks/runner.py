@@ -43,6 +43,10 @@ class Outcome:
         """The result of a cell, or None."""
         return self.results.get((level, key))
 
+    def reason(self) -> str:
+        """The first reason for a missing result; empty when none is missing."""
+        return next((gap.reason for gaps in self.gaps.values() for gap in gaps), "")
+
     def lack(self, cell: Cell, gap: Gap) -> None:
         """Note a cell without a result."""
         self.gaps.setdefault(cell.level, []).append(gap)
@@ -53,10 +57,10 @@ def run(cells: Sequence[Cell], store: Store, limits: Limits, progress: Progress,
 
     Args:
         cells: in order.
-        store: of earlier results; new ones go in as soon as they are there, so that a call that is killed loses one cell.
+        store: of earlier results; new ones go in as soon as they are there: a call that is killed loses one cell.
         limits: of each cell.
-        progress: its total is the number of cells to run; a cell's share of it is its share of the expected time, so that
-            the time remaining holds for the whole.
+        progress: its total is the number of cells to run; a cell's share of it is its share of the expected time, so
+            that the time remaining holds for the whole.
         command: what starts a cell.
     """
     outcome = Outcome()
@@ -130,8 +134,7 @@ def _run(
         result = run_cell(cell.request, cell.result, advance=tick, command=command, limits=limits)
     except CellError as error:
         failed[family] = failed["", str(cell.key)] = str(error)
-        if cell.key[0] != "log-probs":
-            outcome.lack(cell, Gap(cell.name, "failed", str(error)))
+        outcome.lack(cell, Gap(cell.name, "failed", str(error)))
         return
     seconds = time.monotonic() - began
     outcome.seconds += seconds
