@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, add_completion=False)
 _DEFAULTS = QuantsConfig()
+_LENGTHS = _DEFAULTS.contexts
 _STEM = "perplexity-by-size"
 
 
@@ -63,7 +64,7 @@ def quants(
     ] = None,
     contexts: Annotated[
         str | None,
-        typer.Option(help=f"Contexts to measure memory at; default: {','.join(map(str, _DEFAULTS.contexts))}."),
+        typer.Option(help=f"Contexts to measure memory at; default: {','.join(map(str, _LENGTHS))}."),
     ] = None,
     load_modes: Annotated[
         str | None, typer.Option(help=f"Load modes to measure memory in; default: {','.join(_DEFAULTS.load_modes)}.")
@@ -103,12 +104,12 @@ def quants(
     random_weights: Annotated[bool, typer.Option("--random-weights", help="Label the model as never trained.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="The report as JSON on stdout.")] = False,
 ) -> None:
-    """Compare quantization levels of one model: perplexity, fidelity, memory and speed. Goes on where it was stopped."""
+    """Compare quantization levels of one model: perplexity, fidelity, memory and speed. Goes on where it stopped."""
     from medmind_benchmarks import chart, markdown, options, plan, sources
     from medmind_benchmarks.quants import run
 
     console.require("matplotlib", "bench")
-    given = {
+    given: dict[str, Any] = {
         "rows": rows,
         "rounds": rounds,
         "repeats": repeats,
