@@ -295,7 +295,9 @@ class Engine:
         Yields:
             Shape (rows, vocabulary), at most 64 rows, in order: the next row is the distribution of the next token.
             Each block lies in llama.cpp's own memory and is gone when the next one is asked for. Two engines with one
-            context size and one `batch` yield the same numbers of rows for the same tokens.
+            context size and one `batch` yield the same numbers of rows for the same tokens. The last token is evaluated
+            too, though nobody asks for its row: kernels of repacked weights take rows by fours and what is left
+            otherwise, and llama-perplexity evaluates whole chunks.
 
         Raises:
             MedmindError: more tokens than the context, or `start` outside 1..len.
@@ -310,10 +312,10 @@ class Engine:
         decoder.evaluate(tokens[: start - 1], 0, first_output=start - 1)
         step = min(OUTPUT_ROWS, int(self._lib.llama_n_batch(decoder.handle)))
         for begin in range(start - 1, len(tokens) - 1, step):
-            end = min(begin + step, len(tokens) - 1)
+            end = min(begin + step, len(tokens))
             decoder.evaluate(tokens[:end], begin, first_output=begin)
             first = self._lib.llama_get_logits(decoder.handle)
-            yield np.ctypeslib.as_array(first, (end - begin, len(self.vocabulary)))
+            yield np.ctypeslib.as_array(first, (min(end, len(tokens) - 1) - begin, len(self.vocabulary)))
 
     def _check(self, tokens: Sequence[int], *, room: int) -> None:
         if not tokens:
