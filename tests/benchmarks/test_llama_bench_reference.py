@@ -1,4 +1,7 @@
-"""Speed against llama-bench on the same library: pairs in turn, and a bound on how far the two may be apart."""
+"""Speed against llama-bench on the same library: pairs in turn, and a bound on how far the two may be apart.
+
+Needs a machine that does nothing else: other programs move single runs by far more than two percent.
+"""
 
 import json
 import math
@@ -16,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from llama_tools import run_tool
 
 pytestmark = pytest.mark.reference
-PAIRS, REPEATS = 12, 3
+PAIRS, REPEATS = 12, 5
 _STUDENT_95 = 1.796
 """Student's t, one-sided 95 %, 11 degrees of freedom."""
 
@@ -34,13 +37,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def by_tool(model: Path) -> tuple[float, float]:
     done = run_tool("llama-bench", "-m", model, "-t", "1", "-p", "512", "-n", "128", "-r", str(REPEATS), "-o", "json")
     prompt, generation = json.loads(done.stdout)
-    return prompt["avg_ts"], generation["avg_ts"]
+    return statistics.median(prompt["samples_ts"]), statistics.median(generation["samples_ts"])
 
 
 def by_us(model: Path, turn: int) -> tuple[float, float]:
     request = pace.Request("speed", str(model), "f16", 1, 512, 128, REPEATS, turn)
     found = run_cell(request, pace.Result, advance=lambda: None)
-    return statistics.fmean(found.prompt), statistics.fmean(found.generation)
+    return statistics.median(found.prompt), statistics.median(found.generation)
 
 
 def test_speeds_are_within_two_percent_of_llama_bench(model: Path) -> None:
