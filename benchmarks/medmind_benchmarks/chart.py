@@ -39,7 +39,9 @@ _WIDE = 2.0
 
 
 def draw(report: Report, folder: Path, stem: str) -> None:
-    """Write `stem`.png and `stem`.svg into `folder`."""
+    """Write `stem`.png and `stem`.svg into `folder`; nothing when no perplexity was measured."""
+    if not any(level.quality for level in report.levels):
+        return
     mpl = require("matplotlib", "bench")
     with mpl.rc_context({"svg.hashsalt": "medmind", "svg.fonttype": "none"}):
         figure = compose(report)

@@ -213,6 +213,23 @@ class Speed:
 
 
 @dataclass(frozen=True)
+class Bandwidth:
+    """Memory bandwidth measured beside the speeds.
+
+    Attributes:
+        bytes_per_second: of reading; every repetition.
+        threads: that read at once, as many as the model computes with.
+        bytes: read by one repetition, far more than the processor's caches hold.
+        method: how, in words.
+    """
+
+    bytes_per_second: Repeated
+    threads: int
+    bytes: int
+    method: str
+
+
+@dataclass(frozen=True)
 class Figures:
     """All that was measured with one type of KV cache; None and empty where a cell was not run or gave nothing.
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -61,3 +62,14 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed as a package"
     return found
+
+
+def identity() -> dict[str, Any]:
+    """What makes measured speeds and sizes hold for this machine and no other."""
+    return {
+        "host": platform.node(),
+        "cpu": cpu_model(),
+        "cores": cores(),
+        "memory": available_memory()[1],
+        "system": platform.platform(),
+    }

@@ -31,6 +31,8 @@ _SCALARS: dict[int, Any] = {
     12: ctypes.c_double,
 }
 """enum gguf_type → the C type of its values."""
+_KV_BYTES = {"f16": 2, "q8_0": 34 / 32, "q4_0": 18 / 32}
+"""Bytes a number: blocks of 32 with a 16-bit scale (ggml-common.h)."""
 _UNQUANTIZED = {0: "f32", 32: "bf16", 1: "f16"}
 _PRECISION = (0, 32, 1, 7)
 """general.file_type from the largest precision down (llama.h, enum llama_ftype): f32, bf16, f16, q8_0."""
@@ -47,6 +49,8 @@ class ModelFile:
         size: bytes of the file.
         tensor_bytes: bytes of the weights alone.
         parameters: number of weights.
+        read_bytes: bytes of weights read to generate one token: not the input embedding, of which one row is read,
+            unless it is the output matrix as well; of experts, those that are used.
         vocabulary: digest over tokens, scores, types, merges and special ids.
         template: the chat template, empty when there is none.
     """
@@ -57,6 +61,7 @@ class ModelFile:
     size: int
     tensor_bytes: int
     parameters: int
+    read_bytes: int
     vocabulary: str
     template: str
 
@@ -86,8 +91,8 @@ class ModelFile:
         rank = _PRECISION[::-1].index(self.file_type) if self.file_type in _PRECISION else -1
         return rank, self.bits_per_weight
 
-    def kv_cache_bytes(self, context: int) -> int:
-        """Bytes of a 16-bit KV cache of `context` tokens: 2 · layers · context · KV heads · head size · 2 bytes."""
+    def kv_cache_bytes(self, context: int, kv_type: str = "f16") -> int:
+        """Bytes of a KV cache of `context` tokens: 2 · layers · context · KV heads · head size · bytes of the type."""
         name = self.metadata.get("general.architecture", "")
 
         def value(key: str, default: int) -> int:
@@ -95,7 +100,13 @@ class ModelFile:
 
         heads = value("attention.head_count", 1) or 1
         head_size = value("attention.key_length", value("embedding_length", 0) // heads)
-        return 4 * value("block_count", 0) * context * value("attention.head_count_kv", heads) * head_size
+        numbers = 2 * value("block_count", 0) * context * value("attention.head_count_kv", heads) * head_size
+        return round(numbers * _KV_BYTES[kv_type])
+
+    @property
+    def trained_context(self) -> int:
+        """The longest context the model takes; 0 when the file does not say."""
+        return int(self.metadata.get(f"{self.metadata.get('general.architecture', '')}.context_length", 0))
 
 
 def read(path: Path) -> ModelFile:
@@ -119,10 +130,12 @@ def read(path: Path) -> ModelFile:
 def _describe(ggml: Any, context: int, path: Path, size: int) -> ModelFile:
     start = ggml.gguf_get_data_offset(context)
     end, tensor_bytes, parameters = start, 0, 0
+    sizes: dict[str, int] = {}
     for index in range(ggml.gguf_get_n_tensors(context)):
         length = ggml.gguf_get_tensor_size(context, index)
         kind = ggml.gguf_get_tensor_type(context, index)
         tensor_bytes += length
+        sizes[ggml.gguf_get_tensor_name(context, index).decode("utf-8", "replace")] = length
         parameters += length // ggml.ggml_type_size(kind) * ggml.ggml_blck_size(kind)
         end = max(end, start + ggml.gguf_get_tensor_offset(context, index) + length)
     if end > size:
@@ -153,8 +166,23 @@ def _describe(ggml: Any, context: int, path: Path, size: int) -> ModelFile:
         size=size,
         tensor_bytes=tensor_bytes,
         parameters=parameters,
+        read_bytes=_read_bytes(sizes, metadata),
         vocabulary=f"sha256:{hashlib.sha256(b' '.join(sorted(vocabulary))).hexdigest()}",
         template=str(metadata.get("tokenizer.chat_template", "")),
+    )
+
+
+def _read_bytes(sizes: dict[str, int], metadata: dict[str, Any]) -> int:
+    name = metadata.get("general.architecture", "")
+    experts, used = (int(metadata.get(f"{name}.{key}", 0)) for key in ("expert_count", "expert_used_count"))
+    share = used / experts if experts and used else 1
+    tied = "output.weight" not in sizes
+    return round(
+        sum(
+            size * (share if "_exps." in tensor else 1)
+            for tensor, size in sizes.items()
+            if tied or tensor != "token_embd.weight"
+        )
     )
 
 
@@ -205,6 +233,7 @@ def _ggml() -> Any:
         "gguf_get_val_str": (text, (pointer, number)),
         "gguf_get_val_data": (pointer, (pointer, number)),
         "gguf_get_n_tensors": (number, (pointer,)),
+        "gguf_get_tensor_name": (text, (pointer, number)),
         "gguf_get_tensor_offset": (size, (pointer, number)),
         "gguf_get_tensor_type": (ctypes.c_int, (pointer, number)),
         "gguf_get_tensor_size": (size, (pointer, number)),

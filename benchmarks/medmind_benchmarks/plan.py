@@ -1,45 +1,27 @@
-"""What a benchmark will do, checked before the slow work: files, reference, rows, context, memory. Starts no cell."""
+"""What a benchmark will do, checked before the slow work: files, reference, texts, context, memory. Starts no cell."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from medmind.console import human_bytes
 from medmind.errors import MedmindError
-from medmind_benchmarks import examples, machine
+from medmind_benchmarks import examples, machine, texts
+from medmind_benchmarks.answers import files, matching
+from medmind_benchmarks.answers.questions import QuestionSet
+from medmind_benchmarks.config import QuantsConfig
 from medmind_benchmarks.model_file import ModelFile, read
-from medmind_benchmarks.sources import Sources
+from medmind_benchmarks.plan_texts import Texts
+from medmind_benchmarks.sources import Sources, is_base
 from medmind_runtime.threads import physical_cores
 
-_PROMPT_TOKENS = 512
+_PROMPT_TOKENS, _GENERATED_TOKENS = 512, 128
 _WITHOUT_CONTEXT = 2048
 """Context for a model that names neither a training context nor one of its own."""
 _ROOM = 16
 """Tokens of the context that the speed cells leave free."""
-
-
-@dataclass(frozen=True)
-class QuantsConfig:
-    """Settings of `medmind-bench quants`, and the only home of their defaults.
-
-    Attributes:
-        rows: at most this many held-out rows; 0 takes all.
-        rounds: how often each speed is measured.
-        threads: None takes the physical cores.
-        context: tokens; None takes the context the model was trained with.
-        prompt_tokens: of the prompt-speed measurement; None is 512 as in llama-bench, or what the context holds.
-        generated_tokens: of the generation-speed measurement; None is 128 as in llama-bench, or what the context holds.
-        tolerance: relative rise of perplexity that the pick may accept.
-    """
-
-    rows: int = 256
-    rounds: int = 5
-    threads: int | None = None
-    context: int | None = None
-    prompt_tokens: int | None = None
-    generated_tokens: int | None = None
-    tolerance: float = 0.02
 
 
 @dataclass(frozen=True)
@@ -48,45 +30,59 @@ class Planned:
 
     label: str
     model: ModelFile
+    base: bool
     refusal: str
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A benchmark that can start. `levels` run from the most precise file to the least."""
+    """A benchmark that can start. `levels` run from the most precise file to the least, the untuned base last.
+
+    Attributes:
+        questions: multiple choice, one set a source.
+        questions_gap: why there are none, where they were wanted.
+    """
 
     sources: Sources
+    config: QuantsConfig
     levels: tuple[Planned, ...]
     reference: str
     rows: list[dict[str, Any]]
     chosen: tuple[int, ...]
-    system_prompt: str
+    texts: Texts
     context: int
     threads: int
     prompt_tokens: int
     generated_tokens: int
-    rounds: int
-    tolerance: float
+    available: int
+    questions: tuple[QuestionSet, ...]
+    questions_gap: str
+
+    def level(self, label: str) -> Planned:
+        """The level called `label`."""
+        return next(level for level in self.levels if level.label == label)
 
 
 def make(sources: Sources, config: QuantsConfig) -> Plan:
-    """Check everything that can be checked without loading a model.
+    """Check everything that can be checked without loading a model's weights.
 
     Raises:
-        MedmindError: a bad file, different vocabularies or templates, bad rows, a context too short for the speed
-            cells, or not one model that fits in memory.
+        MedmindError: a bad file, different vocabularies or templates, bad rows, a text too short, a context too short
+            for the speed cells, or not one model that fits in memory.
     """
     models = sorted((read(file) for file in sources.files), key=lambda model: model.precision, reverse=True)
-    _demand_same_language(models)
-    rows = examples.read_rows(sources.heldout)
-    context = _context(models, config.context)
-    prompt = _fits("--prompt-tokens", config.prompt_tokens, _PROMPT_TOKENS, context)
-    generated = _fits("--gen-tokens", config.generated_tokens, 128, context)
+    bases = [model for model in models if is_base(model, models)]
+    models = [model for model in models if model not in bases] + bases
+    if sources.base:
+        bases.append(read(sources.base))
+        models.append(bases[-1])
+    _demand_same_language(models, bases)
+    rows = examples.read_rows(sources.heldout) if sources.heldout else []
+    context = _context(models[0], config.context)
     available, total = machine.available_memory()
-    labels = _labels(models)
     levels = tuple(
-        Planned(label, model, _refusal(model, context, available, total))
-        for label, model in zip(labels, models, strict=True)
+        Planned(label, model, model in bases, _refusal(model, context, available, total))
+        for label, model in zip(_labels(models, bases), models, strict=True)
     )
     able = [level for level in levels if not level.refusal]
     if not able:
@@ -94,33 +90,79 @@ def make(sources: Sources, config: QuantsConfig) -> Plan:
             f"not one of the models fits in memory: {levels[-1].label} {levels[-1].refusal}",
             "give smaller files, a smaller --context, or a machine with more memory",
         )
+    chosen = tuple(examples.choose(rows, config.rows or None))
+    speaks = able[0].model
+    questions, questions_gap = _questions(config, rows)
     return Plan(
         sources=sources,
+        config=config,
         levels=levels,
         reference=able[0].label,
         rows=rows,
-        chosen=tuple(examples.choose(rows, config.rows or None)),
-        system_prompt=models[0].system_prompt,
+        chosen=chosen,
+        texts=_texts(sources, config, speaks, rows, chosen, context),
         context=context,
         threads=config.threads or physical_cores(),
-        prompt_tokens=prompt,
-        generated_tokens=generated,
-        rounds=config.rounds,
-        tolerance=config.tolerance,
+        prompt_tokens=_fits("--prompt-tokens", config.prompt_tokens, _PROMPT_TOKENS, context),
+        generated_tokens=_fits("--gen-tokens", config.generated_tokens, _GENERATED_TOKENS, context),
+        available=available,
+        questions=questions,
+        questions_gap=questions_gap,
     )
 
 
-def _demand_same_language(models: Sequence[ModelFile]) -> None:
-    """Perplexities over different tokens, or over differently framed ones, cannot be compared."""
+def _questions(config: QuantsConfig, rows: list[dict[str, Any]]) -> tuple[tuple[QuestionSet, ...], str]:
+    """The question sets asked for; those made of held-out rows may be impossible, which is a gap and no error."""
+    if "choices" not in config.measure:
+        return (), ""
+    if config.questions:
+        return tuple(files.load(source).first(config.most_questions) for source in config.questions), ""
+    try:
+        return (matching.build(rows).first(config.most_questions),), ""
+    except MedmindError as error:
+        return (), error.message
+
+
+def _texts(
+    sources: Sources,
+    config: QuantsConfig,
+    model: ModelFile,
+    rows: list[dict[str, Any]],
+    chosen: Sequence[int],
+    context: int,
+) -> Texts:
+    longest = model.trained_context
+    if config.chunk < 4 or (longest and config.chunk > longest and config.chunk != QuantsConfig.chunk):
+        raise MedmindError(f"--chunk {config.chunk} is not between 4 and the model's {longest} tokens of context")
+    with texts.speaker(model) as spoken:
+        return Texts.make(
+            spoken,
+            sources,
+            rows=rows,
+            chosen=chosen,
+            context=context,
+            system_prompt=model.system_prompt,
+            chunk=min(config.chunk, longest or config.chunk),
+            chunks=config.chunks,
+            wanted=config.measure,
+        )
+
+
+def _demand_same_language(models: Sequence[ModelFile], bases: Sequence[ModelFile]) -> None:
+    """Perplexities over different tokens, or over differently framed ones, cannot be compared.
+
+    The untuned base reads the others' token ids: of its own it needs the vocabulary alone.
+    """
     first = models[0]
     for model in models[1:]:
+        framed = model not in bases
         what = (
             "vocabularies"
             if model.vocabulary != first.vocabulary
             else "chat templates"
-            if model.template != first.template
+            if framed and model.template != first.template
             else "system prompts"
-            if model.system_prompt != first.system_prompt
+            if framed and model.system_prompt != first.system_prompt
             else ""
         )
         if what:
@@ -130,14 +172,13 @@ def _demand_same_language(models: Sequence[ModelFile]) -> None:
             )
 
 
-def _context(models: Sequence[ModelFile], wanted: int | None) -> int:
-    architecture = models[0].metadata.get("general.architecture", "")
-    longest = int(models[0].metadata.get(f"{architecture}.context_length", 0))
+def _context(model: ModelFile, wanted: int | None) -> int:
+    longest = model.trained_context
     if wanted is not None:
         if longest and wanted > longest:
             raise MedmindError(f"the models hold {longest} tokens of context, not {wanted}", "give a smaller --context")
         return wanted
-    trained = int(models[0].metadata.get("medmind.context", 0))
+    trained = int(model.metadata.get("medmind.context", 0))
     return trained or min(longest or _WITHOUT_CONTEXT, _WITHOUT_CONTEXT)
 
 
@@ -159,9 +200,10 @@ def _refusal(model: ModelFile, context: int, available: int, total: int) -> str:
     )
 
 
-def _labels(models: Sequence[ModelFile]) -> list[str]:
-    """The quantization's name; the file's name where two files share one."""
-    quants = Counter(model.quant for model in models)
-    labels = [model.quant if quants[model.quant] == 1 else model.path.stem for model in models]
+def _labels(models: Sequence[ModelFile], bases: Sequence[ModelFile]) -> list[str]:
+    """The quantization's name, with `base` before the untuned one's; the file's name where two files share one."""
+    names = [f"base {model.quant}" if model in bases else model.quant for model in models]
+    shared = Counter(names)
+    labels = [name if shared[name] == 1 else Path(model.path).stem for name, model in zip(names, models, strict=True)]
     taken = Counter(labels)
     return [label if taken[label] == 1 else str(model.path) for label, model in zip(labels, models, strict=True)]

@@ -9,9 +9,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import psutil
+
+from medmind.console import human_bytes
 from medmind.errors import MedmindError
 from medmind_benchmarks.typed_json import decode
 
@@ -24,12 +31,35 @@ CELL = (sys.executable, "-P", "-m", "medmind_benchmarks.cell")
 """-P: a file in the current directory must not stand in for a library."""
 
 
+_LOOK_EVERY = 0.2
+"""Seconds between two looks at a cell's memory; what it allocates faster than that, the system's own limit must end."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a cell may take before it is ended; None for no limit.
+
+    Attributes:
+        seconds: of wall-clock time.
+        memory: bytes of memory of its own. Pages of mapped files do not count, the system can take them back; so an
+            address-space limit (RLIMIT_AS) would not do, and the cell is watched instead.
+    """
+
+    seconds: float | None = None
+    memory: int | None = None
+
+
 class CellError(MedmindError):
     """A cell that ended without a result; the message says why. Other cells can still run."""
 
 
 def run_cell(
-    request: "DataclassInstance", kind: type[Result], *, advance: Callable[[], None], command: Sequence[str] = CELL
+    request: "DataclassInstance",
+    kind: type[Result],
+    *,
+    advance: Callable[[], None],
+    command: Sequence[str] = CELL,
+    limits: Limits = Limits(),
 ) -> Result:
     """Measure `request` in a fresh process.
 
@@ -38,9 +68,11 @@ def run_cell(
         kind: dataclass of the result.
         advance: called once for every step the cell reports.
         command: the process to start.
+        limits: of the process.
 
     Raises:
-        CellError: the cell reported an error, crashed, was killed, or said something else than a result.
+        CellError: the cell reported an error, crashed, was killed, went over a limit, or said something else than a
+            result.
     """
     with tempfile.TemporaryFile() as errors:
         # A session of its own keeps the terminal's Ctrl-C from the cell: the parent ends it, without its traceback.
@@ -53,8 +85,10 @@ def run_cell(
             start_new_session=sys.platform != "win32",
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
+        ended: list[str] = []
         try:
-            answer = _follow(process, json.dumps(dataclasses.asdict(request)), advance)
+            with _watched(process, limits, ended):
+                answer = _follow(process, json.dumps(dataclasses.asdict(request)), advance)
         finally:
             process.kill()
             code = process.wait()
@@ -63,6 +97,8 @@ def run_cell(
                     _close(stream)
         errors.seek(0)
         noise = errors.read().decode("utf-8", "replace")
+    if ended and (answer is None or "result" not in answer):
+        raise CellError(ended[0])
     if answer is None:
         raise CellError(_why(code, noise))
     if "error" in answer:
@@ -92,6 +128,45 @@ def _follow(process: "subprocess.Popen[str]", request: str, advance: Callable[[]
         advance()
     process.wait()
     return None
+
+
+@contextmanager
+def _watched(process: "subprocess.Popen[str]", limits: Limits, ended: list[str]) -> Iterator[None]:
+    """End the process when it goes over a limit, and put the reason into `ended`."""
+    over = threading.Event()
+
+    def watch() -> None:
+        began = time.monotonic()
+        while not over.wait(_LOOK_EVERY):
+            if limits.seconds is not None and time.monotonic() - began > limits.seconds:
+                ended.append(f"it took longer than its limit of {limits.seconds:g} s (--cell-time)")
+            elif limits.memory is not None and (used := _own_memory(process.pid)) > limits.memory:
+                ended.append(
+                    f"it had {human_bytes(used)} of memory of its own, its limit is {human_bytes(limits.memory)} "
+                    "(--cell-memory)"
+                )
+            if ended:
+                process.kill()
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    if limits != Limits():
+        watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if watcher.is_alive():
+            watcher.join()
+
+
+def _own_memory(pid: int) -> int:
+    """Resident bytes that no file backs; all resident ones where the system does not tell them apart."""
+    try:
+        memory = psutil.Process(pid).memory_info()
+    except psutil.Error:
+        return 0
+    return int(memory.rss - getattr(memory, "shared", 0))
 
 
 def _close(stream: Any) -> None:

@@ -1,43 +1,43 @@
 """The benchmark of quantization levels: runs the cells of a plan and joins what they found into a report.
 
-Knows the order of cells and which figures are compared; measures nothing itself and renders nothing.
+Knows which files the cells read and what goes into the report; measures nothing itself and renders nothing.
 """
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from medmind import llama
-from medmind.artifacts import sha256
+from medmind.artifacts import require_space, sha256
 from medmind.errors import MedmindError
-from medmind_benchmarks import cell, machine, statistics
-from medmind_benchmarks.figures import Figures, Memory, Perplexity, Speed
+from medmind_benchmarks import joining, machine, matrix, reference_rows, runner, texts
+from medmind_benchmarks.answers import questions
+from medmind_benchmarks.cell import BATCH
+from medmind_benchmarks.figures import KvType
+from medmind_benchmarks.matrix import Cell, Files
 from medmind_benchmarks.pick import pick
 from medmind_benchmarks.plan import Plan, Planned
-from medmind_benchmarks.process import CELL, CellError, run_cell
-from medmind_benchmarks.results import SCHEMA, Conditions, HeldOut, Level, Report
+from medmind_benchmarks.process import CELL, Limits
+from medmind_benchmarks.results import SCHEMA, Conditions, Gap, Level, Report, Status
+from medmind_benchmarks.runner import Progress
+from medmind_benchmarks.store import Store
 
-Progress = Callable[[str, float, str], AbstractContextManager[Callable[..., None]]]
-
-
-@dataclass
-class _Found:
-    """What the cells of one level have said so far; `speeds` by round."""
-
-    quality: cell.PerplexityResult | None = None
-    speeds: dict[int, cell.SpeedResult] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
+_MEMORY_SHARE = 0.95
+"""Of the memory that is free, what one cell may have where no limit is given."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The report, and per held-out row what each level made of it, for comparisons between reports."""
+    """The report, and per held-out row and per chunk of raw text what each level made of it, for comparisons."""
 
     report: Report
     rows: list[Mapping[str, Any]]
+    chunks: list[Mapping[str, Any]]
 
     @property
     def missing(self) -> list[Level]:
@@ -45,48 +45,75 @@ class Outcome:
         return [level for level in self.report.levels if level.status != "measured"]
 
 
-def run(plan: Plan, progress: Progress, *, command: Sequence[str] = CELL) -> Outcome:
-    """Measure every level of the plan.
+def cells_folder(out: Path) -> Path:
+    """Where the results of single cells are kept, beside the report's folder."""
+    return out.with_name(f"{out.name}.cells")
+
+
+def run(
+    plan: Plan,
+    progress: Progress,
+    *,
+    command: Sequence[str] = CELL,
+    fresh: bool = False,
+    save_kl_base: Path | None = None,
+) -> Outcome:
+    """Measure every level of the plan; what an earlier call measured of the same things is taken.
 
     Args:
         plan: checked beforehand.
-        progress: `progress(description, total, unit)` yields `advance(amount=1, status="")`.
+        progress: see `medmind.console.progress`.
         command: what starts a cell.
+        fresh: measure all anew.
+        save_kl_base: write the reference's log-probabilities of raw text there, as llama.cpp's --kl-divergence-base.
 
     Raises:
-        MedmindError: not one cell gave a result.
+        MedmindError: not one cell gave a result, or no room on the disk.
     """
-    began = time.monotonic()
     created = datetime.now(UTC).isoformat(timespec="seconds")
     load_before = machine.load_average()
-    able = [level for level in plan.levels if not level.refusal]
+    folder = cells_folder(plan.sources.out)
+    if fresh:
+        shutil.rmtree(folder, ignore_errors=True)
     digests = _digests(plan, progress)
-    found = {level.label: _Found() for level in able}
-    with progress("perplexity", len(able) * len(plan.chosen), "rows") as advance:
-        for level in able:
-            _measure_quality(plan, level, found[level.label], advance, command)
-    _demand_same_tokens(found, plan.reference)
-    with progress("speed and memory", len(able) * plan.rounds, "cells") as advance:
-        for turn in range(plan.rounds):  # A, B, C, A, B, C: what slows the machine for a while slows all levels
-            for level in able:
-                _measure_speed(plan, level, turn, found[level.label], command)
-                advance(1, level.label)
-    if not any(one.quality or one.speeds for one in found.values()):
-        reason = found[plan.reference].failures[0]
-        raise MedmindError(f"nothing could be measured: {plan.reference}, {reason}", "see what medmind-chat says to it")
-    levels = tuple(_level(plan, level, found, digests[level.label]) for level in plan.levels)
+    files = Files(*(folder / name for name in ("answers.json", "raw.json", "answers.rows", "raw.rows", "questions")))
+    cells = matrix.cells(plan, files)
+    _demand_room(plan, cells, files, save_kl_base)
+    _write_texts(plan, files)
+    store = Store(folder, _known(plan, files, digests))
+    limits = Limits(plan.config.cell_seconds, plan.config.cell_memory or int(_MEMORY_SHARE * plan.available))
+    try:
+        if save_kl_base and plan.texts.raw:
+            _save(plan, files, save_kl_base, store, limits, progress, command)
+        outcome = runner.run(cells, store, limits, progress, command)
+    finally:
+        for file in (files.answers_rows, files.raw_rows):
+            file.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty: the results stay
+            folder.rmdir()
+    measured = [key for label, key in outcome.results if label and key[0] != "log-probs"]
+    if not measured:
+        lacking = [gap for gaps in outcome.gaps.values() for gap in gaps if gap.status != "skipped"]
+        reason = (
+            f"{plan.reference}, {lacking[0].cell}: {lacking[0].reason}" if lacking else "there is nothing to measure"
+        )
+        raise MedmindError(f"nothing could be measured: {reason}", "see what medmind-chat says to it")
+    levels = tuple(_level(plan, level, outcome, digests[level.label]) for level in plan.levels)
     report = Report(
         schema=SCHEMA,
         run=plan.sources.run.name if plan.sources.run else None,
         reference=plan.reference,
-        random_weights=False,
-        raw_text=None,
-        held_out=_held_out(plan, found[plan.reference].quality),
-        conditions=_conditions(plan, created, time.monotonic() - began, load_before),
+        random_weights=plan.config.random_weights,
+        held_out=plan.texts.held_out,
+        raw_text=plan.texts.raw_text,
+        conditions=_conditions(plan, created, outcome, len(cells), load_before),
         levels=levels,
-        pick=pick(levels, plan.reference, plan.tolerance),
+        pick=pick([level for level in levels if not level.base], plan.reference, plan.config.tolerance),
     )
-    return Outcome(report, _row_table(plan, found))
+    names = [{"row": index, "id": plan.rows[index].get("id")} for index in plan.chosen]
+    rows = _table(plan, outcome, "answers", names)
+    chunks = [{"chunk": number} for number in range(len(plan.texts.raw.groups) if plan.texts.raw else 0)]
+    return Outcome(report, rows, _table(plan, outcome, "raw", chunks))
 
 
 def _digests(plan: Plan, progress: Progress) -> dict[str, str]:
@@ -98,62 +125,78 @@ def _digests(plan: Plan, progress: Progress) -> dict[str, str]:
     return digests
 
 
-def _request(plan: Plan, level: Planned, turn: int | None) -> cell.Request:
-    return cell.Request(
-        kind="perplexity" if turn is None else "speed",
-        model=str(level.model.path),
-        heldout=str(plan.sources.heldout),
-        rows=plan.chosen,
-        context=plan.context,
-        threads=plan.threads,
-        system_prompt=plan.system_prompt,
-        prompt_tokens=plan.prompt_tokens,
-        generated_tokens=plan.generated_tokens,
-        turn=turn or 0,
-    )
+def _known(plan: Plan, files: Files, digests: Mapping[str, str]) -> dict[str, str]:
+    """Path in a request → what it stands for: files are known by content, wherever they lie."""
+    known = {str(level.model.path): digests[level.label] for level in plan.levels}
+    reference = digests[plan.reference]
+    for text, file, rows in (
+        (plan.texts.answers, files.answers, files.answers_rows),
+        (plan.texts.raw, files.raw, files.raw_rows),
+    ):
+        if text:
+            known[str(file)] = text.digest
+            known[str(rows)] = f"log-probabilities of {text.digest} under {reference}"
+    if plan.texts.kl_base:
+        known[str(plan.texts.kl_base.path)] = sha256(plan.texts.kl_base.path)
+    known |= {str(files.question_set(place)): asked.digest for place, asked in enumerate(plan.questions)}
+    return known
 
 
-def _measure_quality(
-    plan: Plan, level: Planned, found: _Found, advance: Callable[..., None], command: Sequence[str]
+def _write_texts(plan: Plan, files: Files) -> None:
+    for text, file in ((plan.texts.answers, files.answers), (plan.texts.raw, files.raw)):
+        if text:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            texts.write(text, file)
+    for place, asked in enumerate(plan.questions):
+        files.questions.parent.mkdir(parents=True, exist_ok=True)
+        questions.write(files.question_set(place), asked.questions)
+
+
+def _demand_room(plan: Plan, cells: Sequence[Cell], files: Files, save_kl_base: Path | None) -> None:
+    """Files of log-probabilities are large: refuse before the work when the disk cannot hold them."""
+    wanted = {str(cell.before.key[1]) for cell in cells if cell.before}
+    for text, rows in ((plan.texts.answers, files.answers_rows), (plan.texts.raw, files.raw_rows)):
+        if text and str(rows) in wanted:
+            size = reference_rows.size(text, plan.texts.vocabulary)
+            require_space(rows.parent, size, "the reference's log-probabilities")
+    if save_kl_base:
+        if plan.texts.raw is None:
+            raise MedmindError(
+                f"there is no raw text to write {save_kl_base} of: {plan.texts.raw_gap or 'it is not measured'}",
+                "give one with --text FILE",
+            )
+        size = reference_rows.size(plan.texts.raw, plan.texts.vocabulary)
+        require_space(save_kl_base.parent, size, "the reference's log-probabilities")
+
+
+def _save(
+    plan: Plan,
+    files: Files,
+    target: Path,
+    store: Store,
+    limits: Limits,
+    progress: Progress,
+    command: Sequence[str],
 ) -> None:
-    done = 0
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        advance(1, level.label)
-
-    try:
-        found.quality = run_cell(_request(plan, level, None), cell.PerplexityResult, advance=step, command=command)
-    except CellError as error:
-        found.failures.append(f"perplexity: {error}")
-        advance(len(plan.chosen) - done, level.label)
+    assert plan.texts.raw
+    cell = matrix.log_probs(plan, plan.texts.raw, files.raw, target)
+    found = runner.run([cell], store, limits, progress, command)
+    if found.gaps or not found.results:
+        raise MedmindError(f"{target} could not be written: {found.reason()}")
 
 
-def _measure_speed(plan: Plan, level: Planned, turn: int, found: _Found, command: Sequence[str]) -> None:
-    if any(failure.startswith("speed") for failure in found.failures):
-        return  # a file that crashed once is not given the chance to do so in every round
-    try:
-        request = _request(plan, level, turn)
-        found.speeds[turn] = run_cell(request, cell.SpeedResult, advance=lambda: None, command=command)
-    except CellError as error:
-        found.failures.append(f"speed, round {turn + 1}: {error}")
-
-
-def _demand_same_tokens(found: Mapping[str, _Found], reference: str) -> None:
-    """A level scored on other tokens than the reference loses its perplexity: comparing it would mislead."""
-    theirs = found[reference].quality
-    for one in found.values():
-        if one.quality and theirs and one.quality.token_digest != theirs.token_digest:
-            one.quality = None
-            one.failures.append(f"perplexity: it tokenizes the held-out rows differently from {reference}")
-
-
-def _level(plan: Plan, level: Planned, found: Mapping[str, _Found], digest: str) -> Level:
+def _level(plan: Plan, level: Planned, outcome: runner.Outcome, digest: str) -> Level:
     model = level.model
-    mine = found.get(level.label, _Found())
-    reference = None if level.label == plan.reference else found[plan.reference]
-    loads = [result.load_seconds for result in mine.speeds.values()]
+    gaps = [Gap("level", "refused", level.refusal)] if level.refusal else list(outcome.gaps.get(level.label, []))
+    if not level.refusal and plan.texts.raw_gap:
+        gaps.append(Gap("raw text", "skipped", plan.texts.raw_gap))
+    if not level.refusal and plan.questions_gap:
+        gaps.append(Gap("multiple choice", "skipped", plan.questions_gap))
+    lacking = [gap for gap in gaps if gap.status != "skipped"]
+    status: Status = "measured"
+    if lacking:
+        status = "failed" if any(gap.status == "failed" for gap in lacking) else "refused"
+    kv_types: tuple[KvType, ...] = plan.config.kv_types
     return Level(
         label=level.label,
         file=model.path.name,
@@ -162,123 +205,58 @@ def _level(plan: Plan, level: Planned, found: Mapping[str, _Found], digest: str)
         parameters=model.parameters,
         bits_per_weight=model.bits_per_weight,
         unquantized=model.unquantized,
-        status="refused" if level.refusal else "failed" if mine.failures else "measured",
-        base=False,
-        reason=level.refusal or "; ".join(mine.failures),
-        gaps=(),
-        figures=Figures(
-            kv_type="f16",
-            answers=_quality(mine.quality, reference.quality if reference else None),
-            raw=None,
-            answers_fidelity=None,
-            raw_fidelity=None,
-            choices=(),
-            memory=_memory(list(mine.speeds.values())),
-            needs=(),
-            prompt=_speed(plan.prompt_tokens, mine, reference, lambda result: result.prompt),
-            generation=_speed(plan.generated_tokens, mine, reference, lambda result: result.generation),
-            load_seconds=statistics.repeated(loads) if loads else None,
-            first_token_seconds=None,
-        ),
-        kv=(),
+        base=level.base,
+        status=status,
+        reason=level.refusal or "; ".join(f"{gap.cell}: {gap.reason}" for gap in lacking),
+        gaps=tuple(gaps),
+        figures=joining.figures(plan, outcome, level, "f16"),
+        kv=tuple(joining.figures(plan, outcome, level, kv_type) for kv_type in kv_types),
     )
 
 
-def _quality(mine: cell.PerplexityResult | None, reference: cell.PerplexityResult | None) -> Perplexity | None:
-    if mine is None or sum(mine.tokens) == 0:
-        return None
-    scored = [index for index, count in enumerate(mine.tokens) if count]
-    nll, tokens = [mine.nll[index] for index in scored], [mine.tokens[index] for index in scored]
-    theirs = [reference.nll[index] for index in scored] if reference else None
-    return Perplexity(
-        perplexity=statistics.perplexity(nll, tokens),
-        ratio=statistics.perplexity_ratio(nll, theirs, tokens) if theirs else None,
-        difference=statistics.perplexity_difference(nll, theirs, tokens) if theirs else None,
-        tokens=sum(tokens),
-        seconds=mine.seconds,
-    )
-
-
-def _memory(results: Sequence[cell.SpeedResult]) -> tuple[Memory, ...]:
-    """The round with the highest peak, whole: figures of different processes are not mixed."""
-    return tuple(sorted((result.memory for result in results), key=lambda memory: memory.peak)[-1:])
-
-
-def _speed(
-    tokens: int, mine: _Found, reference: _Found | None, value: Callable[[cell.SpeedResult], float]
-) -> Speed | None:
-    if not mine.speeds:
-        return None
-    shared = sorted(mine.speeds.keys() & reference.speeds.keys()) if reference else []
-    ratios = [value(mine.speeds[turn]) / value(reference.speeds[turn]) for turn in shared] if reference else []
-    return Speed(
-        tokens=tokens,
-        tokens_per_second=statistics.repeated([value(result) for result in mine.speeds.values()]),
-        relative=statistics.repeated(ratios) if ratios else None,
-        bytes_per_token=None,
-        bandwidth_share=None,
-    )
-
-
-def _held_out(plan: Plan, quality: cell.PerplexityResult | None) -> HeldOut | None:
-    if quality is None:
-        return None
-    return HeldOut(
-        file=plan.sources.heldout.name,
-        digest=sha256(plan.sources.heldout),
-        rows_in_file=len(plan.rows),
-        rows=sum(1 for count in quality.tokens if count),
-        answers=quality.answers,
-        tokens=sum(quality.tokens),
-        cut=quality.cut,
-        dropped=quality.dropped,
-        token_digest=quality.token_digest,
-    )
-
-
-def _conditions(plan: Plan, created: str, seconds: float, load_before: float | None) -> Conditions:
-    import platform
-
+def _conditions(plan: Plan, created: str, outcome: runner.Outcome, cells: int, load_before: float | None) -> Conditions:
     features: bytes = llama.load().llama_print_system_info()
     return Conditions(
         created=created,
-        seconds=seconds,
+        seconds=outcome.seconds,
         cpu=machine.cpu_model(),
         cores=machine.cores(),
         memory=machine.available_memory()[1],
-        reserve=2**29,
+        reserve=joining.RESERVE,
         load_before=load_before,
         system=platform.platform(),
         versions=machine.versions(),
         features=features.decode("utf-8", "replace").strip(" |"),
         context=plan.context,
-        batch=cell.BATCH,
+        batch=BATCH,
         threads=plan.threads,
+        contexts=plan.config.contexts,
+        load_modes=plan.config.load_modes,
         prompt_tokens=plan.prompt_tokens,
         generated_tokens=plan.generated_tokens,
-        rounds=plan.rounds,
-        repeats=1,
-        contexts=(plan.context,),
-        load_modes=("auto",),
-        kv_types=("f16",),
-        bandwidth=None,
-        cells=0,
-        reused=0,
+        rounds=plan.config.rounds,
+        repeats=plan.config.repeats,
+        kv_types=("f16", *plan.config.kv_types),
+        bandwidth=joining.bandwidth(plan, outcome),
+        cells=cells,
+        reused=outcome.reused,
     )
 
 
-def _row_table(plan: Plan, found: Mapping[str, _Found]) -> list[Mapping[str, Any]]:
-    """One record a held-out row: its id, its answer tokens, and the summed nats of each level."""
-    qualities = {label: one.quality for label, one in found.items() if one.quality}
-    if not qualities:
+def _table(
+    plan: Plan, outcome: runner.Outcome, kind: str, names: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """One record a group: its name, its tokens, and by level the summed nats and the summed KL divergence."""
+    results = {level.label: found for level in plan.levels if (found := outcome.get(level.label, kind, "f16"))}
+    if not results:
         return []
-    tokens = next(iter(qualities.values())).tokens
+    tokens = next(iter(results.values())).tokens
     return [
         {
-            "row": index,
-            "id": plan.rows[index].get("id"),
+            **name,
             "tokens": tokens[place],
-            "nll": {label: quality.nll[place] for label, quality in qualities.items()},
+            "nll": {label: found.nll[place] for label, found in results.items()},
+            "kl": {label: found.kl[place] for label, found in results.items() if found.kl},
         }
-        for place, index in enumerate(plan.chosen)
+        for place, name in enumerate(names)
     ]

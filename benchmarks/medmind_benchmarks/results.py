@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from medmind.artifacts import read_json
 from medmind.errors import MedmindError
-from medmind_benchmarks.figures import Figures, Memory, Perplexity, Speed
+from medmind_benchmarks.figures import Bandwidth, Figures, Memory, Perplexity, Speed
 from medmind_benchmarks.statistics import Repeated
 from medmind_benchmarks.typed_json import decode
 
@@ -138,23 +138,6 @@ class RawText:
     chunk: int
     chunks: int
     chunks_in_text: int
-
-
-@dataclass(frozen=True)
-class Bandwidth:
-    """Memory bandwidth measured beside the speeds.
-
-    Attributes:
-        bytes_per_second: of reading; every repetition.
-        threads: that read at once, as many as the model computes with.
-        bytes: read by one repetition, far more than the processor's caches hold.
-        method: how, in words.
-    """
-
-    bytes_per_second: Repeated
-    threads: int
-    bytes: int
-    method: str
 
 
 @dataclass(frozen=True)

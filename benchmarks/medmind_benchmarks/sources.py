@@ -1,11 +1,13 @@
-"""What the user pointed at: which GGUFs, which held-out set, where the report goes. Reads no model."""
+"""What the user pointed at: which GGUFs, which texts, where the report goes. Reads headers, no weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from medmind.artifacts import HELDOUT, is_embedded_run, models_in, newest_model, read_run, run_named
+from medmind.artifacts import HELDOUT, RUNS, is_embedded_run, models_in, newest_model, read_run, run_named
 from medmind.errors import MedmindError
+from medmind_benchmarks.model_file import ModelFile, read
 from medmind_runtime import gguf_header
 
 REPORT_FOLDER = "benchmark"
@@ -13,21 +15,46 @@ REPORT_FOLDER = "benchmark"
 
 @dataclass(frozen=True)
 class Sources:
-    """The inputs of a benchmark; `run` is the run directory when all files lie in one, else None."""
+    """The inputs of a benchmark.
+
+    Attributes:
+        files: GGUFs.
+        heldout: rows; None when nothing is measured on them.
+        out: folder of the report.
+        run: the run directory when all files lie in one, else None.
+        base: the untuned base's GGUF, if it is to be measured and is not among the files.
+        text: raw text; None for the held-out rows'.
+        kl_base: a file of llama.cpp's --kl-divergence-base, in place of text and reference.
+    """
 
     files: tuple[Path, ...]
-    heldout: Path
+    heldout: Path | None
     out: Path
     run: Path | None
+    base: Path | None = None
+    text: Path | None = None
+    kl_base: Path | None = None
 
 
-def find(paths: Sequence[Path], heldout: Path | None, out: Path | None) -> Sources:
+def find(
+    paths: Sequence[Path],
+    heldout: Path | None,
+    out: Path | None,
+    *,
+    base: Path | None = None,
+    text: Path | None = None,
+    kl_base: Path | None = None,
+    needs_heldout: bool = True,
+) -> Sources:
     """Resolve the command's arguments.
 
     Args:
         paths: GGUFs, run directories and names of runs; empty for the newest run that has GGUFs.
         heldout: the rows to measure on, else those beside the files.
         out: the folder for the report, else `benchmark/` beside the files.
+        base: the untuned base's GGUF, else one that `medmind-convert` left under `runs/`.
+        text, kl_base: see `Sources`.
+        needs_heldout: whether something will be measured on held-out rows.
 
     Raises:
         MedmindError: nothing found, or no held-out set.
@@ -37,17 +64,55 @@ def find(paths: Sequence[Path], heldout: Path | None, out: Path | None) -> Sourc
     for place in places:
         for file in _models_of(place) if place.is_dir() or is_embedded_run(place) else [place]:
             files.setdefault(file.resolve(), file)
-    for file in files.values():
+    for file in [*files.values(), *([base] if base else [])]:
         if not file.exists():
             raise MedmindError(f"{file} does not exist", "give a run directory or .gguf files")
         gguf_header.check(file)
+    for given in (text, kl_base):
+        if given and not given.is_file():
+            raise MedmindError(f"{given} does not exist", "give a file")
+    if text and kl_base:
+        raise MedmindError("--kl-base brings its own text, --text is one too many", "give one of them")
     folders = list(dict.fromkeys(file.parent for file in files.values()))
+    if base and base.resolve() in files:
+        base = None
     return Sources(
         files=tuple(files.values()),
-        heldout=heldout or _heldout_beside(folders),
+        heldout=heldout or (_heldout_beside(folders) if needs_heldout else None),
         out=out or folders[0] / REPORT_FOLDER,
         run=folders[0] if len(folders) == 1 else None,
+        base=base or _base_beside(list(files.values())),
+        text=text,
+        kl_base=kl_base,
     )
+
+
+def is_base(model: ModelFile, among: Sequence[ModelFile]) -> bool:
+    """Whether a file that medmind wrote carries no adapter while another of the same base does."""
+    return not _adapter(model) and any(
+        _adapter(other) and _base_digest(other) == _base_digest(model) is not None for other in among
+    )
+
+
+def _adapter(model: ModelFile) -> Any:
+    return model.metadata.get("medmind.adapter.digest")
+
+
+def _base_digest(model: ModelFile) -> Any:
+    return model.metadata.get("medmind.base.digest")
+
+
+def _base_beside(files: Sequence[Path]) -> Path | None:
+    """The most precise GGUF of the files' untuned base, where `medmind-convert gguf f16 BASE` puts it."""
+    models = [read(file) for file in files]
+    tuned = next((model for model in models if _adapter(model)), None)
+    if tuned is None or any(is_base(model, models) for model in models):
+        return None
+    name = Path(str(tuned.metadata.get("medmind.base.name", ""))).name
+    folders = {tuned.path.parent.parent / name, RUNS / name} if name else set()
+    found = [read(path) for folder in sorted(folders) for path in sorted(folder.glob("*.gguf"))]
+    bases = [model for model in found if is_base(model, [tuned]) and model.vocabulary == tuned.vocabulary]
+    return max(bases, key=lambda model: model.precision).path if bases else None
 
 
 def _models_of(run: Path) -> list[Path]:

@@ -61,6 +61,33 @@ def perplexity(nll: Sequence[float], tokens: Sequence[int]) -> Estimate:
     return Estimate(value, _clustered_error(residuals, sum(tokens)))
 
 
+def ratio_of_sums(sums: Sequence[float], counts: Sequence[int]) -> Estimate:
+    """Mean over all items of all groups, Σ sums / Σ counts, with the group-clustered standard error of `perplexity`.
+
+    Args:
+        sums: shape (groups,), values summed over a group's items.
+        counts: shape (groups,), items of each.
+    """
+    rate = _rate(sums, counts)
+    residuals = [total - rate * count for total, count in zip(sums, counts, strict=True)]
+    return Estimate(rate, _clustered_error(residuals, sum(counts)))
+
+
+def perplexity_of_tokens(nll: float, squares: float, tokens: int) -> Estimate:
+    """Perplexity with the standard error that llama-perplexity gives, which takes tokens as independent.
+
+    Source: `perplexity` of llama.cpp's tools/perplexity/perplexity.cpp.
+
+    Args:
+        nll, squares: negative log-likelihoods in nats, and their squares, summed over the tokens.
+        tokens: how many.
+    """
+    mean = nll / tokens
+    variance = squares / tokens - mean * mean
+    value = math.exp(mean)
+    return Estimate(value, value * math.sqrt(max(0.0, variance) / (tokens - 1)) if tokens > 1 else None)
+
+
 def perplexity_ratio(nll: Sequence[float], reference: Sequence[float], tokens: Sequence[int]) -> Estimate:
     """perplexity / reference perplexity over the same rows, paired.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from medmind import llama
 from medmind.errors import MedmindError
 from medmind_runtime import gguf_header
-from medmind_runtime.decoder import Decoder, Interrupted, KvType, Memory, never
+from medmind_runtime.decoder import OUTPUT_ROWS, Decoder, Interrupted, KvType, Memory, never
 from medmind_runtime.prompt import Encoder
 from medmind_runtime.sampling import Sampling, chain
 from medmind_runtime.threads import physical_cores
@@ -295,6 +295,34 @@ class Engine:
             done = decoder.keep_prefix(())
         decoder.evaluate(tokens[:-1], done, first_output=start - 1, take=take)
         return result
+
+    def logit_blocks(self, tokens: Sequence[int], start: int) -> "Iterator[NDArray[np.float32]]":
+        """The model's logits for tokens[start:], block by block; evaluated afresh, never from the KV cache.
+
+        Yields:
+            Shape (rows, vocabulary), at most 64 rows, in order: the next row is the distribution of the next token.
+            Each block lies in llama.cpp's own memory and is gone when the next one is asked for. Two engines with one
+            context size and one `batch` yield the same numbers of rows for the same tokens. The last token is evaluated
+            too, though nobody asks for its row: kernels of repacked weights take rows by fours and what is left
+            otherwise, and llama-perplexity evaluates whole chunks.
+
+        Raises:
+            MedmindError: more tokens than the context, or `start` outside 1..len.
+        """
+        import numpy as np
+
+        decoder = self._open
+        self._check(tokens, room=0)
+        if not 1 <= start <= len(tokens):
+            raise MedmindError(f"start is {start} and must be between 1 and {len(tokens)}")
+        decoder.keep_prefix(())
+        decoder.evaluate(tokens[: start - 1], 0, first_output=start - 1)
+        step = min(OUTPUT_ROWS, int(self._lib.llama_n_batch(decoder.handle)))
+        for begin in range(start - 1, len(tokens) - 1, step):
+            end = min(begin + step, len(tokens))
+            decoder.evaluate(tokens[:end], begin, first_output=begin)
+            first = self._lib.llama_get_logits(decoder.handle)
+            yield np.ctypeslib.as_array(first, (min(end, len(tokens) - 1) - begin, len(self.vocabulary)))
 
     def _check(self, tokens: Sequence[int], *, room: int) -> None:
         if not tokens:

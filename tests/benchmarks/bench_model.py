@@ -85,6 +85,7 @@ def write(
     template: str = TEMPLATE,
     half: bool = True,
     system: str = "",
+    facts: dict[str, str] | None = None,
 ) -> Path:
     writer = GGUFWriter(path, "llama")
     writer.add_context_length(CONTEXT)
@@ -110,6 +111,8 @@ def write(
     writer.add_add_space_prefix(False)
     writer.add_chat_template(template)
     writer.add_string("medmind.system_prompt", system)
+    for key, value in (facts or {}).items():
+        writer.add_string(key, value)
     for name, matrix in weights(seed).items():
         heads = HEADS if "q_proj" in name else KV_HEADS if "k_proj" in name else 0
         values = _interleave(matrix, heads) if heads else matrix

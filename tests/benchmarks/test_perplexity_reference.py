@@ -6,11 +6,10 @@ from pathlib import Path
 import bench_model
 import pytest
 
-from medmind_benchmarks import cell, examples, statistics
-from medmind_runtime.engine import Engine
+from medmind_benchmarks import examples, model_file, score, statistics, texts
 
 
-def test_perplexity_agrees_with_transformers(family: Path) -> None:
+def test_perplexity_agrees_with_transformers(family: Path, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
@@ -32,35 +31,22 @@ def test_perplexity_agrees_with_transformers(family: Path) -> None:
 
     path, heldout = family / "family.f16.gguf", family / "heldout.jsonl"
     rows = examples.read_rows(heldout)
-    request = cell.Request(
-        kind="perplexity",
-        model=str(path),
-        heldout=str(heldout),
-        rows=tuple(range(len(rows))),
-        context=128,
-        threads=1,
-        system_prompt="",
-        prompt_tokens=8,
-        generated_tokens=8,
-        turn=0,
-    )
-    found = cell.measure(
-        request, lambda file, context, threads: Engine.load(file, context=context, threads=threads), lambda: None
-    )
-    assert isinstance(found, cell.PerplexityResult)
+    with texts.speaker(model_file.read(path)) as spoken:
+        text = texts.answers(spoken, rows, range(len(rows)), context=128, system_prompt="")
+    texts.write(text, tmp_path / "text.json")
+    request = score.Request("score", str(path), "f16", "", "", 0, str(tmp_path / "text.json"), 1)
+    found = score.measure(request, lambda: None)
 
     total, count = 0.0, 0
-    with Engine.load(path, context=128, threads=1) as engine:
-        for row in rows:
-            for example in examples.build(cell.speak(engine), row["messages"], context=128, system_prompt="")[0]:
-                ids = torch.tensor([example.tokens])
-                with torch.no_grad():
-                    scores = model(ids).logits[0, :-1].double().log_softmax(-1)
-                picked = scores.gather(1, ids[0, 1:, None])[example.start - 1 :, 0]
-                total -= float(picked.sum())
-                count += len(picked)
-                assert example.cut or example.tokens[-1] == 2
+    for example in (example for group in text.groups for example in group):
+        ids = torch.tensor([example.tokens])
+        with torch.no_grad():
+            scores = model(ids).logits[0, :-1].double().log_softmax(-1)
+        picked = scores.gather(1, ids[0, 1:, None])[example.start - 1 :, 0]
+        total -= float(picked.sum())
+        count += len(picked)
+        assert example.cut or example.tokens[-1] == 2
     assert count == sum(found.tokens)
-    assert found.cut > 0
+    assert text.cut > 0
     ours = statistics.perplexity(found.nll, found.tokens).value
     assert ours == pytest.approx(math.exp(total / count), rel=1e-3)

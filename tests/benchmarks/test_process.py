@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from medmind_benchmarks.process import CellError, run_cell
+from medmind_benchmarks.process import CellError, Limits, run_cell
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,17 @@ def test_a_cell_answers_and_its_steps_are_counted() -> None:
 def test_a_cell_that_fails_says_why(script: str, words: str) -> None:
     with pytest.raises(CellError, match=words):
         ask(script)
+
+
+def test_a_cell_over_a_limit_is_ended_with_the_reason() -> None:
+    idle = "import sys, time; sys.stdin.readline(); time.sleep(30)"
+    hungry = "import sys, time; sys.stdin.readline(); held = b'1' * 2**27; time.sleep(30)"
+    for script, limits, words in (
+        (idle, Limits(seconds=0.5), "longer than its limit of 0.5 s"),
+        (hungry, Limits(memory=2**26), "memory of its own, its limit is 64.00 MiB"),
+    ):
+        with pytest.raises(CellError, match=words):
+            run_cell(Question(1), Answer, advance=lambda: None, command=[sys.executable, "-c", script], limits=limits)
 
 
 def test_interrupting_the_parent_ends_the_cell(tmp_path: Path) -> None:

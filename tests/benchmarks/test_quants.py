@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import bench_model
 import psutil
@@ -19,8 +21,11 @@ from bench_rows import heldout_rows, write_heldout
 from medmind.artifacts import HELDOUT, MANIFEST
 from medmind.errors import MedmindError
 from medmind_benchmarks import machine, markdown, plan, quants, results, sources
+from medmind_benchmarks.config import QuantsConfig
 
-QUICK = ["--repeats", "1", "--rows", "5", "--threads", "1", "--prompt-tokens", "16", "--gen-tokens", "8"]
+SHORT = ["--threads", "1", "--rounds", "1", "--repeats", "1", "--contexts", "128", "--load-modes", "auto"]
+SHORT += ["--prompt-tokens", "16", "--gen-tokens", "8", "--chunk", "32", "--chunks", "4"]
+QUICK = [*SHORT, "--measure", "answers", "--rows", "5"]
 
 
 def bench(*arguments: str | Path, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
@@ -50,15 +55,15 @@ def run_folder(family: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def finished(family: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "subprocess.CompletedProcess[str]"]:
     out = tmp_path_factory.mktemp("finished") / "report"
-    return out, bench(
-        family, "--out", out, "--repeats", "2", "--threads", "1", "--prompt-tokens", "32", "--gen-tokens", "16"
-    )
+    return out, bench(family, "--out", out, *SHORT, "--repeats", "2", "--contexts", "128,512")
 
 
 def test_a_run_is_measured_level_by_level(finished: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
     out, result = finished
     assert result.returncode == 0, result.stderr
-    names = {"report.json", "report.md", "rows.jsonl", "perplexity-by-size.png", "perplexity-by-size.svg"}
+    stems = ("perplexity-by-size", "memory-by-context", "speed", "kl-divergence")
+    pictures = {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
+    names = {"report.json", "report.md", "report.html", "rows.jsonl", "chunks.jsonl"} | pictures
     assert {path.name for path in out.iterdir()} == names
     report = results.read_report(out / "report.json")
     assert [level.label for level in report.levels] == ["f16", "q8_0", "q2_k"]
@@ -74,14 +79,57 @@ def test_a_run_is_measured_level_by_level(finished: tuple[Path, "subprocess.Comp
     )
     for level in report.levels:
         assert level.prompt and level.generation and level.memory
-        assert len(level.prompt.tokens_per_second.samples) == 2
+        assert len(level.prompt.tokens_per_second.samples) == 2 and level.prompt.tokens_per_second.deviation
         assert (level.prompt.relative is None) == (level.label == "f16")
+        assert level.generation.bandwidth_share and level.generation.bandwidth_share.value > 0
+        assert level.load_seconds and level.figures.first_token_seconds
         memory = level.memory
         assert 5e6 < memory.library < memory.peak
         assert memory.added >= memory.kv_cache + memory.compute > 0
         assert level.digest.startswith("sha256:")
+        assert [(one.load_mode, one.context) for one in level.figures.memory] == [("auto", 128)]
+        assert [need.context for need in level.figures.needs] == [128]
+        assert {(gap.status, gap.reason) for gap in level.gaps} == {("skipped", "the model holds 256 tokens")}
+        assert level.status == "measured", "a context that a model does not have is no fault"
     f16, q2 = report.level("f16").memory, report.level("q2_k").memory
     assert f16 and q2 and f16.weights > 4 * q2.weights
+    assert report.conditions.bandwidth and report.conditions.bandwidth.bytes_per_second.mean > 1e8
+
+
+def test_fidelity_orders_the_levels(
+    finished: tuple[Path, "subprocess.CompletedProcess[str]"],
+) -> None:
+    report = results.read_report(finished[0] / "report.json")
+    f16, q8, q2 = report.levels
+    assert f16.figures.raw_fidelity is None and f16.figures.raw
+    for text in ("answers_fidelity", "raw_fidelity"):
+        near, far = getattr(q8.figures, text), getattr(q2.figures, text)
+        assert near.method == "direct"
+        assert 0 < near.kl_mean.value < far.kl_mean.value / 10
+        assert near.kl_median.value <= near.kl_p99.value <= near.kl_max
+        assert near.kl_mean.error and near.kl_median.error and near.kl_p99.error
+        assert near.same_top.value > far.same_top.value
+        assert near.rms_delta_p.value < far.rms_delta_p.value
+        counted = sum(near.kl_histogram.counts) + near.kl_histogram.below + near.kl_histogram.above
+        assert counted == near.tokens > 50
+
+
+def test_a_quantized_cache_costs_and_every_load_mode_is_measured(family: Path, tmp_path: Path) -> None:
+    settings = [*SHORT, "--kv", "q8_0,q4_0", "--load-modes", "auto,mmap,copy", "--measure", "answers,memory", "--json"]
+    out = ["--out", str(tmp_path / "report"), "--heldout", str(family / HELDOUT)]
+    result = bench(family / "family.f16.gguf", *out, *settings)
+    assert result.returncode == 0, result.stderr
+    (level,) = results.Report.from_json(json.loads(result.stdout)).levels
+    modes = {memory.load_mode: memory for memory in level.figures.memory}
+    assert list(modes) == ["auto", "mmap", "copy"]
+    assert modes["copy"].anonymous and modes["mmap"].anonymous
+    assert modes["copy"].anonymous > modes["mmap"].anonymous
+    eight, four = level.kv
+    assert (eight.kv_type, four.kv_type) == ("q8_0", "q4_0")
+    for kept, share in ((eight, 34 / 64), (four, 18 / 64)):
+        assert kept.memory[0].kv_cache == pytest.approx(share * modes["auto"].kv_cache, rel=0.1)
+    assert eight.answers_fidelity and four.answers_fidelity and eight.answers and eight.answers.ratio
+    assert 0 < eight.answers_fidelity.kl_mean.value < four.answers_fidelity.kl_mean.value < 0.2
 
 
 def test_every_table_comes_from_the_json(finished: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
@@ -105,6 +153,12 @@ def test_rows_add_up_to_the_perplexity(finished: tuple[Path, "subprocess.Complet
         assert level.quality
         total = sum(row["nll"][level.label] for row in rows)
         assert level.quality.perplexity.value == pytest.approx(math.exp(total / tokens))
+        if level.figures.answers_fidelity:
+            mean = sum(row["kl"][level.label] for row in rows) / tokens
+            assert level.figures.answers_fidelity.kl_mean.value == pytest.approx(mean)
+    chunks = [json.loads(line) for line in (out / "chunks.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert report.raw_text and len(chunks) == report.raw_text.chunks == 4
+    assert {chunk["tokens"] for chunk in chunks} == {15}
 
 
 def test_json_is_the_only_thing_on_stdout_and_rows_are_capped(run_folder: Path) -> None:
@@ -229,9 +283,18 @@ def silent(description: str, total: float, unit: str) -> Iterator[object]:
     yield lambda amount=1, status="": None
 
 
-def planned(folder: Path, **settings: int) -> plan.Plan:
-    config = plan.QuantsConfig(rows=3, rounds=2, threads=1, prompt_tokens=8, generated_tokens=4, **settings)
-    return plan.make(sources.find([folder], None, None), config)
+def planned(folder: Path, **settings: Any) -> plan.Plan:
+    config = QuantsConfig(
+        measure=("answers", "speed"),
+        cell_memory=2**30,
+        rows=3,
+        rounds=2,
+        repeats=1,
+        threads=1,
+        prompt_tokens=8,
+        generated_tokens=4,
+    )
+    return plan.make(sources.find([folder], None, None), replace(config, **settings))
 
 
 def test_a_level_that_does_not_fit_in_memory_is_refused_and_the_rest_measured(
@@ -254,7 +317,7 @@ def test_a_cell_that_crashes_is_marked_and_the_rest_goes_on(run_folder: Path, tm
         "import json, sys\n"
         "from medmind_benchmarks import cell\n"
         "line = sys.stdin.readline()\n"
-        "if json.loads(line)['model'].endswith('q8_0.gguf'):\n"
+        "if json.loads(line).get('model', '').endswith('q8_0.gguf'):\n"
         "    sys.exit('the disk fell out')\n"
         "class Replay:\n"
         "    def readline(self): return line\n"
@@ -268,7 +331,8 @@ def test_a_cell_that_crashes_is_marked_and_the_rest_goes_on(run_folder: Path, tm
     assert whole.status == "measured" and whole.prompt
     assert len(whole.prompt.tokens_per_second.samples) == 2
     assert lost.status == "failed"
-    assert "perplexity: the measuring process ended with exit code 1: the disk fell out" in lost.reason
+    assert "answers: the measuring process ended with exit code 1: the disk fell out" in lost.reason
+    assert {gap.status for gap in lost.gaps} == {"failed"}
     assert lost.reason.count("speed") == 1, "a level that crashed is not tried again in every round"
     assert outcome.missing == [lost]
 
@@ -302,7 +366,7 @@ def test_when_nothing_can_be_measured_nothing_is_written(run_folder: Path) -> No
 def test_ctrl_c_ends_the_cell_and_leaves_nothing_behind(run_folder: Path) -> None:
     command = [sys.executable, "-c", "from medmind_benchmarks.cli import main; main()", "quants", str(run_folder)]
     process = subprocess.Popen(
-        [*command, "--repeats", "500"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*command, "--repeats", "500", "--measure", "speed"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     children: list[psutil.Process] = []
     deadline = time.monotonic() + 30
@@ -318,6 +382,123 @@ def test_ctrl_c_ends_the_cell_and_leaves_nothing_behind(run_folder: Path) -> Non
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
     assert not (run_folder / "benchmark").exists()
     assert not list(run_folder.glob(".*"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills a process")
+def test_after_a_kill_only_what_is_missing_runs(run_folder: Path) -> None:
+    command = [sys.executable, "-c", "from medmind_benchmarks.cli import main; main()", "quants", str(run_folder)]
+    settings = [*SHORT, "--measure", "answers,raw,memory"]
+    process = subprocess.Popen([*command, *settings], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    cells = run_folder / "benchmark.cells"
+    deadline = time.monotonic() + 60
+    while len(list(cells.glob("score-*.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (run_folder / "benchmark").exists()
+    known = {path: path.stat().st_mtime_ns for path in cells.glob("score-*.json")}
+    assert 2 <= len(known) < 4
+    result = bench(run_folder, *settings)
+    assert result.returncode == 0, result.stderr
+    report = results.read_report(run_folder / "benchmark" / "report.json")
+    assert (report.conditions.cells, report.conditions.reused) == (6, len(known))
+    assert {path: path.stat().st_mtime_ns for path in known} == known
+    again = bench(run_folder, *settings, "--force", "--json")
+    assert json.loads(again.stdout)["conditions"]["reused"] == 6
+    anew = bench(run_folder, *settings, "--force", "--fresh", "--measure", "answers", "--json")
+    assert json.loads(anew.stdout)["conditions"]["reused"] == 0
+
+
+def test_a_cell_that_takes_too_long_is_in_the_report_with_its_reason(run_folder: Path, tmp_path: Path) -> None:
+    slow = tmp_path / "slow.py"
+    slow.write_text(
+        "import json, sys, time\n"
+        "from medmind_benchmarks import cell\n"
+        "line = sys.stdin.readline()\n"
+        "if json.loads(line)['model'].endswith('q8_0.gguf'):\n"
+        "    time.sleep(60)\n"
+        "class Replay:\n"
+        "    def readline(self): return line\n"
+        "    read = staticmethod(sys.stdin.read)\n"
+        "sys.stdin = Replay()\n"
+        "cell.main()\n",
+        encoding="utf-8",
+    )
+    outcome = quants.run(
+        planned(run_folder, measure=("answers",), cell_seconds=5.0),
+        silent,  # type: ignore[arg-type]
+        command=[sys.executable, str(slow)],
+    )
+    (gap,) = outcome.report.levels[1].gaps
+    assert gap.reason == "it took longer than its limit of 5 s (--cell-time)"
+    assert outcome.report.levels[0].status == "measured"
+
+
+def test_a_cell_that_needs_more_memory_than_there_is_is_refused_from_the_plan(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = (run_folder / "family.f16.gguf").stat().st_size + 2**19
+    monkeypatch.setattr(machine, "available_memory", lambda: (size, 2 * size))
+    # both models do not fit side by side; the file of log-probabilities takes their place
+    outcome = quants.run(planned(run_folder, measure=("answers",)), silent)  # type: ignore[arg-type]
+    fidelity = outcome.report.level("q8_0").figures.answers_fidelity
+    assert fidelity and fidelity.method == "base-file" and 0 < fidelity.kl_mean.value < 0.1
+    assert not list((run_folder / "benchmark.cells").glob("*.rows"))
+    outcome = quants.run(planned(run_folder, measure=("answers",), kl="direct"), silent)  # type: ignore[arg-type]
+    (gap,) = outcome.report.level("q8_0").gaps
+    assert gap.status == "refused" and "are free" in gap.reason
+    assert outcome.report.level("q8_0").status == "refused"
+
+
+def test_the_untuned_base_is_a_level_of_its_own(run_folder: Path) -> None:
+    for file in run_folder.glob("*.gguf"):
+        file.unlink()
+    facts = {"medmind.base.digest": "sha256:b", "medmind.base.name": "somewhere/plain"}
+    bench_model.write(run_folder / "tuned.gguf", facts={**facts, "medmind.adapter.digest": "sha256:a"})
+    (run_folder.parent / "plain").mkdir()
+    beside = run_folder.parent / "plain" / "plain.f16.gguf"
+    bench_model.write(beside, seed=5, template=bench_model.FRAMED, facts=facts)
+    found = sources.find([run_folder], None, None)
+    assert found.base == beside, "where medmind-convert puts it, it is found"
+    base = beside.rename(run_folder.parent / "other.gguf")
+    report = results.Report.from_json(json.loads(bench(run_folder, "--base", base, *QUICK, "--json").stdout))
+    assert [(level.label, level.base) for level in report.levels] == [("f16", False), ("base f16", True)]
+    assert report.reference == "f16"
+    assert report.levels[1].figures.answers_fidelity and report.pick.label is None
+
+
+def test_raw_text_shorter_than_two_chunks_is_refused_and_one_out_of_rows_left_out(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    short = tmp_path / "short.txt"
+    short.write_text("Rest and water help.", encoding="utf-8")
+    refused(bench(run_folder, *SHORT, "--measure", "raw", "--text", short), "short.txt has 17 tokens")
+    left_out = bench(run_folder, *QUICK, "--measure", "answers,raw", "--rows", "1", "--chunk", "200", "--json")
+    assert left_out.returncode == 0, left_out.stderr
+    assert {gap["cell"] for gap in json.loads(left_out.stdout)["levels"][0]["gaps"]} == {"raw text"}
+
+
+def test_memory_and_speed_need_no_held_out_set(run_folder: Path) -> None:
+    (run_folder / HELDOUT).unlink()
+    result = bench(run_folder, *SHORT, "--measure", "memory", "--random-weights", "--json")
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["random_weights"] is True and document["held_out"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--measure", "answers,taste"], "--measure taste is none of"),
+        (["--kv", "q3_k"], "--kv q3_k is none of q8_0, q4_0"),
+        (["--contexts", "512,-1"], "no list of whole numbers"),
+        (["--kl", "fast"], "--kl fast is none of"),
+        (["--chunk", "300"], "--chunk 300 is not between 4 and the model's 256"),
+        (["--text", "nowhere.txt"], "nowhere.txt does not exist"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(run_folder: Path, options: list[str], words: str) -> None:
+    refused(bench(run_folder, *options), words)
 
 
 def test_help_needs_no_heavy_library() -> None:

@@ -1,0 +1,71 @@
+"""The cell that measures memory: one fresh process that loads a model, reads a prompt and generates.
+
+Knows one load mode, one context and one type of KV cache at a time. A process of its own is the point: what another
+model left behind would be counted.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from medmind import llama
+from medmind.memory import resident
+from medmind_benchmarks.cell import BATCH, Advance
+from medmind_benchmarks.figures import KvType, LoadMode, Memory
+
+_GENERATED = 8
+PROMPT = 512
+"""Tokens read, less where the context is shorter: one full batch, for which llama.cpp's compute buffers are made."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to load, and how."""
+
+    kind: Literal["memory"]
+    model: str
+    kv_type: KvType
+    load_mode: LoadMode
+    context: int
+    threads: int
+
+
+def measure(request: Request, advance: Advance) -> Memory:
+    """Load, read `PROMPT` tokens, generate a few, and see what was resident.
+
+    Raises:
+        MedmindError: the model cannot be loaded so.
+    """
+    from medmind_runtime import engine as runtime
+    from medmind_runtime.sampling import Sampling
+
+    llama.load()
+    baseline = resident().now
+    with runtime.Engine.load(
+        Path(request.model),
+        context=request.context,
+        threads=request.threads,
+        batch=BATCH,
+        kv_type=request.kv_type,
+        load_mode=request.load_mode,
+    ) as engine:
+        advance()
+        size = len(engine.vocabulary)
+        length = max(1, min(PROMPT, request.context - _GENERATED))
+        prompt = [7919 * place % size for place in range(1, length + 1)]
+        for _ in engine.generate(prompt, sampling=Sampling(temperature=0), max_tokens=_GENERATED):
+            pass
+        end = resident()
+        found = engine.memory
+    return Memory(
+        load_mode=request.load_mode,
+        context=request.context,
+        weights=found.weights,
+        repacked=found.repacked,
+        kv_cache=found.kv_cache,
+        compute=found.compute,
+        library=baseline,
+        peak=end.peak,
+        anonymous=end.anonymous,
+        file_backed=end.file_backed,
+    )

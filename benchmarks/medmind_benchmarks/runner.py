@@ -1,0 +1,143 @@
+"""Runs the cells of a benchmark, each in its own process: takes what is known already, and says what could not be had.
+
+Knows the order, the store and the limits; nothing of what a cell measures.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from medmind_benchmarks.matrix import Cell, Key
+from medmind_benchmarks.process import CellError, Limits, run_cell
+from medmind_benchmarks.results import Gap
+from medmind_benchmarks.store import Store
+
+
+class Progress(Protocol):
+    """As `medmind.console.progress`."""
+
+    def __call__(self, description: str, total: float, unit: str) -> AbstractContextManager[Callable[..., None]]:
+        """See `medmind.console.progress`."""
+        ...
+
+
+@dataclass
+class Outcome:
+    """What the cells gave.
+
+    Attributes:
+        results: level and key → result.
+        gaps: level → cells without one.
+        seconds: that the cells took, in this call and in earlier ones whose results were taken.
+        reused: how many results were taken.
+    """
+
+    results: dict[tuple[str, Key], Any] = field(default_factory=dict)
+    gaps: dict[str, list[Gap]] = field(default_factory=dict)
+    seconds: float = 0.0
+    reused: int = 0
+
+    def get(self, level: str, *key: str | int) -> Any:
+        """The result of a cell, or None."""
+        return self.results.get((level, key))
+
+    def reason(self) -> str:
+        """The first reason for a missing result; empty when none is missing."""
+        return next((gap.reason for gaps in self.gaps.values() for gap in gaps), "")
+
+    def lack(self, cell: Cell, gap: Gap) -> None:
+        """Note a cell without a result."""
+        self.gaps.setdefault(cell.level, []).append(gap)
+
+
+def run(cells: Sequence[Cell], store: Store, limits: Limits, progress: Progress, command: Sequence[str]) -> Outcome:
+    """Run what is missing.
+
+    Args:
+        cells: in order.
+        store: of earlier results; new ones go in as soon as they are there: a call that is killed loses one cell.
+        limits: of each cell.
+        progress: its total is the number of cells to run; a cell's share of it is its share of the expected time, so
+            that the time remaining holds for the whole.
+        command: what starts a cell.
+    """
+    outcome = Outcome()
+    missing: list[Cell] = []
+    for cell in cells:
+        known = None if cell.refusal else store.get(cell.request, cell.result)
+        if cell.refusal:
+            status = "skipped" if cell.skipped else "refused"
+            outcome.lack(cell, Gap(cell.name, status, cell.refusal))  # type: ignore[arg-type]
+        elif known is not None:
+            outcome.results[cell.level, cell.key] = known[0]
+            outcome.seconds += known[1]
+            outcome.reused += 1
+        else:
+            missing.append(cell)
+    queue = _with_files(missing)
+    whole = sum(cell.work for cell in queue) or 1
+    failed: dict[tuple[str, str], str] = {}
+    with progress("benchmark", len(queue), "cells") as advance:
+        for number, cell in enumerate(queue, 1):
+            step = cell.work / whole * len(queue) / max(1, cell.steps)
+            status = f"{cell.level} {cell.name} ({number} of {len(queue)})".strip()
+            counted = 0
+
+            def tick(step: float = step, status: str = status, most: int = cell.steps) -> None:
+                nonlocal counted
+                if counted < most:
+                    counted += 1
+                    advance(step, status)
+
+            advance(0, status)
+            _run(cell, store, limits, outcome, failed, tick, command)
+            advance(step * (max(1, cell.steps) - counted), status)
+    return outcome
+
+
+def _with_files(missing: Sequence[Cell]) -> list[Cell]:
+    """The missing cells, each file that some of them read written before the first of them."""
+    queue: list[Cell] = []
+    written = set()
+    for cell in missing:
+        if cell.before and cell.before.key not in written:
+            written.add(cell.before.key)
+            queue.append(cell.before)
+        queue.append(cell)
+    return queue
+
+
+def _run(
+    cell: Cell,
+    store: Store,
+    limits: Limits,
+    outcome: Outcome,
+    failed: dict[tuple[str, str], str],
+    tick: Callable[[], None],
+    command: Sequence[str],
+) -> None:
+    family = (cell.level, str(cell.key[0]) + (str(cell.key[1]) if cell.key[0] == "speed" else ""))
+    reason = ""
+    if cell.before and (lost := failed.get(("", str(cell.before.key)))):
+        reason = f"the reference's log-probabilities could not be written: {lost}"
+    elif cell.key[0] == "speed" and family in failed:  # what crashed once is not given the chance in every round
+        return
+    elif cell.refusal:  # of a file that others read: they say so
+        failed["", str(cell.key)] = cell.refusal
+        return
+    began = time.monotonic()
+    try:
+        if reason:
+            raise CellError(reason)
+        result = run_cell(cell.request, cell.result, advance=tick, command=command, limits=limits)
+    except CellError as error:
+        failed[family] = failed["", str(cell.key)] = str(error)
+        outcome.lack(cell, Gap(cell.name, "failed", str(error)))
+        return
+    seconds = time.monotonic() - began
+    outcome.seconds += seconds
+    outcome.results[cell.level, cell.key] = result
+    if cell.key[0] != "log-probs":  # its result is a file that goes at the end
+        store.put(cell.request, result, seconds)

@@ -1,0 +1,78 @@
+"""Results of cells on disk, found again by the digest of everything that went into them.
+
+Knows requests and results as JSON; runs nothing. A cell that failed leaves no result and is run again.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from medmind.artifacts import read_json, write_json
+from medmind.errors import MedmindError
+from medmind_benchmarks import machine
+from medmind_benchmarks.typed_json import decode
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+FORMAT = "medmind-benchmark-cell/1"
+"""Raised when cells begin to measure otherwise: results of an older format are not taken."""
+_OF_THIS_MACHINE = ("speed", "memory", "bandwidth")
+"""Kinds whose results hold for one machine alone."""
+
+Result = TypeVar("Result")
+
+
+class Store:
+    """A folder of results.
+
+    Args:
+        folder: made with the first result.
+        digests: path in a request → digest of what lies there, which is what counts.
+    """
+
+    def __init__(self, folder: Path, digests: Mapping[str, str]) -> None:
+        self.folder = folder
+        self._digests = digests
+        self._versions = machine.versions()
+        self._machine = machine.identity()
+
+    def key(self, request: "DataclassInstance") -> dict[str, Any]:
+        """Everything a result depends on."""
+        fields = {
+            name: self._digests.get(value, value) if isinstance(value, str) else value
+            for name, value in dataclasses.asdict(request).items()
+        }
+        key: dict[str, Any] = {"request": fields, "versions": self._versions}
+        return {**key, "machine": self._machine} if fields["kind"] in _OF_THIS_MACHINE else key
+
+    def _place(self, request: "DataclassInstance") -> Path:
+        content = json.dumps(self.key(request), sort_keys=True)
+        return self.folder / f"{request.kind}-{hashlib.sha256(content.encode()).hexdigest()[:24]}.json"  # type: ignore[attr-defined]
+
+    def get(self, request: "DataclassInstance", kind: type[Result]) -> tuple[Result, float] | None:
+        """An earlier result and the seconds it took; None when there is none, or one that cannot be read."""
+        place = self._place(request)
+        if not place.exists():
+            return None
+        try:
+            document = read_json(place)
+            if document["format"] != FORMAT or document["key"] != json.loads(json.dumps(self.key(request))):
+                return None
+            return decode(kind, document["result"]), float(document["seconds"])
+        except (MedmindError, KeyError, TypeError, ValueError):
+            return None
+
+    def put(self, request: "DataclassInstance", result: "DataclassInstance", seconds: float) -> None:
+        """Keep a result; it is there whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        document = {
+            "format": FORMAT,
+            "key": self.key(request),
+            "seconds": seconds,
+            "result": dataclasses.asdict(result),
+        }
+        write_json(self._place(request), document)
