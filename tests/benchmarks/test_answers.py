@@ -233,3 +233,21 @@ def test_the_cell_scores_options_as_the_engine_does_and_twice_the_same(family: P
             tokens = [*prompt, *engine.tokenize(" " + option, special=False)]
             fresh = math.fsum(engine.log_probs(tokens, len(prompt)).tolist())
             assert found.likelihood[0][place] == fresh, "a prompt from the cache must not change a bit"
+
+
+def test_of_a_hub_data_set_only_what_is_scored_is_fetched() -> None:
+    medmcqa = ["README.md", *(f"data/{split}-00000-of-00001.parquet" for split in ("test", "train", "validation"))]
+    assert files._wanted(medmcqa, "") == [medmcqa[1], medmcqa[3]]
+    mmlu = [f"{subject}/{split}-0.parquet" for subject in ("anatomy", "astronomy") for split in ("dev", "test")]
+    assert files._wanted(mmlu, "") == ["anatomy/dev-0.parquet", "anatomy/test-0.parquet"]
+    pubmed = [f"pqa_{part}/train-0.parquet" for part in ("artificial", "labeled")]
+    assert files._wanted(pubmed, "") == files._wanted(pubmed, "pqa_labeled") == ["pqa_labeled/train-0.parquet"]
+    assert files._wanted(mmlu, "anatomy") == ["anatomy/dev-0.parquet", "anatomy/test-0.parquet"]
+
+
+def test_a_hub_out_of_reach_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(MedmindError, match=r"clinic/questions .* out of reach: HF_HUB_OFFLINE is set"):
+        files.load("clinic/questions")
