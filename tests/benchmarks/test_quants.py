@@ -89,7 +89,8 @@ def test_a_run_is_measured_level_by_level(finished: tuple[Path, "subprocess.Comp
         assert level.digest.startswith("sha256:")
         assert [(one.load_mode, one.context) for one in level.figures.memory] == [("auto", 128)]
         assert [need.context for need in level.figures.needs] == [128]
-        assert {(gap.status, gap.reason) for gap in level.gaps} == {("skipped", "the model holds 256 tokens")}
+        assert {gap.status for gap in level.gaps} == {"skipped"}
+        assert "the model holds 256 tokens" in {gap.reason for gap in level.gaps}
         assert level.status == "measured", "a context that a model does not have is no fault"
     f16, q2 = report.level("f16").memory, report.level("q2_k").memory
     assert f16 and q2 and f16.weights > 4 * q2.weights
