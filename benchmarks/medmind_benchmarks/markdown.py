@@ -66,8 +66,10 @@ def sections(report: Report) -> list[tuple[str, Table, str]]:
         found.append((f"Multiple choice: {task}", tables_detail.choices(report, task), _about_choices(report, task)))
     if any(level.figures.needs for level in report.levels):
         found.append(("Memory that a machine needs", tables_detail.needs(report), _about_needs(report)))
-    found.append(("Memory", tables_detail.memory(report), _about_memory(report)))
-    found.append(("Speed", tables.speed(report), _about_speed(report)))
+    if any(level.figures.memory for level in report.levels):
+        found.append(("Memory", tables_detail.memory(report), _about_memory(report)))
+    if any(level.prompt or level.generation for level in report.levels):
+        found.append(("Speed", tables.speed(report), _about_speed(report)))
     if any(level.kv for level in report.levels):
         found.append(("Quantized KV cache", tables_detail.kv(report), ""))
     found.append(

@@ -89,8 +89,9 @@ def test_a_run_is_measured_level_by_level(finished: tuple[Path, "subprocess.Comp
         assert level.digest.startswith("sha256:")
         assert [(one.load_mode, one.context) for one in level.figures.memory] == [("auto", 128)]
         assert [need.context for need in level.figures.needs] == [128]
+        assert ("skipped", "the model holds 256 tokens") in {(gap.status, gap.reason) for gap in level.gaps}
+        assert [gap.cell for gap in level.gaps if "no question can be made" in gap.reason] == ["multiple choice"]
         assert {gap.status for gap in level.gaps} == {"skipped"}
-        assert "the model holds 256 tokens" in {gap.reason for gap in level.gaps}
         assert level.status == "measured", "a context that a model does not have is no fault"
     f16, q2 = report.level("f16").memory, report.level("q2_k").memory
     assert f16 and q2 and f16.weights > 4 * q2.weights
@@ -131,6 +132,28 @@ def test_a_quantized_cache_costs_and_every_load_mode_is_measured(family: Path, t
         assert kept.memory[0].kv_cache == pytest.approx(share * modes["auto"].kv_cache, rel=0.1)
     assert eight.answers_fidelity and four.answers_fidelity and eight.answers and eight.answers.ratio
     assert 0 < eight.answers_fidelity.kl_mean.value < four.answers_fidelity.kl_mean.value < 0.2
+
+
+def test_published_questions_are_answered_and_flips_counted(family: Path, tmp_path: Path) -> None:
+    records = [
+        {"id": f"{i}", "question": f"which {i}?", "opa": "a", "opb": "b", "opc": "c", "opd": "d", "cop": i % 4}
+        for i in range(8)
+    ]
+    source = tmp_path / "medmcqa.jsonl"
+    source.write_text("".join(json.dumps(one) + "\n" for one in records), encoding="utf-8")
+    arguments = ("--measure", "choices", "--questions", source, "--threads", "1", "--out", tmp_path / "out", "--json")
+    ended = bench(family, *arguments)
+    assert ended.returncode == 0, ended.stderr
+    report = results.Report.from_json(json.loads(ended.stdout))
+    for level in report.levels:
+        (found,) = level.figures.choices
+        assert (found.task, found.questions, found.choices, found.chance) == ("MedMCQA", 8, 4, 0.25)
+        assert found.headline == "accuracy" and found.accuracy == found.accuracy_normalized
+        assert (found.flips is None) == (level.label == report.reference)
+    page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "## Multiple choice: MedMCQA" in page and "## Speed" not in page
+    again = bench(family, *arguments, "--force")
+    assert json.loads(again.stdout)["conditions"]["reused"] == 3
 
 
 def test_every_table_comes_from_the_json(finished: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
