@@ -7,11 +7,12 @@ STAMP := $(VENV)/.medmind-installed
 ASKED := $(VENV)/.medmind-asked
 export TORCH_INDEX LLAMA_CMAKE_ARGS
 
-.PHONY: help install demo test check clean FORCE
+.PHONY: help install demo test reference check clean FORCE
 
 help:
 	@echo "make demo     fine-tune, convert, benchmark and ask the embedded model, on the CPU, offline after the install"
 	@echo "make test     the default test suite"
+	@echo "make reference  builds llama.cpp's own tools and compares with them"
 	@echo "make check    ruff, mypy --strict, import-linter"
 	@echo "make install  only the environment in $(VENV)"
 	@echo "make clean    remove $(VENV) and caches; runs/ is kept"
@@ -33,6 +34,10 @@ demo: $(STAMP)
 # A worker a core, at most four: each holds torch. One thread each, or they wait for one another's.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+
+reference: $(STAMP)
+	@VENV="$(VENV)" bash scripts/llama_tools.sh
+	$(BIN)/python -m pytest -q -m reference
 
 check: $(STAMP)
 	$(BIN)/ruff check .
