@@ -104,7 +104,7 @@ def _dtype(stage: Stage, run: Run, machine: Hardware, wanted: str) -> Dtype:
 @contextmanager
 def _created(path: Path, scored: Tokens) -> Iterator[Rows]:
     create: Any = np.lib.format.open_memmap  # it has no annotations
-    file: Rows = create(path, mode="w+", dtype=np.float32, shape=(scored.count, scored.vocabulary))
+    file: Any = create(path, mode="w+", dtype=np.float32, shape=(scored.count, scored.vocabulary))
     yield file
     file.flush()
 
