@@ -1,5 +1,6 @@
 """The picture of a chain, perplexity above and KL divergence below, out of a typed report. Measures nothing."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ _BAR = "#8c959f"
 _DPI = 150
 _WIDE = 4.0
 """Perplexities further apart than this factor are drawn on a logarithmic axis."""
+_LEAST = 1e-7
+"""What a mean KL divergence can be by rounding alone, and even below zero; a logarithmic axis has no place for that."""
 
 
 def draw(report: Report, folder: Path, stem: str) -> None:
@@ -42,7 +45,9 @@ def compose(report: Report) -> "Figure":
             if step.perplexity:
                 _point(upper, place, step, step.perplexity, f"{step.perplexity.value:.3g}")
             if step.divergence:
-                _point(lower, place, step, step.divergence.mean, f"{step.divergence.mean.value:.2g}")
+                mean = step.divergence.mean
+                text = f"{mean.value:.2g}" if mean.value > _LEAST else "0"
+                _point(lower, place, step, replace(mean, value=max(mean.value, _LEAST)), text)
         _axes(report, upper, lower)
     return figure
 
@@ -61,7 +66,7 @@ def _point(axes: "Axes", place: int, step: Step, figure: Estimate, text: str) ->
         elinewidth=1,
     )
     axes.annotate(
-        text, (place, figure.value), xytext=(7, 0), textcoords="offset points", fontsize=8, va="center", color="#24292f"
+        text, (place, figure.value), xytext=(6, 5), textcoords="offset points", fontsize=8, va="center", color="#24292f"
     )
 
 
@@ -75,8 +80,9 @@ def _axes(report: Report, upper: "Axes", lower: "Axes") -> None:
         upper.set_yscale("log")
         upper.yaxis.set_major_formatter("{x:g}")
         upper.yaxis.set_minor_formatter("{x:g}")
-    if any(step.divergence and step.divergence.mean.value > 0 for step in report.steps):
+    if any(step.divergence for step in report.steps):
         lower.set_yscale("log")
+        lower.yaxis.set_major_formatter("{x:g}")
     upper.set_ylabel("held-out perplexity, 95 % interval")
     lower.set_ylabel("KL(trained ‖ step), nats a token\n95 % interval")
     lower.set_xticks(

@@ -30,7 +30,7 @@ def _about(report: Report) -> str:
         "hard for both cancels. The change at a step is against the step that it was made of: the trained model "
         "against the base, the merged weights against the trained model, each file against the merged weights. KL "
         "divergence is Σ p ln(p ÷ q) over the whole vocabulary, p being the trained model (the adapter on the NF4 "
-        "base, as training computed it) and q the step; same top is the share of tokens where both find the same token "
+        "base that it was trained on) and q the step; same top is the share of tokens where both find the same token "
         "most likely. The base is the untuned one in its own type, and merged is PEFT's merge_and_unload rounded to "
         "that type."
     )
@@ -50,14 +50,15 @@ def _conditions(report: Report) -> str:
         f"{step.label} in {step.dtype}" for step in report.steps if step.engine == "transformers" and step.dtype
     )
     left = f", {found.left_out:,} more were beyond the limits" if found.left_out else ""
-    versions = {**found.versions, **{name: found.training_versions[name] for name in sorted(found.training_versions)}}
+    threads = f"{found.threads} thread{'s' if found.threads > 1 else ''}"
+    versions = found.versions | found.training_versions
     return "\n".join(
         f"- {line}"
         for line in (
             f"{found.created}, {found.cpu}, {found.cores} cores, {found.system}",
             f"base {report.base}; adapter {report.adapter[:19]}…",
             f"rows: {found.rows:,} of `{found.heldout}` ({found.heldout_digest[:19]}…){left}",
-            f"transformers on {found.device}: {computed}; llama.cpp on the CPU, {found.threads} threads, f16 KV cache",
+            f"transformers on {found.device}: {computed}; llama.cpp on the CPU, {threads}, f16 KV cache",
             ", ".join(f"{name} {version}" for name, version in versions.items() if name != "platform"),
         )
     )

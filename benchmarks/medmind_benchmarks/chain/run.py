@@ -81,9 +81,7 @@ def run(plan: Plan, progress: Progress, *, command: Sequence[str] = STEP, cell_c
         for stage in stages:
             advance(0, stage)
             try:
-                document = steps.stage(stage)
-                _demand_same(document, trained)
-                found.stages[stage] = document
+                found.stages[stage] = steps.stage(stage, trained)
             except CellError as error:
                 found.reasons[stage] = str(error)
             advance(1)
@@ -133,9 +131,15 @@ class _Steps:
         limits = ("--rows", str(config.rows), "--tokens", str(config.tokens))
         return self._run("adapter", "--heldout", str(self._plan.heldout), *limits, "--write", str(self.file))
 
-    def stage(self, stage: Stage) -> ScoreDocument:
-        """Score another stage."""
-        return self._run(stage, "--against", str(self.file))
+    def stage(self, stage: Stage, trained: ScoreDocument) -> ScoreDocument:
+        """Score another stage on the tokens of the trained model."""
+        document = self._run(stage, "--against", str(self.file))
+        try:
+            _demand_same(document, trained)
+        except CellError:
+            (self._folder / f"{stage}.json").unlink()
+            raise
+        return document
 
     def _run(self, stage: Stage, *flags: str) -> ScoreDocument:
         place = self._folder / f"{stage}.json"
