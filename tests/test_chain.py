@@ -85,3 +85,19 @@ def test_the_benchmark_of_the_reference_file_agrees_with_training(folder: Path) 
     assert reference["figures"]["answers"]["perplexity"]["value"] == pytest.approx(trained["value"], rel=0.1)
     assert {level["label"] for level in report["levels"]} == {"f16", "q4_k_m"}
     assert (run / "benchmark" / "report.md").exists()
+
+
+@pytest.mark.slow
+def test_where_quality_was_lost_is_told_and_two_engines_agree_on_the_same_weights(folder: Path) -> None:
+    done = command(folder, "medmind-bench", "chain", "--tokens", "700", "--threads", "1", "--json")
+    report = json.loads(done.stdout)
+    steps = {step["label"]: step for step in report["steps"]}
+    assert list(steps) == ["base", "trained", "merged", "f16", "q4_k_m"]
+    assert {step["status"] for step in report["steps"]} == {"measured"}
+    (one,) = report["agreement"]
+    assert one["label"] == "f16" and one["agrees"] and abs(one["difference"]) < 0.001
+    kl = {label: step["divergence"]["mean"]["value"] for label, step in steps.items() if step["divergence"]}
+    assert kl["merged"] == pytest.approx(kl["f16"], rel=0.02)
+    assert 0 < kl["merged"] < min(kl["base"], kl["q4_k_m"])
+    (run,) = (folder / "runs").iterdir()
+    assert (run / "chain" / "chain.md").exists() and not (run / "chain.cells").exists()

@@ -33,6 +33,7 @@ KINDS = {
     "speed": "medmind_benchmarks.pace",
     "bandwidth": "medmind_benchmarks.bandwidth",
     "answers": "medmind_benchmarks.answers.cell",
+    "against-trained": "medmind_benchmarks.chain.cell",
 }
 """A request's `kind` → the module that measures it.
 

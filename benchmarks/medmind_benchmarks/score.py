@@ -104,16 +104,21 @@ def measure(request: Request, advance: Advance) -> Result:
             theirs = _beside(beside)
         elif request.reference_rows:
             theirs = _stored(text, Path(request.reference_rows), request.offset, len(engine.vocabulary))
-        return _score(text, engine, theirs, "direct" if request.reference else "base-file", advance)
+        return compare(text, engine, theirs, "direct" if request.reference else "base-file", advance)
 
 
-def _score(
+def compare(
     text: texts.Text,
     engine: Engine,
     theirs: "Rows | None",
     method: Literal["direct", "base-file"],
     advance: Advance,
 ) -> Result:
+    """Score a text with an engine, against the rows that `theirs` gives for each example, cut as `row_counts` has it.
+
+    Raises:
+        MedmindError: the model gives no numbers.
+    """
     began = time.perf_counter()
     comparison = Comparison(method)
     nll, reference_nll, squares = [], [], 0.0
@@ -171,13 +176,7 @@ def _beside(engine: Engine) -> "Rows":
 
 def _stored(text: texts.Text, path: Path, offset: int, vocabulary: int) -> "Rows":
     """Rows out of a file, in the text's order and in an engine's blocks."""
-    counts = [
-        part.stop - part.start
-        for group in text.groups
-        for example in group
-        for block in block_sizes(example)
-        for part in _parts(block, vocabulary)
-    ]
+    counts = [count for group in text.groups for example in group for count in row_counts(example, vocabulary)]
     stream = row_codec.read_rows(path, offset, counts, vocabulary)
 
     def rows(_: Example) -> "Iterator[NDArray[np.float64]]":
@@ -185,6 +184,11 @@ def _stored(text: texts.Text, path: Path, offset: int, vocabulary: int) -> "Rows
             yield row_codec.decode(encoded, vocabulary)
 
     return rows
+
+
+def row_counts(example: Example, vocabulary: int) -> list[int]:
+    """How many rows of an example are worked on at once, time after time."""
+    return [part.stop - part.start for block in block_sizes(example) for part in _parts(block, vocabulary)]
 
 
 def block_sizes(example: Example) -> list[int]:

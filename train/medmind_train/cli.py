@@ -6,6 +6,7 @@ from medmind import console
 from medmind_train import data_cli, doctor_cli, launch, qlora_cli
 from medmind_train.plan import cli as plan_cli
 from medmind_train.pretrain import cli as pretrain_cli
+from medmind_train.score import cli as score_cli
 from medmind_train.search import cli as search_cli
 from medmind_train.step import cli as step_cli
 
@@ -19,7 +20,7 @@ def _train(context: typer.Context) -> None:
     launch.check(str(context.invoked_subcommand))
 
 
-for _command in (qlora_cli, plan_cli, data_cli, pretrain_cli, doctor_cli, step_cli, search_cli):
+for _command in (qlora_cli, plan_cli, data_cli, pretrain_cli, doctor_cli, step_cli, search_cli, score_cli):
     _command.register(app)
 
 

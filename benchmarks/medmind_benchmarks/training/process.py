@@ -1,4 +1,4 @@
-"""The parent's side of `medmind-train step`: one process a cell, with a limit of time, and never left behind."""
+"""The parent's side of `medmind-train` commands: one process each, with a limit of time, and never left behind."""
 
 import contextlib
 import json
@@ -8,12 +8,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from typing import IO
+from typing import IO, TypeVar
 
 from medmind.errors import MedmindError
 from medmind_benchmarks.process import CellError
 from medmind_benchmarks.typed_json import decode
 from medmind_train.step.document import SCHEMA, StepDocument
+
+Document = TypeVar("Document")
 
 
 def run_step(command: Sequence[str], *, timeout: float) -> StepDocument:
@@ -25,6 +27,21 @@ def run_step(command: Sequence[str], *, timeout: float) -> StepDocument:
 
     Raises:
         CellError: it took too long, failed, was killed, or printed something else than a measurement.
+    """
+    return run_document(command, StepDocument, SCHEMA, timeout=timeout)
+
+
+def run_document(command: Sequence[str], kind: type[Document], schema: str, *, timeout: float) -> Document:
+    """Run a command that prints one JSON document, and read it.
+
+    Args:
+        command: with its `--json`.
+        kind: dataclass of the document.
+        schema: what its `schema` must say.
+        timeout: seconds; a process that takes longer is killed.
+
+    Raises:
+        CellError: it took too long, failed, was killed, or printed something else.
     """
     with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as noise:
         # A session of its own keeps the terminal's Ctrl-C from the cell, and lets what it starts be ended with it.
@@ -44,7 +61,7 @@ def run_step(command: Sequence[str], *, timeout: float) -> StepDocument:
             _end(process)
         if code != 0:
             raise CellError(_why(code, _text(noise)))
-        return _read(_text(answer))
+        return _read(_text(answer), kind, schema)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -57,12 +74,12 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def _read(text: str) -> StepDocument:
+def _read(text: str, kind: type[Document], schema: str) -> Document:
     try:
         document = json.loads(text)
-        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-            raise CellError(f"the measuring process printed no {SCHEMA} document")
-        return decode(StepDocument, document)
+        if not isinstance(document, dict) or document.get("schema") != schema:
+            raise CellError(f"the measuring process printed no {schema} document")
+        return decode(kind, document)
     except json.JSONDecodeError as error:
         raise CellError(f"the measuring process printed no JSON: {error}") from error
     except CellError:

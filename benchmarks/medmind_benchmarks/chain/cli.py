@@ -1,0 +1,127 @@
+"""`medmind-bench chain`: its flags, and what it prints. Measures nothing itself."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medmind import console
+from medmind.artifacts import atomic_directory, write_json, write_jsonl, write_text
+from medmind.errors import MedmindError
+from medmind_benchmarks.place import refuse_foreign
+
+if TYPE_CHECKING:
+    from medmind_benchmarks.chain.results import Report
+
+_REPORT = "chain.json"
+
+
+def register(app: typer.Typer) -> None:
+    """Put the command on `app`."""
+    app.command("chain")(_chain)
+
+
+def _chain(
+    run: Annotated[
+        Path | None, typer.Argument(help="A finished run with GGUFs: its folder or name; none: of the newest GGUF.")
+    ] = None,
+    heldout: Annotated[
+        Path | None, typer.Option(help="Held-out rows, JSON lines with 'messages'; default: the run's.")
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="Folder of the base, where it is not found under the run's name for it.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=0, help="Held-out rows at most; 0: as many as --tokens allow.")] = 0,
+    tokens: Annotated[
+        int, typer.Option(min=1, help="Answer tokens at most; each takes 4 bytes × vocabulary of disk meanwhile.")
+    ] = 8192,
+    device: Annotated[str, typer.Option(help="Where transformers computes: auto, cuda or cpu.")] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="What it computes in: auto (float32; the adapter on CUDA as trained), bfloat16, …")
+    ] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=512, help="Compute threads of llama.cpp; default: the physical cores.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that one step may take.")] = 3600.0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the report; default: chain/ in the run.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier report.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="The report as JSON on stdout.")] = False,
+) -> None:
+    """Tell where quality was lost: base, adapter as trained, merged weights and each GGUF, on the same tokens.
+
+    Goes on where it stopped. The steps before the GGUFs are computed by medmind-train, which must be installed.
+    """
+    from medmind_benchmarks import options
+    from medmind_benchmarks.chain import chart, joining, markdown, plan
+    from medmind_benchmarks.chain import run as steps
+
+    console.require("matplotlib", "bench")
+    config = plan.ChainConfig(
+        rows=rows,
+        tokens=tokens,
+        device=options.choice("--device", device, ("auto", "cuda", "cpu")),
+        dtype=options.choice("--dtype", dtype, ("auto", "bfloat16", "float16", "float32")),
+        threads=threads,
+        timeout=timeout,
+    )
+    planned = plan.make(run, heldout, out, base, config)
+    refuse_foreign(planned.out, force=force, report=_REPORT)
+    labels = ", ".join(file.label for file in planned.files)
+    console.note(f"{planned.name}: base, trained, merged, {labels}; rows of {planned.heldout}")
+    found = steps.run(planned, _progress)
+    report = joining.report(planned, found)
+    with atomic_directory(planned.out, force=force) as folder:
+        write_json(folder / _REPORT, report.to_json())
+        write_jsonl(folder / "rows.jsonl", joining.rows(found))
+        write_text(folder / "chain.md", markdown.render(report))
+        chart.draw(report, folder, Path(markdown.CHART).stem)
+    missing = [step for step in report.steps if step.status != "measured"]
+    if all(step.status != "failed" for step in missing):
+        steps.forget(planned)
+    if json_output:
+        console.emit_json(report.to_json())
+    else:
+        _show(report, planned.out)
+    _refuse_flaws(report, planned.out)
+
+
+def _refuse_flaws(report: "Report", out: Path) -> None:
+    """End with an error where a step is missing or the engines disagree: the report is there, and says so as well."""
+    missing = [step for step in report.steps if step.status != "measured"]
+    if missing:
+        raise MedmindError(
+            f"{len(missing)} of {len(report.steps)} steps were not measured: "
+            f"{missing[0].label} {missing[0].status}: {missing[0].reason}",
+            f"the rest is in {out / 'chain.md'}",
+        )
+    apart = [one for one in report.agreement if not one.agrees]
+    if apart:
+        raise MedmindError(
+            f"transformers and llama.cpp disagree on the merged weights: {apart[0].label} {apart[0].difference:+.3%}",
+            "convert the run again; if that does not help, one of the two computes this model wrongly",
+        )
+
+
+def _progress(description: str, total: float, unit: str) -> AbstractContextManager[Callable[..., None]]:
+    return console.progress(description, total, unit)
+
+
+def _show(report: "Report", out: Path) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from medmind_benchmarks.chain import tables
+
+    content = tables.terminal(report)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for index, column in enumerate(content.columns):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+    for row in content.rows:
+        table.add_row(*map(Text, row))
+    console.out.print(table)
+    console.out.print()
+    for line in tables.verdict(report):
+        console.out.print(Text(line))
+    console.out.print(Text(f"\n{out / 'chain.md'}"))
