@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from medmind_runtime.safety.patterns import Compiler
 from medmind_runtime.safety.spelling import distance
 from medmind_runtime.safety.triage import triage
 
@@ -39,14 +40,27 @@ def test_the_vignettes_that_rules_were_written_by() -> None:
     assert shares["none"] >= 0.90
 
 
-@pytest.mark.xfail(reason="the goals on vignettes that no rule was written by are not reached yet", strict=True)
-def test_the_vignettes_that_no_rule_was_written_by() -> None:
-    counts = measured("judgement.jsonl")
-    told = {label: (*pair, *(round(limit, 3) for limit in wilson(*pair))) for label, pair in counts.items()}
-    print(told)
-    assert counts["emergency"][0] >= 0.98 * counts["emergency"][1], told
-    assert counts["self_harm"][0] == counts["self_harm"][1], told
-    assert counts["none"][0] >= 0.90 * counts["none"][1], told
+@pytest.fixture(scope="module")
+def judged() -> dict[str, tuple[int, int]]:
+    """Counts on the vignettes that no rule was written by; their texts are not to be read."""
+    return measured("judgement.jsonl")
+
+
+@pytest.mark.xfail(
+    reason="goals 98 %, 100 % and 90 %; reached on unseen texts (95 % intervals by Wilson): emergencies 94 of 121 "
+    "(70 to 84 %), self-harm 15 of 40 (24 to 53 %), nothing where there is nothing 130 of 162 (73 to 86 %)",
+    strict=True,
+)
+def test_the_vignettes_that_no_rule_was_written_by(judged: dict[str, tuple[int, int]]) -> None:
+    told = {label: (*pair, *(round(limit, 3) for limit in wilson(*pair))) for label, pair in judged.items()}
+    assert judged["emergency"][0] >= 0.98 * judged["emergency"][1], told
+    assert judged["self_harm"][0] == judged["self_harm"][1], told
+    assert judged["none"][0] >= 0.90 * judged["none"][1], told
+
+
+def test_unseen_vignettes_are_judged_no_worse_than_before(judged: dict[str, tuple[int, int]]) -> None:
+    least = {"emergency": 94, "self_harm": 15, "none": 130}
+    assert {label for label, (hits, _) in judged.items() if hits < least[label]} == set()
 
 
 @pytest.mark.parametrize(
@@ -74,6 +88,49 @@ def test_denied_past_general_and_figures_of_speech_raise_nothing(text: str) -> N
 )
 def test_minimised_misspelt_and_curly_ones_do(text: str) -> None:
     assert triage().alarms(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Everybody's life would be simpler if I wasn't in it",
+        "I'm such a weight on my wife. She'd have an easier time as a widow.",
+        "Honestly I wish the car had hit me this morning.",
+        "I no longer wish to be alive",
+        "I gave my dog away so she has a home after I'm gone",
+        "My daughter has cuts all along her forearm and won't tell me why",
+        "are there pills that would let me go quietly",
+        "my grandfather says he has lived long enough and has stopped eating",
+    ],
+)
+def test_self_harm_is_heard_where_it_is_not_named(text: str) -> None:
+    assert "self_harm" in [alarm.topic for alarm in triage().alarms(text)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm tired of waking up at 4 am every night, what helps insomnia?",
+        "My daughter has scratches on her arm from our cat, should I clean them?",
+        "My mother died of breast cancer, should I get tested?",
+        "my husband's snoring is a burden for everyone, any device that helps?",
+        "I finally got my life insurance medical, what do they test?",
+    ],
+)
+def test_the_same_words_about_other_matters_raise_nothing(text: str) -> None:
+    assert triage().alarms(text) == []
+
+
+def test_tied_words_are_one_alternative() -> None:
+    compiler = Compiler({"small": ["the"], "negations": ["not"]}, (), "small", "negations")
+    part = compiler.part("boiler|gas_fire|stove leaks")
+    known = compiler.characters
+
+    def found(text: str) -> bool:
+        return any(True for _ in part.places("".join(known[word] for word in text.split())))
+
+    assert found("boiler leaks") and found("gas fire leaks") and found("the stove leaks")
+    assert not found("boiler fire leaks") and not found("gas leaks")
 
 
 def test_it_takes_less_than_a_millisecond() -> None:

@@ -6,7 +6,7 @@ no medicine: words and patterns come from lexicon.toml and rules.toml.
     chest            this word
     hurt~            with its plural, tenses and -ing
     <pain>           any word or phrase of the list `pain` in the lexicon
-    a|b              either
+    a|b              either of two words; of phrases too, whose words are tied together: boiler|gas_fire|stove
     word?            may be left out
     ...              up to six words between, none of them a negation; `..` up to two
     this & that      both in one sentence, in any order; `&&`: anywhere in the text; after it, `|` stands between
@@ -210,7 +210,7 @@ class Compiler:
 
     def _phrases(self, choice: str) -> Sequence[str]:
         if not choice.startswith("<"):
-            return [choice]
+            return [choice.replace("_", " ")]
         if choice in self._measured:
             return [f"{_MEASURED}{choice}"]
         name = choice[1:-1]
