@@ -332,3 +332,10 @@ def test_the_command_says_what_is_amiss_goes_on_with_it_and_leaves_a_report(
     (out / "chain.json").unlink()
     assert command(monkeypatch, *given, "--force") == 1
     assert "is not an earlier report" in capsys.readouterr().err
+
+
+def test_the_committed_results_are_readable_and_their_engines_agree() -> None:
+    report = results.read_report(Path(__file__).parents[2] / "benchmarks" / "results" / "medmind-tiny-chain.json")
+    assert {one.label for one in report.agreement} == {"f32", "bf16", "f16"}
+    assert all(one.agrees and abs(one.difference) < results.AGREEMENT for one in report.agreement)
+    assert nats(report.of("merged")) < nats(report.step("q2_k"))
