@@ -22,6 +22,7 @@ from medmind_benchmarks.chain import cell, chart, joining, markdown, plan, resul
 from medmind_benchmarks.chain.plan import ChainConfig, Plan
 from medmind_benchmarks.chain.results import Report, Step
 from medmind_benchmarks.examples import Example
+from medmind_benchmarks.process import CellError
 from medmind_benchmarks.texts import Text
 
 ADAPTER = "sha256:ab"
@@ -228,8 +229,13 @@ def test_a_step_that_fails_is_in_the_report_and_the_chain_goes_on_with_it(
     asked = [line.split("--stage ")[1].split()[0] for line in (copy.parent / "book").read_text().splitlines()]
     assert asked == ["adapter", "base", "merged", "base"]
     other = plan.make(copy, None, None, None, ChainConfig(rows=3, threads=1))
-    run._Steps(other, copy / "chain.cells", stand_in)
+    again = run._Steps(other, copy / "chain.cells", stand_in)
     assert [path.name for path in (copy / "chain.cells").iterdir()] == ["chain.json"], "other settings begin anew"
+    (copy / "chain.cells" / ".trained.npy.1.partial").write_bytes(b"of a killed process")
+    monkeypatch.setenv("FAULT", "adapter")
+    with pytest.raises(CellError):
+        again.trained()
+    assert [path.name for path in (copy / "chain.cells").iterdir()] == ["chain.json"]
     run.forget(other)
     assert {path.name for path in copy.iterdir()} == {"medmind.json", "heldout.jsonl", "clinic.f16.gguf"}
 
@@ -326,3 +332,10 @@ def test_the_command_says_what_is_amiss_goes_on_with_it_and_leaves_a_report(
     (out / "chain.json").unlink()
     assert command(monkeypatch, *given, "--force") == 1
     assert "is not an earlier report" in capsys.readouterr().err
+
+
+def test_the_committed_results_are_readable_and_their_engines_agree() -> None:
+    report = results.read_report(Path(__file__).parents[2] / "benchmarks" / "results" / "medmind-tiny-chain.json")
+    assert {one.label for one in report.agreement} == {"f32", "bf16", "f16"}
+    assert all(one.agrees and abs(one.difference) < results.AGREEMENT for one in report.agreement)
+    assert nats(report.of("merged")) < nats(report.step("q2_k"))

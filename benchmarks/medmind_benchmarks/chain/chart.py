@@ -43,10 +43,10 @@ def compose(report: Report) -> "Figure":
         upper, lower = figure.subplots(2, 1, sharex=True)
         for place, step in enumerate(steps):
             if step.perplexity:
-                _point(upper, place, step, step.perplexity, f"{step.perplexity.value:.3g}")
+                _point(upper, place, step, step.perplexity, f"{step.perplexity.value:#.3g}")
             if step.divergence:
                 mean = step.divergence.mean
-                text = f"{mean.value:.2g}" if mean.value > _LEAST else "0"
+                text = f"{mean.value:#.2g}" if mean.value > _LEAST else "0"
                 _point(lower, place, step, replace(mean, value=max(mean.value, _LEAST)), text)
         _axes(report, upper, lower)
     return figure

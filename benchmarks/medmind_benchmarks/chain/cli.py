@@ -70,7 +70,11 @@ def _chain(
     refuse_foreign(planned.out, force=force, report=_REPORT)
     labels = ", ".join(file.label for file in planned.files)
     console.note(f"{planned.name}: base, trained, merged, {labels}; rows of {planned.heldout}")
-    found = steps.run(planned, _progress)
+    try:
+        found = steps.run(planned, _progress)
+    except KeyboardInterrupt:
+        console.note("interrupted; the steps that were done are kept: go on with the same command")
+        raise
     report = joining.report(planned, found)
     with atomic_directory(planned.out, force=force) as folder:
         write_json(folder / _REPORT, report.to_json())

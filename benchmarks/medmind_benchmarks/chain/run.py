@@ -126,7 +126,7 @@ class _Steps:
         config = self._plan.config
         needed = (self._folder / "adapter.json", self.file, tokens.beside(self.file))
         if not all(path.is_file() for path in needed):
-            for path in needed:
+            for path in (*needed, *self._folder.glob(".*.partial")):  # a killed process leaves those
                 path.unlink(missing_ok=True)
         limits = ("--rows", str(config.rows), "--tokens", str(config.tokens))
         return self._run("adapter", "--heldout", str(self._plan.heldout), *limits, "--write", str(self.file))
