@@ -211,7 +211,10 @@ def test_card_and_modelfile_lie_beside_and_name_every_file(make_run: Callable[..
     card = (run / "trial.md").read_text()
     for name in ("trial.q8_0.gguf", "trial.q4_k_m.gguf", "trial.fit-6bpw.gguf"):
         assert f"| `{name}` |" in card
+    assert "NF4" not in card
     made = (run / "trial.Modelfile").read_text()
     assert made.startswith("FROM ./trial.fit-6bpw.gguf\nTEMPLATE ")
     assert 'SYSTEM """Answer briefly."""' in made
     assert 'PARAMETER stop "</s>"\nPARAMETER num_ctx 256\n' in made
+    convert("q8_0", run, "--merge-onto", "nf4", "--force")
+    assert "| merged onto | the NF4 weights" in (run / "trial.md").read_text()
