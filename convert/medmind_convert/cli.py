@@ -97,6 +97,8 @@ def gguf(
     split_max = None if split_max_size is None else parse_bytes(split_max_size)
     source = sources.find(given, base_name=base, adapter=adapter, revision=revision, out=out, name=name, assume_yes=yes)
     conversion = Conversion(source, merge_onto.value)
+    names = [quant.name for quant in quants] + ([wanted.name] if wanted is not None else [])
+    gguf_options.refuse_existing(source, names, force=force)
     options = Options(force=force, threads=threads, provenance=provenance, split_max=split_max)
     options, weighted_by = gguf_options.with_importance(
         conversion, quants, options, sized=wanted is not None, given=imatrix, wanted=not no_imatrix

@@ -20,7 +20,8 @@ def write(conversion: Conversion, results: Sequence[Result]) -> list[Path]:
     """
     source = conversion.source
     card = source.out / f"{source.name}.md"
-    written = [(card, model_card.text(source, _rows(conversion, results), model_card.perplexities(source.out)))]
+    perplexities = model_card.perplexities(source.out)
+    written = [(card, model_card.text(source, _rows(conversion, results), perplexities, onto=conversion.onto))]
     if results[-1].shards == 1:
         made = modelfile.text(
             results[-1].file.name,

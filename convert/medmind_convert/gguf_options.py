@@ -1,9 +1,11 @@
 """What `medmind-convert gguf` is told beside names: size, importance matrix, what to merge onto. Prints no result."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from medmind import artifacts
 from medmind.errors import MedmindError
 from medmind_convert import fitting, one_pass, run_imatrix
 from medmind_convert.conversion import Conversion
@@ -11,6 +13,7 @@ from medmind_convert.convert import Options, importance_of
 from medmind_convert.fitting import Fitted, Target
 from medmind_convert.quants import Quant
 from medmind_convert.sizes import parse_bytes
+from medmind_convert.source import Source
 
 
 def target(fit: str | None, bits: float | None) -> Target | None:
@@ -24,6 +27,14 @@ def target(fit: str | None, bits: float | None) -> Target | None:
     if fit is not None:
         return Target(f"fit-{re.sub('[^0-9a-z.]', '', fit.lower())}", bytes=parse_bytes(fit))
     return None if bits is None else Target(f"fit-{bits:g}bpw", bits=bits)
+
+
+def refuse_existing(source: Source, names: Iterable[str], *, force: bool) -> None:
+    """Refuse files that exist before anything is measured or collected; those half made by this command may go on."""
+    for name in names:
+        file = source.out / f"{source.name}.{name}.gguf"
+        if not file.with_name(f".{file.name}.journal").exists():
+            artifacts.refuse_existing(file, force=force)
 
 
 def with_importance(

@@ -50,8 +50,10 @@ def perplexities(out: Path) -> dict[str, tuple[float, float]]:
         return {}
 
 
-def text(source: Source, rows: Iterable[Row], perplexity: Mapping[str, tuple[float, float]]) -> str:
-    """The card, with the front matter that the hub reads."""
+def text(
+    source: Source, rows: Iterable[Row], perplexity: Mapping[str, tuple[float, float]], *, onto: str = "base"
+) -> str:
+    """The card, with the front matter that the hub reads; `onto` is what the adapter was merged onto at last."""
     base, manifest = source.base, source.manifest
     front: dict[str, Any] = {
         "license": license_of(base.path),
@@ -73,6 +75,7 @@ def text(source: Source, rows: Iterable[Row], perplexity: Mapping[str, tuple[flo
         "base": f"{base.name}{f' at {base.revision}' if base.revision else ''}",
         "base digest": f"`{source.base_digest}`",
         "adapter digest": f"`{(manifest.get('adapter') or {}).get('digest')}`" if manifest.get("adapter") else "",
+        "merged onto": "the NF4 weights beside which the adapter was trained" if onto == "nf4" else "",
         "data": _data(manifest),
         "licence": front["license"] or "not stated by the base: look it up before passing the files on",
         "made by": f"medmind-convert {__version__}",

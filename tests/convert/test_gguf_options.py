@@ -211,7 +211,22 @@ def test_card_and_modelfile_lie_beside_and_name_every_file(make_run: Callable[..
     card = (run / "trial.md").read_text()
     for name in ("trial.q8_0.gguf", "trial.q4_k_m.gguf", "trial.fit-6bpw.gguf"):
         assert f"| `{name}` |" in card
+    assert "NF4" not in card
     made = (run / "trial.Modelfile").read_text()
     assert made.startswith("FROM ./trial.fit-6bpw.gguf\nTEMPLATE ")
     assert 'SYSTEM """Answer briefly."""' in made
     assert 'PARAMETER stop "</s>"\nPARAMETER num_ctx 256\n' in made
+    convert("q8_0", run, "--merge-onto", "nf4", "--force")
+    assert "| merged onto | the NF4 weights" in (run / "trial.md").read_text()
+
+
+def test_a_file_that_exists_is_refused_before_anything_is_measured(
+    make_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+):
+    from medmind_convert import fitting
+
+    run = make_run()
+    (run / "trial.fit-5bpw.gguf").write_bytes(b"mine")
+    monkeypatch.delattr(fitting, "measure")
+    assert "trial.fit-5bpw.gguf exists already" in refusal("--bits-per-weight", "5", run)
+    assert (run / "trial.fit-5bpw.gguf").read_bytes() == b"mine"
