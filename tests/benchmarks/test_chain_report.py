@@ -159,7 +159,7 @@ def test_engines_that_disagree_are_said_to(found: tuple[Plan, run.Found]) -> Non
 def test_a_file_merged_onto_the_4_bit_base_is_no_file_of_the_same_weights(found: tuple[Plan, run.Found]) -> None:
     planned, measured = found
     first = planned.files[0]
-    model = dataclasses.replace(first.model, metadata={**first.model.metadata, "medmind.merge.onto": "NF4"})
+    model = dataclasses.replace(first.model, metadata={**first.model.metadata, "medmind.adapter.merged_onto": "nf4"})
     files = (dataclasses.replace(first, model=model), *planned.files[1:])
     assert joining.report(dataclasses.replace(planned, files=files), measured).agreement == ()
 

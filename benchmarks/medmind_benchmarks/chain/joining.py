@@ -164,7 +164,7 @@ def _agreement(plan: Plan, steps: Sequence[Step]) -> tuple[Agreement, ...]:
 
 def _merged_otherwise(model: ModelFile) -> bool:
     """Whether a file says that it was merged onto the NF4 base: it holds other weights than PEFT's merge."""
-    return any("nf4" in str(value).lower() for key, value in model.metadata.items() if key.startswith("medmind.merge"))
+    return model.metadata.get("medmind.adapter.merged_onto") == "nf4"
 
 
 def _conditions(plan: Plan, found: Found) -> Conditions:
