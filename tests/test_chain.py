@@ -59,7 +59,11 @@ def test_the_embedded_run_answers_without_training(tmp_path: Path) -> None:
     assert answer["model"]["medmind.run"] == "medmind-tiny"
     for part in ("base", "adapter", "data"):
         assert answer["model"][f"medmind.{part}.digest"] == manifest[part]["digest"]
-    assert [path.name for path in (tmp_path / "runs" / "medmind-tiny").iterdir()] == ["medmind-tiny.q8_0.gguf"]
+    assert {path.name for path in (tmp_path / "runs" / "medmind-tiny").iterdir()} == {
+        "medmind-tiny.q8_0.gguf",
+        "medmind-tiny.md",
+        "medmind-tiny.Modelfile",
+    }
     assert {path: path.stat().st_mtime_ns for path in embedded.FOLDER.rglob("*")} == before
 
 
@@ -78,7 +82,7 @@ def test_the_benchmark_of_the_reference_file_agrees_with_training(folder: Path) 
     """NF4 with an adapter and the merged 16-bit file are not the same model, but near: within 10 % in perplexity."""
     (run,) = (folder / "runs").iterdir()
     manifest = json.loads((run / "medmind.json").read_text(encoding="utf-8"))
-    report = json.loads(command(folder, "medmind-bench", "quants", "--json", "--quick").stdout)
+    report = json.loads(command(folder, "medmind-bench", "quants", "--json", "--quick", "--measure", "answers").stdout)
     trained = manifest["results"]["perplexity"]["after"]
     (reference,) = [level for level in report["levels"] if level["label"] == "f16"]
     assert report["held_out"]["tokens"] == trained["tokens"]

@@ -51,7 +51,9 @@ def quants(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier report.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure anew what an earlier call measured.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="A first look: fewer rows, chunks, contexts, rounds.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A first look: fewer rows, chunks, contexts, rounds; no multiple choice.")
+    ] = False,
     measure: Annotated[str | None, typer.Option(help=f"Some of {','.join(MEASURES)}; default: all.")] = None,
     rows: Annotated[
         int | None, typer.Option(min=0, help=f"Held-out rows at most; 0: all. Default: {_DEFAULTS.rows}.")
