@@ -355,3 +355,21 @@ def test_time_falls_with_what_need_not_be_computed_again():
     assert slow and slow.per_second < lean.per_second / 2  # streamed layers wait for the bus
     short = estimate.make(build(QloraConfig, {"data": "medquad", "max_steps": 10}), sizes, cards.find("rtx4090")).time
     assert short and short.tokens == 10 * 16 * 1024
+
+
+def test_a_size_of_vram_is_planned_for_itself_and_a_config_is_enough(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"max_position_embeddings": 32768}), encoding="utf-8")
+    sizes = base_config.read(str(tmp_path / "config.json"))
+    assert sizes.shape.layers == 22
+    sizes = base_config.read(REFERENCE_BASE)
+    settings = {"base": REFERENCE_BASE, "data": "medquad"}
+    small, large = (
+        estimate.make(build(QloraConfig, settings | {"vram": size}), sizes).chosen for size in ("4GiB", "5GiB")
+    )
+    assert (small.limit, large.limit) == (fit.limit(build(QloraConfig, {"vram": "4GiB"}), 1 << 50), large.limit)
+    assert small.limit < large.limit
+    assert small.placement is not None
+    assert large.placement is not None
+    assert small.placement.streamed > large.placement.streamed
+    with pytest.raises(MedmindError, match="does not fit in --vram 1GiB"):
+        estimate.make(build(QloraConfig, settings | {"vram": "1GiB"}), sizes)

@@ -66,6 +66,8 @@ def read(name: str, revision: str | None = None) -> Sizes:
     Raises:
         MedmindError: nothing of that name, a config that says too little, or no way to the hub.
     """
+    if Path(name).name == "config.json" and Path(name).is_file():
+        name = str(Path(name).parent)
     local = name == EMBEDDED_NAME or Path(name).is_dir()
     if name == EMBEDDED_NAME:
         config: Mapping[str, Any] = bases.check_config(EMBEDDED_PATH)

@@ -4,6 +4,7 @@ Memory of the fused step is a list of its tensors (`fused.budget`); that of the 
 estimates.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,13 +127,17 @@ def make(config: QloraConfig, sizes: Sizes, card: Card | None = None, tokens: in
     if config.kernels == "fused" and why:
         raise MedmindError(f"--kernels fused cannot train this: {why}", "give --kernels reference, or auto")
     cards = [_fit(config, step, of_size(size), fused=not why) for size in SIZES]
+    # Cards on which --vram, where it is a size, is what limits, and not the card.
+    roomy = [one for one in cards if one.limit == fit.limit(config, sys.maxsize)]
     if card is not None:
         chosen = _fit(config, step, card, fused=not why)
     else:
-        resident = (fit for fit in cards if fit.budget and not (fit.placement and fit.placement.streamed))
-        chosen = next(resident, next((fit for fit in cards if fit.budget), cards[-1]))
+        able = [one for one in roomy or cards if one.budget]
+        resident = (one for one in able if not (one.placement and one.placement.streamed))
+        chosen = next(resident, next(iter(able), (roomy or cards)[-1]))
     if chosen.budget is None:
-        raise MedmindError(f"{sizes.name} does not fit on {chosen.card.name}: {chosen.refusal}")
+        where = f"in --vram {config.vram}" if chosen in roomy else f"on {chosen.card.name}"
+        raise MedmindError(f"{sizes.name} does not fit {where}: {chosen.refusal}")
     total = tokens if tokens is not None else _tokens(config)
     return Plan(
         sizes=sizes,
