@@ -56,7 +56,8 @@ def quants(
     ] = False,
     measure: Annotated[str | None, typer.Option(help=f"Some of {','.join(MEASURES)}; default: all.")] = None,
     rows: Annotated[
-        int | None, typer.Option(min=0, help=f"Held-out rows at most; 0: all. Default: {_DEFAULTS.rows}.")
+        int | None,
+        typer.Option(min=0, help=f"Held-out rows at most; 0: all. Default: {_DEFAULTS.rows}, fewer of a large model."),
     ] = None,
     chunk: Annotated[int, typer.Option(min=4, help="Tokens of a chunk of raw text.")] = _DEFAULTS.chunk,
     chunks: Annotated[
@@ -147,6 +148,7 @@ def quants(
         cell_seconds=cell_time,
         cell_memory=None if cell_memory is None else int(cell_memory * 2**30),
         random_weights=random_weights,
+        asked=frozenset(name for name, value in given.items() if value is not None),
         **{name: value for name, value in given.items() if value is not None},
     )
     found = sources.find(
@@ -191,6 +193,8 @@ def _announce(plan: "Plan") -> None:
         f"{len(plan.levels)} levels ({labels}) against {plan.reference}{rows}{text}; context {plan.context}, "
         f"threads {plan.threads}"
     )
+    if plan.reduction:
+        console.note(plan.reduction)
     if plan.texts.raw_gap:
         console.note(f"raw text is left out: {plan.texts.raw_gap}")
     for level in plan.levels:

@@ -31,10 +31,11 @@ class QuantsConfig:
             `auto` takes the former where both fit in memory.
         cell_seconds, cell_memory: limits of a cell; memory in bytes, None for what is free.
         random_weights: whether the model was never trained.
+        asked: names of the settings that the user gave; `effort` leaves those as they are.
     """
 
     measure: tuple[Measure, ...] = MEASURES
-    rows: int = 256
+    rows: int = 128
     rounds: int = 2
     repeats: int = 3
     threads: int | None = None
@@ -46,13 +47,14 @@ class QuantsConfig:
     contexts: tuple[int, ...] = (512, 2048, 8192)
     load_modes: tuple[LoadMode, ...] = ("auto", "mmap", "copy")
     chunk: int = 512
-    chunks: int = 64
+    chunks: int = 32
     questions: tuple[str, ...] = ()
     most_questions: int = 100
     kl: Literal["auto", "direct", "base-file"] = "auto"
     cell_seconds: float = 4 * 3600
     cell_memory: int | None = None
     random_weights: bool = False
+    asked: frozenset[str] = frozenset()
 
 
 QUICK = QuantsConfig(

@@ -45,6 +45,7 @@ def draw(report: Report, folder: Path) -> None:
         for stem, (_, compose) in available(report).items():
             figure = compose(report)
             figure.savefig(folder / f"{stem}.png", dpi=_DPI)
+            figure.set_layout_engine("none")  # it is solved, and takes as long as drawing does
             figure.savefig(folder / f"{stem}.svg", metadata={"Date": None})
 
 

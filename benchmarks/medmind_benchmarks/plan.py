@@ -8,7 +8,7 @@ from typing import Any
 
 from medmind.console import human_bytes
 from medmind.errors import MedmindError
-from medmind_benchmarks import examples, machine, texts
+from medmind_benchmarks import effort, examples, machine, texts
 from medmind_benchmarks.answers import files, matching
 from medmind_benchmarks.answers.questions import QuestionSet
 from medmind_benchmarks.config import QuantsConfig
@@ -41,6 +41,7 @@ class Plan:
     Attributes:
         questions: multiple choice, one set a source.
         questions_gap: why there are none, where they were wanted.
+        reduction: what is measured on less than usual because the model is large; empty when nothing is.
     """
 
     sources: Sources
@@ -57,6 +58,7 @@ class Plan:
     available: int
     questions: tuple[QuestionSet, ...]
     questions_gap: str
+    reduction: str
 
     def level(self, label: str) -> Planned:
         """The level called `label`."""
@@ -77,6 +79,7 @@ def make(sources: Sources, config: QuantsConfig) -> Plan:
         bases.append(read(sources.base))
         models.append(bases[-1])
     _demand_same_language(models, bases)
+    config, reduction = effort.fit(config, max(model.parameters for model in models))
     rows = examples.read_rows(sources.heldout) if sources.heldout else []
     context = _context(models[0], config.context)
     available, total = machine.available_memory()
@@ -108,6 +111,7 @@ def make(sources: Sources, config: QuantsConfig) -> Plan:
         available=available,
         questions=questions,
         questions_gap=questions_gap,
+        reduction=reduction,
     )
 
 
