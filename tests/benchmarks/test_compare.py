@@ -3,12 +3,11 @@
 import dataclasses
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import bench_reports as reports
 import pytest
+from bench_command import medmind_bench
 
 from medmind_benchmarks.compare import Change, Limits, compare
 from medmind_benchmarks.results import Level, Report
@@ -98,24 +97,19 @@ def test_what_cannot_be_compared_is_said_and_left_out() -> None:
     assert [(one.level, one.verdict) for one in found.regressions] == [("q2_k", "missing")]
 
 
-def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-c", "from medmind_benchmarks.cli import main; main()", "compare", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_the_command_is_a_gate(tmp_path: Path) -> None:
     before = reports.full()
     now = changed(before, "q4_k_m", generation=reports.speed(1.0, 1.5))
     for name, one in (("a", before), ("b", now)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "report.json").write_text(json.dumps(one.to_json()), encoding="utf-8")
-    same = run(tmp_path / "a", tmp_path / "a" / "report.json")
+    same = medmind_bench("compare", tmp_path / "a", tmp_path / "a" / "report.json")
     assert same.returncode == 0 and "nothing changed beyond noise" in same.stdout
-    worse = run(tmp_path / "a", tmp_path / "b", "--json")
+    worse = medmind_bench("compare", tmp_path / "a", tmp_path / "b", "--json")
     assert worse.returncode == 1
     assert "1 regressions: q4_k_m answer speed" in worse.stderr
     assert json.loads(worse.stdout)["schema"] == "medmind-benchmark-comparison/1"
-    assert run(tmp_path / "a", tmp_path / "b", "--speed", "90").returncode == 0
+    assert medmind_bench("compare", tmp_path / "a", tmp_path / "b", "--speed", "90").returncode == 0
     (tmp_path / "c.json").write_text("{}", encoding="utf-8")
-    bad = run(tmp_path / "a", tmp_path / "c.json")
+    bad = medmind_bench("compare", tmp_path / "a", tmp_path / "c.json")
     assert bad.returncode == 1 and len(bad.stderr.strip().splitlines()) == 1

@@ -16,6 +16,7 @@ from typing import Any
 import bench_model
 import psutil
 import pytest
+from bench_command import medmind_bench
 from bench_rows import heldout_rows, write_heldout
 
 from medmind.artifacts import HELDOUT, MANIFEST
@@ -28,9 +29,8 @@ SHORT += ["--prompt-tokens", "16", "--gen-tokens", "8", "--chunk", "32", "--chun
 QUICK = [*SHORT, "--measure", "answers", "--rows", "5"]
 
 
-def bench(*arguments: str | Path, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-c", "from medmind_benchmarks.cli import main; main()", "quants", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", cwd=cwd, timeout=120, check=False)
+def bench(*arguments: str | Path, cwd: Path | None = None, pages: bool = False) -> "subprocess.CompletedProcess[str]":
+    return medmind_bench("quants", *arguments, cwd=cwd, pages=pages)
 
 
 def refused(result: "subprocess.CompletedProcess[str]", words: str) -> None:
@@ -55,7 +55,7 @@ def run_folder(family: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def finished(family: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "subprocess.CompletedProcess[str]"]:
     out = tmp_path_factory.mktemp("finished") / "report"
-    return out, bench(family, "--out", out, *SHORT, "--repeats", "2", "--contexts", "128,512")
+    return out, bench(family, "--out", out, *SHORT, "--repeats", "2", "--contexts", "128,512", pages=True)
 
 
 def test_a_run_is_measured_level_by_level(finished: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
@@ -116,22 +116,30 @@ def test_fidelity_orders_the_levels(
         assert counted == near.tokens > 50
 
 
-def test_a_quantized_cache_costs_and_every_load_mode_is_measured(family: Path, tmp_path: Path) -> None:
-    settings = [*SHORT, "--kv", "q8_0,q4_0", "--load-modes", "auto,mmap,copy", "--measure", "answers,memory", "--json"]
+def test_a_quantized_cache_costs(family: Path, tmp_path: Path) -> None:
+    settings = [*SHORT, "--kv", "q8_0,q4_0", "--measure", "answers", "--rows", "6", "--json"]
     out = ["--out", str(tmp_path / "report"), "--heldout", str(family / HELDOUT)]
     result = bench(family / "family.f16.gguf", *out, *settings)
+    assert result.returncode == 0, result.stderr
+    (level,) = results.Report.from_json(json.loads(result.stdout)).levels
+    eight, four = level.kv
+    assert (eight.kv_type, four.kv_type) == ("q8_0", "q4_0")
+    assert eight.answers_fidelity and four.answers_fidelity and eight.answers and eight.answers.ratio
+    assert 0 < eight.answers_fidelity.kl_mean.value < four.answers_fidelity.kl_mean.value < 0.2
+
+
+@pytest.mark.slow
+def test_every_load_mode_is_measured_with_every_cache(family: Path, tmp_path: Path) -> None:
+    settings = [*SHORT, "--kv", "q8_0,q4_0", "--load-modes", "auto,mmap,copy", "--measure", "memory", "--json"]
+    result = bench(family / "family.f16.gguf", "--out", tmp_path / "report", *settings)
     assert result.returncode == 0, result.stderr
     (level,) = results.Report.from_json(json.loads(result.stdout)).levels
     modes = {memory.load_mode: memory for memory in level.figures.memory}
     assert list(modes) == ["auto", "mmap", "copy"]
     assert modes["copy"].anonymous and modes["mmap"].anonymous
     assert modes["copy"].anonymous > modes["mmap"].anonymous
-    eight, four = level.kv
-    assert (eight.kv_type, four.kv_type) == ("q8_0", "q4_0")
-    for kept, share in ((eight, 34 / 64), (four, 18 / 64)):
+    for kept, share in zip(level.kv, (34 / 64, 18 / 64), strict=True):
         assert kept.memory[0].kv_cache == pytest.approx(share * modes["auto"].kv_cache, rel=0.1)
-    assert eight.answers_fidelity and four.answers_fidelity and eight.answers and eight.answers.ratio
-    assert 0 < eight.answers_fidelity.kl_mean.value < four.answers_fidelity.kl_mean.value < 0.2
 
 
 def test_published_questions_are_answered_and_flips_counted(family: Path, tmp_path: Path) -> None:
@@ -142,7 +150,7 @@ def test_published_questions_are_answered_and_flips_counted(family: Path, tmp_pa
     source = tmp_path / "medmcqa.jsonl"
     source.write_text("".join(json.dumps(one) + "\n" for one in records), encoding="utf-8")
     arguments = ("--measure", "choices", "--questions", source, "--threads", "1", "--out", tmp_path / "out", "--json")
-    ended = bench(family, *arguments)
+    ended = bench(family, *arguments, pages=True)
     assert ended.returncode == 0, ended.stderr
     report = results.Report.from_json(json.loads(ended.stdout))
     for level in report.levels:
@@ -265,12 +273,12 @@ def test_models_with_different_system_prompts_are_refused(run_folder: Path) -> N
 
 
 def test_the_system_prompt_of_the_models_is_part_of_what_is_scored(run_folder: Path) -> None:
-    plain = json.loads(bench(run_folder, *QUICK, "--json").stdout)["held_out"]
+    plain = planned(run_folder).texts.held_out
     for file in run_folder.glob("*.gguf"):
         file.unlink()
     bench_model.write(run_folder / "framed.gguf", system="Answer.", template=bench_model.FRAMED)
-    framed = json.loads(bench(run_folder, *QUICK, "--json", "--force").stdout)["held_out"]
-    assert framed["token_digest"] != plain["token_digest"]
+    framed = planned(run_folder).texts.held_out
+    assert plain and framed and framed.token_digest != plain.token_digest
 
 
 def test_a_folder_without_models_is_refused_with_the_command_that_makes_them(tmp_path: Path) -> None:
@@ -326,7 +334,7 @@ def test_a_level_that_does_not_fit_in_memory_is_refused_and_the_rest_measured(
 ) -> None:
     size = (run_folder / "family.q8_0.gguf").stat().st_size + 2**19
     monkeypatch.setattr(machine, "available_memory", lambda: (size, 2 * size))
-    outcome = quants.run(planned(run_folder), silent)  # type: ignore[arg-type]
+    outcome = quants.run(planned(run_folder, measure=("answers",)), silent)  # type: ignore[arg-type]
     whole, small = outcome.report.levels
     assert whole.status == "refused" and "free of" in whole.reason
     assert small.status == "measured" and small.quality
@@ -388,7 +396,9 @@ def test_when_nothing_can_be_measured_nothing_is_written(run_folder: Path) -> No
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 def test_ctrl_c_ends_the_cell_and_leaves_nothing_behind(run_folder: Path) -> None:
-    command = [sys.executable, "-c", "from medmind_benchmarks.cli import main; main()", "quants", str(run_folder)]
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's `&` turns it off
+    script = f"{heard}; from medmind_benchmarks.cli import main; main()"
+    command = [sys.executable, "-c", script, "quants", str(run_folder), "--threads", "1"]
     process = subprocess.Popen(
         [*command, "--repeats", "500", "--measure", "speed"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -408,19 +418,36 @@ def test_ctrl_c_ends_the_cell_and_leaves_nothing_behind(run_folder: Path) -> Non
     assert not list(run_folder.glob(".*"))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="kills a process")
-def test_after_a_kill_only_what_is_missing_runs(run_folder: Path) -> None:
-    command = [sys.executable, "-c", "from medmind_benchmarks.cli import main; main()", "quants", str(run_folder)]
-    settings = [*SHORT, "--measure", "answers,raw,memory"]
+def killed_after(folder: Path, settings: list[str], cells_done: int) -> dict[Path, int]:
+    """Start the command, kill it when so many scores lie there, and say which those are and when they were written."""
+    command = [sys.executable, "-c", "from medmind_benchmarks.cli import main; main()", "quants", str(folder)]
     process = subprocess.Popen([*command, *settings], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    cells = run_folder / "benchmark.cells"
+    cells = folder / "benchmark.cells"
     deadline = time.monotonic() + 60
-    while len(list(cells.glob("score-*.json"))) < 2 and time.monotonic() < deadline:
+    while len(list(cells.glob("score-*.json"))) < cells_done and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not (run_folder / "benchmark").exists()
-    known = {path: path.stat().st_mtime_ns for path in cells.glob("score-*.json")}
+    assert not (folder / "benchmark").exists()
+    return {path: path.stat().st_mtime_ns for path in cells.glob("score-*.json")}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills a process")
+def test_after_a_kill_only_what_is_missing_runs(run_folder: Path) -> None:
+    known = killed_after(run_folder, QUICK, 1)
+    assert len(known) == 1
+    result = bench(run_folder, *QUICK)
+    assert result.returncode == 0, result.stderr
+    report = results.read_report(run_folder / "benchmark" / "report.json")
+    assert (report.conditions.cells, report.conditions.reused) == (2, 1)
+    assert {path: path.stat().st_mtime_ns for path in known} == known
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="kills a process")
+def test_results_of_every_kind_are_taken_until_they_are_wanted_fresh(run_folder: Path) -> None:
+    settings = [*SHORT, "--measure", "answers,raw,memory"]
+    known = killed_after(run_folder, settings, 2)
     assert 2 <= len(known) < 4
     result = bench(run_folder, *settings)
     assert result.returncode == 0, result.stderr
@@ -433,6 +460,7 @@ def test_after_a_kill_only_what_is_missing_runs(run_folder: Path) -> None:
     assert json.loads(anew.stdout)["conditions"]["reused"] == 0
 
 
+@pytest.mark.slow  # it waits out a limit; test_process.py has limits of half a second
 def test_a_cell_that_takes_too_long_is_in_the_report_with_its_reason(run_folder: Path, tmp_path: Path) -> None:
     slow = tmp_path / "slow.py"
     slow.write_text(
