@@ -170,6 +170,7 @@ def quants(
         write_json(folder / "report.json", outcome.report.to_json())
         write_jsonl(folder / "rows.jsonl", outcome.rows)
         write_jsonl(folder / "chunks.jsonl", outcome.chunks)
+        write_jsonl(folder / "questions.jsonl", outcome.questions)
         report_files.write(outcome.report, folder)
     if json_output:
         console.emit_json(outcome.report.to_json())

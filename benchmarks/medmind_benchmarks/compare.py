@@ -1,21 +1,21 @@
 """What changed between two reports beyond noise, for better or worse. Knows figures; renders nothing, measures nothing.
 
-Per-row log-likelihoods (rows.jsonl beside a report) pair two measurements of the same rows, so that what makes a row
-hard cancels; without them the standard errors are added in squares, which finds less.
+The records beside a report pair two measurements of the same rows, chunks and questions, so that what makes a row hard
+cancels; without them the standard errors are added in squares, which finds less.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from medmind_benchmarks import statistics
-from medmind_benchmarks.figures import Choice, Fidelity, Speed
+from medmind_benchmarks import pairing
+from medmind_benchmarks.figures import Choice, Fidelity, Perplexity, Speed
+from medmind_benchmarks.pairing import Beside
 from medmind_benchmarks.results import Level, Report
 from medmind_benchmarks.statistics import TWO_SIDED_95, Estimate
 
 SCHEMA = "medmind-benchmark-comparison/1"
-Rows = Sequence[Mapping[str, Any]]
 Verdict = Literal["better", "worse", "same", "within limits", "missing", "new"]
 
 
@@ -88,7 +88,7 @@ def compare(
     now: Report,
     limits: Limits,
     *,
-    rows: tuple[Rows, Rows] = ((), ()),
+    beside: tuple[Beside, Beside] = (Beside(), Beside()),
     names: tuple[str, str] = ("", ""),
 ) -> Comparison:
     """Compare the levels that two reports share by label; a level that is gone is a regression.
@@ -96,12 +96,15 @@ def compare(
     Args:
         before, now: the reports.
         limits: what is a regression.
-        rows: per-row records of each, as rows.jsonl has them; empty where there are none.
+        beside: the records of single rows, chunks and questions of each.
         names: of the two reports.
     """
     notes = list(_notes(before, now))
-    same_text = bool(before.held_out and now.held_out and before.held_out.token_digest == now.held_out.token_digest)
-    same_machine = _machine(before) == _machine(now)
+    same = _Same(
+        text=bool(before.held_out and now.held_out and before.held_out.token_digest == now.held_out.token_digest),
+        raw=before.raw_text == now.raw_text,
+        machine=_machine(before) == _machine(now),
+    )
     labels = [level.label for level in before.levels]
     changes = []
     for level in before.levels:
@@ -109,7 +112,7 @@ def compare(
         if other is None:
             changes.append(Change(level.label, "level", 1.0, None, None, None, False, "missing"))
             continue
-        changes += _level(level, other, limits, rows, same_text=same_text, same_machine=same_machine)
+        changes += _level(level, other, limits, beside, same)
     changes += [
         Change(level.label, "level", None, 1.0, None, None, False, "new")
         for level in now.levels
@@ -118,28 +121,33 @@ def compare(
     return Comparison(SCHEMA, names[0], names[1], limits, tuple(notes), tuple(changes))
 
 
-def _level(
-    before: Level, now: Level, limits: Limits, rows: tuple[Rows, Rows], *, same_text: bool, same_machine: bool
-) -> Iterator[Change]:
+@dataclass(frozen=True)
+class _Same:
+    """What two reports were measured on alike."""
+
+    text: bool
+    raw: bool
+    machine: bool
+
+
+def _level(before: Level, now: Level, limits: Limits, beside: tuple[Beside, Beside], same: _Same) -> Iterator[Change]:
     label = now.label
-    if same_text:
-        yield from _perplexity(before, now, limits, rows)
-        for old, new in _pairs(before.figures.answers_fidelity, now.figures.answers_fidelity):
-            yield _kl(label, old, new, limits)
-    raw = before.figures.raw, now.figures.raw
-    for old_raw, new_raw in _pairs(*raw):
-        if old_raw is None or new_raw is None or old_raw.tokens == new_raw.tokens:
-            yield _ratio(
-                label,
-                "perplexity, raw text",
-                old_raw.perplexity if old_raw else None,
-                new_raw.perplexity if new_raw else None,
-                limits.perplexity,
-            )
-    for task in {one.task for one in before.figures.choices}:
-        yield from _accuracy(label, _task(before, task), _task(now, task), limits)
+    rows, chunks = [one.rows for one in beside], [one.chunks for one in beside]
+    old, new = before.figures, now.figures
+    if same.text:
+        ratio = pairing.perplexity(rows[0], rows[1], label)
+        yield from _perplexity(label, "perplexity", old.answers, new.answers, ratio, limits)
+        difference = pairing.divergence(rows[0], rows[1], label)
+        yield from _kl(label, "mean KL", old.answers_fidelity, new.answers_fidelity, difference, limits)
+    if same.raw:
+        ratio = pairing.perplexity(chunks[0], chunks[1], label)
+        yield from _perplexity(label, "perplexity, raw text", old.raw, new.raw, ratio, limits)
+        difference = pairing.divergence(chunks[0], chunks[1], label)
+        yield from _kl(label, "mean KL, raw text", old.raw_fidelity, new.raw_fidelity, difference, limits)
+    for choice in before.figures.choices:
+        yield from _accuracy(label, choice, _task(now, choice.task), beside, limits)
     yield _exact(label, "file size", before.size, now.size, limits.size)
-    if same_machine:
+    if same.machine:
         old_memory = before.memory.peak if before.memory else None
         new_memory = now.memory.peak if now.memory else None
         if old_memory is not None or new_memory is not None:
@@ -152,55 +160,54 @@ def _level(
                 yield _ratio(label, figure, _pace(old_speed), _pace(new_speed), limits.speed, more_is_better=True)
 
 
-def _pairs(before: Any, now: Any) -> Iterator[tuple[Any, Any]]:
-    if before is not None or now is not None:
-        yield before, now
-
-
-def _perplexity(before: Level, now: Level, limits: Limits, rows: tuple[Rows, Rows]) -> Iterator[Change]:
-    if before.quality is None and now.quality is None:
+def _perplexity(
+    label: str, figure: str, before: Perplexity | None, now: Perplexity | None, paired: Estimate | None, limits: Limits
+) -> Iterator[Change]:
+    if before is None and now is None:
         return
-    old = before.quality.perplexity if before.quality else None
-    new = now.quality.perplexity if now.quality else None
-    theirs, ours, tokens = _paired_rows(now.label, rows)
-    if old is None or new is None or not tokens:
-        yield _ratio(now.label, "perplexity", old, new, limits.perplexity)
+    old, new = (one.perplexity if one else None for one in (before, now))
+    if old is None or new is None or paired is None:
+        yield _ratio(label, figure, old, new, limits.perplexity)
         return
-    ratio = statistics.perplexity_ratio(ours, theirs, tokens)
-    change, error = ratio.value - 1, ratio.error
-    verdict = _judge(change, error, limits.perplexity)
-    yield Change(now.label, "perplexity", old.value, new.value, change, error, True, verdict)
+    change = paired.value - 1
+    verdict = _judge(change, paired.error, limits.perplexity)
+    yield Change(label, figure, old.value, new.value, change, paired.error, True, verdict)
 
 
-def _paired_rows(label: str, rows: tuple[Rows, Rows]) -> tuple[list[float], list[float], list[int]]:
-    """Summed nats before and now of the rows that both have, and their tokens; empty unless all rows are the same."""
-    before = {(one["row"], one["tokens"]): one["nll"].get(label) for one in rows[0]}
-    now = {(one["row"], one["tokens"]): one["nll"].get(label) for one in rows[1]}
-    if not before or before.keys() != now.keys() or None in before.values() or None in now.values():
-        return [], [], []
-    keys = [key for key in sorted(before) if key[1]]
-    return [before[key] for key in keys], [now[key] for key in keys], [key[1] for key in keys]
-
-
-def _kl(label: str, before: Fidelity | None, now: Fidelity | None, limits: Limits) -> Change:
+def _kl(
+    label: str, figure: str, before: Fidelity | None, now: Fidelity | None, paired: Estimate | None, limits: Limits
+) -> Iterator[Change]:
+    if before is None and now is None:
+        return
     old, new = (one.kl_mean if one else None for one in (before, now))
     if old and new and max(old.value, new.value) < limits.kl_floor:
-        return Change(label, "mean KL", old.value, new.value, None, None, False, "same")
-    return _ratio(label, "mean KL", old, new, limits.kl, floor=limits.kl_floor)
+        yield Change(label, figure, old.value, new.value, None, None, False, "same")
+    elif old is None or new is None or paired is None:
+        yield _ratio(label, figure, old, new, limits.kl, floor=limits.kl_floor)
+    else:
+        base = max(old.value, limits.kl_floor)
+        change, error = paired.value / base, None if paired.error is None else paired.error / base
+        yield Change(label, figure, old.value, new.value, change, error, True, _judge(change, error, limits.kl))
 
 
-def _accuracy(label: str, before: Choice | None, now: Choice | None, limits: Limits) -> Iterator[Change]:
-    if before is None or (now is not None and before.digest != now.digest):
+def _accuracy(
+    label: str, before: Choice, now: Choice | None, beside: tuple[Beside, Beside], limits: Limits
+) -> Iterator[Change]:
+    if now is not None and before.digest != now.digest:
         return
     figure = f"right, {before.task}"
     if now is None:
         yield Change(label, figure, before.quoted.value, None, None, None, False, "missing")
         return
     old, new = before.quoted, now.quoted
-    error = math.hypot(old.error or 0, new.error or 0)
-    change = new.value - old.value
-    verdict = _judge(-change, error, limits.accuracy)
-    yield Change(label, figure, old.value, new.value, change, error, False, verdict)
+    paired = pairing.answered(beside[0].questions, beside[1].questions, before.task, label)
+    if paired:
+        change, error = paired.difference.value, paired.difference.error
+        verdict = _judge(-change, 0.0 if paired.p < 0.05 else math.inf, limits.accuracy)
+    else:
+        change, error = new.value - old.value, math.hypot(old.error or 0, new.error or 0)
+        verdict = _judge(-change, error, limits.accuracy)
+    yield Change(label, figure, old.value, new.value, change, error, paired is not None, verdict)
 
 
 def _ratio(
@@ -268,6 +275,8 @@ def _notes(before: Report, now: Report) -> Iterator[str]:
         yield "the held-out tokens differ: perplexity and KL of the answers are not compared"
     if _machine(before) != _machine(now):
         yield "machine, threads or contexts differ: memory and speed are not compared"
+    if before.raw_text and now.raw_text and before.raw_text != now.raw_text:
+        yield "the raw texts differ: perplexity and KL of raw text are not compared"
     if before.reference != now.reference:
         yield f"the references differ: {before.reference} and {now.reference}"
     if before.random_weights or now.random_weights:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medmind import console
-from medmind.artifacts import read_jsonl
 from medmind.console import human_bytes
 from medmind.errors import MedmindError
 
@@ -32,12 +31,10 @@ def _compare(
     json_output: Annotated[bool, typer.Option("--json", help="The comparison as JSON on stdout.")] = False,
 ) -> None:
     """Say what changed between two reports beyond noise; exit with 1 when something became worse."""
-    from medmind_benchmarks import compare, results
+    from medmind_benchmarks import compare, pairing, results
 
     paths = [path / "report.json" if path.is_dir() else path for path in (before, now)]
     old, new = (results.read_report(path) for path in paths)
-    beside = [path.with_name("rows.jsonl") for path in paths]
-    rows = [read_jsonl(path) if path.is_file() else [] for path in beside]
     limits = compare.Limits(
         perplexity=perplexity / 100,
         kl=kl / 100,
@@ -46,7 +43,9 @@ def _compare(
         memory=memory / 100,
         speed=speed / 100,
     )
-    found = compare.compare(old, new, limits, rows=(rows[0], rows[1]), names=(str(before), str(now)))
+    found = compare.compare(
+        old, new, limits, beside=(pairing.read(paths[0]), pairing.read(paths[1])), names=(str(before), str(now))
+    )
     if json_output:
         console.emit_json(dataclasses.asdict(found))
     else:

@@ -24,7 +24,8 @@ def render(report: Report) -> str:
     parts += [
         "## Conditions",
         "\n".join(f"- {line}" for line in conditions(report)),
-        "All figures are in `report.json`; `rows.jsonl` holds each held-out row's log-likelihood under every level.",
+        "All figures are in `report.json`; `rows.jsonl`, `chunks.jsonl` and `questions.jsonl` hold what every level "
+        "made of each row, chunk and question, and `medmind-bench compare` pairs them with those of another report.",
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -5,7 +5,7 @@ Knows which files the cells read and what goes into the report; measures nothing
 
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from medmind import llama
 from medmind.artifacts import require_space, sha256
 from medmind.errors import MedmindError
 from medmind_benchmarks import joining, machine, matrix, reference_rows, runner, texts
-from medmind_benchmarks.answers import questions
+from medmind_benchmarks.answers import accuracy, questions
 from medmind_benchmarks.cell import BATCH
 from medmind_benchmarks.figures import KvType
 from medmind_benchmarks.matrix import Cell, Files
@@ -33,11 +33,12 @@ _MEMORY_SHARE = 0.95
 
 @dataclass(frozen=True)
 class Outcome:
-    """The report, and per held-out row and per chunk of raw text what each level made of it, for comparisons."""
+    """The report, and per held-out row, chunk of raw text and question what each level made of it, for comparisons."""
 
     report: Report
     rows: list[Mapping[str, Any]]
     chunks: list[Mapping[str, Any]]
+    questions: list[Mapping[str, Any]]
 
     @property
     def missing(self) -> list[Level]:
@@ -113,7 +114,7 @@ def run(
     names = [{"row": index, "id": plan.rows[index].get("id")} for index in plan.chosen]
     rows = _table(plan, outcome, "answers", names)
     chunks = [{"chunk": number} for number in range(len(plan.texts.raw.groups) if plan.texts.raw else 0)]
-    return Outcome(report, rows, _table(plan, outcome, "raw", chunks))
+    return Outcome(report, rows, _table(plan, outcome, "raw", chunks), list(_questions(plan, outcome)))
 
 
 def _digests(plan: Plan, progress: Progress) -> dict[str, str]:
@@ -260,3 +261,15 @@ def _table(
         }
         for place, name in enumerate(names)
     ]
+
+
+def _questions(plan: Plan, outcome: runner.Outcome) -> Iterator[Mapping[str, Any]]:
+    """One record a question: its task and id, and by level whether it was answered rightly, by the headline's rule."""
+    for place, asked in enumerate(plan.questions):
+        results = {level.label: found for level in plan.levels if (found := outcome.get(level.label, "choices", place))}
+        rule = accuracy.headline(asked.questions)
+        chosen = {label: accuracy.chosen(found, rule) for label, found in results.items()}
+        for number, question in enumerate(asked.questions):
+            options = {label: found[number] for label, found in chosen.items()}
+            right = {label: option == question.answer for label, option in options.items() if option is not None}
+            yield {"task": asked.name, "id": question.id, "right": right}

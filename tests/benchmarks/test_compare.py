@@ -10,7 +10,8 @@ import pytest
 from bench_command import medmind_bench
 
 from medmind_benchmarks.compare import Change, Limits, compare
-from medmind_benchmarks.results import Level, Report
+from medmind_benchmarks.pairing import Beside
+from medmind_benchmarks.results import Level, RawText, Report
 from medmind_benchmarks.statistics import Estimate
 
 
@@ -31,12 +32,32 @@ def level(report: Report) -> Level:
     return report.level("q4_k_m")
 
 
-def rows(offset: float) -> list[dict[str, object]]:
+def rows(offset: float) -> Beside:
     """Rows of very different difficulty; the offset is nearly the same in each."""
-    return [
-        {"row": i, "tokens": 60, "nll": {"q4_k_m": 60 * (1 + i % 7) + 60 * offset * (1 + (i % 3) / 10)}}
-        for i in range(40)
+    return Beside(
+        rows=[
+            {"row": i, "tokens": 60, "nll": {"q4_k_m": 60 * (1 + i % 7) + 60 * offset * (1 + (i % 3) / 10)}, "kl": {}}
+            for i in range(40)
+        ]
+    )
+
+
+def divergences(factor: float) -> Beside:
+    """Rows of very different divergence, 0.012 nats a token in the mean, each `factor` times that."""
+    return Beside(
+        rows=[
+            {"row": i, "tokens": 60, "nll": {}, "kl": {"q4_k_m": 60 * 0.004 * (1 + i % 5) * factor}} for i in range(40)
+        ]
+    )
+
+
+def questions(lost: int, won: int) -> Beside:
+    """60 questions of 100 answered rightly before; `lost` of these no more, `won` of the others now."""
+    right = [place >= lost if place < 60 else place < 60 + won for place in range(100)]
+    named = [
+        {"task": "held-out answers", "id": f"{place}", "right": {"q4_k_m": one}} for place, one in enumerate(right)
     ]
+    return Beside(questions=named)
 
 
 def test_a_report_is_the_same_as_itself() -> None:
@@ -55,13 +76,60 @@ def test_paired_rows_find_what_standard_errors_drown() -> None:
         answers=dataclasses.replace(answers, perplexity=Estimate(answers.perplexity.value * 1.02, 0.2)),
     )
     assert of(before, now, "perplexity").verdict == "same"
-    found = of(before, now, "perplexity", rows=(rows(0), rows(math.log(1.02))))
+    found = of(before, now, "perplexity", beside=(rows(0), rows(math.log(1.02))))
     assert found.paired and found.verdict == "worse"
     assert found.change == pytest.approx(0.022, abs=0.001)
-    slight = of(before, now, "perplexity", rows=(rows(0), rows(0.001)))
+    slight = of(before, now, "perplexity", beside=(rows(0), rows(0.001)))
     assert slight.verdict == "within limits"
-    assert of(before, now, "perplexity", rows=(rows(0), rows(-0.02))).verdict == "better"
-    assert not of(before, now, "perplexity", rows=(rows(0), rows(0.02)[:-1])).paired
+    assert of(before, now, "perplexity", beside=(rows(0), rows(-0.02))).verdict == "better"
+    assert not of(before, now, "perplexity", beside=(rows(0), Beside(rows=rows(0.02).rows[:-1]))).paired
+
+
+def test_divergence_is_paired_by_row() -> None:
+    before = reports.full()
+    kl = level(before).figures.answers_fidelity
+    assert kl
+    old, now = (
+        changed(before, "q4_k_m", answers_fidelity=dataclasses.replace(kl, kl_mean=Estimate(mean, 0.003)))
+        for mean in (0.012, 0.0144)
+    )
+    assert of(old, now, "mean KL").verdict == "same", "beside errors as large"
+    found = of(old, now, "mean KL", beside=(divergences(1), divergences(1.2)))
+    assert found.paired and found.verdict == "worse"
+    assert found.change == pytest.approx(0.2)
+    assert of(old, old, "mean KL", beside=(divergences(1), divergences(1.05))).verdict == "within limits"
+
+
+def test_answers_are_paired_by_question() -> None:
+    before = reports.full()
+    figure = "right, held-out answers"
+    lost_six = of(before, before, figure, beside=(questions(0, 0), questions(6, 0)))
+    assert lost_six.paired and lost_six.change == pytest.approx(-0.06) and lost_six.verdict == "worse"
+    assert lost_six.error == pytest.approx(math.sqrt((0.06 - 0.06**2) / 99))
+    assert of(before, before, figure, beside=(questions(0, 0), questions(5, 0))).verdict == "same", (
+        "McNemar's p is 0.06"
+    )
+    assert of(before, before, figure, beside=(questions(0, 0), questions(9, 9))).verdict == "same"
+    assert of(before, before, figure, beside=(questions(0, 0), questions(0, 7))).verdict == "better"
+    fewer = Beside(questions=questions(0, 0).questions[:-1])
+    assert not of(before, before, figure, beside=(questions(0, 0), fewer)).paired
+
+
+def test_raw_text_is_compared_and_paired_where_it_is_the_same() -> None:
+    before = reports.full()
+    raw = RawText("notes.txt", "sha256:5", 4096, 512, 8, 8)
+    old = dataclasses.replace(changed(before, "q4_k_m", raw=level(before).figures.answers), raw_text=raw)
+    assert not of(old, old, "perplexity, raw text").paired
+    chunks = tuple(
+        Beside(chunks=[{"chunk": i, "tokens": 255, "nll": {"q4_k_m": 400.0 + i + more}, "kl": {}} for i in range(8)])
+        for more in (0.0, 9.0)
+    )
+    found = of(old, old, "perplexity, raw text", beside=chunks)
+    assert found.paired and found.verdict == "worse" and found.change == pytest.approx(math.expm1(9 / 255))
+    other = dataclasses.replace(old, raw_text=dataclasses.replace(raw, digest="sha256:6"))
+    compared = compare(old, other, Limits())
+    assert any("raw texts differ" in note for note in compared.notes)
+    assert not any("raw text" in one.figure for one in compared.changes)
 
 
 def test_each_figure_is_judged_in_its_own_direction() -> None:

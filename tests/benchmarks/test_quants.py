@@ -63,7 +63,7 @@ def test_a_run_is_measured_level_by_level(finished: tuple[Path, "subprocess.Comp
     assert result.returncode == 0, result.stderr
     stems = ("perplexity-by-size", "memory-by-context", "speed", "kl-divergence")
     pictures = {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
-    names = {"report.json", "report.md", "report.html", "rows.jsonl", "chunks.jsonl"} | pictures
+    names = {"report.json", "report.md", "report.html", "rows.jsonl", "chunks.jsonl", "questions.jsonl"} | pictures
     assert {path.name for path in out.iterdir()} == names
     report = results.read_report(out / "report.json")
     assert [level.label for level in report.levels] == ["f16", "q8_0", "q2_k"]
@@ -158,6 +158,11 @@ def test_published_questions_are_answered_and_flips_counted(family: Path, tmp_pa
         assert (found.task, found.questions, found.choices, found.chance) == ("MedMCQA", 8, 4, 0.25)
         assert found.headline == "accuracy" and found.accuracy == found.accuracy_normalized
         assert (found.flips is None) == (level.label == report.reference)
+    asked = [json.loads(line) for line in (tmp_path / "out" / "questions.jsonl").read_text("utf-8").splitlines()]
+    assert [(one["task"], one["id"]) for one in asked] == [("MedMCQA", f"{i}") for i in range(8)]
+    for level in report.levels:
+        share = sum(one["right"][level.label] for one in asked) / 8
+        assert level.figures.choices[0].quoted.value == share
     page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert "## Multiple choice: MedMCQA" in page and "## Speed" not in page
     again = bench(family, *arguments, "--force")

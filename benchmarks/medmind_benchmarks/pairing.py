@@ -1,0 +1,81 @@
+"""The same rows, chunks and questions in two reports, side by side, and what their differences say.
+
+Knows the records that lie beside a report (rows.jsonl, chunks.jsonl, questions.jsonl) and statistics; gives no verdict.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medmind.artifacts import read_jsonl
+from medmind_benchmarks import proportions, statistics
+from medmind_benchmarks.statistics import Estimate
+
+Records = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Records of one report: by held-out row, by chunk of raw text, by question; empty where there are none."""
+
+    rows: Records = ()
+    chunks: Records = ()
+    questions: Records = ()
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A task's questions in two reports: the difference of the shares answered rightly, and McNemar's exact p."""
+
+    difference: Estimate
+    p: float
+
+
+def read(report: Path) -> Beside:
+    """What lies beside a report.json."""
+    files = (report.with_name(name) for name in ("rows.jsonl", "chunks.jsonl", "questions.jsonl"))
+    return Beside(*(read_jsonl(file) if file.is_file() else [] for file in files))
+
+
+def perplexity(before: Records, now: Records, label: str) -> Estimate | None:
+    """Perplexity now / before of one level over the same groups; None unless both have all of them."""
+    found = _paired(before, now, "nll", label)
+    return statistics.perplexity_ratio(found[1], found[0], found[2]) if found else None
+
+
+def divergence(before: Records, now: Records, label: str) -> Estimate | None:
+    """Mean KL divergence now − before of one level over the same groups, in nats; None unless both have all of them."""
+    found = _paired(before, now, "kl", label)
+    if not found:
+        return None
+    return statistics.ratio_of_sums([new - old for old, new in zip(*found[:2], strict=True)], found[2])
+
+
+def answered(before: Records, now: Records, task: str, label: str) -> Answered | None:
+    """Questions of one task under one level; None unless both reports have the same ones."""
+    old, new = (_right(records, task, label) for records in (before, now))
+    if not old or old.keys() != new.keys():
+        return None
+    lost, won = (sum(old[one] is was and new[one] is not was for one in old) for was in (True, False))
+    share, of = (won - lost) / len(old), len(old)
+    error = math.sqrt(((lost + won) / of - share**2) / (of - 1)) if of > 1 else None
+    return Answered(Estimate(share, error), proportions.mcnemar(lost, won))
+
+
+def _right(records: Records, task: str, label: str) -> dict[str, bool]:
+    return {one["id"]: one["right"][label] for one in records if one["task"] == task and label in one["right"]}
+
+
+def _paired(before: Records, now: Records, field: str, label: str) -> tuple[list[float], list[float], list[int]] | None:
+    """Sums before and now of the groups that both have, and their tokens; None unless all groups are the same."""
+    old, new = ({_group(one): one[field].get(label) for one in records} for records in (before, now))
+    if not old or old.keys() != new.keys() or None in old.values() or None in new.values():
+        return None
+    keys = [key for key in sorted(old) if key[1]]
+    return [old[key] for key in keys], [new[key] for key in keys], [key[1] for key in keys]
+
+
+def _group(record: Mapping[str, Any]) -> tuple[int, int]:
+    return record["row"] if "row" in record else record["chunk"], record["tokens"]
