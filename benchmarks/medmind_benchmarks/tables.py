@@ -102,8 +102,8 @@ def speed(report: Report) -> Table:
     )
 
 
-def terminal(report: Report) -> tuple[Table, Table]:
-    """Quality, then memory and speed: each fits a terminal of 80 columns."""
+def terminal(report: Report) -> list[Table]:
+    """Quality, then memory and speed, as far as they were measured: each fits a terminal of 80 columns."""
 
     def pace(found: Speed | None) -> str:
         return NONE if found is None else _figure(found.tokens_per_second.mean)
@@ -127,7 +127,9 @@ def terminal(report: Report) -> tuple[Table, Table]:
         ("answer tok/s", lambda level: pace(level.generation)),
         (" ", lambda level: against(level.generation)),
     )
-    return costs, needs
+    quality = any(level.quality for level in report.levels)
+    machine = any(level.memory or level.prompt or level.generation for level in report.levels)
+    return [table for table, measured in ((costs, quality or not machine), (needs, machine)) if measured]
 
 
 def _figure(value: float) -> str:

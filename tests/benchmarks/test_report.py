@@ -106,6 +106,18 @@ def test_what_failed_is_on_the_page_with_its_reason() -> None:
     assert "| q4_0 | 250 B | 2.00 | – | – | – |" in page
 
 
+def test_the_terminal_shows_no_table_without_figures() -> None:
+    nothing = {"memory": (), "prompt": None, "generation": None}
+    columns = {
+        name: [
+            table.columns[1]
+            for table in tables.terminal(reports.report(reports.level("f16", 9, 7.0, change=None, **lost)))
+        ]
+        for name, lost in (("all", {}), ("quality", nothing), ("machine", {"answers": None}))
+    }
+    assert columns == {"all": ["size", "peak memory"], "quality": ["size"], "machine": ["peak memory"]}
+
+
 def test_a_quantized_reference_is_owned_up_to() -> None:
     page = markdown.render(reports.report(reports.level("q8_0", 500, 8.0, change=None, unquantized=False), FAIR))
     assert "compared with q8_0, itself quantized" in page
