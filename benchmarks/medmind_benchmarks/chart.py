@@ -1,5 +1,6 @@
 """The picture of perplexity against file size, PNG and SVG, out of a typed report. Measures nothing."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,7 +151,7 @@ def _point(axes: "Axes", report: Report, level: Level, *, x: float, y: float, er
 
 
 def _place_labels(figure: "Figure", both: tuple["Axes", "Axes"]) -> None:
-    """Name each point where its name covers no point, no error bar, no leader line and no other name."""
+    """Name each point where its name covers no point, no error bar, no line and no other name."""
     import numpy as np
     from matplotlib.transforms import Bbox
 
@@ -172,6 +173,9 @@ def _place_labels(figure: "Figure", both: tuple["Axes", "Axes"]) -> None:
             for part in (*caps, *bars):
                 box = part.get_window_extent()
                 taken.append(Bbox.from_extents(box.x0 - 3, box.y0 - 3, box.x1 + 3, box.y1 + 3))
+        for front in axes.collections:
+            for path in front.get_paths():
+                taken += _along(axes.transData.transform(path.vertices))
         for container, line, centre in points:
             _place(axes, str(container.get_label()), line, centre, taken)
 
@@ -223,6 +227,18 @@ def _label(axes: "Axes", name: str, line: Any, offset: tuple[int, int]) -> Any:
 def _is_near(offset: tuple[int, int]) -> bool:
     """Whether a label stands right beside its point, so that no line need say whose it is."""
     return abs(offset[1]) < abs(offset[0]) <= _NEAR
+
+
+def _along(places: Any) -> list[Any]:
+    """Small boxes along a line through `places`, shape (points, 2), in pixels."""
+    import numpy as np
+    from matplotlib.transforms import Bbox
+
+    boxes = []
+    for begin, end in pairwise(places):
+        steps = np.linspace(0, 1, 2 + int(np.hypot(*(end - begin)) / 8))
+        boxes += [Bbox.from_extents(x - 2, y - 2, x + 2, y + 2) for x, y in begin + steps[:, None] * (end - begin)]
+    return boxes
 
 
 def _leader(centre: tuple[float, float], box: Any) -> list[Any]:

@@ -236,7 +236,7 @@ def _exact(label: str, figure: str, before: float | None, now: float | None, lim
     if before is None or now is None:
         return _lone(label, figure, before, now)
     change = (now - before) / before
-    return Change(label, figure, before, now, change, None, False, _judge(change, 0.0, limit))
+    return Change(label, figure, before, now, change, None, False, _judge(change, None, limit))
 
 
 def _lone(label: str, figure: str, before: float | None, now: float | None) -> Change:

@@ -67,9 +67,14 @@ def _show(found: "Comparison") -> None:
     if not changed:
         console.out.print(Text(f"nothing changed beyond noise, of {len(found.changes)} figures"))
         return
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 1, 0, 0))
     for name in ("level", "figure", "before", "now", "change", ""):
-        table.add_column(name, justify="left" if name in ("level", "figure", "") else "right", no_wrap=True)
+        table.add_column(
+            name,
+            justify="left" if name in ("level", "figure", "") else "right",
+            no_wrap=name != "figure",
+            overflow="fold",
+        )
     style = {"worse": "bold red", "missing": "bold red", "better": "green"}
     for one in changed:
         cells = (one.level, one.figure, _value(one, one.before), _value(one, one.now), _change(one), one.verdict)

@@ -1,7 +1,7 @@
 """report.md: a report for people, every figure out of the typed report. Measures nothing, draws nothing."""
 
 from medmind.console import human_bytes
-from medmind_benchmarks import advice, pictures, tables, tables_detail
+from medmind_benchmarks import advice, footprint, pictures, tables, tables_detail
 from medmind_benchmarks.results import Report
 from medmind_benchmarks.tables import Table
 
@@ -152,14 +152,14 @@ def _about_needs(report: Report) -> str:
     )
 
 
-def _about_memory(report: Report) -> str:
+def _about_memory(_: Report) -> str:
     return (
-        f"Of a fresh process that loads the model with a context of {report.conditions.context} tokens, reads a prompt "
-        f"of {report.conditions.prompt_tokens} tokens and generates {report.conditions.generated_tokens}. Measured by "
-        "the system: the peak; the library's baseline (Python and llama.cpp loaded, no model); and, where the system "
-        "tells them apart, what was allocated and what was mapped from the file at the end. As llama.cpp reports its "
-        "allocations: weights, repacked weights (copies in a layout for this processor, beside the mapped file), "
-        "KV cache and compute buffers. Pages of the mapped file count as resident and can be given back under pressure."
+        "Of a fresh process that loads the model, each with a context and in a load mode of its own, reads a prompt of "
+        f"at most {footprint.PROMPT} tokens and generates a few. Measured by the system: the peak; the library's "
+        "baseline (Python and llama.cpp loaded, no model); and, where the system tells them apart, what was allocated "
+        "and what was mapped from the file at the end. As llama.cpp reports its allocations: weights, repacked weights "
+        "(copies in a layout for this processor, beside the mapped file), KV cache and compute buffers. Pages of the "
+        "mapped file count as resident and can be given back under pressure."
     )
 
 
@@ -170,7 +170,9 @@ def _about_speed(report: Report) -> str:
         f"repetitions in each after a warm-up: a prompt of {found.prompt_tokens} tokens in batches of {found.batch}, "
         f"and {found.generated_tokens} tokens generated one by one, threads: {found.threads}. The ratios are taken "
         "within each round, so that what slows the machine for a while slows both sides; where absolute figures "
-        "scatter, trust the ratios."
+        "scatter, trust the ratios. Of the bandwidth: bytes that generating a token reads, times tokens a second, over "
+        "the memory bandwidth measured in between; above 100 % where a model lies in the processor's caches. The first "
+        f"token is that after a prompt of {found.prompt_tokens} tokens."
     )
 
 
@@ -186,6 +188,10 @@ def conditions(report: Report) -> list[str]:
         f"llama.cpp: {found.features}",
         f"context {found.context}, batch {found.batch}, threads {found.threads}, KV cache {found.kv_type}",
     ]
+    if found.bandwidth:
+        measured = found.bandwidth.bytes_per_second
+        spread = "" if measured.deviation is None else f" ± {measured.deviation / 1e9:.2g}"
+        lines.append(f"memory bandwidth {measured.mean / 1e9:.3g}{spread} GB/s, {found.bandwidth.method}")
     if report.held_out:
         lines.append(f"held-out set {report.held_out.digest}, token ids {report.held_out.token_digest}")
     return lines

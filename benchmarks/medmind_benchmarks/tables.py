@@ -87,7 +87,15 @@ def quality(report: Report) -> Table:
 
 
 def speed(report: Report) -> Table:
-    """Prompt and generation speed, load time."""
+    """Prompt and generation speed, the latter's share of what memory bandwidth allows, load time and first token."""
+
+    def share(level: Level) -> str:
+        found = level.generation.bandwidth_share if level.generation else None
+        return f"{found.value * 100:.0f} %" if found else NONE
+
+    def first(level: Level) -> str:
+        found = level.figures.first_token_seconds
+        return f"{found.mean:.2f}" if found else NONE
 
     def load(level: Level) -> str:
         return f"{level.load_seconds.mean:.2f}" if level.load_seconds else NONE
@@ -98,7 +106,9 @@ def speed(report: Report) -> Table:
         (f"against {report.reference}", lambda level: times(level.prompt)),
         ("generated tokens/s", lambda level: rate(level.generation)),
         (f"against {report.reference} ", lambda level: times(level.generation)),
+        ("of the bandwidth", share),
         ("seconds to load", load),
+        ("to the first token", first),
     )
 
 

@@ -150,6 +150,14 @@ def test_each_figure_is_judged_in_its_own_direction() -> None:
     assert of(before, changed(before, "q4_k_m", generation=None), "answer speed").verdict == "missing"
 
 
+def test_some_bytes_more_are_the_same_size() -> None:
+    before = reports.full()
+    for growth, verdict in ((1.001, "same"), (1.02, "worse"), (0.9, "better")):
+        size = int(level(before).size * growth)
+        levels = tuple(dataclasses.replace(one, size=size) if one.label == "q4_k_m" else one for one in before.levels)
+        assert of(before, dataclasses.replace(before, levels=levels), "file size").verdict == verdict
+
+
 def test_what_cannot_be_compared_is_said_and_left_out() -> None:
     before = reports.full()
     assert before.held_out
@@ -176,6 +184,8 @@ def test_the_command_is_a_gate(tmp_path: Path) -> None:
     worse = medmind_bench("compare", tmp_path / "a", tmp_path / "b", "--json")
     assert worse.returncode == 1
     assert "1 regressions: q4_k_m answer speed" in worse.stderr
+    shown = medmind_bench("compare", tmp_path / "b", tmp_path / "a").stdout
+    assert "…" not in shown and max(map(len, shown.splitlines())) <= 80
     assert json.loads(worse.stdout)["schema"] == "medmind-benchmark-comparison/1"
     assert medmind_bench("compare", tmp_path / "a", tmp_path / "b", "--speed", "90").returncode == 0
     (tmp_path / "c.json").write_text("{}", encoding="utf-8")

@@ -1,5 +1,5 @@
 import json
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import bench_reports as reports
@@ -152,6 +152,28 @@ def test_the_picture_names_every_point_without_overlap() -> None:
         assert {level.label for level in crowd} <= boxes.keys()
         for one, other in combinations(boxes, 2):
             assert not boxes[one].overlaps(boxes[other]), f"{one} covers {other}"
+
+
+def test_the_pareto_front_runs_through_no_name() -> None:
+    levels = [
+        reports.level(label, size, value, change=None if label == "f16" else value / 10.45 - 1)
+        for label, size, value in (
+            ("f16", 3730, 10.45),
+            ("q8_0", 1996, 10.46),
+            ("q4_k_m", 1261, 11.08),
+            ("q2_k", 985, 27.0),
+        )
+    ]
+    figure = chart.compose(reports.report(*levels))
+    upper = figure.axes[0]
+    paths = [path for drawn in upper.collections for path in drawn.get_paths()]
+    (line,) = [path for path in paths if len(path.vertices) == len(levels)]  # the others are error bars
+    corners = upper.transData.transform(line.vertices)
+    for text in upper.texts:
+        text.update_positions(figure.canvas.get_renderer())  # type: ignore[attr-defined]
+        box = Text.get_window_extent(text)
+        steps = [a + (b - a) * part / 100 for a, b in pairwise(corners) for part in range(101)]
+        assert not any(box.contains(x, y) for x, y in steps), f"the front runs through {text.get_text()}"
 
 
 def test_the_picture_comes_as_png_and_as_svg_with_text(tmp_path: Path) -> None:
