@@ -9,9 +9,12 @@ import typer
 from medmind import console
 from medmind.console import human_bytes
 from medmind.errors import MedmindError
+from medmind_benchmarks.compare import Limits
 
 if TYPE_CHECKING:
     from medmind_benchmarks.compare import Change, Comparison
+
+_DEFAULTS = Limits()
 
 
 def register(app: typer.Typer) -> None:
@@ -22,12 +25,13 @@ def register(app: typer.Typer) -> None:
 def _compare(
     before: Annotated[Path, typer.Argument(help="report.json of earlier, or its folder.")],
     now: Annotated[Path, typer.Argument(help="report.json of now, or its folder.")],
-    perplexity: Annotated[float, typer.Option(min=0, help="Rise allowed, percent.")] = 0.5,
-    kl: Annotated[float, typer.Option(min=0, help="Rise of mean KL allowed, percent.")] = 10.0,
-    accuracy: Annotated[float, typer.Option(min=0, help="Fall allowed, percentage points.")] = 1.0,
-    size: Annotated[float, typer.Option(min=0, help="Growth of the file allowed, percent.")] = 1.0,
-    memory: Annotated[float, typer.Option(min=0, help="Growth of peak memory allowed, percent.")] = 5.0,
-    speed: Annotated[float, typer.Option(min=0, help="Loss of speed allowed, percent.")] = 10.0,
+    perplexity: Annotated[float, typer.Option(min=0, help="Rise allowed, percent.")] = _DEFAULTS.perplexity * 100,
+    kl: Annotated[float, typer.Option(min=0, help="Rise of mean KL allowed, percent.")] = _DEFAULTS.kl * 100,
+    accuracy: Annotated[float, typer.Option(min=0, help="Fall allowed, percentage points.")] = _DEFAULTS.accuracy * 100,
+    size: Annotated[float, typer.Option(min=0, help="Growth of the file allowed, percent.")] = _DEFAULTS.size * 100,
+    memory: Annotated[float, typer.Option(min=0, help="Growth of peak memory allowed, percent.")] = _DEFAULTS.memory
+    * 100,
+    speed: Annotated[float, typer.Option(min=0, help="Loss of speed allowed, percent.")] = _DEFAULTS.speed * 100,
     json_output: Annotated[bool, typer.Option("--json", help="The comparison as JSON on stdout.")] = False,
 ) -> None:
     """Say what changed between two reports beyond noise; exit with 1 when something became worse."""
@@ -35,7 +39,7 @@ def _compare(
 
     paths = [path / "report.json" if path.is_dir() else path for path in (before, now)]
     old, new = (results.read_report(path) for path in paths)
-    limits = compare.Limits(
+    limits = Limits(
         perplexity=perplexity / 100,
         kl=kl / 100,
         accuracy=accuracy / 100,
