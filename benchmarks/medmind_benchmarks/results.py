@@ -13,7 +13,7 @@ from medmind.artifacts import read_json
 from medmind.errors import MedmindError
 from medmind_benchmarks.figures import Bandwidth, Figures, Memory, Perplexity, Speed
 from medmind_benchmarks.statistics import Repeated
-from medmind_benchmarks.typed_json import decode
+from medmind_benchmarks.typed_json import decode_as
 
 SCHEMA = "medmind-benchmark-quants/2"
 _FAMILY = SCHEMA.partition("/")[0]
@@ -241,17 +241,12 @@ class Report:
             MedmindError: another schema, an earlier version of it, or a field missing or of another kind.
         """
         schema = document.get("schema")
-        if schema != SCHEMA:
-            if isinstance(schema, str) and schema.startswith(f"{_FAMILY}/"):
-                raise MedmindError(
-                    f"this report has the schema {schema}, this medmind reads {SCHEMA}",
-                    "measure again with: medmind-bench quants --force",
-                )
+        if schema != SCHEMA and isinstance(schema, str) and schema.startswith(f"{_FAMILY}/"):
             raise MedmindError(
-                f"this is no benchmark report: its schema is {schema!r}, not {SCHEMA!r}",
-                "make one with: medmind-bench quants",
+                f"this report has the schema {schema}, this medmind reads {SCHEMA}",
+                "measure again with: medmind-bench quants --force",
             )
-        return decode(Report, document)
+        return decode_as(Report, SCHEMA, document, what="benchmark report", how="make one with: medmind-bench quants")
 
 
 def read_report(path: Path) -> Report:

@@ -16,6 +16,21 @@ def decode(kind: type[Record], document: Mapping[str, Any]) -> Record:
     return typing.cast(Record, _decode(kind, document, kind.__name__))
 
 
+def decode_as(kind: type[Record], schema: str, document: Mapping[str, Any], *, what: str, how: str) -> Record:
+    """A record of dataclass `kind` out of a document that says which schema it has.
+
+    Args:
+        what: such a document, for people: `this is no …`.
+        how: what makes one.
+
+    Raises:
+        MedmindError: another schema, or a field missing or of another kind.
+    """
+    if document.get("schema") != schema:
+        raise MedmindError(f"this is no {what}: its schema is {document.get('schema')!r}, not {schema!r}", how)
+    return decode(kind, document)
+
+
 def _decode(kind: Any, value: Any, where: str) -> Any:  # noqa: PLR0911 - one return a kind
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is types.UnionType:

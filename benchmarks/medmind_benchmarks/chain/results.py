@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medmind.artifacts import read_json
-from medmind.errors import MedmindError
 from medmind_benchmarks.statistics import Estimate
-from medmind_benchmarks.typed_json import decode
+from medmind_benchmarks.typed_json import decode_as
 
 SCHEMA = "medmind-benchmark-chain/1"
 AGREEMENT = 0.001
@@ -154,12 +153,7 @@ class Report:
         Raises:
             MedmindError: another schema, or a field missing or of another kind.
         """
-        if document.get("schema") != SCHEMA:
-            raise MedmindError(
-                f"this is no chain report: its schema is {document.get('schema')!r}, not {SCHEMA!r}",
-                "make one with: medmind-bench chain RUN",
-            )
-        return decode(Report, document)
+        return decode_as(Report, SCHEMA, document, what="chain report", how="make one with: medmind-bench chain RUN")
 
 
 def read_report(path: Path) -> Report:

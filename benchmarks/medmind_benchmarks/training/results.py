@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medmind.artifacts import read_json
-from medmind.errors import MedmindError
 from medmind_benchmarks.statistics import Spread
-from medmind_benchmarks.typed_json import decode
+from medmind_benchmarks.typed_json import decode_as
 from medmind_train.step.document import Memory, Mode, Status
 
 SCHEMA = "medmind-benchmark-training/2"
@@ -195,12 +194,9 @@ class Report:
         Raises:
             MedmindError: another schema, or a field missing or of another kind.
         """
-        if document.get("schema") != SCHEMA:
-            raise MedmindError(
-                f"this is no benchmark of training: its schema is {document.get('schema')!r}, not {SCHEMA!r}",
-                "make one with: medmind-bench train",
-            )
-        return decode(Report, document)
+        return decode_as(
+            Report, SCHEMA, document, what="benchmark of training", how="make one with: medmind-bench train"
+        )
 
 
 def against_full(rows: Sequence[Row]) -> tuple[Row, ...]:
