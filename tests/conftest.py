@@ -1,16 +1,22 @@
-"""A base for the tests in which the embedded one is not the point: its kind, its tokenizer, a twentieth of its work."""
+"""What all tests share: Ctrl-C that is heard, and a small base where the embedded one is not the point."""
 
 import json
 import shutil
+import signal
 
 import pytest
 
 from medmind.base import EMBEDDED_NAME, EMBEDDED_PATH, Base
 
+# A shell's `&` starts its programs deaf to Ctrl-C, and what they start; the tests that press it need it heard.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture(scope="session")
 def small_base(tmp_path_factory: pytest.TempPathFactory) -> Base:
-    """A Mistral of five layers, 128 wide, with random weights; it bears the embedded base's name, as its folder does.
+    """A Mistral of five layers, 128 wide, with random weights: the embedded base's kind and tokenizer, a twentieth of
+    its work. It bears that base's name, as its folder does.
 
     The weights are drawn wide enough that logits differ by several units and an adapter can learn.
     """
