@@ -9,6 +9,7 @@ for three 16-bit copies of the model; what a step wrote is removed once nothing 
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TOOLS = ROOT / ".venv" / "llama-tools"
+TOOLS = Path(os.environ.get("MEDMIND_LLAMA_TOOLS") or ROOT / ".venv" / "llama-tools" / "bin")
 FOUR = ("q8_0", "q5_k_m", "q4_k_m", "q3_k_m")
 MERGE = """
 import sys, torch
@@ -118,7 +119,7 @@ def main() -> None:
 def _run(step: str, given: argparse.Namespace) -> list[Step]:
     """The processes of one step."""
     scratch, threads = given.scratch, str(given.threads)
-    convert = [str(Path(sys.executable).parent / "medmind-convert"), "gguf"]
+    convert = [sys.executable, "-m", "medmind_convert.cli", "gguf"]
     source = ["--base", str(given.base), "--adapter", str(given.adapter), "--no-imatrix", "--merge-onto", "base"]
 
     def ours(name: str, types: tuple[str, ...], *more: str, keep: bool = False) -> Step:
@@ -131,8 +132,10 @@ def _run(step: str, given: argparse.Namespace) -> list[Step]:
             shutil.rmtree(out)
         return done
 
-    quantize, bf16 = TOOLS / "bin" / "llama-quantize", scratch / "bf16.gguf"
-    libraries = next(Path(sys.prefix).glob("lib/python3*/site-packages/llama_cpp/lib"))
+    quantize, bf16 = TOOLS / "llama-quantize", scratch / "bf16.gguf"
+    package = importlib.util.find_spec("llama_cpp")
+    assert package is not None and package.origin is not None
+    libraries = Path(package.origin).parent / "lib"
 
     def theirs(name: str) -> Step:
         out = scratch / "theirs.gguf"
@@ -149,7 +152,7 @@ def _run(step: str, given: argparse.Namespace) -> list[Step]:
             )
             for file in given.base.glob("tokenizer.model"):
                 shutil.copy(file, merged)
-            program = [sys.executable, str(TOOLS / "convert_hf_to_gguf.py"), str(merged)]
+            program = [sys.executable, str(TOOLS.parent / "convert_hf_to_gguf.py"), str(merged)]
             converted = measure("convert_hf_to_gguf", [*program, "--outtype", "bf16", "--outfile", str(bf16)], bf16)
             shutil.rmtree(merged)
             return [merge, converted, theirs("llama-quantize")]
