@@ -225,6 +225,37 @@ def make_library(
     console.note(f"{output}: {answers:,} answers in {passages:,} passages")
 
 
+@app.command("bundle")
+def make_bundle(
+    folder: Annotated[Path, typer.Argument(help="the folder to make")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="GGUF file, run directory or run name; without it the newest converted model", show_default=False
+        ),
+    ] = None,
+    library: Annotated[
+        Path | None, typer.Option(help="a library of medmind-chat index to go with it", show_default=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace the folder if it is there")] = False,
+) -> None:
+    """Gather wheels, model, library, digests and an install script for a machine without a network."""
+    from medmind.artifacts import refuse_existing
+    from medmind_runtime import bundle, gguf_header, models
+
+    refuse_existing(folder, force=force)
+    path, why = models.find(model)
+    gguf_header.check(path)
+    if why:
+        console.note(f"model: {path} ({why})")
+    with console.progress("bundle", bundle.size(path, library, "runtime"), "B") as advance:
+        written = bundle.write(path, folder, library=library, extra="runtime", force=force, advance=advance)
+    console.note(
+        f"{written.folder}: {console.human_bytes(written.size)}, {written.wheels} wheels; "
+        f"carry it over and run: sh {written.folder.name}/install.sh"
+    )
+
+
 def _survive_narrow_terminals() -> None:
     """A terminal without UTF-8 shows question marks, not a traceback."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
