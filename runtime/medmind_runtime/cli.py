@@ -11,7 +11,8 @@ from typer.core import TyperGroup
 
 from medmind import console
 from medmind.errors import MedmindError
-from medmind_runtime.config import ChatConfig
+from medmind_runtime.config import ChatConfig, KvType, LoadMode
+from medmind_runtime.config import gpu_layers as read_gpu_layers
 
 if TYPE_CHECKING:
     from socket import socket
@@ -22,6 +23,25 @@ _DEFAULT = "chat"
 
 
 _DEFAULTS = ChatConfig()
+_Context = Annotated[int | None, typer.Option(help="tokens remembered", show_default="the model's, at most 4096")]
+_Threads = Annotated[int | None, typer.Option(help="compute threads", show_default="physical cores")]
+_Library = Annotated[
+    Path | None, typer.Option(help="answer from this library (medmind-chat index), with sources", show_default=False)
+]
+_Adapter = Annotated[
+    Path | None,
+    typer.Option(help="lay a LoRA over the model: a file of medmind-convert adapter", show_default=False),
+]
+_Kv = Annotated[KvType, typer.Option("--kv-type", help="what is remembered, kept as: q8_0 takes half of the memory")]
+_Load = Annotated[
+    LoadMode,
+    typer.Option(
+        "--load-mode", help="mmap: the file mapped; copy: read whole; auto: mapped, and let go where it was copied"
+    ),
+]
+_GpuLayers = Annotated[
+    str, typer.Option("--gpu-layers", help="layers on the GPU, or auto: as many as fit, where llama.cpp has a GPU")
+]
 
 
 class _DefaultGroup(TyperGroup):
@@ -68,12 +88,12 @@ def chat(
     ] = _DEFAULTS.temperature,
     seed: Annotated[int | None, typer.Option(help="for temperatures above 0", show_default="random")] = _DEFAULTS.seed,
     max_tokens: Annotated[int, typer.Option(help="longest answer, in tokens")] = _DEFAULTS.max_tokens,
-    context: Annotated[
-        int | None, typer.Option(help="tokens remembered", show_default="the model's, at most 4096")
-    ] = _DEFAULTS.context,
-    threads: Annotated[
-        int | None, typer.Option(help="compute threads", show_default="physical cores")
-    ] = _DEFAULTS.threads,
+    context: _Context = _DEFAULTS.context,
+    threads: _Threads = _DEFAULTS.threads,
+    kv_type: _Kv = _DEFAULTS.kv_type,
+    load_mode: _Load = _DEFAULTS.load_mode,
+    adapter: _Adapter = _DEFAULTS.adapter,
+    gpu_layers: _GpuLayers = str(_DEFAULTS.gpu_layers),
     markdown: Annotated[
         bool, typer.Option(help="draw answers as Markdown on a terminal; else as the model writes them")
     ] = _DEFAULTS.markdown,
@@ -81,10 +101,7 @@ def chat(
         Path | None,
         typer.Option(help="keep what is typed in this file, for you alone to read", show_default="kept nowhere"),
     ] = _DEFAULTS.history,
-    library: Annotated[
-        Path | None,
-        typer.Option(help="answer from this library (medmind-chat index), with sources", show_default=False),
-    ] = _DEFAULTS.library,
+    library: _Library = _DEFAULTS.library,
     schema: Annotated[
         Path | None, typer.Option(help="one shot: the answer is JSON of this JSON schema", show_default=False)
     ] = None,
@@ -99,7 +116,21 @@ def chat(
 
     With --prompt, or with the question on standard input, it answers once and leaves.
     """
-    config = ChatConfig(system, temperature, seed, max_tokens, context, threads, markdown, history, library)
+    config = ChatConfig(
+        system=system,
+        temperature=temperature,
+        seed=seed,
+        max_tokens=max_tokens,
+        context=context,
+        threads=threads,
+        kv_type=kv_type,
+        load_mode=load_mode,
+        adapter=adapter,
+        gpu_layers=read_gpu_layers(gpu_layers),
+        markdown=markdown,
+        history=history,
+        library=library,
+    )
     _survive_narrow_terminals()
     try:
         if prove_offline:
@@ -138,16 +169,13 @@ def serve(
     ] = _DEFAULTS.system,
     temperature: Annotated[float, typer.Option(help="of requests that name none")] = _DEFAULTS.temperature,
     max_tokens: Annotated[int, typer.Option(help="of requests that name none")] = _DEFAULTS.max_tokens,
-    context: Annotated[
-        int | None, typer.Option(help="tokens of a conversation", show_default="the model's, at most 4096")
-    ] = _DEFAULTS.context,
-    threads: Annotated[
-        int | None, typer.Option(help="compute threads", show_default="physical cores")
-    ] = _DEFAULTS.threads,
-    library: Annotated[
-        Path | None,
-        typer.Option(help="answer from this library (medmind-chat index), with sources", show_default=False),
-    ] = _DEFAULTS.library,
+    context: _Context = _DEFAULTS.context,
+    threads: _Threads = _DEFAULTS.threads,
+    kv_type: _Kv = _DEFAULTS.kv_type,
+    load_mode: _Load = _DEFAULTS.load_mode,
+    adapter: _Adapter = _DEFAULTS.adapter,
+    gpu_layers: _GpuLayers = str(_DEFAULTS.gpu_layers),
+    library: _Library = _DEFAULTS.library,
     allow_unproved: Annotated[
         bool, typer.Option("--allow-unproved", help="go on where the system cannot take the network away from medmind")
     ] = False,
@@ -166,6 +194,10 @@ def serve(
         max_tokens=max_tokens,
         context=context,
         threads=threads,
+        kv_type=kv_type,
+        load_mode=load_mode,
+        adapter=adapter,
+        gpu_layers=read_gpu_layers(gpu_layers),
         library=library,
     )
     path, why = models.find(model)
@@ -191,6 +223,37 @@ def make_library(
 
     answers, passages = index.write(read.answers(source), output, force=force)
     console.note(f"{output}: {answers:,} answers in {passages:,} passages")
+
+
+@app.command("bundle")
+def make_bundle(
+    folder: Annotated[Path, typer.Argument(help="the folder to make")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="GGUF file, run directory or run name; without it the newest converted model", show_default=False
+        ),
+    ] = None,
+    library: Annotated[
+        Path | None, typer.Option(help="a library of medmind-chat index to go with it", show_default=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace the folder if it is there")] = False,
+) -> None:
+    """Gather wheels, model, library, digests and an install script for a machine without a network."""
+    from medmind.artifacts import refuse_existing
+    from medmind_runtime import bundle, gguf_header, models
+
+    refuse_existing(folder, force=force)
+    path, why = models.find(model)
+    gguf_header.check(path)
+    if why:
+        console.note(f"model: {path} ({why})")
+    with console.progress("bundle", bundle.size(path, library, "runtime"), "B") as advance:
+        written = bundle.write(path, folder, library=library, extra="runtime", force=force, advance=advance)
+    console.note(
+        f"{written.folder}: {console.human_bytes(written.size)}, {written.wheels} wheels; "
+        f"carry it over and run: sh {written.folder.name}/install.sh"
+    )
 
 
 def _survive_narrow_terminals() -> None:

@@ -31,7 +31,8 @@ COMMANDS = {
     "/stats": "tokens and times of the last answer",
     "/info": "model, memory and settings",
     "/sources": "the passages that the last answer was given",
-    "/save": "write the conversation to a file that only you can read: /save [FILE]",
+    "/save": "write the conversation to a file that only you can read: /save [FILE]; with --state also what the model "
+    "computed of it, so that /load goes on at once",
     "/load": "go on with a saved conversation: /load FILE",
     "/model": "show the model, or go on with another: /model FILE or RUN",
     "/exit": "leave (also Ctrl-D, or Ctrl-C twice)",
@@ -197,23 +198,37 @@ class Commands:
 
     def _save(self, terminal: Terminal, rest: str) -> None:
         opened = terminal.opened()
+        rest, with_state = _flag(rest, "--state")
         path = Path(rest).expanduser() if rest else Path(datetime.now().strftime("conversation-%Y%m%d-%H%M%S.json"))
-        if path.exists() and path.resolve() not in self._saved:
-            raise MedmindError(f"{path} exists already", "give another name")
+        state = _state_beside(path)
+        for file in (path, state) if with_state else (path,):
+            if file.exists() and path.resolve() not in self._saved:
+                raise MedmindError(f"{file} exists already", "give another name")
         conversation = opened.conversation
         saved.write(path, model=opened.name, system=conversation.system, turns=conversation.turns)
         self._saved.add(path.resolve())
         console.note(f"Saved to {path}; only you can read it (0600).")
+        if with_state and opened.memory is not None:
+            conversation.evaluate_next()
+            tokens = opened.memory.save_state(state)
+            size = console.human_bytes(state.stat().st_size)
+            console.note(f"What the model computed of {tokens} tokens lies beside it in {state} ({size}, 0600).")
 
     def _read(self, terminal: Terminal, rest: str) -> None:
         if not rest:
             raise MedmindError("the name of the file is missing", "give it as in: /load FILE")
         path = Path(rest).expanduser()
         system, turns = saved.read(path)
-        conversation = terminal.opened().conversation
+        opened = terminal.opened()
+        conversation = opened.conversation
         conversation.clear()
         conversation.system = system
         conversation.turns.extend(turns)
+        if opened.memory is not None and (state := _state_beside(path)).exists():
+            try:
+                opened.memory.load_state(state)
+            except MedmindError as error:  # it only saves time
+                console.note(f"[the conversation will be read anew: {error.message}]")
         self._saved.add(path.resolve())
         console.note(f"Loaded {len(turns)} question{'s' * (len(turns) != 1)} with answers from {path}.")
         if turns:
@@ -226,6 +241,17 @@ class Commands:
             return
         terminal.opening = self._load(rest, opened)
         terminal.opening.start()
+
+
+def _state_beside(path: Path) -> Path:
+    """Where the state of a saved conversation lies."""
+    return path.with_name(f"{path.name}.state")
+
+
+def _flag(words: str, flag: str) -> tuple[str, bool]:
+    """The words without a flag at their end, and whether it was there."""
+    first, _, last = words.rpartition(" ")
+    return (first.strip(), True) if last == flag else (words, False)
 
 
 def _last(conversation: Conversation) -> Turn:

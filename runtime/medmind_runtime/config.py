@@ -3,12 +3,23 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from medmind.errors import MedmindError
 
 NOTICE = (
     "medmind: a small language model on this machine. It can be wrong and is no medical advice. "
     "In an emergency call your local emergency number now."
 )
 """What every session opens with."""
+
+
+KvType = Literal["f16", "q8_0", "q4_0"]
+"""KV caches to choose from; the engine knows more, of which none is better than these."""
+LoadMode = Literal["auto", "mmap", "copy"]
+"""See `medmind_runtime.weights.LoadMode`."""
+GpuLayers = int | Literal["auto"]
+"""See `medmind_runtime.weights.GpuLayers`."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +30,7 @@ class ChatConfig:
         system: system prompt; None takes `medmind.system_prompt` of the model file, empty is none.
         temperature: 0 always takes the likeliest word, so that the same question gets the same answer.
         max_tokens: of one answer.
-        context, threads: see `Engine.load`.
+        context, threads, kv_type, load_mode, adapter, gpu_layers: see `Engine.load`.
         markdown: whether answers are drawn as Markdown where the terminal can.
         library: file of `medmind-chat index` to answer from; None answers without sources.
         grammar: GBNF that answers must follow; empty for none.
@@ -32,6 +43,10 @@ class ChatConfig:
     max_tokens: int = 512
     context: int | None = None
     threads: int | None = None
+    kv_type: KvType = "f16"
+    load_mode: LoadMode = "auto"
+    adapter: Path | None = None
+    gpu_layers: GpuLayers = "auto"
     markdown: bool = True
     history: Path | None = None
     library: Path | None = None
@@ -42,3 +57,16 @@ def token_file() -> Path:
     """Where the token of `serve` lies unless told otherwise."""
     settings = os.environ.get("APPDATA" if os.name == "nt" else "XDG_CONFIG_HOME")
     return (Path(settings) if settings else Path.home() / ".config") / "medmind" / "serve-token"
+
+
+def gpu_layers(text: str) -> GpuLayers:
+    """What --gpu-layers says: `auto`, or how many.
+
+    Raises:
+        MedmindError: neither.
+    """
+    if text == "auto":
+        return "auto"
+    if not (text.isascii() and text.isdecimal()):
+        raise MedmindError(f"--gpu-layers is {text!r}", "give auto, or how many layers as a whole number")
+    return int(text)

@@ -6,10 +6,11 @@ Knows an engine by the protocol below and a guard by its own. Knows no terminal,
 import codecs
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from dataclasses import replace
+from typing import Protocol
 
 from medmind.errors import MedmindError
+from medmind_runtime.exchange import Finish, Prompt, Reply, Use
 from medmind_runtime.guard import Before, Guard, Unguarded
 from medmind_runtime.interruption import never
 from medmind_runtime.repetition import Circle
@@ -17,10 +18,7 @@ from medmind_runtime.sampling import Sampling
 from medmind_runtime.timings import Timings
 from medmind_runtime.turn import Passage, Turn
 
-__all__ = ["ChatEngine", "Conversation", "DoesNotFit", "Finish", "Prompt", "Reply", "Turn"]
-
-Finish = Literal["stop", "length", "context", "cancelled", "loop"]
-"""Why an answer ended: its own end, `max_tokens`, the context full, somebody's wish, going round in a circle."""
+__all__ = ["ChatEngine", "Conversation", "DoesNotFit", "Turn"]
 
 
 class ChatEngine(Protocol):
@@ -41,60 +39,6 @@ class ChatEngine(Protocol):
     def generate(  # noqa: D102
         self, tokens: Sequence[int], *, sampling: Sampling, max_tokens: int, cancel: Callable[[], bool]
     ) -> Iterator[int]: ...
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A question ready to be answered.
-
-    Attributes:
-        question: as typed.
-        tokens: the whole prompt; empty when no model is asked.
-        dropped: earlier turns that had to leave the context now; they are not in `tokens`.
-        before: what the guard decided.
-        passages: those of its passages that are in `tokens`; the others did not fit.
-    """
-
-    question: str
-    tokens: Sequence[int]
-    dropped: int
-    before: Before = field(default_factory=Before)
-    passages: Sequence[Passage] = ()
-
-
-@dataclass(frozen=True)
-class Reply:
-    """The last answer, and what it cost.
-
-    Attributes:
-        text: the answer, a guard's opening included.
-        finish: why it ended.
-        timings: tokens and seconds.
-        first_seconds: from asking to the first text of the model; None if there was none.
-    """
-
-    text: str
-    finish: Finish
-    timings: Timings
-    first_seconds: float | None
-
-
-@dataclass(frozen=True)
-class Use:
-    """How the context is filled, in tokens.
-
-    Attributes:
-        context: all that it holds.
-        system: system prompt and what the template puts around an empty question.
-        turns: questions and answers that are still in it.
-        free: what is left; reserve: how many of those are kept for the answer.
-    """
-
-    context: int
-    system: int
-    turns: int
-    free: int
-    reserve: int
 
 
 class DoesNotFit(MedmindError):
@@ -194,6 +138,14 @@ class Conversation:
         turns = len(self.engine.encode(self._messages(self.first, ""))) - system
         return Use(self.engine.context, system, turns, max(0, self.engine.context - system - turns), self._reserve())
 
+    def evaluate_next(self) -> None:
+        """Evaluate what the next prompt will begin with: a template may place the system text by the last question, and
+        what was evaluated for the last answer is then not what follows.
+        """
+        tokens = self.engine.encode(self._messages(self.first, ""))
+        if len(tokens) < self.engine.context:
+            list(self.engine.generate(tokens, sampling=self.sampling, max_tokens=0, cancel=never))
+
     def _reserve(self) -> int:
         return min(self.max_tokens, self.engine.context // 4)
 
@@ -233,7 +185,8 @@ class Conversation:
             if not opened:
                 yield from said
             return
-        watch = self.guard.watch(prompt.question, prompt.passages)
+        sampling = sampling or self.sampling
+        watch = self.guard.watch(prompt.question, prompt.passages, document=bool(sampling.grammar))
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         started = time.perf_counter()
         first_seconds: float | None = None
@@ -254,7 +207,7 @@ class Conversation:
             return text
 
         tokens = self.engine.generate(
-            prompt.tokens, sampling=sampling or self.sampling, max_tokens=self.max_tokens, cancel=asked_to_stop
+            prompt.tokens, sampling=sampling, max_tokens=self.max_tokens, cancel=asked_to_stop
         )
         try:
             circle = Circle()

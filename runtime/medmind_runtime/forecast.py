@@ -74,7 +74,7 @@ def demand_room(path: Path, *, context: int, batch: int, kv_type: str, available
         return
     ways = []
     if kv_type in ("f32", "f16", "bf16") and forecast(path, context=context, batch=batch, kv_type="q8_0").total <= room:
-        ways.append("a KV cache in q8_0")
+        ways.append("--kv-type q8_0")
     left = room - needed.weights - needed.scratch
     if needed.kv_per_token and (fitting := int(left / needed.kv_per_token) // 256 * 256) >= _SMALLEST_CONTEXT:
         ways.append(f"--context {fitting}")

@@ -55,8 +55,8 @@ class Guard(Protocol):
         """The question as the model reads it, with those of its passages that fit the context."""
         ...
 
-    def watch(self, question: str, passages: Sequence[Passage]) -> Watch:
-        """Begin to watch an answer that was given these passages."""
+    def watch(self, question: str, passages: Sequence[Passage], *, document: bool = False) -> Watch:
+        """Begin to watch an answer that was given these passages; to a `document`, as JSON, no words are added."""
         ...
 
 
@@ -83,6 +83,6 @@ class Unguarded:
         """As typed."""
         return question
 
-    def watch(self, question: str, passages: Sequence[Passage]) -> Watch:
+    def watch(self, question: str, passages: Sequence[Passage], *, document: bool = False) -> Watch:
         """Everything passes."""
         return _Nothing()

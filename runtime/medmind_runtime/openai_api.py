@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from medmind.errors import MedmindError
-from medmind_runtime.conversation import Finish
+from medmind_runtime import grammar
+from medmind_runtime.exchange import Finish
 from medmind_runtime.sampling import Sampling
 from medmind_runtime.timings import Timings
 from medmind_runtime.turn import Turn
@@ -25,7 +26,6 @@ _NEUTRAL: Mapping[str, Sequence[Any]] = {
     "logprobs": (False,),
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
-    "response_format": ({"type": "text"},),
     "tools": ([],),
     "tool_choice": ("none", "auto"),
     "logit_bias": ({},),
@@ -33,7 +33,7 @@ _NEUTRAL: Mapping[str, Sequence[Any]] = {
 """Fields that may be given as long as they ask for nothing."""
 _KNOWN = frozenset(
     {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "temperature", "top_p"}
-    | {"seed", "stop"}
+    | {"seed", "stop", "response_format"}
 )
 
 
@@ -110,6 +110,7 @@ def parse(body: bytes, *, sampling: Sampling, max_tokens: int) -> Request:
                 "temperature": _number(given, "temperature", sampling.temperature, 2),
                 "top_p": _number(given, "top_p", sampling.top_p, 1),
                 "seed": _whole(given, "seed", sampling.seed, least=-(2**63)),
+                "grammar": _grammar(given.get("response_format", {"type": "text"})),
             }
         )
     except MedmindError as error:
@@ -160,6 +161,28 @@ def _content(content: Any, where: str) -> str:
     if not parts or not all(isinstance(part, dict) and part.get("type") == "text" for part in parts):
         raise Refused(400, f"{where}.content must be text", param=f"{where}.content")
     return "".join(_text(part, "text") for part in parts)
+
+
+def _grammar(wanted: Any) -> str:
+    """The grammar of the format that is wanted; empty for text."""
+    schema: Any
+    match wanted:
+        case {"type": "text"}:
+            return ""
+        case {"type": "json_object"}:
+            schema = {"type": "object"}
+        case {"type": "json_schema", "json_schema": {"schema": dict() as schema}}:
+            pass
+        case _:
+            raise Refused(
+                400,
+                "response_format must be of type text, json_object, or json_schema with a schema",
+                param="response_format",
+            )
+    try:
+        return grammar.from_schema(json.dumps(schema))
+    except MedmindError as error:
+        raise Refused(400, error.message, param="response_format") from error
 
 
 def _stops(stop: Any) -> list[str]:
@@ -248,9 +271,11 @@ class Writer:
         """For an answer that begins now."""
         return cls(f"chatcmpl-{name}", model, math.floor(time.time()))
 
-    def completion(self, text: str, finish: str, usage: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-        """A whole answer; `more` is medmind's own, under that name."""
-        message = {"role": "assistant", "content": text, "refusal": None}
+    def completion(
+        self, text: str, finish: str, usage: Mapping[str, Any], more: Mapping[str, Any], *, refusal: str = ""
+    ) -> dict[str, Any]:
+        """A whole answer; `more` is medmind's own, under that name; `refusal` says why a document is not given."""
+        message = {"role": "assistant", "content": None if refusal else text, "refusal": refusal or None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
         return {**self._head("chat.completion"), "choices": [choice], "usage": usage, "medmind": more}
 

@@ -21,7 +21,8 @@ from medmind import console
 from medmind.errors import MedmindError
 from medmind_runtime import openai_api
 from medmind_runtime.config import NOTICE
-from medmind_runtime.conversation import ChatEngine, Conversation, DoesNotFit, Prompt
+from medmind_runtime.conversation import ChatEngine, Conversation, DoesNotFit
+from medmind_runtime.exchange import Prompt
 from medmind_runtime.guard import Guard
 from medmind_runtime.openai_api import Refused, Request, StopText, Writer
 from medmind_runtime.sampling import Sampling
@@ -299,12 +300,15 @@ class _Handler(BaseHTTPRequestHandler):
         )
         conversation.turns.extend(request.turns)
         prompt = conversation.fit(request.question, drop=False)
+        apart = bool(request.sampling.grammar)  # a document that must be JSON has no room for other words
+        refusal = prompt.before.opening if apart and prompt.before.alone else ""
         writer = Writer.begin(secrets.token_hex(12), served.name)
         stop = StopText(request.stop)
         deadline = time.monotonic() + self.server.limits.answer_seconds
-        pieces = self._pieces(conversation, prompt, stop, deadline)
+        pieces = self._pieces(conversation, prompt, stop, deadline, opened=apart)
+        more = self._more(prompt, apart=apart)
         if request.stream:
-            self._begin_stream(writer, prompt)
+            self._begin_stream(writer, more)
             for text in pieces:
                 self._event(writer.chunk({"content": text}))
         else:
@@ -314,20 +318,24 @@ class _Handler(BaseHTTPRequestHandler):
         finish = openai_api.finish_reason(conversation.last.finish, stop.found)
         usage = openai_api.usage(conversation.last.timings)
         if not request.stream:
-            self._send(200, writer.completion(text, finish, usage, self._more(prompt)))
+            self._send(200, writer.completion(text, finish, usage, more, refusal=refusal))
             return
+        if refusal:
+            self._event(writer.chunk({"refusal": refusal}))
         self._event(writer.chunk({}, finish))
         if request.with_usage:
             self._event(writer.usage_chunk(usage))
         self.wfile.write(b"data: [DONE]\n\n")
 
-    def _pieces(self, conversation: Conversation, prompt: Prompt, stop: StopText, deadline: float) -> Iterator[str]:
+    def _pieces(
+        self, conversation: Conversation, prompt: Prompt, stop: StopText, deadline: float, *, opened: bool
+    ) -> Iterator[str]:
         """The answer before its stop text; ends when the client leaves or the time is over."""
 
         def cancel() -> bool:
             return stop.found or time.monotonic() > deadline or self._gone()
 
-        with closing(conversation.answer(prompt, cancel=cancel)) as answer:
+        with closing(conversation.answer(prompt, cancel=cancel, opened=opened)) as answer:
             for text in answer:
                 if ready := stop.feed(text):
                     yield ready
@@ -342,11 +350,13 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refused(504, f"the answer took longer than {seconds:.0f} s", kind="server_error", code="timeout")
 
     @staticmethod
-    def _more(prompt: Prompt) -> dict[str, Any]:
+    def _more(prompt: Prompt, *, apart: bool) -> dict[str, Any]:
+        """What medmind says beside the answer, `apart` the first aid too."""
         sources = [asdict(passage) for passage in prompt.passages]
-        return {"notice": NOTICE, "rule": prompt.before.rule or None, "sources": sources}
+        first_aid = prompt.before.opening if apart and not prompt.before.alone else ""
+        return {"notice": NOTICE, "rule": prompt.before.rule or None, "first_aid": first_aid, "sources": sources}
 
-    def _begin_stream(self, writer: Writer, prompt: Prompt) -> None:
+    def _begin_stream(self, writer: Writer, more: Mapping[str, Any]) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream; charset=utf-8")
         self.send_header("Cache-Control", "no-store")
@@ -354,7 +364,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self._streaming = True
         self.close_connection = True
-        self._event(writer.chunk({"role": "assistant", "content": ""}, medmind=self._more(prompt)))
+        self._event(writer.chunk({"role": "assistant", "content": ""}, medmind=more))
 
     def _event(self, document: Mapping[str, Any]) -> None:
         self.wfile.write(b"data: " + _encoded(document) + b"\n\n")

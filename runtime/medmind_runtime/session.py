@@ -3,6 +3,7 @@
 Knows which parts belong together; what each does is its own business.
 """
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,7 +50,16 @@ def open_model(path: Path, config: ChatConfig, guard: Guard, cancel: Callable[[]
     sampling = Sampling(temperature=config.temperature, seed=config.seed, grammar=config.grammar)
     from medmind_runtime.engine import Engine
 
-    engine = Engine.load(path, context=config.context, threads=config.threads, progress=lambda _done: not cancel())
+    engine = Engine.load(
+        path,
+        context=config.context,
+        threads=config.threads,
+        kv_type=config.kv_type,
+        load_mode=config.load_mode,
+        adapter=config.adapter,
+        gpu_layers=config.gpu_layers,
+        progress=lambda _done: not cancel(),
+    )
     try:
         notes = []
         if engine.fallback_template:
@@ -66,14 +76,15 @@ def open_model(path: Path, config: ChatConfig, guard: Guard, cancel: Callable[[]
     memory = engine.memory
     metadata = {key: value for key, value in engine.metadata.items() if key.startswith(("general.", "medmind."))}
     info = {
+        **({"adapter": str(config.adapter)} if config.adapter else {}),
         "context": f"{engine.context} tokens",
         "threads": str(engine.threads),
         "weights": console.human_bytes(memory.weights),
         "repacked weights": console.human_bytes(memory.repacked),
-        "KV cache": console.human_bytes(memory.kv_cache),
+        "KV cache": f"{console.human_bytes(memory.kv_cache)} in {engine.kv_type}",
         "compute": console.human_bytes(memory.compute),
     }
-    return Opened(conversation, str(path), system, metadata, info, notes, engine.close)
+    return Opened(conversation, str(path), system, metadata, info, notes, engine.close, engine)
 
 
 def interactive(path: Path, config: ChatConfig) -> None:
@@ -145,6 +156,8 @@ def serve(path: Path, config: ChatConfig, server: "Server") -> None:
     """Load the model and answer requests until somebody stops it."""
     from medmind_runtime.server import Served
 
+    # A shell that starts it with `&` has turned SIGINT off; whoever sends it means it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     guard = guard_for(config)
     opened = open_model(path, config, guard)
     talk = opened.conversation

@@ -9,13 +9,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 from medmind import console
 from medmind.errors import MedmindError
 from medmind_runtime import display
 from medmind_runtime.background import Background
-from medmind_runtime.conversation import Conversation, Prompt, Turn
+from medmind_runtime.conversation import Conversation, Turn
+from medmind_runtime.exchange import Prompt
 from medmind_runtime.guard import Before, Guard
 from medmind_runtime.interruption import Interrupted
 from medmind_runtime.line_input import Read
@@ -40,6 +43,18 @@ class _Leave(KeyboardInterrupt):
     """Ctrl-C again while an answer does not stop."""
 
 
+class Remembers(Protocol):
+    """What has been evaluated, to a file and back; see `medmind_runtime.engine.Engine`."""
+
+    def save_state(self, path: Path) -> int:
+        """Write it; returns its tokens."""
+        ...
+
+    def load_state(self, path: Path) -> int:
+        """Take it up; returns its tokens."""
+        ...
+
+
 @dataclass
 class Opened:
     """A model that can be talked to.
@@ -52,6 +67,7 @@ class Opened:
         info: what /info shows, beside the metadata.
         notes: what a person should know of it before the first answer.
         close: frees it.
+        memory: keeps what was evaluated; None where that cannot be.
     """
 
     conversation: Conversation
@@ -61,6 +77,7 @@ class Opened:
     info: Mapping[str, str]
     notes: Sequence[str] = ()
     close: Callable[[], None] = lambda: None
+    memory: Remembers | None = None
 
 
 class Terminal:

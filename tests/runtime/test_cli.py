@@ -128,6 +128,9 @@ BAD = {
     ),
     "temperature": (("tiny.gguf", "--temperature", "-1"), "temperature is -1.0 and must be between 0 and 10"),
     "context": (("tiny.gguf", "--context", "9999"), "is longer than this model's 512"),
+    "gpu layers": (("tiny.gguf", "--gpu-layers", "some"), "--gpu-layers is 'some' — give auto, or how many"),
+    "no gpu": (("tiny.gguf", "--gpu-layers", "3"), "this llama.cpp was built without a GPU"),
+    "no adapter": (("tiny.gguf", "--adapter", "tiny.gguf"), "tiny.gguf is no LoRA adapter"),
     "max tokens": (("tiny.gguf", "--max-tokens", "0"), "max-tokens is 0 and must be 1 or more"),
 }
 

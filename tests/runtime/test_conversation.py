@@ -190,7 +190,7 @@ class Careful:
     def place(self, question: str, passages: Sequence[Passage]) -> str:
         return "".join(f"({passage.text})" for passage in passages) + question
 
-    def watch(self, question: str, passages: Sequence[Passage]) -> "Careful.Held":
+    def watch(self, question: str, passages: Sequence[Passage], *, document: bool = False) -> "Careful.Held":
         return Careful.Held()
 
     class Held:

@@ -43,6 +43,24 @@ def test_nothing_found_is_said_and_no_model_asked(library: Path) -> None:
         assert guard.place("medicines for gout", placed.passages).startswith("[1] Gout: Rest")
 
 
+def test_first_aid_is_not_followed_by_words_about_the_library(library: Path) -> None:
+    with Library(library) as opened:
+        before = Careful(opened).before("crushing chest pain, my left arm is numb", [])
+        assert before.alone
+        assert before.rule
+        assert "library" not in before.opening
+
+
+def test_the_sources_are_not_written_behind_a_document(library: Path) -> None:
+    with Library(library) as opened:
+        guard = Careful(opened)
+        passages = opened.find("What are the symptoms of asthma?")
+        said = [guard.watch("q", passages, document=document) for document in (False, True)]
+        texts = [watch.feed('{"a": "cough"}') + watch.finish() for watch in said]
+    assert "Sources:" in texts[0]
+    assert texts[1] == '{"a": "cough"}'
+
+
 def test_csv_and_xml_say_the_same(tmp_path: Path) -> None:
     with (tmp_path / "a.csv").open("w", newline="") as file:
         writer = csv.writer(file)

@@ -1,5 +1,6 @@
 import http.client
 import json
+import signal
 import socket
 import stat
 import threading
@@ -135,6 +136,40 @@ def test_the_safety_layer_stands_before_every_answer() -> None:
         assert events[0]["medmind"]["rule"] == "emergency"
 
 
+class Refers(Unguarded):
+    def before(self, question: str, earlier: Sequence[Turn]) -> Before:
+        return Before("Ask a doctor.", alone=True)
+
+
+def test_a_json_schema_becomes_the_grammar_of_the_answer_and_nothing_else_is_in_it() -> None:
+    schema = {"type": "object", "properties": {"risk": {"type": "string"}}, "required": ["risk"]}
+    wanted = {"type": "json_schema", "json_schema": {"name": "risk", "schema": schema, "strict": True}}
+    engine = FakeEngine(['{"risk": "low"}'])
+    with serving(engine, Warns()) as client:
+        _, answer = client.ask(response_format=wanted)
+        assert json.loads(answer["choices"][0]["message"]["content"]) == {"risk": "low"}
+        assert answer["medmind"]["first_aid"] == "Call now."
+        first, *pieces, _last, _done = client.events(response_format={"type": "json_object"})
+        assert "".join(piece["choices"][0]["delta"]["content"] for piece in pieces) == '{"risk": "low"}'
+        assert first["medmind"]["first_aid"] == "Call now."
+        client.ask(response_format={"type": "text"})
+    of_schema, of_object, of_text = (sampling.grammar for sampling in engine.samplings)
+    assert "risk" in of_schema
+    assert "::=" in of_object
+    assert "risk" not in of_object
+    assert of_text == ""
+
+
+def test_a_document_that_no_model_is_asked_for_is_refused_in_openais_field() -> None:
+    engine = FakeEngine(["{}"])
+    with serving(engine, Refers()) as client:
+        _, answer = client.ask(response_format={"type": "json_object"})
+        assert answer["choices"][0]["message"] == {"role": "assistant", "content": None, "refusal": "Ask a doctor."}
+        events = client.events(response_format={"type": "json_object"})
+        assert events[1]["choices"][0]["delta"] == {"refusal": "Ask a doctor."}
+    assert engine.prompts == []
+
+
 def test_models_are_listed() -> None:
     with serving(FakeEngine(["x"])) as client:
         listed = json.loads(client.send("GET", "/v1/models").read())
@@ -161,6 +196,12 @@ BAD: Mapping[str, tuple[Any, int, str]] = {
     "stop": ({"messages": HELLO, "stop": list("abcde")}, 400, "at most 4"),
     "stream": ({"messages": HELLO, "stream": "yes"}, 400, "stream must be true or false"),
     "n": ({"messages": HELLO, "n": 2}, 400, "n is not supported"),
+    "response_format": (
+        {"messages": HELLO, "response_format": {"type": "yaml"}},
+        400,
+        "text, json_object, or json_sch",
+    ),
+    "no schema": ({"messages": HELLO, "response_format": {"type": "json_schema"}}, 400, "json_schema with a schema"),
     "tools": ({"messages": HELLO, "tools": [{}]}, 400, "tools is not supported"),
     "a typing error": ({"messages": HELLO, "temprature": 1}, 400, "temprature is not a known field"),
     "another model": ({"messages": HELLO, "model": "gpt"}, 404, "there is no model gpt: fake is served"),
@@ -279,8 +320,15 @@ def test_the_token_is_made_once_and_read_by_its_owner_alone(tmp_path: Path) -> N
         private_file.token(file)
 
 
-def test_the_real_server_answers_behind_the_filter(start_chat: Callable[..., Any], model: Path, tmp_path: Path) -> None:
-    process = start_chat("serve", model, "--port", 0, "--threads", 1, "--token-file", "token", "--max-tokens", 5)
+@pytest.mark.parametrize(("end", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_the_real_server_answers_behind_the_filter(
+    start_chat: Callable[..., Any], model: Path, tmp_path: Path, end: signal.Signals, code: int
+) -> None:
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell's & starts it
+    try:
+        process = start_chat("serve", model, "--port", 0, "--threads", 1, "--token-file", "token", "--max-tokens", 5)
+    finally:
+        signal.signal(signal.SIGINT, heard)
     for line in process.stderr:
         if b"Serving tiny at http://127.0.0.1:" in line:
             port = int(line.split(b"127.0.0.1:")[1].split(b"/")[0])
@@ -293,6 +341,6 @@ def test_the_real_server_answers_behind_the_filter(start_chat: Callable[..., Any
     connection.request("POST", "/v1/chat/completions", body, {"Authorization": f"Bearer {key}"})
     answer = json.loads(connection.getresponse().read())
     assert answer["usage"]["completion_tokens"] == 5
-    process.terminate()
-    assert process.wait(20) == 143
+    process.send_signal(end)
+    assert process.wait(20) == code
     assert sorted(path.name for path in tmp_path.iterdir()) == ["token"]

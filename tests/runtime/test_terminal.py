@@ -247,10 +247,10 @@ def needed(program: str) -> str:
     return program
 
 
-def test_a_conversation_of_100_turns_makes_no_network_system_call(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("turns", [10, pytest.param(100, marks=pytest.mark.slow)])
+def test_a_conversation_makes_no_network_system_call(model: Path, tmp_path: Path, turns: int) -> None:
     trace = tmp_path / "trace"
     strace = [needed("strace"), "-f", "-qq", "-o", str(trace), "-e", "trace=%network,io_uring_setup,read"]
-    turns = 100
     with real(model, tmp_path, *strace) as session:
         session.wait_for_prompt()
         for number in range(turns):
@@ -262,6 +262,37 @@ def test_a_conversation_of_100_turns_makes_no_network_system_call(model: Path, t
     calls = re.findall(r"^\d+ +(\w+)\(", trace.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
     assert calls.count("read") > 5 * turns  # the trace did see the conversation
     assert [call for call in calls if call != "read"] == []
+
+
+def test_a_saved_conversation_goes_on_where_it_was_computed(model: Path, tmp_path: Path) -> None:
+    """The second program evaluates what is new alone; a damaged state costs time and nothing else."""
+    with real(model, tmp_path) as session:
+        for line in ("one two three", "/save talk.json --state"):
+            session.wait_for_prompt()
+            session.press(f"{line}\r")
+        session.wait_for("talk.json.state (")
+        session.press("/exit\r")
+        assert session.wait_for_end() == 0
+    state = tmp_path / "talk.json.state"
+    assert state.stat().st_mode & 0o777 == 0o600
+    remembered = []
+    for note in ("The last was: one two three", "the conversation will be read anew: talk.json.state is damaged"):
+        with real(model, tmp_path) as session:
+            session.wait_for_prompt()
+            session.press("/load talk.json\r")
+            session.wait_for(note)
+            for line, answer in (("and four", "cut at 12 tokens"), ("/stats", "remembered from before")):
+                session.wait_for_prompt()
+                session.press(f"{line}\r")
+                session.wait_for(answer)
+            found = re.search(r"(\d+) tokens, (\d+) of them remembered", session.screen())
+            assert found
+            remembered.append(int(found[2]))
+            session.press("/exit\r")
+            session.wait_for_end()
+        state.write_bytes(state.read_bytes()[:-1])
+    assert remembered[0] > 5
+    assert remembered[1] == 0
 
 
 def test_it_answers_where_there_is_no_network_at_all(

@@ -47,7 +47,7 @@ class Careful:
         if not passages and earlier:
             passages = self._library.find(f"{earlier[-1].question} {question}")
         if not passages:
-            return Before("\n\n".join(filter(None, (opening, NOTHING))), alone=True, rule=rule)
+            return Before(opening or NOTHING, alone=True, rule=rule)  # after first aid there is no more to say
         return Before(opening, passages=passages, rule=rule)
 
     def place(self, question: str, passages: Sequence[Passage]) -> str:
@@ -57,15 +57,16 @@ class Careful:
         listed = "\n\n".join(f"[{number}] {passage.text}" for number, passage in enumerate(passages, 1))
         return f"{listed}\n\n{question}"
 
-    def watch(self, question: str, passages: Sequence[Passage]) -> "AnswerWatch":
+    def watch(self, question: str, passages: Sequence[Passage], *, document: bool = False) -> "AnswerWatch":
         """Watch doses and citations."""
-        return AnswerWatch(question, passages)
+        return AnswerWatch(question, passages, named=not document)
 
 
 class AnswerWatch:
-    """Holds back what may be a dose or a citation; names the sources at the end."""
+    """Holds back what may be a dose or a citation; names the sources at the end, if they shall be `named` there."""
 
-    def __init__(self, question: str, passages: Sequence[Passage]) -> None:
+    def __init__(self, question: str, passages: Sequence[Passage], *, named: bool = True) -> None:
+        self._named = named
         self._doses = DoseWatch([passage.text for passage in passages], question)
         self._passages = passages
         self._held = ""
@@ -81,7 +82,7 @@ class AnswerWatch:
     def finish(self) -> str:
         """What was held back, then the sources."""
         ready, self._held = self._held + self._doses.finish(), ""
-        return self._resolved(ready) + self._sources()
+        return self._resolved(ready) + (self._sources() if self._named else "")
 
     def _resolved(self, text: str) -> str:
         """Without citations of passages that were not given."""

@@ -1,0 +1,124 @@
+"""`medmind-chat bundle`: what a machine without a network needs to install medmind-chat and to answer, in one folder.
+
+Knows the folder: wheels, model, library, install script, digests. How a wheel is made of what is installed: `wheels`.
+"""
+
+import platform
+import shutil
+import sys
+import sysconfig
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from medmind.artifacts import atomic_directory, require_space, sha256
+from medmind.errors import MedmindError
+from medmind_runtime.bundle import wheels
+from medmind_runtime.library.index import Library
+
+SUMS = "SHA256SUMS"
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+")
+"""What a file's name may have in the install script."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        folder: where.
+        wheels: how many.
+        size: of all files, bytes.
+    """
+
+    folder: Path
+    wheels: int
+    size: int
+
+
+def write(
+    model: Path,
+    out: Path,
+    *,
+    library: Path | None,
+    extra: str,
+    force: bool,
+    advance: Callable[..., None],
+) -> Written:
+    """Write a bundle, whole or not at all.
+
+    Args:
+        model: a GGUF file that was checked.
+        out: the folder to make.
+        library: a file of `medmind-chat index`, or None.
+        extra: the extra of medmind that is to be installed.
+        force: replace a folder that exists.
+        advance: is called with a number of bytes and what they are.
+
+    Raises:
+        MedmindError: the folder exists, the disk is too small, the library is none, or a package cannot be packed.
+    """
+    if library is not None:
+        Library(library).close()
+    given = [model, *([library] if library else [])]
+    for path in given:
+        if not _PLAIN.issuperset(path.name):
+            raise MedmindError(f"the name {path.name} is not plain enough for a script", "rename the file")
+    needed = wheels.needed("medmind", extra)
+    size = sum(path.stat().st_size for path in given) + sum(package.size for package in needed)
+    require_space(out.parent, size, "the bundle")
+    with atomic_directory(out, force=force) as folder:
+        (folder / "wheels").mkdir()
+        for package in needed:
+            wheels.pack(package, folder / "wheels")
+            advance(package.size, package.name)
+        wheels.demand_whole(f"medmind[{extra}]", folder / "wheels")
+        for path in given:
+            shutil.copyfile(path, folder / path.name)
+            advance(path.stat().st_size, path.name)
+        _script(folder / "install.sh", model, library, extra)
+        _readme(folder / "README.txt", model, library)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        sums = "".join(f"{sha256(path).removeprefix('sha256:')}  {path.relative_to(folder)}\n" for path in files)
+        (folder / SUMS).write_text(sums, encoding="utf-8")
+        total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return Written(out, len(needed), total)
+
+
+def size(model: Path, library: Path | None, extra: str) -> int:
+    """Bytes that `write` will go through."""
+    return sum(path.stat().st_size for path in (model, library) if path) + sum(
+        package.size for package in wheels.needed("medmind", extra)
+    )
+
+
+def _script(path: Path, model: Path, library: Path | None, extra: str) -> None:
+    values = {
+        "@PYTHON@": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "@SYSTEM@": platform.system(),
+        "@MACHINE@": platform.machine(),
+        "@EXTRA@": extra,
+        "@MODEL@": model.name,
+        "@LIBRARY@": library.name if library else "",
+    }
+    text = resources.files(__package__).joinpath("install.sh").read_text(encoding="utf-8")
+    for name, value in values.items():
+        text = text.replace(name, value)
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o755)
+
+
+def _readme(path: Path, model: Path, library: Path | None) -> None:
+    sources = f"\nIt answers from the library {library.name} and names its sources." if library else ""
+    path.write_text(
+        f"medmind-chat with the model {model.name}, for a machine without a network.{sources}\n\n"
+        f"Needs {platform.system()} on {platform.machine()} ({sysconfig.get_platform()} or newer) and Python "
+        f"{sys.version_info.major}.{sys.version_info.minor} with its venv module.\n\n"
+        "    sh install.sh [FOLDER]     checks every file, installs into FOLDER (default: medmind here), and asks a\n"
+        "                               question to see that it answers\n"
+        "    FOLDER/chat                talk to the model\n\n"
+        "This is a small language model. It can be wrong and is no medical advice. In an emergency call your local\n"
+        "emergency number.\n",
+        encoding="utf-8",
+    )

@@ -1,0 +1,66 @@
+"""What goes to a model and what comes back: a prompt, a reply, how full the context is. Knows not how they are made."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from medmind_runtime.guard import Before
+from medmind_runtime.timings import Timings
+from medmind_runtime.turn import Passage
+
+Finish = Literal["stop", "length", "context", "cancelled", "loop"]
+"""Why an answer ended: its own end, `max_tokens`, the context full, somebody's wish, going round in a circle."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A question ready to be answered.
+
+    Attributes:
+        question: as typed.
+        tokens: the whole prompt; empty when no model is asked.
+        dropped: earlier turns that had to leave the context now; they are not in `tokens`.
+        before: what the guard decided.
+        passages: those of its passages that are in `tokens`; the others did not fit.
+    """
+
+    question: str
+    tokens: Sequence[int]
+    dropped: int
+    before: Before = field(default_factory=Before)
+    passages: Sequence[Passage] = ()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The last answer, and what it cost.
+
+    Attributes:
+        text: the answer, a guard's opening included.
+        finish: why it ended.
+        timings: tokens and seconds.
+        first_seconds: from asking to the first text of the model; None if there was none.
+    """
+
+    text: str
+    finish: Finish
+    timings: Timings
+    first_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Use:
+    """How the context is filled, in tokens.
+
+    Attributes:
+        context: all that it holds.
+        system: system prompt and what the template puts around an empty question.
+        turns: questions and answers that are still in it.
+        free: what is left; reserve: how many of those are kept for the answer.
+    """
+
+    context: int
+    system: int
+    turns: int
+    free: int
+    reserve: int
