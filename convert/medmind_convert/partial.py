@@ -8,7 +8,8 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -57,6 +58,7 @@ class Partial:
             records = self._records()
             self.published = bool(records) and final.exists() and not self.path.exists()
             if self.published:
+                self.done = self._claimed(records)
                 return
             if records and self.path.is_file() and self.path.stat().st_size == layout.size:
                 self._file = self.path.open("r+b")
@@ -108,7 +110,7 @@ class Partial:
     def _take_up(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Believe the journal where the file's bytes agree: a power cut may have lost what was noted as written."""
         assert self._file is not None
-        claimed = {record["tensor"]: record["digest"] for record in records[1:] if record.get("tensor") in self.slots}
+        claimed = self._claimed(records)
         total = sum(self.slots[name].size for name in claimed)
         with console.progress(f"resuming {self.final.name}", total, "B") as advance:
             for name, digest in claimed.items():
@@ -119,6 +121,9 @@ class Partial:
         self._file.write(self.layout.header)
         if self.done:
             console.note(f"{self.final.name}: {len(self.done)} of {len(self.slots)} tensors are there already")
+
+    def _claimed(self, records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        return {record["tensor"]: record["digest"] for record in records[1:] if record.get("tensor") in self.slots}
 
     def _note(self, record: Mapping[str, Any]) -> None:
         self._journal.write(json.dumps(record).encode() + b"\n")
@@ -170,15 +175,17 @@ class Partial:
     def discard(self) -> None:
         """Remove what has been written."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # bytes that a full disk did not take are tried once more here
+                self._file.close()
         self.path.unlink(missing_ok=True)
         self.forget()
 
     def close(self) -> None:
         """Let go of the files, which stay for resuming."""
-        if self._file is not None:
-            self._file.close()
-        self._journal.close()
+        for stream in (self._file, self._journal):
+            if stream is not None:
+                with suppress(OSError):  # as in `discard`
+                    stream.close()
 
 
 def digest_of(stream: BinaryIO, start: int, length: int) -> str:
@@ -193,6 +200,21 @@ def digest_of(stream: BinaryIO, start: int, length: int) -> str:
 
 def _whole(slot: Slot) -> int:
     return slot.size + slot.padding
+
+
+@contextmanager
+def exclusive(lock: Path, final: Path) -> Iterator[None]:
+    """Hold the file `lock`, which is made for it and removed, while `final` is written.
+
+    Raises:
+        MedmindError: another process holds it.
+    """
+    with lock.open("a+b") as stream:
+        _lock(stream, final)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _lock(stream: BinaryIO, final: Path) -> None:
