@@ -35,6 +35,7 @@ class Slot:
         shape: rows first.
         offset: of its first byte in the file.
         size: bytes without padding.
+        alignment: bytes of which the next tensor's place is a multiple.
     """
 
     name: str
@@ -42,11 +43,12 @@ class Slot:
     shape: tuple[int, ...]
     offset: int
     size: int
+    alignment: int = ALIGNMENT
 
     @property
     def padding(self) -> int:
         """Zero bytes that follow it."""
-        return -self.size % ALIGNMENT
+        return -self.size % self.alignment
 
 
 @dataclass(frozen=True)
