@@ -18,7 +18,7 @@ from medmind_convert.check import Agreement
 from medmind_convert.conversion import Conversion, Importance
 from medmind_convert.gguf_file import Layout, sha256_text
 from medmind_convert.one_pass import Step
-from medmind_convert.partial import Partial, states
+from medmind_convert.partial import Partial, journal_of, states
 from medmind_convert.quants import Quant
 from medmind_convert.source import Source
 
@@ -92,8 +92,9 @@ def convert(
         for final, layout in zip(names(conversion.source, quant, len(layouts)), layouts, strict=True)
     }
     made_from = _made_from(conversion, options)
-    for final in finals:
-        if not final.with_name(f".{final.name}.journal").exists():  # else it may be this command's own
+    begun = not options.force and any(journal_of(final).exists() for final in finals)
+    for final, layout in finals.items():
+        if not journal_of(final).exists() and not (begun and layout.sealed_in(final)):  # else it is this command's own
             artifacts.refuse_existing(final, force=options.force)
     _note_window(conversion)
     fresh = unfinished.make_directory(conversion.source.out)
@@ -101,7 +102,7 @@ def convert(
     with unfinished.looked_after(outputs, fresh):
         _require_space(conversion.source.out, finals)
         for final, layout in finals.items():
-            outputs.append(Partial(final, layout, made_from))
+            outputs.append(Partial(final, layout, made_from, begun=begun))
         agreement = _check(conversion, outputs, [len(layouts) for layouts in plans.values()])
         run_pass(
             conversion,

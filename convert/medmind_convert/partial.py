@@ -30,6 +30,11 @@ def states(files: Sequence[Path]) -> dict[str, list[int]]:
     return found
 
 
+def journal_of(final: Path) -> Path:
+    """Where the journal of a file in the making lies."""
+    return final.with_name(f".{final.name}.journal")
+
+
 class Partial:
     """A GGUF on its way to `final`.
 
@@ -37,20 +42,22 @@ class Partial:
         final: its name when it is whole.
         layout: its header and the places of its tensors.
         made_from: anything JSON can hold that must be the same for a resumed file: inputs, options, versions.
+        begun: whether a start that was ended may have finished this file, and removed its journal, before others'.
 
     Raises:
         MedmindError: another process is writing the same file.
         OSError: the disk is full, or cannot be written.
     """
 
-    def __init__(self, final: Path, layout: Layout, made_from: Mapping[str, Any]) -> None:
+    def __init__(self, final: Path, layout: Layout, made_from: Mapping[str, Any], *, begun: bool = False) -> None:
         self.final = final
         self.layout = layout
         self.path = final.with_name(f".{final.name}.partial")
         self.done: dict[str, str] = {}
         self.slots = {slot.name: slot for slot in layout.slots}
         self._identity = {"format": FORMAT, "header": sha256_text(layout.header), **made_from}
-        self._journal_path = final.with_name(f".{final.name}.journal")
+        self._journal_path = journal_of(final)
+        before = layout.sealed_in(final) if begun and not self._journal_path.exists() else []
         self._journal = self._journal_path.open("a+b")
         self._file: BinaryIO | None = None
         try:
@@ -59,14 +66,22 @@ class Partial:
             self.published = bool(records) and final.exists() and not self.path.exists()
             if self.published:
                 self.done = self._claimed(records)
+            elif before:
+                self.published = True
+                self.done = {slot.name: digest for slot, digest in zip(layout.slots, before, strict=True)}
+            if self.published:
                 return
             if records and self.path.is_file() and self.path.stat().st_size == layout.size:
                 self._file = self.path.open("r+b")
                 self._take_up(records)
-            else:
-                self._begin()
+                return
         except BaseException:
             self.close()
+            raise
+        try:
+            self._begin()
+        except BaseException:
+            self.discard()
             raise
 
     @property
@@ -146,8 +161,8 @@ class Partial:
         slot = self.slots[name]
         self.write(name, slot.size, b"\0" * slot.padding)
         self._file.flush()
-        self.done[name] = digest
         self._note({"tensor": name, "digest": digest})
+        self.done[name] = digest
 
     def seal(self) -> None:
         """Write the digests into the header and the whole file to the disk; every tensor must be finished."""
