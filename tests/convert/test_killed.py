@@ -115,3 +115,33 @@ def test_a_kill_before_every_single_change_to_a_file(killed: Killed):
     for event in range(1, killed.events + 1):
         assert killed.attempt(event=event).code == -9, event
         assert killed.attempt().code == 0
+
+
+@pytest.mark.slow
+def test_a_merge_killed_before_every_change_is_there_whole_or_not_at_all(
+    make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Also one that replaces another: then the old one is there, or nothing for the moment between two renames."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    run = make_run()
+    out = run / "merged"
+
+    def there() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in out.iterdir()} if out.exists() else {}
+
+    with forks(tmp_path) as ready:
+        command = ["merge", "runs/trial", "--max-shard-size", "100k", "--threads", THREADS, "--merge-onto"]
+        whole = {}
+        for onto in ("base", "nf4"):
+            made = ready.attempt(*command, onto, "--force")
+            assert made.code == 0, made.errors
+            whole[onto] = there()
+        assert whole["base"].keys() == whole["nf4"].keys() and len(whole["nf4"]) > 6
+        for event in range(1, made.events + 1):
+            now, other = ("base", "nf4") if event % 2 else ("nf4", "base")
+            assert ready.attempt(*command, now, "--force", event=event).code == -9
+            assert there() in ({}, whole[now], whole[other]), event
+            again = ready.attempt(*command, now, "--force")
+            assert again.code == 0, again.errors
+            assert there() == whole[now]
+            assert not list(run.glob(".*"))
