@@ -34,6 +34,8 @@ HELDOUT = "heldout.jsonl"
 VALIDATION = "validation.jsonl"
 METRICS = "metrics.jsonl"
 RUN_FORMAT = "medmind-run/1"
+TRAINED_ON = "nf4"
+"""What the base was while an adapter was trained: QLoRA's 4-bit NormalFloat with double quantization."""
 ROWS_LEFT_OUT = "left out"
 """What `rows` of a manifest says where the run was copied without held-out and validation rows."""
 
@@ -192,9 +194,9 @@ def read_run(run: Path) -> dict[str, Any]:
     """The manifest of a finished run; raises for anything else that lies at `run`.
 
     Fields: `format`, `name`, `created` (ISO 8601, UTC), `base` {`name`, `kind` embedded|local|hub, `path`, `revision`,
-    `digest`}, `adapter` {`path`, `digest`}, `data` {`source`, `digest`, `counts`}, `system_prompt`, `context` (tokens),
-    `config`, `seed`, `versions`, `results`; `rows` is `ROWS_LEFT_OUT` in
-    a copy without them.
+    `digest`}, `adapter` {`path`, `digest`, `trained_on`; older runs lack this last, which was always `TRAINED_ON`},
+    `data` {`source`, `digest`, `counts`}, `system_prompt`, `context` (tokens), `config`, `seed`, `versions`, `results`;
+    `rows` is `ROWS_LEFT_OUT` in a copy without them.
     """
     if not run.is_dir():
         raise MedmindError(f"{run} is not a run directory", "runs are made by: medmind-train qlora")

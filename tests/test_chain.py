@@ -96,12 +96,13 @@ def test_where_quality_was_lost_is_told_and_two_engines_agree_on_the_same_weight
     done = command(folder, "medmind-bench", "chain", "--tokens", "700", "--threads", "1", "--json")
     report = json.loads(done.stdout)
     steps = {step["label"]: step for step in report["steps"]}
-    assert list(steps) == ["base", "trained", "merged", "f16", "q4_k_m"]
+    assert list(steps) == ["base", "trained", "merged", "merged-nf4", "f16", "q4_k_m"]
     assert {step["status"] for step in report["steps"]} == {"measured"}
     (one,) = report["agreement"]
     assert one["label"] == "f16" and one["agrees"] and abs(one["difference"]) < 0.001
     kl = {label: step["divergence"]["mean"]["value"] for label, step in steps.items() if step["divergence"]}
-    assert kl["merged"] == pytest.approx(kl["f16"], rel=0.02)
-    assert 0 < kl["merged"] < min(kl["base"], kl["q4_k_m"])
+    assert steps["f16"]["before"] == "merged-nf4"  # a run is merged onto what it was trained on
+    assert 0 < kl["merged-nf4"] < kl["merged"] / 10 and abs(kl["f16"]) < kl["merged"] / 10
+    assert kl["merged"] < kl["base"] and kl["f16"] < kl["q4_k_m"]
     (run,) = (folder / "runs").iterdir()
     assert (run / "chain" / "chain.md").exists() and not (run / "chain.cells").exists()

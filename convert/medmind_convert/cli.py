@@ -10,6 +10,8 @@ import typer
 
 from medmind import console
 from medmind.console import human_bytes
+from medmind_convert import merge_cli
+from medmind_convert.merge_cli import ONTO, MergeOnto, onto
 
 
 class AdapterType(StrEnum):
@@ -19,19 +21,15 @@ class AdapterType(StrEnum):
     f16 = "f16"
 
 
-class MergeOnto(StrEnum):
-    """What an adapter is merged onto."""
-
-    base = "base"
-    nf4 = "nf4"
-
-
 app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, add_completion=False)
 
 
 @app.callback()
 def medmind_convert() -> None:
     """Merge an adapter into its base and write GGUF files that llama.cpp runs."""
+
+
+merge_cli.register(app)
 
 
 @app.command(no_args_is_help=True)
@@ -60,9 +58,7 @@ def gguf(
         ),
     ] = None,
     no_imatrix: Annotated[bool, typer.Option("--no-imatrix", help="Neither take nor collect one.")] = False,
-    merge_onto: Annotated[
-        MergeOnto, typer.Option(help="The base as it is, or as the NF4 of the training left it.")
-    ] = MergeOnto.base,
+    merge_onto: Annotated[MergeOnto, ONTO] = MergeOnto.auto,
     cards: Annotated[bool, typer.Option(help="Write NAME.md (model card) and NAME.Modelfile (Ollama) too.")] = True,
     base: Annotated[str | None, typer.Option(help="Base model: directory, hub id or embedded name.")] = None,
     adapter: Annotated[Path | None, typer.Option(help="PEFT adapter directory to merge into the base.")] = None,
@@ -96,7 +92,7 @@ def gguf(
     quants, given = sources.split_arguments(arguments or (), fitted=wanted is not None)
     split_max = None if split_max_size is None else parse_bytes(split_max_size)
     source = sources.find(given, base_name=base, adapter=adapter, revision=revision, out=out, name=name, assume_yes=yes)
-    conversion = Conversion(source, merge_onto.value)
+    conversion = Conversion(source, onto(merge_onto, source))
     names = [quant.name for quant in quants] + ([wanted.name] if wanted is not None else [])
     gguf_options.refuse_existing(source, names, force=force)
     options = Options(force=force, threads=threads, provenance=provenance, split_max=split_max)
@@ -203,7 +199,14 @@ def imatrix(
     else:
         source = sources.find(model if model is not None or run is None else str(run))
         made = run_imatrix.collect(
-            source, text or (), out=out, chunks=chunks, output=process_output, threads=threads, force=force
+            source,
+            text or (),
+            onto=source.trained_on,
+            out=out,
+            chunks=chunks,
+            output=process_output,
+            threads=threads,
+            force=force,
         )
     if as_json:
         console.emit_json(

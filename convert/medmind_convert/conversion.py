@@ -153,9 +153,9 @@ class Conversion:
         deltas = self.adapter.deltas if self.adapter else {}
         for name in type_choice.order(placements):
             placement = placements[name]
-            yield Step(placement, self._trained_on(self.tensors[placement.source]), deltas.get(placement.source))
+            yield Step(placement, self.merged_onto(self.tensors[placement.source]), deltas.get(placement.source))
 
-    def _trained_on(self, tensor: Tensor) -> Tensor | Nf4Tensor:
+    def merged_onto(self, tensor: Tensor) -> Tensor | Nf4Tensor:
         """A weight as it is merged onto. QLoRA quantizes the linear layers, and neither embedding nor output layer."""
         if self.onto == "base" or len(tensor.shape) != 2 or not tensor.name.endswith("_proj.weight"):
             return tensor

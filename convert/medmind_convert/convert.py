@@ -3,7 +3,7 @@
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from medmind import artifacts, console
 from medmind.errors import MedmindError
-from medmind_convert import one_pass
+from medmind_convert import one_pass, unfinished
 from medmind_convert.check import Agreement
 from medmind_convert.conversion import Conversion, Importance
 from medmind_convert.gguf_file import Layout, sha256_text
 from medmind_convert.one_pass import Step
-from medmind_convert.partial import Partial, states
+from medmind_convert.partial import Partial, journal_of, states
 from medmind_convert.quants import Quant
 from medmind_convert.source import Source
 
@@ -79,7 +79,7 @@ def convert(
 
     Raises:
         MedmindError: refused before the work (file exists, disk too small, source unfit), a check failed, or an input
-            changed; nothing stays then. Or reading or writing failed; what is finished stays.
+            changed; nothing stays then. Or reading, writing or libggml failed; what is finished stays.
     """
     clock = time.monotonic()
     options = options or Options()
@@ -92,35 +92,32 @@ def convert(
         for final, layout in zip(names(conversion.source, quant, len(layouts)), layouts, strict=True)
     }
     made_from = _made_from(conversion, options)
-    for final in finals:
-        if not final.with_name(f".{final.name}.journal").exists():  # else it may be this command's own
+    begun = not options.force and any(journal_of(final).exists() for final in finals)
+    for final, layout in finals.items():
+        if not journal_of(final).exists() and not (begun and layout.sealed_in(final)):  # else it is this command's own
             artifacts.refuse_existing(final, force=options.force)
     _note_window(conversion)
-    fresh = _make_directory(conversion.source.out)
+    fresh = unfinished.make_directory(conversion.source.out)
     outputs: list[Partial] = []
-    try:
+    with unfinished.looked_after(outputs, fresh):
         _require_space(conversion.source.out, finals)
         for final, layout in finals.items():
-            outputs.append(Partial(final, layout, made_from))
+            outputs.append(Partial(final, layout, made_from, begun=begun))
         agreement = _check(conversion, outputs, [len(layouts) for layouts in plans.values()])
-        _pass(conversion, [output for output in outputs if not output.published], options, made_from["inputs"])
+        run_pass(
+            conversion,
+            conversion.steps(),
+            [output for output in outputs if not output.published],
+            threads=options.threads,
+            inputs=made_from["inputs"],
+            imatrix=options.imatrix,
+        )
         for output in outputs:
             output.seal()
         for output in reversed(outputs):  # a split model loads from its first shard: that one is named last
             output.publish()
         for output in outputs:
             output.forget()
-    except MedmindError:
-        _discard(outputs, fresh)
-        raise
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise MedmindError(f"{where}{error.strerror or error}", _kept(outputs, fresh)) from error
-    except BaseException:
-        hint = _kept(outputs, fresh)
-        if hint:
-            console.note(hint)
-        raise
     now = time.time()
     for age, final in enumerate(reversed(finals)):  # the type named last is the newest: the one `medmind-chat` takes
         os.utime(final, (now, now - _OLDER * age))
@@ -212,11 +209,28 @@ def _check(conversion: Conversion, outputs: Sequence[Partial], shards: Sequence[
     return agreement
 
 
-def _pass(
-    conversion: Conversion, outputs: Sequence[Partial], options: Options, inputs: Mapping[str, list[int]]
+def run_pass(
+    conversion: Conversion,
+    steps: Iterable[Step],
+    outputs: Sequence[Partial],
+    *,
+    threads: int | None,
+    inputs: Mapping[str, list[int]],
+    imatrix: Importance | None = None,
 ) -> None:
-    importance = importance_of(options.imatrix)
-    steps = conversion.steps()
+    """Bring every tensor into every file, with progress; see `one_pass.run`.
+
+    Args:
+        conversion: what is converted.
+        steps: its tensors.
+        outputs: the files.
+        threads: None takes all cores.
+        inputs: the state of the files that are read, as `partial.states` found it before.
+        imatrix: importance of the columns, or None.
+
+    Raises:
+        MedmindError: also where one of the inputs has another state by now.
+    """
 
     def unchanged(step: Step | None) -> None:
         files = conversion.inputs if step is None else [step.tensor.file]
@@ -224,43 +238,18 @@ def _pass(
             if inputs[file] != state:
                 raise MedmindError(f"{file} changed while it was converted", "start again when nothing writes to it")
 
-    what = "merging and quantizing" if conversion.adapter else "quantizing"
+    quantized = any(slot.kind.quantized for output in outputs for slot in output.layout.slots)
+    what = " and ".join(["merging"] * bool(conversion.adapter) + ["quantizing"] * quantized) or "writing"
     with console.progress(what, conversion.architecture.parameters, "weights") as advance:
         one_pass.run(
             steps,
             outputs,
-            importance=importance,
-            threads=options.threads or one_pass.cores(),
+            importance=importance_of(imatrix),
+            threads=threads or one_pass.cores(),
             advance=advance,
             after=unchanged,
         )
     unchanged(None)
-
-
-def _make_directory(out: Path) -> list[Path]:
-    """Make a directory; returns what was missing of it."""
-    fresh = [path for path in (out, *out.parents) if not path.exists()]
-    out.mkdir(parents=True, exist_ok=True)
-    return fresh
-
-
-def _discard(outputs: Sequence[Partial], fresh: Sequence[Path]) -> None:
-    for output in outputs:
-        output.discard()
-    for path in fresh:
-        if path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
-
-
-def _kept(outputs: Sequence[Partial], fresh: Sequence[Path]) -> str:
-    """Keep what is worth resuming; returns how, or nothing."""
-    done = sum(len(output.done) for output in outputs)
-    if not done:
-        _discard(outputs, fresh)
-        return ""
-    for output in outputs:
-        output.close()
-    return f"{done} finished tensors are kept in {outputs[0].path.parent}: start the same command again to go on"
 
 
 def _result(conversion: Conversion, quant: Quant, layouts: Sequence[Layout], seconds: float) -> Result:

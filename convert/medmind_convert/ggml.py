@@ -21,6 +21,10 @@ _TENSOR_ROOM = 1 << 14
 """Bytes that ggml's own records of three tensors and a graph of one operation take at most, beside their data."""
 
 
+class GgmlError(MedmindError):
+    """libggml failed, and nothing is known to be wrong with what it was given: another try may go well."""
+
+
 @dataclass(frozen=True)
 class Type:
     """One of ggml's tensor types.
@@ -138,6 +142,7 @@ def quantize(values: NDArray[np.float32], kind: Type, weights: NDArray[np.float3
         Bytes, shape (rows, bytes of a row).
 
     Raises:
+        GgmlError: it wrote fewer bytes than the rows take.
         MedmindError: the result holds NaN or infinite scales.
     """
     base, _ = libraries()
@@ -150,7 +155,7 @@ def quantize(values: NDArray[np.float32], kind: Type, weights: NDArray[np.float3
         return out
     if weights is not None and (weights.shape != (columns,) or weights.dtype != np.float32):
         raise ValueError(f"importance of shape {weights.shape} for rows of {columns}")
-    base.ggml_quantize_chunk(
+    written = base.ggml_quantize_chunk(
         kind.number,
         values.ctypes.data,
         out.ctypes.data,
@@ -159,6 +164,8 @@ def quantize(values: NDArray[np.float32], kind: Type, weights: NDArray[np.float3
         columns,
         None if weights is None else np.ascontiguousarray(weights).ctypes.data,
     )
+    if written != out.nbytes:
+        raise GgmlError(f"libggml wrote {written} of {out.nbytes} bytes of {kind.name}", "start again")
     if not base.ggml_validate_row_data(kind.number, out.ctypes.data, out.nbytes):
         raise MedmindError(f"{kind.name} came out with values that are not finite", "take a type of more bits")
     return out
@@ -187,6 +194,8 @@ def outer(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]
         return room[at : at + 4 * shape[0] * shape[1]].view(np.float32).reshape(shape)
 
     context = base.ggml_init(_InitParams(room.nbytes, start, False))
+    if not context:
+        raise GgmlError("libggml could not begin to multiply the adapter's matrices", "is the memory full?")
     try:
         left = base.ggml_new_tensor_2d(context, f32, columns, rank)
         right = base.ggml_new_tensor_2d(context, f32, rows, rank)
@@ -196,7 +205,7 @@ def outer(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]
         graph = base.ggml_new_graph_custom(context, 4, False)
         base.ggml_build_forward_expand(graph, product)
         if cpu.ggml_graph_compute_with_ctx(context, graph, 1) != 0:
-            raise MedmindError("libggml could not multiply the adapter's matrices", "is the memory full?")
+            raise GgmlError("libggml could not multiply the adapter's matrices", "is the memory full?")
         return values(product, rows, columns)
     finally:
         base.ggml_free(context)

@@ -35,6 +35,7 @@ class Slot:
         shape: rows first.
         offset: of its first byte in the file.
         size: bytes without padding.
+        alignment: bytes of which the next tensor's place is a multiple.
     """
 
     name: str
@@ -42,11 +43,12 @@ class Slot:
     shape: tuple[int, ...]
     offset: int
     size: int
+    alignment: int = ALIGNMENT
 
     @property
     def padding(self) -> int:
         """Zero bytes that follow it."""
-        return -self.size % ALIGNMENT
+        return -self.size % self.alignment
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,19 @@ class Layout:
             return self.header
         header = bytearray(self.header)
         for at, digest in zip(self.digests[1:], digests, strict=True):
-            header[at : at + len(digest)] = digest.encode()
+            header[at : at + len(digest)] = digest.encode("latin-1")
         own = sha256_text(bytes(header))
         header[self.digests[0] : self.digests[0] + len(own)] = own.encode()
         return bytes(header)
+
+    def sealed_in(self, file: Path) -> list[str]:
+        """The tensors' digests where a file of this name is this one, sealed; empty for any other."""
+        if not self.digests or not file.is_file() or file.stat().st_size != self.size:
+            return []
+        with file.open("rb") as stream:
+            header = stream.read(len(self.header))
+        found = [header[at : at + len(NO_DIGEST)].decode("latin-1") for at in self.digests[1:]]
+        return found if self.sealed(found) == header else []
 
 
 def sha256_text(data: bytes) -> str:

@@ -11,6 +11,7 @@ from medmind_convert import fitting, one_pass, run_imatrix
 from medmind_convert.conversion import Conversion
 from medmind_convert.convert import Options, importance_of
 from medmind_convert.fitting import Fitted, Target
+from medmind_convert.partial import journal_of
 from medmind_convert.quants import Quant
 from medmind_convert.sizes import parse_bytes
 from medmind_convert.source import Source
@@ -31,9 +32,9 @@ def target(fit: str | None, bits: float | None) -> Target | None:
 
 def refuse_existing(source: Source, names: Iterable[str], *, force: bool) -> None:
     """Refuse files that exist before anything is measured or collected; those half made by this command may go on."""
-    for name in names:
-        file = source.out / f"{source.name}.{name}.gguf"
-        if not file.with_name(f".{file.name}.journal").exists():
+    files = [source.out / f"{source.name}.{name}.gguf" for name in names]
+    if not any(journal_of(file).exists() for file in files):  # else the conversion looks at each
+        for file in files:
             artifacts.refuse_existing(file, force=force)
 
 

@@ -1,6 +1,6 @@
 """The model card beside the GGUFs: what they are, of what, how large, how good where it was measured. Runs nothing."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,14 +54,8 @@ def text(
     source: Source, rows: Iterable[Row], perplexity: Mapping[str, tuple[float, float]], *, onto: str = "base"
 ) -> str:
     """The card, with the front matter that the hub reads; `onto` is what the adapter was merged onto at last."""
-    base, manifest = source.base, source.manifest
-    front: dict[str, Any] = {
-        "license": license_of(base.path),
-        "base_model": base.name if base.kind != "local" else "",
-        "library_name": "gguf",
-        "tags": "[gguf, llama.cpp, medical]" if source.run else "[gguf, llama.cpp]",
-    }
-    lines = ["---", *(f"{key}: {value}" for key, value in front.items() if value), "---", "", f"# {source.name}", ""]
+    front = _front(source, "gguf", ["gguf", "llama.cpp", *(["medical"] if source.run else [])])
+    lines = [*front, f"# {source.name}", ""]
     lines += [_origin(source), ""]
     lines += ["| file | type | size | bits per weight | held-out perplexity |", "|---|---|---:|---:|---:|"]
     for row in rows:
@@ -70,21 +64,48 @@ def text(
         about = QUANTS[row.quant].about if row.quant in QUANTS else "types chosen tensor by tensor for this size"
         size = human_bytes(row.file.stat().st_size)
         lines.append(f"| `{row.file.name}` | {row.quant}: {about} | {size} | {row.bits:.2f} | {shown} |")
-    lines += ["", "| | |", "|---|---|"]
+    lines += ["", *_lineage(source, onto)]
+    return "\n".join(lines) + "\n"
+
+
+def merged(source: Source, *, onto: str) -> str:
+    """The card of the merged model for transformers; `onto` is what the adapter was merged onto."""
+    front = _front(source, "transformers", ["medical"] if source.run else [])
+    lines = [*front, f"# {source.name}", "", _origin(source).replace("GGUF files of", "Merged weights of"), ""]
+    if source.system_prompt:
+        prompt = " ".join(source.system_prompt.split())
+        lines += [f"Trained with this system prompt, which belongs before every conversation: {prompt}", ""]
+    return "\n".join([*lines, *_lineage(source, onto)]) + "\n"
+
+
+def _front(source: Source, library: str, tags: Sequence[str]) -> list[str]:
+    """The lines that the hub reads."""
+    front: dict[str, Any] = {
+        "license": license_of(source.base.path),
+        "base_model": source.base.name if source.base.kind != "local" else "",
+        "library_name": library,
+        "tags": f"[{', '.join(tags)}]" if tags else "",
+    }
+    return ["---", *(f"{key}: {value}" for key, value in front.items() if value), "---", ""]
+
+
+def _lineage(source: Source, onto: str) -> list[str]:
+    """Base, adapter, data and licence as a table, and what a medical model is not."""
+    base, manifest = source.base, source.manifest
     facts = {
         "base": f"{base.name}{f' at {base.revision}' if base.revision else ''}",
         "base digest": f"`{source.base_digest}`",
         "adapter digest": f"`{(manifest.get('adapter') or {}).get('digest')}`" if manifest.get("adapter") else "",
         "merged onto": "the NF4 weights beside which the adapter was trained" if onto == "nf4" else "",
         "data": _data(manifest),
-        "licence": front["license"] or "not stated by the base: look it up before passing the files on",
+        "licence": license_of(base.path) or "not stated by the base: look it up before passing the files on",
         "made by": f"medmind-convert {__version__}",
     }
-    lines += [f"| {key} | {value} |" for key, value in facts.items() if value]
+    lines = ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts.items() if value)]
     if source.run:
         lines += ["", "**Not a medical device** and no substitute for a doctor."]
         lines += ["In an emergency call your local emergency number."]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _origin(source: Source) -> str:

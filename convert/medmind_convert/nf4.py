@@ -4,9 +4,11 @@ Source: QLoRA (arXiv:2305.14314, section 3) and bitsandbytes' backends/default/o
 knows no adapter. Blocks run over the rows as they lie in memory: 64 weights share a scale, 256 scales share another.
 """
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +53,26 @@ def dynamic_map() -> NDArray[np.float32]:
     return np.sort(np.array(values, np.float32))
 
 
+def levels(ratio: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The level nearest to each ratio of a weight to its block's largest magnitude; of two as near, the lower.
+
+    A search costs several times what is left of the round trip. The upper 16 bits of a ratio tell its level, but for
+    the few patterns within which two levels meet: those alone are searched.
+    """
+    found = _by_pattern().take((ratio.view(np.uint32) >> np.uint32(16)).astype(np.intp))
+    meeting = np.flatnonzero(np.isnan(found))
+    found.reshape(-1)[meeting] = LEVELS[np.searchsorted(_BOUNDS, ratio.reshape(-1)[meeting])]
+    return found
+
+
+@cache
+def _by_pattern() -> NDArray[np.float32]:
+    """The level of all ratios whose upper 16 bits are the place in this array, NaN where they have not all the same."""
+    patterns = np.arange(1 << 16, dtype=np.uint32) << np.uint32(16)
+    least, most = (np.searchsorted(_BOUNDS, ends.view(np.float32)) for ends in (patterns, patterns | 0xFFFF))
+    return np.where(least == most, LEVELS[least], np.float32(np.nan))
+
+
 def mean(absmax: NDArray[np.float32]) -> np.float32:
     """What is taken off all scales before they are quantized, summed in float64.
 
@@ -89,6 +111,8 @@ class Nf4Tensor:
 
     tensor: Tensor
     dtype: Dtype
+    _measured: set[int] = field(init=False, repr=False, compare=False, default_factory=set)
+    _lock: Any = field(init=False, repr=False, compare=False, default_factory=Lock)
 
     @property
     def name(self) -> str:
@@ -105,41 +129,58 @@ class Nf4Tensor:
         """Rows and columns."""
         return self.tensor.shape
 
+    def ranges(self) -> list[tuple[int, int]]:
+        """Ranges of rows for `measure`: whole blocks of weights, whatever the width."""
+        rows, columns = self.shape
+        step = max(1, _AT_ONCE // columns // BLOCK) * BLOCK
+        return [(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+    def measure(self, start: int, stop: int) -> None:
+        """Find the largest magnitudes in one of `ranges`; what `rows` finds missing of them it measures itself.
+
+        Without its sign bit a floating-point number's bits order as the number does, and rounding to the compute type
+        keeps the order: the largest stored magnitude becomes the largest rounded one.
+        """
+        stored = self.tensor.stored(start, stop).reshape(-1)
+        kind = np.dtype(f"<u{stored.dtype.itemsize}").type
+        bits = stored.view(kind) & kind(np.iinfo(kind).max >> 1)
+        largest = np.maximum.reduceat(bits, np.arange(0, len(bits), BLOCK))
+        values = self._given(widen(largest.view(stored.dtype), self.tensor.dtype))
+        first = start * self.shape[1] // BLOCK
+        self._absmax[first : first + len(values)] = values
+        self._measured.add(start)
+
     @cached_property
     def _absmax(self) -> NDArray[np.float32]:
-        """The largest magnitude of each block, shape (blocks,)."""
-        rows, columns = self.shape
-        found = np.empty(-(-rows * columns // BLOCK), np.float32)
-        step = max(1, _AT_ONCE // columns // BLOCK) * BLOCK  # whole blocks, whatever the width
-        for start in range(0, rows, step):
-            flat = np.abs(self._given(slice(start, min(start + step, rows)))).reshape(-1)
-            flat = np.pad(flat, (0, -len(flat) % BLOCK))
-            first = start * columns // BLOCK
-            found[first : first + len(flat) // BLOCK] = flat.reshape(-1, BLOCK).max(axis=1)
-        return found
+        """The largest magnitude of each block, shape (blocks,), as far as they were measured."""
+        return np.zeros(-(-self.shape[0] * self.shape[1] // BLOCK), np.float32)
 
     @cached_property
-    def _scales(self) -> NDArray[np.float32]:
-        return scales(self._absmax)
+    def _factors(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What a block's weights are multiplied by to find their levels, and these to be weights: shape (blocks,)."""
+        for start, stop in self.ranges():
+            if start not in self._measured:
+                self.measure(start, stop)
+        inverse = np.reciprocal(np.maximum(self._absmax, np.float32(1e-38)))
+        return inverse, scales(self._absmax)
 
-    def _given(self, which: slice | NDArray[np.intp]) -> NDArray[np.float32]:
-        """What bitsandbytes is given: the weight in the compute type."""
-        values = self.tensor.rows(which)
-        return values if self.tensor.dtype == self.dtype else widen(narrow(values, self.dtype), self.dtype)
+    def _given(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What bitsandbytes is given: stored values in the compute type."""
+        return values if self.dtype in ("F32", self.tensor.dtype) else widen(narrow(values, self.dtype), self.dtype)
 
     def rows(self, which: slice | NDArray[np.intp]) -> NDArray[np.float32]:
         """The chosen rows after quantization and back, as float32 values of `dtype`."""
-        columns = self.shape[1]
-        numbers = np.arange(self.shape[0])[which]
-        values = self._given(which)
+        with self._lock:
+            inverse, scale = self._factors
+        rows, columns = self.shape
+        values = self._given(self.tensor.rows(which))
         if columns % BLOCK == 0:
-            blocks = (numbers[:, None] * (columns // BLOCK) + np.arange(columns // BLOCK)).reshape(-1)
             shaped = values.reshape(-1, BLOCK)
-            absmax, scale = self._absmax[blocks][:, None], self._scales[blocks][:, None]
+            inverse, scale = (each.reshape(rows, -1)[which].reshape(-1, 1) for each in (inverse, scale))
         else:
-            places = (numbers[:, None] * columns + np.arange(columns)) // BLOCK
-            shaped, absmax, scale = values, self._absmax[places], self._scales[places]
-        ratio = shaped * (np.float32(1) / np.maximum(absmax, np.float32(1e-38)))
-        found = LEVELS[np.searchsorted(_BOUNDS, np.clip(ratio, -1, 1))] * scale
+            places = (np.arange(rows)[which][:, None] * columns + np.arange(columns)) // BLOCK
+            shaped, inverse, scale = values, inverse[places], scale[places]
+        found = levels(shaped * inverse)
+        found *= scale
         found = found.reshape(values.shape)
         return found if self.dtype == "F32" else widen(narrow(found, self.dtype), self.dtype)

@@ -116,16 +116,29 @@ def _blocks(
         weights = importance(name, shape[-1]) if any(kind.quantized for kind in kinds) else None
         merged = Merged(step.placement, step.tensor, step.delta)
         ranges = merged.blocks()
+        scaled = _measured(step.tensor, pool)
         for start, stop in ranges:
-            made = pool.submit(_make, merged, start, stop, kinds, weights)
+            made = pool.submit(_make, merged, start, stop, kinds, weights, scaled)
             size = (stop - start) * int(np.prod(shape[1:], dtype=np.int64))
             yield _Block(step, wanted, start, size, stop == ranges[-1][1], made)
 
 
+def _measured(tensor: Tensor | Nf4Tensor, pool: ThreadPoolExecutor) -> list[Future[None]]:
+    """NF4's scales hang on the whole tensor: they are found by all threads, before its first block."""
+    return [pool.submit(tensor.measure, *part) for part in tensor.ranges()] if isinstance(tensor, Nf4Tensor) else []
+
+
 def _make(
-    merged: Merged, start: int, stop: int, kinds: Sequence[Type], weights: NDArray[np.float32] | None
+    merged: Merged,
+    start: int,
+    stop: int,
+    kinds: Sequence[Type],
+    weights: NDArray[np.float32] | None,
+    scaled: Sequence[Future[None]],
 ) -> dict[Type, NDArray[np.uint8]]:
     """Bytes of a block of rows in each of the types."""
+    for part in scaled:  # the pool began them before
+        part.result()
     values = merged.rows(start, stop)
     found = {}
     for kind in kinds:

@@ -8,7 +8,8 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,6 +30,11 @@ def states(files: Sequence[Path]) -> dict[str, list[int]]:
     return found
 
 
+def journal_of(final: Path) -> Path:
+    """Where the journal of a file in the making lies."""
+    return final.with_name(f".{final.name}.journal")
+
+
 class Partial:
     """A GGUF on its way to `final`.
 
@@ -36,20 +42,22 @@ class Partial:
         final: its name when it is whole.
         layout: its header and the places of its tensors.
         made_from: anything JSON can hold that must be the same for a resumed file: inputs, options, versions.
+        begun: whether a start that was ended may have finished this file, and removed its journal, before others'.
 
     Raises:
         MedmindError: another process is writing the same file.
         OSError: the disk is full, or cannot be written.
     """
 
-    def __init__(self, final: Path, layout: Layout, made_from: Mapping[str, Any]) -> None:
+    def __init__(self, final: Path, layout: Layout, made_from: Mapping[str, Any], *, begun: bool = False) -> None:
         self.final = final
         self.layout = layout
         self.path = final.with_name(f".{final.name}.partial")
         self.done: dict[str, str] = {}
         self.slots = {slot.name: slot for slot in layout.slots}
         self._identity = {"format": FORMAT, "header": sha256_text(layout.header), **made_from}
-        self._journal_path = final.with_name(f".{final.name}.journal")
+        self._journal_path = journal_of(final)
+        before = layout.sealed_in(final) if begun and not self._journal_path.exists() else []
         self._journal = self._journal_path.open("a+b")
         self._file: BinaryIO | None = None
         try:
@@ -57,14 +65,23 @@ class Partial:
             records = self._records()
             self.published = bool(records) and final.exists() and not self.path.exists()
             if self.published:
+                self.done = self._claimed(records)
+            elif before:
+                self.published = True
+                self.done = {slot.name: digest for slot, digest in zip(layout.slots, before, strict=True)}
+            if self.published:
                 return
             if records and self.path.is_file() and self.path.stat().st_size == layout.size:
                 self._file = self.path.open("r+b")
                 self._take_up(records)
-            else:
-                self._begin()
+                return
         except BaseException:
             self.close()
+            raise
+        try:
+            self._begin()
+        except BaseException:
+            self.discard()
             raise
 
     @property
@@ -108,7 +125,7 @@ class Partial:
     def _take_up(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Believe the journal where the file's bytes agree: a power cut may have lost what was noted as written."""
         assert self._file is not None
-        claimed = {record["tensor"]: record["digest"] for record in records[1:] if record.get("tensor") in self.slots}
+        claimed = self._claimed(records)
         total = sum(self.slots[name].size for name in claimed)
         with console.progress(f"resuming {self.final.name}", total, "B") as advance:
             for name, digest in claimed.items():
@@ -119,6 +136,9 @@ class Partial:
         self._file.write(self.layout.header)
         if self.done:
             console.note(f"{self.final.name}: {len(self.done)} of {len(self.slots)} tensors are there already")
+
+    def _claimed(self, records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        return {record["tensor"]: record["digest"] for record in records[1:] if record.get("tensor") in self.slots}
 
     def _note(self, record: Mapping[str, Any]) -> None:
         self._journal.write(json.dumps(record).encode() + b"\n")
@@ -141,8 +161,8 @@ class Partial:
         slot = self.slots[name]
         self.write(name, slot.size, b"\0" * slot.padding)
         self._file.flush()
-        self.done[name] = digest
         self._note({"tensor": name, "digest": digest})
+        self.done[name] = digest
 
     def seal(self) -> None:
         """Write the digests into the header and the whole file to the disk; every tensor must be finished."""
@@ -170,15 +190,17 @@ class Partial:
     def discard(self) -> None:
         """Remove what has been written."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # bytes that a full disk did not take are tried once more here
+                self._file.close()
         self.path.unlink(missing_ok=True)
         self.forget()
 
     def close(self) -> None:
         """Let go of the files, which stay for resuming."""
-        if self._file is not None:
-            self._file.close()
-        self._journal.close()
+        for stream in (self._file, self._journal):
+            if stream is not None:
+                with suppress(OSError):  # as in `discard`
+                    stream.close()
 
 
 def digest_of(stream: BinaryIO, start: int, length: int) -> str:
@@ -193,6 +215,21 @@ def digest_of(stream: BinaryIO, start: int, length: int) -> str:
 
 def _whole(slot: Slot) -> int:
     return slot.size + slot.padding
+
+
+@contextmanager
+def exclusive(lock: Path, final: Path) -> Iterator[None]:
+    """Hold the file `lock`, which is made for it and removed, while `final` is written.
+
+    Raises:
+        MedmindError: another process holds it.
+    """
+    with lock.open("a+b") as stream:
+        _lock(stream, final)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _lock(stream: BinaryIO, final: Path) -> None:

@@ -43,6 +43,12 @@ class Source:
     heldout: Sequence[Mapping[str, Any]] = ()
 
     @property
+    def trained_on(self) -> Literal["base", "nf4"]:
+        """The base's weights beside which the adapter was trained: a run says it; of any other adapter, as stored."""
+        known = (self.manifest.get("adapter") or {}).get("trained_on", artifacts.TRAINED_ON)
+        return "nf4" if self.run is not None and self.adapter is not None and known == "nf4" else "base"
+
+    @property
     def system_prompt(self) -> str:
         """The run's system prompt; may be empty."""
         return str(self.manifest.get("system_prompt") or "")

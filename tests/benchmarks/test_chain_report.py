@@ -67,7 +67,7 @@ for one in scored.examples:
     before = sums.get(one.row, (0, 0.0))
     sums[one.row] = (before[0] + len(targets), before[1] + nll)
 slope = {"base": 1.2}.get(stage, 1.0)
-kl = {"adapter": None, "base": 0.5, "merged": 0.0}[stage]
+kl = {"adapter": None, "base": 0.5, "merged": 0.02, "merged-nf4": 0.0}[stage]
 print(json.dumps({
     "schema": os.environ.get("SCHEMA", "medmind-score/1"), "stage": stage, "run": "clinic", "base": "a-base",
     "adapter": "sha256:ab", "weights": "nf4" if stage == "adapter" else "bfloat16", "device": "A Card",
@@ -125,7 +125,7 @@ def nats(step: Step) -> float:
 
 
 def test_each_step_is_held_against_the_trained_model_on_the_same_tokens(report: Report) -> None:
-    assert [step.label for step in report.steps] == ["base", "trained", "merged", "f16", "q8_0", "q2_k"]
+    assert [step.label for step in report.steps] == ["base", "trained", "merged", "merged-nf4", "f16", "q8_0", "q2_k"]
     assert all(step.status == "measured" for step in report.steps)
     f16, q8_0, q2_k = (report.step(label) for label in ("f16", "q8_0", "q2_k"))
     trained = report.of("trained").perplexity
@@ -149,19 +149,42 @@ def test_engines_that_disagree_are_said_to(found: tuple[Plan, run.Found]) -> Non
     planned, measured = found
     merged = measured.stages["merged"]
     off = tuple(dataclasses.replace(row, nll=row.nll + 0.002 * row.tokens) for row in merged.rows)
-    other = dataclasses.replace(measured, stages={"merged": dataclasses.replace(merged, rows=off)})
+    other = dataclasses.replace(measured, stages={**measured.stages, "merged": dataclasses.replace(merged, rows=off)})
     report = joining.report(planned, other)
     assert not report.agreement[0].agrees
     assert report.agreement[0].difference == pytest.approx(math.exp(-0.002) - 1, rel=1e-2)
     assert any("do NOT" in line for line in tables.verdict(report))
 
 
-def test_a_file_merged_onto_the_4_bit_base_is_no_file_of_the_same_weights(found: tuple[Plan, run.Found]) -> None:
+def test_a_file_is_held_against_the_merge_that_it_says_it_was_made_of(found: tuple[Plan, run.Found]) -> None:
     planned, measured = found
     first = planned.files[0]
     model = dataclasses.replace(first.model, metadata={**first.model.metadata, "medmind.adapter.merged_onto": "nf4"})
     files = (dataclasses.replace(first, model=model), *planned.files[1:])
-    assert joining.report(dataclasses.replace(planned, files=files), measured).agreement == ()
+    merged = measured.stages["merged-nf4"]
+    off = tuple(dataclasses.replace(row, nll=row.nll + 0.002 * row.tokens) for row in merged.rows)
+    other = {**measured.stages, "merged-nf4": dataclasses.replace(merged, rows=off)}
+    report = joining.report(dataclasses.replace(planned, files=files), dataclasses.replace(measured, stages=other))
+    assert report.step("f16").before == "merged-nf4" and report.step("q8_0").before == "merged"
+    assert [(one.label, one.agrees) for one in report.agreement] == [("f16", False)]
+
+
+def test_the_nearer_of_the_two_merges_is_named(report: Report) -> None:
+    def said(nats: float, error: float) -> str:
+        other = report.of("merged-nf4")
+        assert other.divergence
+        mean = dataclasses.replace(other.divergence.mean, value=nats, error=error)
+        moved = dataclasses.replace(other, divergence=dataclasses.replace(other.divergence, mean=mean))
+        steps = tuple(moved if step is other else step for step in report.steps)
+        return "\n".join(tables.verdict(dataclasses.replace(report, steps=steps)))
+
+    assert "Nearer to the trained model is the merge onto NF4." in said(0.001, 0.002)
+    assert "Nearer to the trained model is the merge onto the base." in said(0.04, 0.002)
+    assert "Neither is nearer beyond the noise." in said(0.021, 0.002)
+    without = dataclasses.replace(report, steps=tuple(step for step in report.steps if step.kind != "merged-nf4"))
+    assert (
+        "NF4" not in "\n".join(tables.verdict(without)) and "merged-nf4" not in markdown.render(without).split("KL")[0]
+    )
 
 
 def test_the_report_survives_json_and_another_document_is_refused(report: Report, tmp_path: Path) -> None:
@@ -200,7 +223,7 @@ def test_the_page_has_every_step_and_what_was_not_measured(report: Report) -> No
 
 def test_the_chart_has_a_point_for_each_figure(report: Report) -> None:
     upper, lower = chart.compose(report).axes
-    assert len(upper.containers) == 6 and len(lower.containers) == 5
+    assert len(upper.containers) == 7 and len(lower.containers) == 6
     assert [text.get_text().split("\n")[0] for text in lower.get_xticklabels()] == [step.label for step in report.steps]
 
 
@@ -227,7 +250,7 @@ def test_a_step_that_fails_is_in_the_report_and_the_chain_goes_on_with_it(
     second = joining.report(planned, run.run(planned, quiet, command=stand_in))
     assert second.of("base").status == "measured" and second.step("f16") == first.step("f16")
     asked = [line.split("--stage ")[1].split()[0] for line in (copy.parent / "book").read_text().splitlines()]
-    assert asked == ["adapter", "base", "merged", "base"]
+    assert asked == ["adapter", "base", "merged", "merged-nf4", "base"]
     other = plan.make(copy, None, None, None, ChainConfig(rows=3, threads=1))
     again = run._Steps(other, copy / "chain.cells", stand_in)
     assert [path.name for path in (copy / "chain.cells").iterdir()] == ["chain.json"], "other settings begin anew"
@@ -317,7 +340,7 @@ def test_the_command_says_what_is_amiss_goes_on_with_it_and_leaves_a_report(
     out = copy / "chain"
     assert command(monkeypatch, *given) == 1
     shown, err = capsys.readouterr()
-    assert "1 of 4 steps were not measured: merged failed: it scored other tokens" in " ".join(err.split())
+    assert "1 of 5 steps were not measured: merged failed: it scored other tokens" in " ".join(err.split())
     assert "f16" in shown and "- **merged** failed" in (out / "chain.md").read_text(encoding="utf-8")
     monkeypatch.delenv("FAULT")
     assert command(monkeypatch, *given) == 1
@@ -328,7 +351,7 @@ def test_the_command_says_what_is_amiss_goes_on_with_it_and_leaves_a_report(
     assert {path.name for path in out.iterdir()} == {"chain.json", "chain.md", "chain.png", "chain.svg", "rows.jsonl"}
     assert not list(copy.glob("chain.cells*"))
     asked = [line.split("--stage ")[1].split()[0] for line in (copy.parent / "book").read_text().splitlines()]
-    assert asked == ["adapter", "base", "merged", "merged"]
+    assert asked == ["adapter", "base", "merged", "merged-nf4", "merged"]
     (out / "chain.json").unlink()
     assert command(monkeypatch, *given, "--force") == 1
     assert "is not an earlier report" in capsys.readouterr().err

@@ -246,6 +246,10 @@ BAD_BASES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda base: (base / "config.json").unlink(), "no base model (no config.json)"),
     "pickle": (pickle_only, "pickle only"),
     "architecture": (lambda base: damage_config(base, architectures=["GPT2LMHeadModel"]), "GPT2LMHeadModel"),
+    "experts": (lambda base: damage_config(base, architectures=["MixtralForCausalLM"]), "is a MixtralForCausalLM"),
+    "experts by another name": (
+        lambda base: add(base, "model.layers.0.block_sparse_moe.gate.weight"), "model.layers.0.block_sparse_moe.gate",
+    ),
     "no tokenizer": (lambda base: (base / "tokenizer.model").unlink(), "holds no tokenizer"),
     "broken tokenizer": (lambda base: (base / "tokenizer.model").write_bytes(b"no"), "does not load"),
     "config is no JSON": (lambda base: (base / "config.json").write_text("{"), "not valid JSON"),

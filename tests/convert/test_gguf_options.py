@@ -169,7 +169,7 @@ def test_a_merge_onto_nf4_is_what_the_adapter_was_trained_beside(trained: str, m
     run = make_run()
     manifest = json.loads((run / "medmind.json").read_text())
     (run / "medmind.json").write_text(json.dumps({**manifest, "config": {"dtype": trained}}))
-    document = convert("f32", run, "--merge-onto", "nf4", "--no-cards")
+    document = convert("f32", run, "--no-cards")
     assert document["merged_onto"] == "nf4"
     file = Path(document["files"][0]["file"])
     found = values(file)
@@ -187,8 +187,17 @@ def test_a_merge_onto_nf4_is_what_the_adapter_was_trained_beside(trained: str, m
         assert found[placement.target] == pytest.approx(expected.reshape(found[placement.target].shape), abs=tolerance)
     fields = GGUFReader(file).fields
     assert fields["medmind.adapter.merged_onto"].contents() == "nf4"
-    base = values(Path(convert("f32", run, "--name", "onto-base", "--no-cards")["files"][0]["file"]))
+    named = convert("f32", run, "--name", "named", "--merge-onto", "nf4", "--no-cards")["files"][0]["file"]
+    assert all((values(Path(named))[name] == each).all() for name, each in found.items())
+    document = convert("f32", run, "--name", "onto-base", "--merge-onto", "base", "--no-cards")
+    assert document["merged_onto"] == "base"
+    base = values(Path(document["files"][0]["file"]))
     assert np.abs(base["blk.0.ffn_up.weight"] - found["blk.0.ffn_up.weight"]).max() > 0.005
+    bare = convert("f32", "--adapter", run / "adapter", "--out", run, "--name", "bare", "--no-cards")
+    assert bare["merged_onto"] == "base"  # of an adapter alone nobody knows what it was trained on
+    manifest["adapter"]["trained_on"] = "bf16"
+    (run / "medmind.json").write_text(json.dumps({**manifest, "config": {"dtype": trained}}))
+    assert convert("f32", run, "--name", "later", "--no-cards")["merged_onto"] == "base"
     assert "nothing was trained on its NF4" in refusal("f16", run.parents[1] / "base", "--merge-onto", "nf4")
 
 
@@ -205,8 +214,8 @@ def test_the_single_rows_that_are_measured_are_those_that_are_written(make_run: 
 
 def test_card_and_modelfile_lie_beside_and_name_every_file(make_run: Callable[..., Path]):
     run = make_run(**WIDE)
-    convert("q8_0", run)
-    document = convert("q4_k_m", "--bits-per-weight", "6", run)
+    convert("q8_0", run, "--merge-onto", "base")
+    document = convert("q4_k_m", "--bits-per-weight", "6", run, "--merge-onto", "base")
     assert document["beside"] == [str(run / "trial.md"), str(run / "trial.Modelfile")]
     card = (run / "trial.md").read_text()
     for name in ("trial.q8_0.gguf", "trial.q4_k_m.gguf", "trial.fit-6bpw.gguf"):

@@ -12,7 +12,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS: dict[Kind, str] = {"base": "#555555", "trained": "#1a7f37", "merged": "#8250df", "file": "#1f6feb"}
+_COLOURS: dict[Kind, str] = {
+    "base": "#555555",
+    "trained": "#1a7f37",
+    "merged": "#8250df",
+    "merged-nf4": "#bf3989",
+    "file": "#1f6feb",
+}
 _BAR = "#8c959f"
 _DPI = 150
 _WIDE = 4.0

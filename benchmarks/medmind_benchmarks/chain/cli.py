@@ -69,7 +69,7 @@ def _chain(
     planned = plan.make(run, heldout, out, base, config)
     refuse_foreign(planned.out, force=force, report=_REPORT)
     labels = ", ".join(file.label for file in planned.files)
-    console.note(f"{planned.name}: base, trained, merged, {labels}; rows of {planned.heldout}")
+    console.note(f"{planned.name}: base, trained, both merges, {labels}; rows of {planned.heldout}")
     try:
         found = steps.run(planned, _progress)
     except KeyboardInterrupt:

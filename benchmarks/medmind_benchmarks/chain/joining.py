@@ -15,7 +15,7 @@ from medmind_benchmarks.chain.run import Found
 from medmind_benchmarks.model_file import ModelFile
 from medmind_train.score.document import ScoreDocument
 
-BASE, TRAINED, MERGED = "base", "trained", "merged"
+BASE, TRAINED, MERGED, MERGED_NF4 = "base", "trained", "merged", "merged-nf4"
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ def report(plan: Plan, found: Found) -> Report:
         _stage(BASE, "base", found, sums, counts, before=""),
         _stage(TRAINED, "trained", found, sums, counts, before=BASE),
         _stage(MERGED, "merged", found, sums, counts, before=TRAINED),
+        _stage(MERGED_NF4, "merged-nf4", found, sums, counts, before=TRAINED),
         *(_of_file(file, found, sums, counts) for file in plan.files),
     ]
     return Report(
@@ -87,7 +88,7 @@ def _compared(
 
 
 def _stage(label: str, kind: Kind, found: Found, sums: Mapping[str, _Sums], counts: Sequence[int], before: str) -> Step:
-    document = found.trained if kind == "trained" else found.stages.get("base" if kind == "base" else "merged")
+    document = found.trained if kind == "trained" else found.stages.get(kind) if kind != "file" else None
     return Step(
         label=label,
         kind=kind,
@@ -122,6 +123,7 @@ def _stage_divergence(document: ScoreDocument, counts: Sequence[int]) -> Diverge
 
 def _of_file(file: File, found: Found, sums: Mapping[str, _Sums], counts: Sequence[int]) -> Step:
     result = found.files.get(file.label)
+    before = _merge(file.model)
     return Step(
         label=file.label,
         kind="file",
@@ -133,10 +135,10 @@ def _of_file(file: File, found: Found, sums: Mapping[str, _Sums], counts: Sequen
         size=file.model.size,
         status="measured" if result else "refused" if file.refusal else "failed",
         reason=found.reasons.get(file.label, ""),
-        before=MERGED,
+        before=before,
         divergence=_file_divergence(result),
         seconds=result.seconds if result else None,
-        **_compared(file.label, MERGED, sums, counts),
+        **_compared(file.label, before, sums, counts),
     )
 
 
@@ -149,22 +151,21 @@ def _file_divergence(result: score.Result | None) -> Divergence | None:
 
 def _agreement(plan: Plan, steps: Sequence[Step]) -> tuple[Agreement, ...]:
     """transformers' merged weights against each file that should hold the same ones."""
-    merged = next(step for step in steps if step.kind == "merged").perplexity
-    if merged is None:
-        return ()
-    same = {file.label for file in plan.files if file.model.unquantized and not _merged_otherwise(file.model)}
+    known = {step.label: step.perplexity for step in steps}
+    same = {file.label: known[_merge(file.model)] for file in plan.files if file.model.unquantized}
     found = []
     for step in steps:
-        if step.label in same and step.perplexity:
+        merged = same.get(step.label)
+        if merged and step.perplexity:
             difference = step.perplexity.value / merged.value - 1
             agrees = math.isfinite(difference) and abs(difference) <= AGREEMENT
             found.append(Agreement(step.label, merged.value, step.perplexity.value, difference, agrees))
     return tuple(found)
 
 
-def _merged_otherwise(model: ModelFile) -> bool:
-    """Whether a file says that it was merged onto the NF4 base: it holds other weights than PEFT's merge."""
-    return model.metadata.get("medmind.adapter.merged_onto") == "nf4"
+def _merge(model: ModelFile) -> str:
+    """Which of the two merges a file was made of, by what it says."""
+    return MERGED_NF4 if model.metadata.get("medmind.adapter.merged_onto") == "nf4" else MERGED
 
 
 def _conditions(plan: Plan, found: Found) -> Conditions:

@@ -28,11 +28,12 @@ def _about(report: Report) -> str:
         "exp(Σ negative log-likelihood ÷ tokens) of the answers given their questions; its standard error (SE) takes "
         "rows, not tokens, as independent. Changes are paired: both models read the same rows, so what makes a row "
         "hard for both cancels. The change at a step is against the step that it was made of: the trained model "
-        "against the base, the merged weights against the trained model, each file against the merged weights. KL "
+        "against the base, both merges against the trained model, each file against the merge that it says it was made "
+        "of. KL "
         "divergence is Σ p ln(p ÷ q) over the whole vocabulary, p being the trained model (the adapter on the NF4 "
         "base that it was trained on) and q the step; same top is the share of tokens where both find the same token "
-        "most likely. The base is the untuned one in its own type, and merged is PEFT's merge_and_unload rounded to "
-        "that type."
+        "most likely. The base is the untuned one in its own type; merged is PEFT's merge_and_unload rounded to that "
+        "type, merged-nf4 the same onto what NF4 leaves of the base."
     )
 
 

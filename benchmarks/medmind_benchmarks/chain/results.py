@@ -14,7 +14,7 @@ SCHEMA = "medmind-benchmark-chain/1"
 AGREEMENT = 0.001
 """How far apart, relatively, two perplexities of the same weights may be."""
 
-Kind = Literal["base", "trained", "merged", "file"]
+Kind = Literal["base", "trained", "merged", "merged-nf4", "file"]
 Status = Literal["measured", "failed", "refused"]
 
 
@@ -41,7 +41,8 @@ class Step:
 
     Attributes:
         label: unique in a report.
-        kind: the untuned base, the model as it was trained, the merged 16-bit weights, or a GGUF.
+        kind: the untuned base, the model as it was trained, the 16-bit weights merged onto the base or onto what NF4
+            leaves of it, or a GGUF.
         engine: who computed.
         weights: their type: `nf4`, `bfloat16`, or the GGUF's quantization.
         dtype: what transformers computed in; empty for llama.cpp.
@@ -124,7 +125,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Report:
-    """One chain. `steps` run from the base over the trained model and the merged weights to the files."""
+    """One chain. `steps` run from the base over the trained model and both merges to the files."""
 
     schema: str
     run: str
@@ -141,6 +142,10 @@ class Report:
     def of(self, kind: Kind) -> Step:
         """The first step of a kind."""
         return next(step for step in self.steps if step.kind == kind)
+
+    def has(self, kind: Kind) -> bool:
+        """Whether there is one: reports from before the second merge have no `merged-nf4`."""
+        return any(step.kind == kind for step in self.steps)
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON document."""

@@ -38,7 +38,7 @@ class Found:
 
     Attributes:
         trained: the model as it was trained.
-        stages: `base` and `merged`, as far as they could be scored.
+        stages: `base`, `merged` and `merged-nf4`, as far as they could be scored.
         files: label → what a GGUF gave.
         reasons: stage or label → why there is nothing.
         digests: label → digest of the GGUF.
@@ -68,7 +68,8 @@ def run(plan: Plan, progress: Progress, *, command: Sequence[str] = STEP, cell_c
     """
     folder = cells_folder(plan.out)
     steps = _Steps(plan, folder, command)
-    with progress("chain", 3 + len(plan.files), "steps") as advance:
+    stages: tuple[Stage, ...] = ("base", "merged", "merged-nf4")
+    with progress("chain", 1 + len(stages) + len(plan.files), "steps") as advance:
         advance(0, "the model as it was trained")
         try:
             trained = steps.trained()
@@ -77,7 +78,6 @@ def run(plan: Plan, progress: Progress, *, command: Sequence[str] = STEP, cell_c
             raise MedmindError(f"the trained model could not be scored: {error}", error.hint) from error
         advance(1)
         found = _begin(trained, steps.file, folder / "text.json")
-        stages: tuple[Stage, ...] = ("base", "merged")
         for stage in stages:
             advance(0, stage)
             try:

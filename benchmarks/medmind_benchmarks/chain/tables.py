@@ -1,5 +1,7 @@
 """The figures of a chain as words and tables, for Markdown and terminal alike. Knows formats, measures nothing."""
 
+import math
+
 from medmind.console import human_bytes
 from medmind_benchmarks.chain.results import AGREEMENT, Report, Step
 from medmind_benchmarks.statistics import TWO_SIDED_95, Estimate
@@ -79,12 +81,31 @@ def verdict(report: Report) -> list[str]:
             f"trained on, changed it by {change(merged.change)}{_noise(merged.change)}; KL divergence from the trained "
             f"model: {small(merged.divergence.mean)} nats a token."
         )
+    if report.has("merged-nf4"):
+        lines += _said_of_merges(merged, report.of("merged-nf4"))
     files = [step for step in report.steps if step.kind == "file" and step.change and step.perplexity]
     if quantized := [step for step in files if step.label not in {one.label for one in report.agreement}]:
         said = ", ".join(f"{step.label} {change(step.change)}" for step in quantized)
-        lines.append(f"What quantization adds to that, file by file: {said}.")
+        lines.append(f"What quantization adds to its merge, file by file: {said}.")
     lines += [_said_of_agreement(report)] if report.agreement else []
     return lines
+
+
+def _said_of_merges(merged: Step, other: Step) -> list[str]:
+    """What the merge onto NF4 does, and which of the two is nearer to the trained model."""
+    if not other.change or not other.divergence:
+        return []
+    said = (
+        f"Merging it onto what NF4 leaves of the base, in {other.weights}, changed it by {change(other.change)}"
+        f"{_noise(other.change)}; KL divergence: {small(other.divergence.mean)} nats a token."
+    )
+    if not merged.divergence:
+        return [said]
+    one, two = merged.divergence.mean, other.divergence.mean
+    apart = abs(one.value - two.value) > TWO_SIDED_95 * math.hypot(one.error or 0, two.error or 0)
+    nearer = "the merge onto NF4" if two.value < one.value else "the merge onto the base"
+    verdict = f"Nearer to the trained model is {nearer}." if apart else "Neither is nearer beyond the noise."
+    return [f"{said} {verdict}"]
 
 
 def _row(step: Step) -> tuple[str, ...]:

@@ -86,10 +86,11 @@ def test_a_stage_against_itself_does_not_diverge(run: Path, written: tuple[Path,
 def test_the_merged_weights_are_nearer_to_the_trained_model_than_the_base(
     run: Path, written: tuple[Path, ScoreDocument]
 ) -> None:
-    base, merged = (
+    base, merged, onto_nf4 = (
         measure.run(str(run), ScoreConfig(stage=stage, against=str(written[0]), device="cpu"))
-        for stage in ("base", "merged")
+        for stage in ("base", "merged", "merged-nf4")
     )
+    assert 0 < kl(onto_nf4) < kl(merged) / 10 and onto_nf4.weights == "bfloat16"
     assert base.token_digest == merged.token_digest == written[1].token_digest
     assert base.weights == merged.weights == "bfloat16" and merged.dtype == "float32"
     assert 0 < 2 * kl(merged) < kl(base)

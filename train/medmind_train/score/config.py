@@ -16,7 +16,8 @@ class ScoreConfig:
 
     stage: str = setting(
         "adapter",
-        "adapter is the 4-bit base with the adapter, as trained; base and merged have the base's own 16-bit type",
+        "adapter is the 4-bit base with the adapter, as trained; base and merged have the base's own 16-bit type; "
+        "merged-nf4 too, merged onto what 4 bits leave of the base",
         choices=STAGES,
     )
     base: str | None = setting(None, "the base, where it is not found under the run's name for it")

@@ -5,8 +5,8 @@ from typing import Literal
 
 SCHEMA = "medmind-score/1"
 
-Stage = Literal["base", "adapter", "merged"]
-STAGES: tuple[Stage, ...] = ("base", "adapter", "merged")
+Stage = Literal["base", "adapter", "merged", "merged-nf4"]
+STAGES: tuple[Stage, ...] = ("base", "adapter", "merged", "merged-nf4")
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 def load(stage: Stage, base: Base, adapter: Path, device: Device, dtype: Dtype) -> tuple[Any, str]:
     """A stage's model in eval mode, and the type of its weights.
 
-    `adapter` is what training computed with: the NF4 base with the adapter on it. `base` is the untuned base and
-    `merged` PEFT's merge_and_unload, both rounded to the base's own type; they are then computed in `dtype`.
+    `adapter` is what training computed with: the NF4 base with the adapter on it. `base` is the untuned base, `merged`
+    PEFT's merge_and_unload, and `merged-nf4` the same onto what NF4 leaves of the base. All three are rounded to the
+    base's own type, and then computed in `dtype`.
 
     Raises:
         MedmindError: no such base or adapter, or more memory than there is.
@@ -30,7 +31,9 @@ def load(stage: Stage, base: Base, adapter: Path, device: Device, dtype: Dtype) 
     model.check_weights(base)
     whole = _load(base)
     weights = str(whole.dtype).removeprefix("torch.")
-    if stage == "merged":
+    if stage == "merged-nf4":
+        _round_to_nf4(whole)
+    if stage in ("merged", "merged-nf4"):
         whole = _merged(whole, adapter)
     return whole.to(device=device, dtype=getattr(torch, dtype)).eval().requires_grad_(False), weights
 
@@ -44,6 +47,18 @@ def _load(base: Base) -> Any:
         return read(base.path, dtype="auto", local_files_only=True, use_safetensors=True, trust_remote_code=False)
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise MedmindError(f"{base.name} cannot be loaded: {error}", "check its config.json and its weights") from error
+
+
+def _round_to_nf4(whole: Any) -> None:
+    """Bring the linear layers that QLoRA quantizes to NF4 with double quantization and back, where they are."""
+    from bitsandbytes import functional
+
+    for name, module in whole.named_modules():
+        if isinstance(module, torch.nn.Linear) and name.endswith("_proj"):
+            packed, state = functional.quantize_4bit(
+                module.weight.data, blocksize=64, quant_type="nf4", compress_statistics=True
+            )
+            module.weight.data = functional.dequantize_4bit(packed, state)
 
 
 def _merged(whole: Any, adapter: Path) -> Any:

@@ -1,0 +1,92 @@
+"""`medmind-convert merge`, and what an adapter is merged onto: the options and what is printed. Merges nothing."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medmind import console
+from medmind.console import human_bytes
+
+if TYPE_CHECKING:
+    from medmind_convert.conversion import Onto
+    from medmind_convert.source import Source
+
+
+class MergeOnto(StrEnum):
+    """What an adapter is merged onto."""
+
+    auto = "auto"
+    base = "base"
+    nf4 = "nf4"
+
+
+ONTO = typer.Option(
+    help="The base as it is, or as the NF4 of the training left it; auto takes what the adapter was trained on."
+)
+
+
+def onto(wanted: MergeOnto, source: "Source") -> "Onto":
+    """What an adapter is merged onto, once its run is known."""
+    return source.trained_on if wanted is MergeOnto.auto else "nf4" if wanted is MergeOnto.nf4 else "base"
+
+
+def register(app: typer.Typer) -> None:
+    """Put the command on `app`."""
+    app.command("merge")(_merge)
+
+
+def _merge(
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="A run or a PEFT adapter directory. Without one, the newest run."),
+    ] = None,
+    merge_onto: Annotated[MergeOnto, ONTO] = MergeOnto.auto,
+    base: Annotated[str | None, typer.Option(help="Base model: directory, hub id or embedded name.")] = None,
+    adapter: Annotated[Path | None, typer.Option(help="PEFT adapter directory to merge into the base.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a base on the hub.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Directory to make; by default merged/ in the run.")
+    ] = None,
+    max_shard_size: Annotated[
+        str, typer.Option(metavar="SIZE", help="Split the weights into files of at most this much.")
+    ] = "50G",
+    force: Annotated[bool, typer.Option("--force", help="Replace a directory that exists.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, max=512, help="By default all cores.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a download.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Write base and adapter as one model that transformers loads, in the base's type; goes on when stopped."""
+    from medmind_convert import source as sources
+    from medmind_convert.sizes import parse_bytes
+
+    shard_max = parse_bytes(max_shard_size)
+    console.require("llama_cpp", "convert")
+    from medmind_convert import merged_model
+    from medmind_convert.conversion import Conversion
+
+    source = sources.find(run, base_name=base, adapter=adapter, revision=revision, assume_yes=yes)
+    conversion = Conversion(source, onto(merge_onto, source))
+    made = merged_model.write(
+        conversion, out or source.out / "merged", shard_max=shard_max, threads=threads, force=force
+    )
+    if as_json:
+        console.emit_json(
+            {
+                "directory": str(made.path),
+                "files": [{"file": str(file), "bytes": file.stat().st_size} for file in made.files],
+                "bytes": made.bytes,
+                "tensors": made.tensors,
+                "resumed": made.resumed,
+                "types": list(made.dtypes),
+                "merged_onto": conversion.onto,
+                "name": source.name,
+                "run": source.run,
+                "base": {"name": source.base.name, "revision": source.base.revision, "digest": source.base_digest},
+            }
+        )
+        return
+    size, below = human_bytes(made.bytes), {"base": "the base", "nf4": "the base as NF4 left it"}[conversion.onto]
+    types = ", ".join(made.dtypes).lower()
+    console.out.print(f"{made.path}  {size} in {len(made.files)} file(s), {types}, onto {below}", markup=False)
