@@ -1,6 +1,7 @@
 """Which file to take on a machine of a given memory. Knows needs and the pick; renders sentences, measures nothing."""
 
 from dataclasses import dataclass
+from itertools import groupby
 
 from medmind.console import human_bytes
 from medmind_benchmarks.figures import Need
@@ -37,6 +38,15 @@ def advise(report: Report) -> list[Advice]:
     """One piece of advice for each of `MACHINES`; none at all when memory was not measured."""
     measured = [level for level in report.levels if not level.base and needs(level)]
     return [_for(report, measured, memory * GIB) for memory in MACHINES] if measured else []
+
+
+def lines(report: Report) -> list[tuple[str, str]]:
+    """The advice as (machines, words): sizes that follow one another and are told the same are told once."""
+    found: list[tuple[str, str]] = []
+    for text, same in groupby(advise(report), key=lambda one: one.text):
+        sizes = [one.memory // GIB for one in same]
+        found.append((f"{sizes[0]} GiB" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} GiB", text))
+    return found
 
 
 def _for(report: Report, measured: list[Level], memory: int) -> Advice:

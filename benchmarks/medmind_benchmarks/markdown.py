@@ -12,8 +12,8 @@ def render(report: Report) -> str:
     parts = [f"# {title}", *(f"**{text}**" for text in notices(report))]
     if not report.random_weights:
         parts.append(tables.verdict(report))
-    if found := advice.advise(report):
-        lines = [f"- **{one.memory // advice.GIB} GiB**: {one.text}" for one in found]
+    if found := advice.lines(report):
+        lines = [f"- **{machines}**: {text}" for machines, text in found]
         parts += ["## Which file for which machine", "\n".join(lines)]
     parts += [f"![{about}]({stem}.png)" for stem, (about, _) in pictures.available(report).items()]
     for name, content, about in sections(report):

@@ -140,3 +140,5 @@ def test_advice_takes_the_pick_where_it_fits_and_says_what_it_gives_up_where_not
     nothing = advice.advise(reports.report(large))
     assert all(one.label is None and "none of these files" in one.text for one in nothing)
     assert advice.advise(reports.report(reports.level("f16", 9, 7.0, change=None))) == []
+    assert advice.lines(report)[0][0] == "4 GiB"
+    assert [machines for machines, _ in advice.lines(reports.report(large))] == ["4 to 16 GiB"]

@@ -34,12 +34,10 @@ def _notices(report: Report) -> list[str]:
 
 
 def _machines(report: Report) -> str:
-    found = advice.advise(report)
+    found = advice.lines(report)
     if not found:
         return ""
-    rows = "".join(
-        f"<div><dt>{one.memory // advice.GIB} GiB</dt><dd>{html.escape(one.text)}</dd></div>" for one in found
-    )
+    rows = "".join(f"<div><dt>{machines}</dt><dd>{html.escape(text)}</dd></div>" for machines, text in found)
     return f'<h2>Which file for which machine</h2>\n<dl class="machines">{rows}</dl>'
 
 
