@@ -85,6 +85,14 @@ def chat(
         Path | None,
         typer.Option(help="answer from this library (medmind-chat index), with sources", show_default=False),
     ] = _DEFAULTS.library,
+    lookup: Annotated[
+        bool,
+        typer.Option(help="guess ahead from prompt and answer where that gives the same answers sooner (q8_0 files)"),
+    ] = _DEFAULTS.lookup,
+    kv_type: Annotated[
+        str | None,
+        typer.Option(help="how the context is kept: f16, q8_0, q4_0, …", show_default="q8_0 for q8_0 files, else f16"),
+    ] = _DEFAULTS.kv_type,
     schema: Annotated[
         Path | None, typer.Option(help="one shot: the answer is JSON of this JSON schema", show_default=False)
     ] = None,
@@ -99,7 +107,9 @@ def chat(
 
     With --prompt, or with the question on standard input, it answers once and leaves.
     """
-    config = ChatConfig(system, temperature, seed, max_tokens, context, threads, markdown, history, library)
+    config = ChatConfig(
+        system, temperature, seed, max_tokens, context, threads, markdown, history, library, "", lookup, kv_type
+    )
     _survive_narrow_terminals()
     try:
         if prove_offline:
@@ -148,6 +158,14 @@ def serve(
         Path | None,
         typer.Option(help="answer from this library (medmind-chat index), with sources", show_default=False),
     ] = _DEFAULTS.library,
+    lookup: Annotated[
+        bool,
+        typer.Option(help="guess ahead from prompt and answer where that gives the same answers sooner (q8_0 files)"),
+    ] = _DEFAULTS.lookup,
+    kv_type: Annotated[
+        str | None,
+        typer.Option(help="how the context is kept: f16, q8_0, q4_0, …", show_default="q8_0 for q8_0 files, else f16"),
+    ] = _DEFAULTS.kv_type,
     allow_unproved: Annotated[
         bool, typer.Option("--allow-unproved", help="go on where the system cannot take the network away from medmind")
     ] = False,
@@ -167,6 +185,8 @@ def serve(
         context=context,
         threads=threads,
         library=library,
+        lookup=lookup,
+        kv_type=kv_type,
     )
     path, why = models.find(model)
     gguf_header.check(path)

@@ -22,6 +22,8 @@ class ChatConfig:
         context, threads: see `Engine.load`.
         markdown: whether answers are drawn as Markdown where the terminal can.
         library: file of `medmind-chat index` to answer from; None answers without sources.
+        lookup: whether tokens are guessed from the text at hand where that gives the same answers.
+        kv_type: how keys and values are kept; None takes q8_0 beside weights in q8_0, else f16.
         grammar: GBNF that answers must follow; empty for none.
         history: file that keeps what is typed; None keeps nothing.
     """
@@ -36,6 +38,8 @@ class ChatConfig:
     history: Path | None = None
     library: Path | None = None
     grammar: str = ""
+    lookup: bool = True
+    kv_type: str | None = None
 
 
 def token_file() -> Path:

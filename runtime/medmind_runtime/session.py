@@ -5,7 +5,7 @@ Knows which parts belong together; what each does is its own business.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from medmind import console
 from medmind.errors import MedmindError
@@ -19,6 +19,7 @@ from medmind_runtime.sampling import Sampling
 from medmind_runtime.terminal import Opened, Terminal
 
 if TYPE_CHECKING:
+    from medmind_runtime.decoder import KvType
     from medmind_runtime.server import Server
 
 
@@ -48,8 +49,16 @@ def open_model(path: Path, config: ChatConfig, guard: Guard, cancel: Callable[[]
     """
     sampling = Sampling(temperature=config.temperature, seed=config.seed, grammar=config.grammar)
     from medmind_runtime.engine import Engine
+    from medmind_runtime.speculation import cache_type
 
-    engine = Engine.load(path, context=config.context, threads=config.threads, progress=lambda _done: not cancel())
+    engine = Engine.load(
+        path,
+        context=config.context,
+        threads=config.threads,
+        kv_type=cast("KvType", config.kv_type or cache_type(gguf_header.scalars(path))),
+        progress=lambda _done: not cancel(),
+        lookup=config.lookup,
+    )
     try:
         notes = []
         if engine.fallback_template:
@@ -70,7 +79,7 @@ def open_model(path: Path, config: ChatConfig, guard: Guard, cancel: Callable[[]
         "threads": str(engine.threads),
         "weights": console.human_bytes(memory.weights),
         "repacked weights": console.human_bytes(memory.repacked),
-        "KV cache": console.human_bytes(memory.kv_cache),
+        "KV cache": f"{console.human_bytes(memory.kv_cache)} in {engine.kv_type}",
         "compute": console.human_bytes(memory.compute),
     }
     return Opened(conversation, str(path), system, metadata, info, notes, engine.close)
