@@ -32,7 +32,18 @@ _Adapter = Annotated[
     Path | None,
     typer.Option(help="lay a LoRA over the model: a file of medmind-convert adapter", show_default=False),
 ]
-_Kv = Annotated[KvType, typer.Option("--kv-type", help="what is remembered, kept as: q8_0 takes half of the memory")]
+_Kv = Annotated[
+    KvType | None,
+    typer.Option(
+        "--kv-type",
+        help="what is remembered, kept as: q8_0 takes half of the memory",
+        show_default="q8_0 for q8_0 files, else f16",
+    ),
+]
+_Lookup = Annotated[
+    bool,
+    typer.Option(help="guess ahead from prompt and answer where that gives the same answers sooner (q8_0 files)"),
+]
 _Load = Annotated[
     LoadMode,
     typer.Option(
@@ -102,6 +113,7 @@ def chat(
         typer.Option(help="keep what is typed in this file, for you alone to read", show_default="kept nowhere"),
     ] = _DEFAULTS.history,
     library: _Library = _DEFAULTS.library,
+    lookup: _Lookup = _DEFAULTS.lookup,
     schema: Annotated[
         Path | None, typer.Option(help="one shot: the answer is JSON of this JSON schema", show_default=False)
     ] = None,
@@ -130,6 +142,7 @@ def chat(
         markdown=markdown,
         history=history,
         library=library,
+        lookup=lookup,
     )
     _survive_narrow_terminals()
     try:
@@ -176,6 +189,7 @@ def serve(
     adapter: _Adapter = _DEFAULTS.adapter,
     gpu_layers: _GpuLayers = str(_DEFAULTS.gpu_layers),
     library: _Library = _DEFAULTS.library,
+    lookup: _Lookup = _DEFAULTS.lookup,
     allow_unproved: Annotated[
         bool, typer.Option("--allow-unproved", help="go on where the system cannot take the network away from medmind")
     ] = False,
@@ -199,6 +213,7 @@ def serve(
         adapter=adapter,
         gpu_layers=read_gpu_layers(gpu_layers),
         library=library,
+        lookup=lookup,
     )
     path, why = models.find(model)
     gguf_header.check(path)

@@ -176,6 +176,7 @@ class Commands:
                 "prompt speed": f"{spent.prompt_rate:.1f} tokens/s",
                 "first text after": first,
                 "answer": f"{spent.generated_tokens} tokens, {spent.generation_rate:.1f} tokens/s",
+                "guessed": f"{spent.drafted} tokens from the text at hand, {spent.accepted} of them rightly",
                 "ended by": reply.finish,
                 "context": f"{used} of {conversation.engine.context} tokens",
             }

@@ -30,9 +30,11 @@ class ChatConfig:
         system: system prompt; None takes `medmind.system_prompt` of the model file, empty is none.
         temperature: 0 always takes the likeliest word, so that the same question gets the same answer.
         max_tokens: of one answer.
-        context, threads, kv_type, load_mode, adapter, gpu_layers: see `Engine.load`.
+        context, threads, kv_type, load_mode, adapter, gpu_layers: see `Engine.load`; no kv_type is q8_0 beside
+            weights in q8_0, else f16.
         markdown: whether answers are drawn as Markdown where the terminal can.
         library: file of `medmind-chat index` to answer from; None answers without sources.
+        lookup: whether tokens are guessed from the text at hand where that gives the same answers.
         grammar: GBNF that answers must follow; empty for none.
         history: file that keeps what is typed; None keeps nothing.
     """
@@ -43,7 +45,7 @@ class ChatConfig:
     max_tokens: int = 512
     context: int | None = None
     threads: int | None = None
-    kv_type: KvType = "f16"
+    kv_type: KvType | None = None
     load_mode: LoadMode = "auto"
     adapter: Path | None = None
     gpu_layers: GpuLayers = "auto"
@@ -51,6 +53,7 @@ class ChatConfig:
     history: Path | None = None
     library: Path | None = None
     grammar: str = ""
+    lookup: bool = True
 
 
 def token_file() -> Path:

@@ -100,6 +100,7 @@ class Decoder:
             one = (lib.llama_adapter_lora_p_ctypes * 1)(weights.adapter)
             lib.llama_set_adapters_lora(self.handle, one, 1, (ctypes.c_float * 1)(1.0))
         self.context = int(lib.llama_n_ctx(self.handle))
+        self._vocabulary = int(lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model)))
         self._step = int(lib.llama_n_batch(self.handle))
         self._batch = lib.llama_batch_init(self._step, 0, 1)
         self._cache = lib.llama_get_memory(self.handle)
@@ -127,6 +128,17 @@ class Decoder:
             same = 0
         del self._cached[same:]
         return same
+
+    def cut(self, length: int) -> bool:
+        """Forget all but the first `length` tokens; False, and nothing is forgotten, where a memory cannot be cut."""
+        if not self._lib.llama_memory_seq_rm(self._cache, 0, length, -1):
+            return False
+        del self._cached[length:]
+        return True
+
+    def logits(self, row: int) -> bytes:
+        """A row of logits of the last evaluation: vocabulary x 4 bytes."""
+        return ctypes.string_at(self._lib.llama_get_logits_ith(self.handle, row), 4 * self._vocabulary)
 
     def state(self) -> tuple[list[int], bytes]:
         """The tokens in the KV cache, and the cache as llama.cpp writes it."""

@@ -49,15 +49,17 @@ def open_model(path: Path, config: ChatConfig, guard: Guard, cancel: Callable[[]
     """
     sampling = Sampling(temperature=config.temperature, seed=config.seed, grammar=config.grammar)
     from medmind_runtime.engine import Engine
+    from medmind_runtime.speculation import cache_type
 
     engine = Engine.load(
         path,
         context=config.context,
         threads=config.threads,
-        kv_type=config.kv_type,
+        kv_type=config.kv_type or cache_type(gguf_header.scalars(path)),
         load_mode=config.load_mode,
         adapter=config.adapter,
         gpu_layers=config.gpu_layers,
+        lookup=config.lookup,
         progress=lambda _done: not cancel(),
     )
     try:

@@ -11,6 +11,7 @@ class Timings:
         prompt_tokens: length of the prompt; reused: how many of them were in the KV cache already.
         prompt_seconds: evaluating the others.
         generated_tokens, generation_seconds: tokens yielded, and the time in the engine from the first sampling on.
+        drafted, accepted: tokens guessed from the text at hand, and those of them that were right.
     """
 
     prompt_tokens: int = 0
@@ -18,6 +19,8 @@ class Timings:
     prompt_seconds: float = 0.0
     generated_tokens: int = 0
     generation_seconds: float = 0.0
+    drafted: int = 0
+    accepted: int = 0
 
     @property
     def prompt_rate(self) -> float:

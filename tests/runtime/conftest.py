@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gguf import GGUFWriter, TokenType
+from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType, quants
 
 from medmind_runtime.engine import Engine
 
@@ -34,9 +34,14 @@ def write_model(
     width: int = 64,
     layers: int = 2,
     ends: bool = False,
+    quantized: bool = False,
+    head: int = 16,
     metadata: dict[str, str] | None = None,
 ) -> Path:
-    """Write the model; with `ends` it may say the end token, else that token's logit is 0 and never the highest."""
+    """Write the model; with `ends` it may say the end token, else that token's logit is 0 and never the highest.
+
+    With `quantized` its matrices are in q8_0.
+    """
     rng = np.random.default_rng(7)
     texts = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *MERGED, *LETTERS]
     pieces = len(MERGED) + len(LETTERS)
@@ -46,10 +51,12 @@ def write_model(
     writer.add_embedding_length(width)
     writer.add_block_count(layers)
     writer.add_feed_forward_length(2 * width)
-    writer.add_head_count(width // 16)
-    writer.add_head_count_kv(width // 32)
-    writer.add_rope_dimension_count(16)
+    writer.add_head_count(width // head)
+    writer.add_head_count_kv(width // (2 * head))
+    writer.add_rope_dimension_count(head)
     writer.add_layer_norm_rms_eps(1e-5)
+    if quantized:
+        writer.add_file_type(LlamaFileType.MOSTLY_Q8_0)
     writer.add_vocab_size(len(texts))
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
@@ -70,7 +77,11 @@ def write_model(
         values = rng.normal(0, 2.4 / shape[-1] ** 0.5, shape).astype(np.float32)
         if name == "output" and not ends:
             values[EOS] = 0
-        writer.add_tensor(f"{name}.weight", values)
+        if quantized:
+            kind = GGMLQuantizationType.Q8_0
+            writer.add_tensor(f"{name}.weight", quants.quantize(values, kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(f"{name}.weight", values)
 
     def norm(name: str) -> None:
         writer.add_tensor(f"{name}.weight", np.ones(width, dtype=np.float32))

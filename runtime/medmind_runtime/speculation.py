@@ -1,0 +1,169 @@
+"""Evaluating guessed tokens together with the one before them, so that every answer stays what it is without guessing.
+
+Knows which batches give the very bits of single tokens: a few kernels of llama.cpp do, most do not, and where they do
+not another answer follows sooner or later. Knows no sampling: a guess counts when the sampler has chosen it by itself.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, Protocol
+
+from medmind_runtime.lookup import MOST_ROWS, ROWS, Lookup, Pace
+from medmind_runtime.timings import Timings
+
+_Q8_0_FILE = "7"
+"""`general.file_type` of files in q8_0; source: LLAMA_FTYPE_MOSTLY_Q8_0 of llama.h."""
+_BLOCK = 32
+_ARCHITECTURES = ("llama", "qwen2")
+
+
+class Evaluator(Protocol):
+    """What is asked of a context; see `decoder.Decoder`."""
+
+    def evaluate(  # noqa: D102
+        self, tokens: Sequence[int], begin: int, *, first_output: int, cancel: Callable[[], bool]
+    ) -> None: ...
+
+    def cut(self, length: int) -> bool: ...  # noqa: D102
+
+    def logits(self, row: int) -> bytes: ...  # noqa: D102
+
+
+def cache_type(metadata: Mapping[str, str | int]) -> Literal["f16", "q8_0"]:
+    """How keys and values are best kept beside the weights of a file: q8_0 beside q8_0, else f16.
+
+    In f16, llama.cpp sums the attention of a single token in as many parts as there are threads, and that of several
+    tokens in one (`ggml_compute_forward_flash_attn_ext_f16`), so that only one thread gives both the same bits.
+    """
+    architecture = metadata.get("general.architecture")
+    heads = int(metadata.get(f"{architecture}.attention.head_count", 0))
+    width = int(metadata.get(f"{architecture}.embedding_length", 0))
+    sizes = [
+        int(metadata.get(f"{architecture}.attention.{name}", width // max(1, heads)))
+        for name in ("key_length", "value_length")
+    ]
+    fits = architecture in _ARCHITECTURES and all(size and size % _BLOCK == 0 for size in sizes)
+    return "q8_0" if str(metadata.get("general.file_type")) == _Q8_0_FILE and fits else "f16"
+
+
+class Exact:
+    """How many tokens may be evaluated together with the bits of single ones, as far as has been tried.
+
+    Attributes:
+        rows: tokens in one batch; 1 is no batch.
+        tried: whether it is known.
+    """
+
+    def __init__(self, *, hopeless: bool = False) -> None:
+        self.rows = 1
+        self.tried = hopeless
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, str], *, threads: int, kv_type: str) -> "Exact":
+        """What can be told without trying: only q8_0 gains from batches whose bits are those of single tokens.
+
+        Repacked weights (q4_k, q4_0) take other kernels from four rows on, f16 and f32 from two; the other types' bits
+        stay alike for a few rows, which then cost nearly as much as one by one.
+        """
+        split = threads > 1 and kv_type in ("f16", "f32")
+        return cls(hopeless=split or metadata.get("general.file_type") != _Q8_0_FILE)
+
+
+class Ahead:
+    """The evaluation of one answer, draft by draft.
+
+    Args:
+        context: the prompt's tokens are in it.
+        tokens: the prompt.
+        exact: what is known of batches; it is tried once, on the first tokens of an answer.
+        timings: counts the drafts.
+        cancel: as of `Decoder.evaluate`.
+    """
+
+    def __init__(
+        self, context: Evaluator, tokens: Sequence[int], exact: Exact, timings: Timings, cancel: Callable[[], bool]
+    ) -> None:
+        self._context = context
+        self._exact = exact
+        self._timings = timings
+        self._cancel = cancel
+        hopeful = not exact.tried or exact.rows > 1
+        self._lookup = Lookup(tokens) if hopeful else None
+        self._pace = Pace()
+        self._singles: list[bytes] = []
+        self._draft: list[int] = []
+        self._taken = 0
+        self._seconds = 0.0
+
+    def row(self, sequence: Sequence[int], room: int) -> int:
+        """Where the logits of what follows `sequence` lie.
+
+        Args:
+            sequence: prompt and answer; one token longer than at the last call.
+            room: tokens that may still follow; no draft is longer.
+
+        Raises:
+            Interrupted, MedmindError: as `Decoder.evaluate`.
+        """
+        if self._lookup is None:
+            self._evaluate(sequence, len(sequence) - 1)
+            return 0
+        self._lookup.add(sequence[-1])
+        if self._taken < len(self._draft) and self._draft[self._taken] == sequence[-1]:
+            self._taken += 1
+            self._timings.accepted += 1
+            return self._taken
+        self.settle(len(sequence) - 1)
+        draft = self._guess(room)
+        started = time.perf_counter()
+        self._evaluate([*sequence, *draft], len(sequence) - 1)
+        self._seconds = time.perf_counter() - started
+        self._draft = draft
+        self._timings.drafted += len(draft)
+        if draft:
+            return 0
+        self._pace.single(self._seconds)
+        return 0 if self._exact.tried else self._try(sequence)
+
+    def settle(self, length: int) -> None:
+        """Leave `length` tokens in the context: the rest of a draft was not what followed."""
+        if not self._draft:
+            return
+        if self._taken < len(self._draft):
+            self._context.cut(length)
+        self._pace.batch(self._seconds, drafted=len(self._draft), accepted=self._taken)
+        self._draft, self._taken = [], 0
+
+    def _guess(self, room: int) -> list[int]:
+        assert self._lookup is not None
+        length = min(self._pace.length(), self._exact.rows - 1, room)
+        draft = self._lookup.draft(length) if length > 0 else []
+        # only numbers of rows that have been tried
+        return draft[: max((rows - 1 for rows in ROWS if rows - 1 <= len(draft)), default=0)]
+
+    def _evaluate(self, tokens: Sequence[int], begin: int) -> None:
+        self._context.evaluate(tokens, begin, first_output=begin, cancel=self._cancel)
+
+    def _try(self, sequence: Sequence[int]) -> int:
+        """Once enough tokens were evaluated singly, evaluate them again together; returns the last one's row."""
+        self._singles.append(self._context.logits(0))
+        if len(self._singles) < MOST_ROWS:
+            return 0
+        self._exact.tried = True
+        end = len(sequence)
+        for rows in ROWS:
+            begin = end - rows
+            if not self._context.cut(begin):
+                return self._exact.rows - 1
+            try:
+                self._evaluate(sequence, begin)
+                if [self._context.logits(row) for row in range(rows)] != self._singles[-rows:]:
+                    self._context.cut(begin)
+                    for place in range(begin, end):
+                        self._evaluate(sequence[: place + 1], place)
+                    return 0
+            except BaseException:
+                self._context.cut(begin)
+                raise
+            self._exact.rows = rows
+        return self._exact.rows - 1

@@ -1,0 +1,197 @@
+"""Guessing ahead changes how soon an answer comes and nothing else."""
+
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from medmind_runtime.decoder import KvType
+from medmind_runtime.engine import Engine, Sampling
+from medmind_runtime.interruption import Interrupted, never
+from medmind_runtime.lookup import ROWS, Lookup, Pace
+from medmind_runtime.speculation import Ahead, Exact, cache_type
+from medmind_runtime.timings import Timings
+
+QUOTED = [1, 3, *(20 + i * 7 % 250 for i in range(60)), *(20 + i * 7 % 250 for i in range(30)), 4]
+
+
+def test_a_draft_is_what_followed_the_longest_ending_last() -> None:
+    lookup = Lookup([1, 2, 3, 4, 5, 9, 3, 4, 6, 7, 8, 2, 3, 4])
+    assert lookup.draft(2) == [5, 9]  # after 2 3 4, not the later 3 4
+    lookup.add(6)
+    assert lookup.draft(9) == [7, 8, 2, 3, 4, 6]
+    lookup.add(99)
+    assert lookup.draft(9) == []
+    assert Lookup([5]).draft(3) == Lookup([]).draft(3) == []
+
+
+def test_guessing_rests_when_it_does_not_pay_and_returns() -> None:
+    pace = Pace()
+    assert pace.length() == 0  # what a token costs is not known yet
+    pace.single(1.0)
+    for _ in range(20):
+        if length := pace.length():
+            pace.batch(3.0, drafted=length, accepted=0)
+    assert pace.length() == 0
+    waited = 0
+    while not pace.length():
+        pace.single(1.0)
+        waited += 1
+    assert waited >= 16
+    for _ in range(3):
+        pace.batch(2.0, drafted=pace.length(), accepted=pace.length())
+    assert pace.length() == ROWS[-1] - 1
+
+
+class Paper:
+    """A model whose next token follows from the whole text; in batches of `inexact` rows or more it errs."""
+
+    def __init__(self, inexact: int = 99) -> None:
+        self.cells: list[tuple[int, bool]] = []
+        self.rows: list[bytes] = []
+        self.inexact = inexact
+        self.evaluations = 0
+        self.stop_at = 0
+
+    def evaluate(
+        self, tokens: Sequence[int], begin: int, *, first_output: int, cancel: Callable[[], bool] = never
+    ) -> None:
+        assert [token for token, _ in self.cells] == list(tokens[:begin])
+        self.evaluations += 1
+        if self.evaluations == self.stop_at:
+            raise Interrupted
+        wrong = begin > 0 and len(tokens) - begin >= self.inexact
+        self.rows = []
+        for place in range(begin, len(tokens)):
+            self.cells.append((tokens[place], wrong))
+            if place >= first_output:
+                spoilt = sum(bad for _, bad in self.cells)
+                self.rows.append(bytes([self.next([token for token, _ in self.cells]), spoilt % 251]))
+
+    def next(self, tokens: Sequence[int]) -> int:
+        """Mostly what came 20 tokens before."""
+        return tokens[-20] if sum(tokens) % 11 else sum(tokens[-3:]) % 50
+
+    def cut(self, length: int) -> bool:
+        del self.cells[length:]
+        return True
+
+    def logits(self, row: int) -> bytes:
+        return self.rows[row]
+
+    def answer(self, prompt: list[int], count: int, exact: Exact) -> tuple[list[int], Timings]:
+        timings, sequence = Timings(), list(prompt)
+        ahead = Ahead(self, prompt, exact, timings, never)
+        self.cells = []
+        self.evaluate(prompt, 0, first_output=len(prompt) - 1)
+        row = -1
+        for left in reversed(range(count)):
+            if left < count - 1:
+                row = ahead.row(sequence, left)
+            assert self.rows[row][1] == 0  # no cell was written by a batch that errs
+            sequence.append(self.rows[row][0])
+        ahead.settle(len(sequence) - 1)
+        assert len(self.cells) == len(sequence) - 1
+        return sequence[len(prompt) :], timings
+
+
+@pytest.mark.parametrize("inexact", [2, 3, 5, 99])
+def test_batches_that_err_are_noticed_and_leave_nothing_behind(inexact: int) -> None:
+    rng = random.Random(1)
+    for _ in range(20):
+        prompt = [rng.randrange(50) for _ in range(40)]
+        plain, _ = Paper().answer(prompt, 150, Exact(hopeless=True))
+        exact = Exact()
+        said, timings = Paper(inexact).answer(prompt, 150, exact)
+        assert said == plain
+        assert exact.rows == max([1, *(rows for rows in ROWS if rows < inexact)])
+        assert timings.accepted <= timings.drafted
+        assert (timings.drafted > 0) == (inexact > 2)
+
+
+@pytest.mark.parametrize("stop_at", range(8, 16))
+def test_an_interruption_while_batches_are_tried_leaves_no_cell_that_errs(stop_at: int) -> None:
+    paper = Paper(inexact=3)
+    paper.stop_at = stop_at
+    with pytest.raises(Interrupted):
+        paper.answer(list(range(40)), 30, Exact())
+    assert not any(wrong for _, wrong in paper.cells)
+
+
+def test_only_files_in_q8_0_are_tried_and_their_cache_is_q8_0_too() -> None:
+    header: dict[str, str | int] = {"general.architecture": "llama", "general.file_type": 7}
+    header |= {"llama.embedding_length": 128, "llama.attention.head_count": 4}
+    assert cache_type(header) == "q8_0"
+    assert cache_type(header | {"general.file_type": 15}) == "f16"
+    assert cache_type(header | {"llama.attention.head_count": 8}) == "f16"  # 16 values do not fill a block of 32
+    assert cache_type({}) == "f16"
+    assert not Exact.of({"general.file_type": "7"}, threads=2, kv_type="q8_0").tried
+    assert not Exact.of({"general.file_type": "7"}, threads=1, kv_type="f16").tried
+    assert Exact.of({"general.file_type": "7"}, threads=2, kv_type="f16").tried
+    assert Exact.of({"general.file_type": "15"}, threads=1, kv_type="q8_0").tried
+
+
+@pytest.fixture(scope="module")
+def quoting(make_model: Callable[..., Path]) -> Path:
+    return make_model(quantized=True, width=128, head=32)
+
+
+def foretell(monkeypatch: pytest.MonkeyPatch, text: Sequence[int]) -> None:
+    """Draft what is going to be said, every ninth token excepted: a model of random weights quotes nothing."""
+
+    def draft(lookup: Lookup, most: int) -> list[int]:
+        place = len(lookup._tokens)
+        return [token if at % 9 else 7 for at, token in enumerate(text[place : place + most], place)]
+
+    monkeypatch.setattr(Lookup, "draft", draft)
+    monkeypatch.setattr(Pace, "length", lambda _pace: ROWS[-1] - 1)
+    monkeypatch.setattr(Pace, "batch", lambda _pace, _seconds, **_counts: None)
+
+
+@pytest.mark.parametrize(("threads", "kv_type", "temperature"), [(1, "f16", 0.0), (1, "q8_0", 0.7), (2, "q8_0", 0.0)])
+def test_answers_are_the_same_with_and_without(
+    quoting: Path, threads: int, kv_type: KvType, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        Engine.load(quoting, lookup=True, threads=threads, kv_type=kv_type) as ahead,
+        Engine.load(quoting, threads=threads, kv_type=kv_type) as plain,
+    ):
+        for prompt in (QUOTED, [*QUOTED, 5], (QUOTED * 9)[: plain.context - 9], (QUOTED * 9)[: plain.context - 1]):
+            sampling = Sampling(temperature=temperature, seed=5)
+            expected = list(plain.generate(prompt, sampling=sampling, max_tokens=150))
+            foretell(monkeypatch, [*prompt, *expected])
+            assert list(ahead.generate(prompt, sampling=sampling, max_tokens=150)) == expected
+            assert len(expected) == min(150, plain.context - len(prompt))
+            if len(expected) == 150:
+                assert 80 < ahead.timings.accepted < ahead.timings.drafted
+            following = [*prompt[:90], *expected[:30], 5]
+            for one in (ahead, plain):
+                list(one.generate(following, sampling=sampling, max_tokens=1))
+            assert ahead.timings.reused == plain.timings.reused  # nothing of a draft is taken for the conversation
+
+
+def test_stopping_in_the_middle_of_a_draft_leaves_the_cache_usable(
+    quoting: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Engine.load(quoting, threads=1) as plain, Engine.load(quoting, threads=1, lookup=True) as engine:
+        expected = list(plain.generate(QUOTED, sampling=Sampling(), max_tokens=60))
+        foretell(monkeypatch, [*QUOTED, *expected])
+
+        def say(allowed: int) -> list[int]:
+            calls = itertools.count()
+            return list(
+                engine.generate(QUOTED, sampling=Sampling(), max_tokens=60, cancel=lambda: next(calls) > allowed)
+            )
+
+        assert say(10**9) == expected
+        assert engine.timings.accepted
+        for allowed in range(0, 1200, 41):
+            said = say(allowed)
+            assert said == expected[: len(said)]
+            assert say(10**9) == expected
+        for place, _ in enumerate(engine.generate(QUOTED, sampling=Sampling(), max_tokens=60)):
+            if place == 20:  # a reader that stops reading
+                break
+        assert say(10**9) == expected
