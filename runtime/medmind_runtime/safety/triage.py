@@ -1,6 +1,6 @@
-"""Whether a question tells of an emergency or of self-harm, decided by rules alone, before any model is asked.
+"""Whether a question tells of an emergency or of self-harm, decided by rules and weights before any model.
 
-Knows the rules' files. The order of the topics in rules.toml is the order of urgency.
+Knows the rules' and weights' files. The order of the topics in rules.toml is the order of urgency.
 """
 
 import tomllib
@@ -12,9 +12,10 @@ from typing import Any
 
 from medmind_runtime.safety import measures
 from medmind_runtime.safety.context import Context, Cues, read
+from medmind_runtime.safety.leaning import Leaning, concepts, own_signs, signs
 from medmind_runtime.safety.patterns import OTHER, Bank, Compiler, Part, Pattern
 from medmind_runtime.safety.spelling import Speller
-from medmind_runtime.safety.words import split
+from medmind_runtime.safety.words import Word, split
 
 LONGEST = 4000
 """Characters that are read of each end of a long text."""
@@ -49,7 +50,7 @@ class Alarm:
     Attributes:
         topic: its name.
         say: what the answer has to begin with.
-        because: the pattern that matched.
+        because: the pattern that matched; "leaning" where only the words as a whole tell it.
     """
 
     topic: str
@@ -61,13 +62,13 @@ class Triage:
     """The rules, compiled. Use `triage()`, which keeps them.
 
     Args:
-        lexicon, rules: the contents of lexicon.toml and rules.toml.
+        lexicon, rules, weights: the contents of lexicon.toml, rules.toml and leaning.toml.
 
     Raises:
         ValueError: a rule names a list that there is not.
     """
 
-    def __init__(self, lexicon: Mapping[str, Any], rules: Mapping[str, Any]) -> None:
+    def __init__(self, lexicon: Mapping[str, Any], rules: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
         lists: dict[str, list[str]] = lexicon["lists"]
         compiler = Compiler(lists, measures.NAMES, "small", "negations")
         banks = {name: Bank([compiler.part(phrase) for phrase in lists[name]]) for name in ("figurative", *_CUES)}
@@ -88,12 +89,32 @@ class Triage:
         self._speller = Speller(
             (word for word in self._characters if word.isalpha()), frozenset(lexicon["real_words"].split())
         )
+        self._places = {name: place for place, (name, _) in enumerate(self._topics)}
+        self._concepts = concepts(lists)
+        self._leaning = Leaning(weights)
 
     def alarms(self, text: str) -> list[Alarm]:
         """What the text tells of, most urgent first; empty for nearly every text."""
+        found, raised = self._found(text)
+        heard = self._leaning.judged(found, raised.keys())
+        places = sorted(self._places[topic] for topic in heard)
+        return [Alarm(*self._topics[place], raised.get(self._topics[place][0], "leaning")) for place in places]
+
+    def signs(self, text: str) -> set[str]:
+        """What the weights are fitted to: signs of the words, and of what the rules raise."""
+        return self._found(text)[0]
+
+    def _found(self, text: str) -> tuple[set[str], dict[str, str]]:
+        """The signs of a text; the topics that the rules raise, each with its pattern."""
         if len(text) > 2 * LONGEST:
             text = f"{text[:LONGEST]}\n{text[-LONGEST:]}"
-        sentences = [sentence for sentence in self._read(text).split("\n") if sentence]
+        words = split(text, self._spellings)
+        read_as, figures = self._read(words)
+        raised = self._raised([sentence for sentence in read_as.split("\n") if sentence])
+        literal = [word for at, word in enumerate(words) if at not in figures]
+        return signs(literal, self._concepts) | own_signs(raised.keys()), raised
+
+    def _raised(self, sentences: Sequence[str]) -> dict[str, str]:
         apart = any(stands_in(self._cues.learning, one) or stands_in(self._cues.animals, one) for one in sentences)
         contexts = [read(sentence, self._cues, apart=apart) for sentence in sentences]
         raised: dict[int, str] = {}
@@ -105,21 +126,22 @@ class Triage:
                     taken_back.add(rule.topic)
                 else:
                     raised[rule.topic] = rule.pattern.source
-        return [Alarm(*self._topics[place], raised[place]) for place in sorted(raised) if place not in taken_back]
+        return {self._topics[place][0]: raised[place] for place in sorted(raised) if place not in taken_back}
 
-    def _read(self, text: str) -> str:
-        """The text as one character a word, figures of speech blotted out."""
-        words = split(text, self._spellings)
+    def _read(self, words: Sequence[Word]) -> tuple[str, set[int]]:
+        """The text as one character a word, figures of speech blotted out; and where those stood."""
         characters = []
         for at, word in enumerate(words):
             named = measures.name(words, at) if word.text[0].isdigit() or word.value is not None else ""
             known = f"<{named}>" if named else self._speller.word(word.text)
             characters.append(self._characters.get(known, OTHER))
         read_as = "".join(characters)
+        figures: set[int] = set()
         for part in self._figurative.candidates(set(read_as)):
             for first, last in list(part.places(read_as)):
+                figures.update(range(first, last))
                 read_as = read_as[:first] + OTHER * (last - first) + read_as[last:]
-        return read_as
+        return read_as, figures
 
 
 _CUES = tuple(Cues.__dataclass_fields__)
@@ -157,4 +179,5 @@ def triage() -> Triage:
     return Triage(
         tomllib.loads((folder / "lexicon.toml").read_text(encoding="utf-8")),
         tomllib.loads((folder / "rules.toml").read_text(encoding="utf-8")),
+        tomllib.loads((folder / "leaning.toml").read_text(encoding="utf-8")),
     )

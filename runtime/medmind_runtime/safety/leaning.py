@@ -1,0 +1,94 @@
+"""How far a question's words as a whole lean towards an emergency or self-harm: a weighted sum beside the rules.
+
+Knows the weights' file, fitted by scripts/fit_leaning.py. Hears what no rule foresaw; explains nothing.
+"""
+
+import math
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
+
+from medmind_runtime.safety.words import BREAK, SENTENCE, Word
+
+SELF_HARM, URGENT = "self_harm", "urgent"
+"""The topics that it can add."""
+_LAST = 400
+"""Words that are looked at."""
+
+
+def stem(word: str) -> str:
+    """A word without its commonest endings, so that "dying" and "hurts" share a weight with their kin."""
+    for ending in ("ing", "ed", "es", "s"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            short = word[: -len(ending)]
+            return short[:-1] if len(short) > 3 and short[-1] == short[-2] and short[-1] not in "ls" else short
+    return word
+
+
+def signs(words: Sequence[Word], concepts: Mapping[str, Sequence[str]]) -> set[str]:
+    """What carries weight in a text: stems, pairs of neighbours, and the lexicon's lists as <list>.
+
+    Args:
+        words: as `words.split` gives them.
+        concepts: of a word, the names of the lists it stands in.
+    """
+    found: set[str] = set()
+    before = ""
+    for word in words[:_LAST]:
+        if word.text in (BREAK, SENTENCE):
+            continue
+        now = "#" if word.value is not None or word.text[0].isdigit() else stem(word.text)
+        found.add(now)
+        if before:
+            found.add(f"{before} {now}")
+        for name in concepts.get(word.text, ()):
+            found.add(f"<{name}>")
+        before = now
+    return found
+
+
+def concepts(lists: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """The lists that each single word of the lexicon stands in."""
+    names: dict[str, list[str]] = {}
+    for name, phrases in lists.items():
+        for word in {form for phrase in phrases if " " not in phrase for form in phrase.replace("~", "").split("|")}:
+            if word.isalpha():
+                names.setdefault(word, []).append(name)
+    return names
+
+
+class Leaning:
+    """The weights.
+
+    Args:
+        weights: the contents of leaning.toml.
+    """
+
+    def __init__(self, weights: Mapping[str, Any]) -> None:
+        self._weights: dict[str, Sequence[float]] = weights["weights"]
+        self._start: Sequence[float] = weights["start"]
+        bounds: Mapping[str, float] = weights["bounds"]
+        self._alarm = bounds.get("alarm", math.inf)
+        self._quiet = bounds.get("quiet", -math.inf)
+        self._self_harm = bounds.get("self_harm", math.inf)
+
+    def judged(self, found: Set[str], topics: Set[str]) -> set[str]:
+        """The topics, with those that the words as a whole add, or none where they lean to nothing at all.
+
+        Args:
+            found: what `signs` gives, with the topics' own signs.
+            topics: what the rules raised.
+        """
+        known = sorted(found & self._weights.keys())
+        alarm = self._start[0] + sum(self._weights[sign][0] for sign in known)
+        harm = self._start[1] + sum(self._weights[sign][1] for sign in known)
+        heard = set(topics) if alarm > self._quiet else set()
+        if harm > self._self_harm and alarm > 0:
+            heard.add(SELF_HARM)
+        if alarm > self._alarm and not heard:
+            heard.add(URGENT)
+        return heard
+
+
+def own_signs(topics: Set[str]) -> set[str]:
+    """The rules' word, as signs beside the others."""
+    return ({"[self_harm]"} if SELF_HARM in topics else set()) | ({"[emergency]"} if topics - {SELF_HARM} else set())
