@@ -10,6 +10,7 @@ import typer
 
 from medmind import console
 from medmind.console import human_bytes
+from medmind_convert import verify_cli
 
 
 class AdapterType(StrEnum):
@@ -32,6 +33,9 @@ app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, add_comp
 @app.callback()
 def medmind_convert() -> None:
     """Merge an adapter into its base and write GGUF files that llama.cpp runs."""
+
+
+verify_cli.register(app)
 
 
 @app.command(no_args_is_help=True)
