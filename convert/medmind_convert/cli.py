@@ -10,7 +10,7 @@ import typer
 
 from medmind import console
 from medmind.console import human_bytes
-from medmind_convert import verify_cli
+from medmind_convert import plan_cli, verify_cli
 
 
 class AdapterType(StrEnum):
@@ -35,6 +35,7 @@ def medmind_convert() -> None:
     """Merge an adapter into its base and write GGUF files that llama.cpp runs."""
 
 
+plan_cli.register(app)
 verify_cli.register(app)
 
 
@@ -256,6 +257,8 @@ def main() -> None:
     """Entry point of `medmind-convert`."""
     # transformers imports torch wherever it finds it; its tokenizers need none, and it costs seconds and 200 MiB
     sys.modules.setdefault("torch", cast(ModuleType, None))
+    # as the gguf package does with Mistral's own tokenizers, none of which is used: most of a second
+    sys.modules.setdefault("mistral_common", cast(ModuleType, None))
     console.run(app)
 
 

@@ -70,7 +70,7 @@ class Tokenizer:
         except Exception as error:  # transformers raises whatever its parsers do: the file is the user's to mend
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise MedmindError(f"the tokenizer in {path} does not load: {reason}", "download it again") from error
-        _refuse_other_kinds(backend, path)
+        refuse_other_kinds(backend, path)
         self._model: Mapping[str, Any] = backend["model"]
         self._added: Sequence[Mapping[str, Any]] = backend["added_tokens"]
         if self._hf.eos_token_id is None:
@@ -195,7 +195,7 @@ def directory(base: Path, adapter: Path | None) -> Path:
     return adapter if any((adapter / name).is_file() for name in TOKENIZER_FILES) else base
 
 
-def _refuse_other_kinds(backend: Mapping[str, Any], path: Path) -> None:
+def refuse_other_kinds(backend: Mapping[str, Any], path: Path) -> None:
     """Raise unless llama.cpp's SentencePiece tokenizer can do what this one does."""
 
     def refuse(what: str) -> MedmindError:
