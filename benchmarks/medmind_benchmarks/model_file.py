@@ -11,10 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from medmind import llama
+from medmind import gguf_header, llama
 from medmind.console import require
 from medmind.errors import MedmindError
-from medmind_runtime import gguf_header
 
 _STRING, _ARRAY, _BOOL = 8, 9, 7
 _SCALARS: dict[int, Any] = {

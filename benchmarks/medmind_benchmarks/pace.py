@@ -16,11 +16,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from medmind import llama
+from medmind import gguf_header, llama
 from medmind.errors import MedmindError
 from medmind_benchmarks.cell import BATCH, Advance
 from medmind_benchmarks.figures import KvType
-from medmind_runtime import gguf_header
 from medmind_runtime.decoder import KV_TYPES
 from medmind_runtime.weights import Weights
 

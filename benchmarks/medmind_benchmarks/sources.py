@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medmind import gguf_header
 from medmind.artifacts import HELDOUT, RUNS, is_embedded_run, models_in, newest_model, read_run, run_named
 from medmind.errors import MedmindError
 from medmind_benchmarks.model_file import ModelFile, read
-from medmind_runtime import gguf_header
 
 REPORT_FOLDER = "benchmark"
 

@@ -5,6 +5,7 @@ Knows the rows of heldout.jsonl; knows neither weights nor how the file was writ
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -78,11 +79,7 @@ class Expected:
             for messages, generate, text in self.renderings:
                 found_text = render(messages, generate)
                 if found_text != text:
-                    raise MedmindError(
-                        f"the chat template renders differently from the GGUF: {_shorten(found_text)} "
-                        f"instead of {_shorten(text)}",
-                        "please report it with the base model's name",
-                    )
+                    _raise_rendering(text, found_text)
             for stop in stops:
                 if not gguf.ends(stop):
                     raise MedmindError(f"llama.cpp would not stop at token {stop} {gguf.text(stop)!r}")
@@ -122,6 +119,18 @@ def _raise_ids(text: str, ids: list[int], found: list[int]) -> NoReturn:
         f"llama.cpp tokenizes {_shorten(text)} otherwise than transformers: from token {place} on "
         f"{found[place : place + 4]} instead of {ids[place : place + 4]}",
         "this tokenizer cannot be converted faithfully; please report it with the base model's name",
+    )
+
+
+def _raise_rendering(text: str, found: str | None) -> NoReturn:
+    """Show the first line that differs."""
+    lines, others = text.splitlines(keepends=True), (found or "").splitlines(keepends=True)
+    pairs = enumerate(zip_longest(lines, others, fillvalue=""), 1)
+    place, line, other = next(((n, a, b) for n, (a, b) in pairs if a != b), (1, text, str(found)))
+    raise MedmindError(
+        f"the chat template renders differently from the GGUF: line {place} is {_shorten(other)} "
+        f"instead of {_shorten(line)}",
+        "please report it with the base model's name",
     )
 
 

@@ -10,7 +10,7 @@ import typer
 
 from medmind import console
 from medmind.console import human_bytes
-from medmind_convert import merge_cli
+from medmind_convert import merge_cli, plan_cli, verify_cli
 from medmind_convert.merge_cli import ONTO, MergeOnto, onto
 
 
@@ -30,6 +30,8 @@ def medmind_convert() -> None:
 
 
 merge_cli.register(app)
+plan_cli.register(app)
+verify_cli.register(app)
 
 
 @app.command(no_args_is_help=True)
@@ -255,6 +257,8 @@ def main() -> None:
     """Entry point of `medmind-convert`."""
     # transformers imports torch wherever it finds it; its tokenizers need none, and it costs seconds and 200 MiB
     sys.modules.setdefault("torch", cast(ModuleType, None))
+    # as the gguf package does with Mistral's own tokenizers, none of which is used: most of a second
+    sys.modules.setdefault("mistral_common", cast(ModuleType, None))
     console.run(app)
 
 

@@ -80,10 +80,15 @@ class Conversion:
             )
         return digest
 
+    @property
+    def tokenizer_files(self) -> Path:
+        """The directory of the training tokenizer."""
+        return tokenizers.directory(self.source.base.path, self.source.adapter)
+
     @cached_property
     def tokenizer(self) -> tokenizers.Tokenizer:
         """The training tokenizer."""
-        return tokenizers.Tokenizer(tokenizers.directory(self.source.base.path, self.source.adapter))
+        return tokenizers.Tokenizer(self.tokenizer_files)
 
     @cached_property
     def vocabulary(self) -> tokenizers.Vocabulary:
@@ -141,7 +146,7 @@ class Conversion:
         metadata = Metadata(
             self.architecture,
             self.vocabulary,
-            self.tokenizer.path,
+            self.tokenizer_files,
             Provenance(self.source, self.adapter_digest, self.onto) if provenance else None,
             self.source.base.path,
         )

@@ -102,6 +102,17 @@ NO_DIGEST = "sha256:" + "0" * 64
 """Stands in the place of a digest that is not known yet, and of the header's own while that is computed."""
 
 
+def padded(size: int) -> int:
+    """Bytes that a tensor of `size` bytes takes in a file."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def sizes(types: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Bytes of each tensor in its ggml type, without padding."""
+    kinds = ggml.types()
+    return {name: kinds[kind].size(shapes[name]) for name, kind in types.items()}
+
+
 def plan_file(
     metadata: Metadata, ftype: int, types: Mapping[str, str], *, split_max: int | None = None
 ) -> list[Layout]:

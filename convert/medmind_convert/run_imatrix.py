@@ -28,6 +28,27 @@ def wanted_by(types: Sequence[Quant]) -> bool:
     return any(quant.bits < q4_k.bytes * 8 / q4_k.block for quant in types)
 
 
+def expected(
+    source: Source, types: Sequence[Quant], *, given: Path | None, wanted: bool, together: bool
+) -> dict[Quant, bool]:
+    """Whether each type would be weighted by a matrix: one that is there, or one that the run has text for.
+
+    Args:
+        source: what would be converted.
+        types: the types.
+        given: a matrix that will be named.
+        wanted: whether one may be taken or collected unasked.
+        together: whether all types are made by one call, in which one matrix serves them all.
+    """
+    if given is not None:
+        read_imatrix(given)
+        return dict.fromkeys(types, True)
+    at_hand = (source.out / f"{source.name}{SUFFIX}").is_file()
+    run = _run(source)
+    possible = wanted and (at_hand or bool(run is not None and calibration.of_run(run)))
+    return {each: possible and wanted_by(types if together else [each]) for each in types}
+
+
 def for_source(source: Source, given: Path | None, *, onto: Onto, threads: int | None) -> tuple[Path, Imatrix] | None:
     """The matrix to convert with, or None where none is at hand and there is no text to make one of.
 

@@ -16,6 +16,8 @@ from medmind_convert import adapter as adapters
 from medmind_convert import quants
 
 Fetch = Callable[..., tuple[Path, str]]
+UNKNOWN = "sha256:" + "0" * 64
+"""Stands for a base's digest where no weight is to be read."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def find(
     out: Path | None = None,
     name: str | None = None,
     assume_yes: bool = False,
+    weigh: bool = True,
 ) -> Source:
     """Find the model to convert.
 
@@ -100,6 +103,8 @@ def find(
         out: where results go; by default into the run, else `runs/NAME`.
         name: file name of the results; by default the run's, the adapter's or the base's.
         assume_yes: do not ask before a download.
+        weigh: compute the base's digest, for which weights are read, and refuse a base that is not the run's; without,
+            a text of its length stands in.
 
     Raises:
         MedmindError: nothing of that name, an unfinished run, or a base that is not the run's.
@@ -114,7 +119,7 @@ def find(
             if adapter is not None:
                 raise MedmindError(f"{given} is a run and has its own adapter", "leave --adapter or the run out")
             run = digests.verified(given) if given in embedded.RUNS else Path(given)
-            found, digest, manifest, heldout = _run(run, base_name, revision, fetch)
+            found, digest, manifest, heldout = _run(run, base_name, revision, fetch, weigh=weigh)
             title = str(manifest.get("name") or run.resolve().name)
             if out is None:
                 out = artifacts.RUNS / given if given in embedded.RUNS else run
@@ -129,7 +134,8 @@ def find(
         raise MedmindError(f"{adapter} does not exist", "give a PEFT adapter directory")
     found = base.resolve(base_name or _base_of(adapter), revision=revision, fetch=fetch)
     name = _name(name or (adapter.resolve().name if adapter is not None else Path(found.name).name))
-    return Source(found, base.fingerprint(found.path), adapter, name, out or artifacts.RUNS / name)
+    digest = base.fingerprint(found.path) if weigh else UNKNOWN
+    return Source(found, digest, adapter, name, out or artifacts.RUNS / name)
 
 
 def _kind(given: str) -> Literal["run", "adapter", "base"]:
@@ -169,15 +175,15 @@ def _base_of(adapter: Path | None) -> str:
 
 
 def _run(
-    run: Path, base_name: str | None, revision: str | None, fetch: Fetch
+    run: Path, base_name: str | None, revision: str | None, fetch: Fetch, *, weigh: bool
 ) -> tuple[base.Base, str, Mapping[str, Any], Sequence[Mapping[str, Any]]]:
     """The base of a run, its digest, the manifest and the held-out rows."""
     manifest = artifacts.read_run(run)
     recorded = manifest.get("base") or {}
     wanted = base_name or _recorded_base(recorded, run)
     found = base.resolve(wanted, revision=revision or recorded.get("revision"), fetch=fetch)
-    digest = base.fingerprint(found.path)
-    if recorded.get("digest") != digest:
+    digest = base.fingerprint(found.path) if weigh else UNKNOWN
+    if weigh and recorded.get("digest") != digest:
         raise MedmindError(
             f"the base at {found.path} is not the one {run} was trained on ({recorded.get('name')}): "
             f"its digest is {digest[:19]}…, the run's {str(recorded.get('digest'))[:19]}…",

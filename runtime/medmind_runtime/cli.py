@@ -198,7 +198,8 @@ def serve(
 
     Clients show the token as `Authorization: Bearer TOKEN`. One request is answered at a time; nothing is kept of any.
     """
-    from medmind_runtime import gguf_header, models, private_file, session
+    from medmind import gguf_header
+    from medmind_runtime import models, private_file, session
     from medmind_runtime.config import token_file
     from medmind_runtime.server import Limits, Server
 
@@ -311,7 +312,8 @@ def _print_proof(proof: "Proof") -> None:
 
 
 def _chat(model: str | None, prompt: str | None, as_json: bool, config: ChatConfig, schema: Path | None) -> None:
-    from medmind_runtime import gguf_header, models
+    from medmind import gguf_header
+    from medmind_runtime import models
 
     path, why = models.find(model)
     gguf_header.check(path)

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from medmind import llama
+from medmind import gguf_header, llama
 from medmind.errors import MedmindError
-from medmind_runtime import gguf_header, state
+from medmind_runtime import state
 from medmind_runtime.decoder import KV_TYPES, OUTPUT_ROWS, Decoder, KvType, Memory, prompt_step
 from medmind_runtime.forecast import demand_room
 from medmind_runtime.interruption import Interrupted, never

@@ -6,10 +6,9 @@ Reads the header of the file. Knows no llama.cpp; what it allocated in the end s
 from dataclasses import dataclass
 from pathlib import Path
 
-from medmind import console
+from medmind import console, gguf_header
 from medmind.doctor import machine
 from medmind.errors import MedmindError
-from medmind_runtime import gguf_header
 
 _BITS = {"f32": 32.0, "f16": 16.0, "bf16": 16.0, "q8_0": 8.5, "q5_1": 6.0, "q5_0": 5.5, "q4_1": 5.0, "q4_0": 4.5}
 """Bits per value; source: the block layouts of ggml-common.h."""

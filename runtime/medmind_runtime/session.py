@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medmind import console
+from medmind import console, gguf_header
 from medmind.errors import MedmindError
-from medmind_runtime import commands, gguf_header, line_input, models
+from medmind_runtime import commands, line_input, models
 from medmind_runtime.background import Background
 from medmind_runtime.config import NOTICE, ChatConfig
 from medmind_runtime.conversation import Conversation

@@ -11,9 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from medmind import llama
+from medmind import gguf_header, llama
 from medmind.errors import MedmindError
-from medmind_runtime import gguf_header
 
 LoadMode = Literal["auto", "mmap", "copy"]
 """How weights come into memory.

@@ -1,6 +1,7 @@
 """Fixtures of the convert tests. The builders behind them are in tiny_bases.py, importable by its name."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))  # import-mode=importlib leaves both out
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tiny_bases import TEMPLATE, WORDS, Shape, write_base, write_run
+from tiny_bases import MISTRAL_TEMPLATE, TEMPLATE, WORDS, Shape, base_tensors, write_base, write_run
 
 
 @pytest.fixture(scope="session")
@@ -55,3 +56,19 @@ def make_run(tmp_path: Path, make_base: Callable[..., Path]) -> Callable[..., Pa
         return write_run(tmp_path / "runs" / name, make_base(**dimensions), Shape(**dimensions), heldout=heldout)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def mistral_v3(tmp_path_factory: pytest.TempPathFactory, spm: Path) -> Path:
+    """Mistral's own v3 tokenizer under one random layer; tokenizer_config.json as in Mistral-7B-Instruct-v0.3."""
+    data = pytest.importorskip("mistral_common").__path__[0]
+    shape = Shape(hidden=256, ffn=256, layers=1, heads=4, heads_kv=2, vocab=32768, tied=True)
+    base = write_base(tmp_path_factory.mktemp("v3") / "base", shape, spm, base_tensors(shape))
+    shutil.copy(Path(data) / "data" / "mistral_instruct_tokenizer_240323.model.v3", base / "tokenizer.model")
+    config = {
+        "tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "add_eos_token": False, "legacy": False,
+        "add_prefix_space": True, "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>",
+        "chat_template": MISTRAL_TEMPLATE,
+    }  # fmt: skip
+    (base / "tokenizer_config.json").write_text(json.dumps(config))
+    return base

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_bases import Shape, base_tensors, write_base
+from tiny_bases import edit_json, json_only
 
 from medmind.errors import MedmindError
 from medmind_convert import quants, scores
@@ -22,48 +22,9 @@ from medmind_convert.tokenizer import Tokenizer, TokenType
 SHARED = Path(__file__).parents[2].parent / "shared"
 
 
-def json_only(base: Path) -> Path:
-    """Replace tokenizer.model by the tokenizer.json that transformers makes of it."""
-    Tokenizer(base)._hf.backend_tokenizer.save(str(base / "tokenizer.json"))
-    (base / "tokenizer.model").unlink()
-    config = json.loads((base / "tokenizer_config.json").read_text())
-    config["tokenizer_class"] = "PreTrainedTokenizerFast"
-    (base / "tokenizer_config.json").write_text(json.dumps(config))
-    return base
-
-
-def edit_json(base: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    document = json.loads((json_only(base) / "tokenizer.json").read_text(encoding="utf-8"))
-    change(document)
-    (base / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
-    return base
-
-
 def write_f16(base: Path) -> Path:
     results, _ = convert(find(str(base), out=base.parent / "out"), quants.parse(["f16"]), Options(force=True))
     return results[0].file
-
-
-MISTRAL_TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }}[/INST]"
-    "{% else %} {{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
-)
-
-
-@pytest.fixture(scope="module")
-def mistral_v3(tmp_path_factory: pytest.TempPathFactory, spm: Path) -> Path:
-    """Mistral's own v3 tokenizer under one random layer; tokenizer_config.json as in Mistral-7B-Instruct-v0.3."""
-    data = pytest.importorskip("mistral_common").__path__[0]
-    shape = Shape(hidden=256, ffn=256, layers=1, heads=4, heads_kv=2, vocab=32768, tied=True)
-    base = write_base(tmp_path_factory.mktemp("v3") / "base", shape, spm, base_tensors(shape))
-    shutil.copy(Path(data) / "data" / "mistral_instruct_tokenizer_240323.model.v3", base / "tokenizer.model")
-    config = {
-        "tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "add_eos_token": False, "legacy": False,
-        "add_prefix_space": True, "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>",
-        "chat_template": MISTRAL_TEMPLATE,
-    }  # fmt: skip
-    (base / "tokenizer_config.json").write_text(json.dumps(config))
-    return base
 
 
 @pytest.fixture(scope="module", params=["tokenizer.model", "tokenizer.json", "tokenizer.json as on the hub"])

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ TEMPLATE = (
     "{% for m in messages %}{% if m['role'] == 'user' %}"
     "[INST] {% if sys and loop.last %}{{ sys }}\n\n{% endif %}{{ m['content'] }}[/INST]"
     "{% elif m['role'] == 'assistant' %} {{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
+)
+MISTRAL_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }}[/INST]"
+    "{% else %} {{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
 )
 WORDS = (
     "the heart pumps blood through the body and a nurse measures the pressure with a cuff on the upper arm "
@@ -181,3 +186,22 @@ def write_run(path: Path, base: Path, shape: Shape, *, heldout: list[dict[str, A
     }  # fmt: skip
     (path / "medmind.json").write_text(json.dumps(manifest), encoding="utf-8")
     return path
+
+
+def json_only(base: Path) -> Path:
+    """Replace tokenizer.model by the tokenizer.json that transformers makes of it."""
+    from medmind_convert.tokenizer import Tokenizer
+
+    Tokenizer(base)._hf.backend_tokenizer.save(str(base / "tokenizer.json"))
+    (base / "tokenizer.model").unlink()
+    config = json.loads((base / "tokenizer_config.json").read_text())
+    config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    (base / "tokenizer_config.json").write_text(json.dumps(config))
+    return base
+
+
+def edit_json(base: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    document = json.loads((json_only(base) / "tokenizer.json").read_text(encoding="utf-8"))
+    change(document)
+    (base / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
+    return base

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from medmind import gguf_header
 from medmind.errors import MedmindError
-from medmind_runtime import gguf_header
 from medmind_runtime.engine import Engine
 
 

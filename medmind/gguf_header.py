@@ -3,8 +3,11 @@
 Standard library only, reads no tensor. Knows nothing of what the metadata mean.
 """
 
+import math
 import mmap
 import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from medmind.errors import MedmindError
@@ -61,8 +64,61 @@ class _Reader:
         return self.data[start : start + length]
 
 
+@dataclass(frozen=True)
+class TensorPlace:
+    """One line of a file's tensor table.
+
+    Attributes:
+        name: the tensor's.
+        kind: number of its ggml type.
+        shape: columns first, as the format has it.
+        offset: of its first byte in the file.
+        size: bytes without padding; 0 for a type that is not known here.
+    """
+
+    name: str
+    kind: int
+    shape: tuple[int, ...]
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says before its first tensor.
+
+    Attributes:
+        scalars: its text and whole-number metadata.
+        places: metadata key -> first byte of its value, after the value's type.
+        tensors: the tensor table, in its order.
+        start: first byte after the header and its padding.
+        alignment: of each tensor's first byte.
+    """
+
+    scalars: Mapping[str, str | int]
+    places: Mapping[str, int]
+    tensors: tuple[TensorPlace, ...]
+    start: int
+    alignment: int
+
+    @property
+    def end(self) -> int:
+        """How long the file must be for every tensor to be whole, without the padding of the last."""
+        return max((tensor.offset + tensor.size for tensor in self.tensors), default=self.start)
+
+
 def check(path: Path) -> None:
-    """Refuse what is no whole GGUF file.
+    """Refuse what is no whole GGUF file; see `read`."""
+    read(path)
+
+
+def scalars(path: Path) -> dict[str, str | int]:
+    """The text and whole-number metadata of a file that `check` has passed."""
+    return dict(read(path).scalars)
+
+
+def read(path: Path) -> Header:
+    """The header of a whole GGUF file.
 
     Raises:
         MedmindError: missing, not a file, unreadable, not GGUF, of another version or byte order, cut off, or with a
@@ -78,64 +134,55 @@ def check(path: Path) -> None:
             if file.read(4) != _MAGIC:
                 raise MedmindError(f"{path} is not a GGUF file", "make one with: medmind-convert gguf q4_k_m")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                needed = _needed_bytes(_Reader(data), path)
+                header = _header(_Reader(data), path)
     except _CutOffError:
         raise MedmindError(
             f"{path} is cut off: its {size} bytes end inside the header, or the header is damaged", _COPY_AGAIN
         ) from None
     except OSError as error:
         raise MedmindError(f"{path} cannot be read: {error.strerror or error}", "check its permissions") from error
-    if needed > size:
-        raise MedmindError(f"{path} is cut off: it has {size} bytes of {needed}", _COPY_AGAIN)
+    if header.end > size:
+        raise MedmindError(f"{path} is cut off: it has {size} bytes of {header.end}", _COPY_AGAIN)
+    return header
 
 
-def scalars(path: Path) -> dict[str, str | int]:
-    """The text and whole-number metadata of a file that `check` has passed."""
-    found: dict[str, str | int] = {}
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        reader = _Reader(data)
-        reader.skip(len(_MAGIC) + 4)
-        _, pairs = reader.u64(), reader.u64()
-        for _ in range(pairs):
-            key, kind = reader.string().decode("utf-8", "replace"), reader.u32()
-            if kind == _STRING:
-                found[key] = reader.string().decode("utf-8", "replace")
-            elif kind in _WHOLE:
-                form = _WHOLE[kind]
-                found[key] = struct.unpack_from(form, data, reader.skip(struct.calcsize(form)))[0]
-            else:
-                _skip_value(reader, kind, path)
-    return found
-
-
-def _needed_bytes(reader: _Reader, path: Path) -> int:
-    """How long the file must be for every tensor to be whole."""
+def _header(reader: _Reader, path: Path) -> Header:
     reader.skip(len(_MAGIC))
     version = reader.u32()
     if version not in _VERSIONS:
         raise MedmindError(f"{path} has the GGUF version {version}, medmind reads 2 and 3", "convert the model again")
-    tensors, pairs = reader.u64(), reader.u64()
-    alignment = 32
+    count, pairs = reader.u64(), reader.u64()
+    found: dict[str, str | int] = {}
+    places: dict[str, int] = {}
     for _ in range(pairs):
-        key, kind = reader.string(), reader.u32()
-        if key == b"general.alignment" and kind == 4:
-            alignment = reader.u32()
-            if alignment == 0 or alignment & (alignment - 1):
-                raise MedmindError(f"{path} is damaged: its alignment is {alignment}", _COPY_AGAIN)
+        key, kind = reader.string().decode("utf-8", "replace"), reader.u32()
+        places[key] = reader.at
+        if kind == _STRING:
+            found[key] = reader.string().decode("utf-8", "replace")
+        elif kind in _WHOLE:
+            form = _WHOLE[kind]
+            found[key] = struct.unpack_from(form, reader.data, reader.skip(struct.calcsize(form)))[0]
         else:
             _skip_value(reader, kind, path)
-    ends = [0]
-    for _ in range(tensors):
-        name, dimensions = reader.string(), reader.u32()
-        if dimensions > _MAX_DIMENSIONS:
-            raise MedmindError(f"{path} is damaged: the tensor {name[:64]!r} has {dimensions} dimensions", _COPY_AGAIN)
-        elements = 1
-        for _ in range(dimensions):
-            elements *= reader.u64()
-        block, block_bytes = _BLOCKS.get(reader.u32(), (1, 0))
-        ends.append(reader.u64() + elements // block * block_bytes)
-    start = -(-reader.at // alignment) * alignment
-    return start + max(ends) if tensors else reader.at
+    alignment = found.get("general.alignment", 32)
+    if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
+        raise MedmindError(f"{path} is damaged: its alignment is {alignment}", _COPY_AGAIN)
+    table = [_tensor(reader, path) for _ in range(count)]
+    start = -(-reader.at // alignment) * alignment if table else reader.at
+    tensors = [TensorPlace(name, kind, shape, start + at, size) for name, kind, shape, at, size in table]
+    return Header(found, places, tuple(tensors), start, alignment)
+
+
+def _tensor(reader: _Reader, path: Path) -> tuple[str, int, tuple[int, ...], int, int]:
+    """Name, type, shape, offset from the header's end and size of one tensor."""
+    name, dimensions = reader.string(), reader.u32()
+    if dimensions > _MAX_DIMENSIONS:
+        raise MedmindError(f"{path} is damaged: the tensor {name[:64]!r} has {dimensions} dimensions", _COPY_AGAIN)
+    shape = tuple(reader.u64() for _ in range(dimensions))
+    kind = reader.u32()
+    block, block_bytes = _BLOCKS.get(kind, (1, 0))
+    size = math.prod(shape) // block * block_bytes
+    return name.decode("utf-8", "replace"), kind, shape, reader.u64(), size
 
 
 def _skip_value(reader: _Reader, kind: int, path: Path) -> None:
