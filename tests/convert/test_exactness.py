@@ -4,13 +4,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from llama_tools import run_tool, tool
 from tiny_bases import Shape, all_linear, write_adapter
 
+from medmind.errors import MedmindError
 from medmind_convert import quants
+from medmind_convert.conversion import Conversion
 from medmind_convert.convert import Options, convert
 from medmind_convert.imatrix import read_imatrix
 from medmind_convert.source import find
@@ -26,6 +29,14 @@ SHAPES = {
     "gqa": {"hidden": 256, "ffn": 512, "layers": 5},
     "tied, rows not of 256": {"hidden": 96, "ffn": 160, "heads": 3, "heads_kv": 3, "tied": True, "layers": 2},
 }
+REFUSING: dict[str, dict[str, Any]] = {
+    **SHAPES,
+    "36 layers, mha": {"hidden": 256, "ffn": 256, "heads": 2, "heads_kv": 2, "layers": 36},
+    "3 layers, gqa of 4, tied": {"hidden": 256, "ffn": 512, "heads": 8, "tied": True, "layers": 3},
+    "mqa, f16": {"hidden": 256, "ffn": 768, "heads_kv": 1, "layers": 4, "dtype": "F16"},
+    "f32, gqa of 2": {"hidden": 256, "ffn": 512, "layers": 2, "dtype": "F32"},
+}
+OUT_TYPES = {"BF16": "bf16", "F16": "f16", "F32": "f32"}
 
 
 def merged_by_peft(base: Path, adapter: Path, out: Path) -> Path:
@@ -43,10 +54,10 @@ def merged_by_peft(base: Path, adapter: Path, out: Path) -> Path:
     return out
 
 
-def converted_by_llama_cpp(model: Path, out: Path) -> Path:
+def converted_by_llama_cpp(model: Path, out: Path, kind: str = "bf16") -> Path:
     folder = tool("llama-quantize").parents[1]
     subprocess.run(
-        [sys.executable, folder / "convert_hf_to_gguf.py", model, "--outtype", "bf16", "--outfile", out],
+        [sys.executable, folder / "convert_hf_to_gguf.py", model, "--outtype", kind, "--outfile", out],
         check=True, capture_output=True,
         env={"PYTHONPATH": str(folder / "gguf-py"), "PATH": "", "HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
@@ -92,3 +103,37 @@ def test_a_whole_file_is_llama_cpps_own(make_base: Callable[..., Path], tmp_path
     run_tool("llama-quantize", plain, tmp_path / "theirs.gguf", "q4_k_m", "1")
     results, _ = convert(find(str(base), out=tmp_path / "out"), quants.parse(["q4_k_m"]), Options(provenance=False))
     assert results[0].file.read_bytes() == (tmp_path / "theirs.gguf").read_bytes()
+
+
+@pytest.mark.parametrize("shape", REFUSING)
+def test_a_type_is_refused_without_a_matrix_exactly_where_llama_quantize_refuses(
+    shape: str, make_base: Callable[..., Path], tmp_path: Path
+):
+    """Every type there is: llama-quantize's dry run says of each whether it would, and does so where it says it."""
+    dimensions = REFUSING[shape]
+    base = make_base(**dimensions)
+    kind = OUT_TYPES[dimensions.get("dtype", "BF16")]
+    plain = converted_by_llama_cpp(base, tmp_path / "plain.gguf", kind)
+    conversion = Conversion(find(str(base)))
+    refused = []
+    for quant in quants.QUANTS.values():
+        if quant.name in {"f32", "f16", "bf16"}:
+            continue
+        try:
+            conversion.types(quant, imatrix=False)
+            error = ""
+        except MedmindError as raised:
+            error = str(raised)
+        if "no substitute" in error:
+            with pytest.raises(subprocess.CalledProcessError):
+                run_tool("llama-quantize", "--dry-run", plain, quant.name, "1")
+            continue
+        told = run_tool("llama-quantize", "--dry-run", plain, quant.name, "1")
+        assert ("needs an importance matrix" in error) == ("require an imatrix" in told.stdout + told.stderr), (
+            quant.name
+        )
+        refused += [quant.name] * bool(error)
+    assert bool(refused) == (dimensions["hidden"] % 256 == 0)  # what replaces a type for other rows needs none
+    for name in refused[-1:]:
+        with pytest.raises(subprocess.CalledProcessError):
+            run_tool("llama-quantize", plain, tmp_path / "out.gguf", name, "1")
