@@ -1,6 +1,5 @@
 """`medmind-convert plan` as it is typed: its options and what is printed. Computes nothing."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,16 +7,10 @@ import typer
 
 from medmind import artifacts, console
 from medmind.console import human_bytes
+from medmind_convert.merge_cli import ONTO, MergeOnto, onto
 
 if TYPE_CHECKING:
     from medmind_convert.plan import Planned
-
-
-class MergeOnto(StrEnum):
-    """What an adapter is merged onto."""
-
-    base = "base"
-    nf4 = "nf4"
 
 
 def register(app: typer.Typer) -> None:
@@ -38,9 +31,7 @@ def _plan(
         Path | None, typer.Option(metavar="FILE", help="Importance matrix that will be given; by default as in gguf.")
     ] = None,
     no_imatrix: Annotated[bool, typer.Option("--no-imatrix", help="There will be none.")] = False,
-    merge_onto: Annotated[
-        MergeOnto, typer.Option(help="The base as it is, or as the NF4 of the training left it.")
-    ] = MergeOnto.base,
+    merge_onto: Annotated[MergeOnto, ONTO] = MergeOnto.auto,
     base: Annotated[str | None, typer.Option(help="Base model: directory, hub id or embedded name.")] = None,
     adapter: Annotated[Path | None, typer.Option(help="PEFT adapter directory to merge into the base.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a base on the hub.")] = None,
@@ -68,7 +59,7 @@ def _plan(
     source = sources.find(
         given, base_name=base, adapter=adapter, revision=revision, out=out, name=name, assume_yes=yes, weigh=False
     )
-    conversion = plan.Outlined(source, merge_onto.value)
+    conversion = plan.Outlined(source, onto(merge_onto, source))
     wanted = chosen or list(quants.QUANTS.values())
     expected = run_imatrix.expected(source, wanted, given=imatrix, wanted=not no_imatrix, together=bool(chosen))
     threads = threads or one_pass.cores()

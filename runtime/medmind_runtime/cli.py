@@ -256,8 +256,9 @@ def make_bundle(
     force: Annotated[bool, typer.Option("--force", help="replace the folder if it is there")] = False,
 ) -> None:
     """Gather wheels, model, library, digests and an install script for a machine without a network."""
+    from medmind import gguf_header
     from medmind.artifacts import refuse_existing
-    from medmind_runtime import bundle, gguf_header, models
+    from medmind_runtime import bundle, models
 
     refuse_existing(folder, force=force)
     path, why = models.find(model)
