@@ -12,7 +12,7 @@ from tiny_bases import Shape, all_linear, write_adapter
 
 from medmind_convert import quants
 from medmind_convert.convert import Options, convert
-from medmind_convert.imatrix import read_imatrix
+from medmind_convert.imatrix import read_imatrix, weighting
 from medmind_convert.source import find
 
 pytestmark = pytest.mark.reference
@@ -91,4 +91,17 @@ def test_a_whole_file_is_llama_cpps_own(make_base: Callable[..., Path], tmp_path
     plain = converted_by_llama_cpp(base, tmp_path / "theirs.bf16.gguf")
     run_tool("llama-quantize", plain, tmp_path / "theirs.gguf", "q4_k_m", "1")
     results, _ = convert(find(str(base), out=tmp_path / "out"), quants.parse(["q4_k_m"]), Options(provenance=False))
+    assert results[0].file.read_bytes() == (tmp_path / "theirs.gguf").read_bytes()
+
+
+def test_a_whole_file_weighted_by_a_matrix_is_llama_cpps_own(make_base: Callable[..., Path], tmp_path: Path):
+    base = make_base(hidden=256, ffn=512, layers=5)
+    plain = converted_by_llama_cpp(base, tmp_path / "theirs.bf16.gguf")
+    (tmp_path / "text.txt").write_text("the heart and the blood and the lung and the bone " * 100)
+    matrix = tmp_path / "imatrix.gguf"
+    run_tool("llama-imatrix", "-m", plain, "-f", tmp_path / "text.txt", "-o", matrix, "-c", "128", "-t", "1")
+    run_tool("llama-quantize", "--imatrix", matrix, plain, tmp_path / "theirs.gguf", "q4_k_m", "1")
+    found = read_imatrix(matrix)
+    options = Options(provenance=False, imatrix=found, weighting=weighting(matrix, found))
+    results, _ = convert(find(str(base), out=tmp_path / "out"), quants.parse(["q4_k_m"]), options)
     assert results[0].file.read_bytes() == (tmp_path / "theirs.gguf").read_bytes()
