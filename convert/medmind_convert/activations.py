@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medmind import console
+from medmind import console, gguf_header
 from medmind.errors import MedmindError
 from medmind_convert.imatrix import Entry, Imatrix, read_imatrix, write_imatrix
 from medmind_convert.model_run import ModelRun, Product
@@ -25,6 +25,8 @@ SAVE_EVERY = 60.0
 _SAMPLE = 1 << 20
 OUTPUT = ("output.weight", "token_embd.weight")
 """The output layer, by the name of the embedding where the two are one tensor."""
+BASE_NOTE, ADAPTER_NOTE = "medmind.imatrix.base.digest", "medmind.imatrix.adapter.digest"
+"""What the model that a matrix was collected over was made from, as its GGUF says; absent where that says nothing."""
 _TOKENS, _MODEL = "medmind.imatrix.tokens", "medmind.imatrix.model"
 
 
@@ -143,7 +145,11 @@ def collect(
     state = state_of(out)
     with ModelRun(model, length=length, threads=threads, watch=sums.add) as run:
         todo = chunks(run, text, most)
-        notes: dict[str, str | int] = {_TOKENS: _digest(todo, output=output), _MODEL: identity(model)}
+        notes: dict[str, str | int] = {
+            _TOKENS: _digest(todo, output=output),
+            _MODEL: identity(model),
+            **_lineage(model),
+        }
         done = resumed = _resume(state, notes, sums)
         out.parent.mkdir(parents=True, exist_ok=True)
         with console.progress("collecting", len(todo), "chunks") as advance:
@@ -161,6 +167,12 @@ def collect(
     write_imatrix(out, imatrix)
     state.unlink(missing_ok=True)
     return Collected(imatrix, resumed, time.monotonic() - began)
+
+
+def _lineage(model: Path) -> dict[str, str | int]:
+    said = gguf_header.scalars(model)
+    keys = ((BASE_NOTE, "medmind.base.digest"), (ADAPTER_NOTE, "medmind.adapter.digest"))
+    return {note: said[key] for note, key in keys if key in said}
 
 
 def _resume(state: Path, notes: dict[str, str | int], sums: Sums) -> int:

@@ -16,6 +16,7 @@ from medmind_convert import tokenizer as tokenizers
 from medmind_convert.check import Agreement, Expected
 from medmind_convert.gguf_file import Layout
 from medmind_convert.gguf_metadata import Metadata, Provenance
+from medmind_convert.imatrix import Weighting
 from medmind_convert.nf4 import Nf4Tensor
 from medmind_convert.one_pass import Step
 from medmind_convert.quants import Quant, smallest_without_imatrix
@@ -140,7 +141,13 @@ class Conversion:
         return chosen
 
     def layouts(
-        self, ftype: int, types: Mapping[str, str], *, provenance: bool = True, split_max: int | None = None
+        self,
+        ftype: int,
+        types: Mapping[str, str],
+        *,
+        provenance: bool = True,
+        split_max: int | None = None,
+        weighting: Weighting | None = None,
     ) -> list[Layout]:
         """The file of these types, or its shards; see `gguf_file.plan_file`."""
         metadata = Metadata(
@@ -149,6 +156,7 @@ class Conversion:
             self.tokenizer_files,
             Provenance(self.source, self.adapter_digest, self.onto) if provenance else None,
             self.source.base.path,
+            weighting,
         )
         return gguf_file.plan_file(metadata, ftype, types, split_max=split_max)
 

@@ -17,6 +17,7 @@ from medmind_convert import one_pass, unfinished
 from medmind_convert.check import Agreement
 from medmind_convert.conversion import Conversion, Importance
 from medmind_convert.gguf_file import Layout, sha256_text
+from medmind_convert.imatrix import Weighting
 from medmind_convert.one_pass import Step
 from medmind_convert.partial import Partial, journal_of, states
 from medmind_convert.quants import Quant
@@ -37,6 +38,7 @@ class Options:
             byte for byte.
         split_max: bytes of tensors in a shard at most; None for whole files.
         imatrix: importance of the columns, or None.
+        weighting: what quantized files say of that.
         types: file type's name -> type of each tensor, where they are not llama.cpp's mixture.
     """
 
@@ -45,6 +47,7 @@ class Options:
     provenance: bool = True
     split_max: int | None = None
     imatrix: Importance | None = None
+    weighting: Weighting | None = None
     types: Mapping[str, Mapping[str, str]] | None = None
 
 
@@ -137,7 +140,9 @@ def _layouts(conversion: Conversion, quant: Quant, options: Options) -> list[Lay
     types = (options.types or {}).get(quant.name)
     if types is None:
         types = conversion.types(quant, imatrix=options.imatrix is not None)
-    return conversion.layouts(quant.ftype, types, provenance=options.provenance, split_max=options.split_max)
+    return conversion.layouts(
+        quant.ftype, types, provenance=options.provenance, split_max=options.split_max, weighting=options.weighting
+    )
 
 
 def _made_from(conversion: Conversion, options: Options) -> dict[str, Any]:

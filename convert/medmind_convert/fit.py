@@ -1,10 +1,9 @@
 """Which type each tensor gets where a size is given: the least measured damage within the budget. Reads no file.
 
 The damage of a type to a tensor is the share of its output's energy that quantizing its rows and taking them back turns
-into error, Σ importance_j (w_ij − ŵ_ij)² / Σ importance_j w_ij², times how much the model's answers suffer from such an
-error there (`sensitivity.py` measures that as KL divergence; 1 where it was not measured). Errors of different tensors
-hardly meet, so that damages add up. Not divided by the energy, the error of late layers, whose activations are large,
-hides that of early ones: on the embedded model at q4_k_m's size the KL divergence is then ten times as large.
+into error, Σ importance_j (w_ij − ŵ_ij)² / Σ importance_j w_ij². Errors of different tensors hardly meet, so that
+damages add up. Not divided by the energy, the error of late layers, whose activations are large, hides that of early
+ones: on the embedded model at q4_k_m's size the KL divergence is then ten times as large.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -93,23 +92,20 @@ class Fit:
     damage: float
 
 
-def solve(measured: Sequence[Measured], budget: int, sensitivity: Mapping[str, float] | None = None) -> Fit:
+def solve(measured: Sequence[Measured], budget: int) -> Fit:
     """The types of least damage that take at most `budget` bytes; the same input gives the same types.
 
     Args:
         measured: every tensor that may be quantized.
         budget: bytes for all of them.
-        sensitivity: tensor -> damage to the model of a unit of its error; 1 for all without.
 
     Raises:
         MedmindError: the smallest types already take more.
     """
     sizes = [{kind: padded(ggml.types()[kind].size(tensor.shape)) for kind in tensor.damage} for tensor in measured]
-    costs = [
-        {kind: error * (sensitivity or {}).get(tensor.name, 1.0) for kind, error in tensor.damage.items()}
-        for tensor in measured
+    options = [
+        [Option(size[kind], each.damage[kind]) for kind in size] for size, each in zip(sizes, measured, strict=True)
     ]
-    options = [[Option(size[kind], cost[kind]) for kind in size] for size, cost in zip(sizes, costs, strict=True)]
     picks = choose(options, budget)
     if picks is None:
         least = sum(min(size.values()) for size in sizes)

@@ -14,6 +14,7 @@ from medmind import console
 from medmind_convert import fit, one_pass, type_choice
 from medmind_convert.conversion import Conversion
 from medmind_convert.fit import Measured
+from medmind_convert.imatrix import Weighting
 from medmind_convert.merge import Merged
 from medmind_convert.one_pass import Step
 from medmind_convert.quants import QUANTS, Quant
@@ -59,6 +60,7 @@ def choose(
     threads: int,
     provenance: bool = True,
     split_max: int | None = None,
+    weighting: Weighting | None = None,
 ) -> Fitted:
     """The types of least damage with which the file is at most as large as the target; deterministic.
 
@@ -67,7 +69,7 @@ def choose(
         target: the size.
         importance: of the columns of each tensor.
         threads: that measure.
-        provenance, split_max: how the file will be written, which decides what it holds beside the weights.
+        provenance, split_max, weighting: how the file will be written, which decides what it holds beside the weights.
 
     Raises:
         MedmindError: the smallest types already take more, or a tensor holds NaN or infinity.
@@ -84,7 +86,9 @@ def choose(
         solved = fit.solve(measured, room)
         types = {name: {**fixed, **solved.types}[name] for name in type_choice.order(shapes)}
         quant = _quant(target, types, shapes)
-        layouts = conversion.layouts(quant.ftype, types, provenance=provenance, split_max=split_max)
+        layouts = conversion.layouts(
+            quant.ftype, types, provenance=provenance, split_max=split_max, weighting=weighting
+        )
         if target.bytes is not None:
             size = sum(layout.size for layout in layouts)
         else:

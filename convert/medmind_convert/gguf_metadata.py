@@ -9,6 +9,7 @@ from typing import Any
 from medmind import __version__
 from medmind.artifacts import read_json
 from medmind_convert.architecture import Architecture
+from medmind_convert.imatrix import Weighting
 from medmind_convert.source import Source
 from medmind_convert.tokenizer import Vocabulary
 
@@ -88,6 +89,7 @@ class Metadata:
         tokenizer: directory it was read from.
         provenance: where the model comes from; None writes what llama.cpp's own converter and quantizer write.
         base: directory of the base model.
+        weighting: the importance matrix, which quantized files name.
     """
 
     architecture: Architecture
@@ -95,6 +97,7 @@ class Metadata:
     tokenizer: Path
     provenance: Provenance | None
     base: Path
+    weighting: Weighting | None = None
 
 
 def write_metadata(gguf: ModuleType, writer: Any, metadata: Metadata, ftype: int, *, quantized: bool) -> None:
@@ -126,6 +129,8 @@ def write_metadata(gguf: ModuleType, writer: Any, metadata: Metadata, ftype: int
     if quantized:
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         writer.add_file_type(ftype)
+        for key, value in (metadata.weighting.keys() if metadata.weighting else {}).items():
+            writer.add_uint32(key, value) if isinstance(value, int) else writer.add_string(key, value)
 
 
 def _general_as_llama_cpp(gguf: ModuleType, writer: Any, metadata: Metadata) -> None:

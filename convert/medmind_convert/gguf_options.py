@@ -11,6 +11,7 @@ from medmind_convert import fitting, one_pass, run_imatrix
 from medmind_convert.conversion import Conversion
 from medmind_convert.convert import Options, importance_of
 from medmind_convert.fitting import Fitted, Target
+from medmind_convert.imatrix import weighting
 from medmind_convert.partial import journal_of
 from medmind_convert.quants import Quant
 from medmind_convert.sizes import parse_bytes
@@ -50,8 +51,10 @@ def with_importance(
         raise MedmindError("--imatrix and --no-imatrix are opposites", "leave one out")
     if given is None and not (wanted and (sized or run_imatrix.wanted_by(types))):
         return options, None
-    found = run_imatrix.for_source(conversion.source, given, onto=conversion.onto, threads=options.threads)
-    return (options, None) if found is None else (replace(options, imatrix=found[1]), found[0])
+    found = run_imatrix.for_conversion(conversion, given, threads=options.threads)
+    if found is None:
+        return options, None
+    return replace(options, imatrix=found[1], weighting=weighting(*found)), found[0]
 
 
 def with_fit(conversion: Conversion, wanted: Target, options: Options) -> tuple[Options, Fitted]:
@@ -63,5 +66,6 @@ def with_fit(conversion: Conversion, wanted: Target, options: Options) -> tuple[
         threads=options.threads or one_pass.cores(),
         provenance=options.provenance,
         split_max=options.split_max,
+        weighting=options.weighting,
     )
     return replace(options, types={fitted.quant.name: fitted.types}), fitted

@@ -61,7 +61,6 @@ def _library() -> Any:
         ("ggml_nbytes", size, (pointer,)),
         ("ggml_get_type_traits", ctypes.POINTER(_Traits), (ctypes.c_int,)),
         ("ggml_backend_tensor_get", None, (pointer, pointer, size, size)),
-        ("ggml_backend_tensor_set", None, (pointer, pointer, size, size)),
     ):
         function = getattr(base, name)
         function.restype, function.argtypes = result, arguments
@@ -85,18 +84,6 @@ def read(tensor: ctypes.c_void_p, shape: tuple[int, ...]) -> NDArray[np.float32]
         raise ValueError(f"a tensor of {_library().ggml_nbytes(tensor)} bytes is no {shape}")
     _library().ggml_backend_tensor_get(tensor, found.ctypes.data, 0, found.nbytes)
     return found
-
-
-def write(tensor: ctypes.c_void_p, data: NDArray[np.generic]) -> None:
-    """Overwrite a tensor's data, wherever they lie; `data` is as the tensor is stored.
-
-    Raises:
-        ValueError: the tensor is of another size.
-    """
-    data = np.ascontiguousarray(data)
-    if int(_library().ggml_nbytes(tensor)) != data.nbytes:
-        raise ValueError(f"{data.nbytes} bytes for a tensor of {_library().ggml_nbytes(tensor)}")
-    _library().ggml_backend_tensor_set(tensor, data.ctypes.data, 0, data.nbytes)
 
 
 def dequantize(stored: NDArray[np.uint8], kind: Type, columns: int) -> NDArray[np.float32]:

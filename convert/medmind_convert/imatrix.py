@@ -77,6 +77,46 @@ class Imatrix:
         return np.ascontiguousarray(entry.sums / count, np.float32)
 
 
+_LONGEST_TEXT = 127
+"""Bytes of a text that llama-quantize notes: an override's value has 128, the last of them zero."""
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """What a quantized file says of the matrix that it was weighted by, as llama-quantize writes it.
+
+    Attributes:
+        file: its path as it was given.
+        dataset: name of its first text; empty where it has none.
+        entries: tensors in it.
+        chunks: of text; 0 where it does not say.
+    """
+
+    file: str
+    dataset: str
+    entries: int
+    chunks: int
+
+    def keys(self) -> dict[str, str | int]:
+        """The keys in llama-quantize's order (`main` of tools/quantize/quantize.cpp), texts cut to its length."""
+        found: dict[str, str | int] = {"quantize.imatrix.file": _cut(self.file)}
+        if self.dataset:
+            found["quantize.imatrix.dataset"] = _cut(self.dataset)
+        found["quantize.imatrix.entries_count"] = self.entries
+        if self.chunks:
+            found["quantize.imatrix.chunks_count"] = self.chunks
+        return found
+
+
+def weighting(file: Path, imatrix: Imatrix) -> Weighting:
+    """What a file weighted by this matrix says of it."""
+    return Weighting(str(file), imatrix.datasets[0] if imatrix.datasets else "", len(imatrix.entries), imatrix.chunks)
+
+
+def _cut(text: str) -> str:
+    return text.encode()[:_LONGEST_TEXT].decode(errors="ignore")
+
+
 def read_imatrix(path: Path) -> Imatrix:
     """Read an importance matrix of either format.
 

@@ -35,11 +35,6 @@ class Product:
         rows = head.ne[1] * head.ne[2] * head.ne[3]
         return graph.read(ctypes.cast(source, ctypes.c_void_p), (rows, head.ne[0]))
 
-    @property
-    def weight(self) -> ctypes.c_void_p:
-        """The weight's address, which stays what it is as long as the model is loaded."""
-        return ctypes.cast(self._node.src[0], ctypes.c_void_p)
-
 
 class ModelRun:
     """A loaded model with one context; a context manager.
@@ -49,23 +44,17 @@ class ModelRun:
         length: tokens of a chunk.
         threads: compute threads.
         watch: is told of every product of a weight with the whole chunk; None looks at nothing and costs nothing.
-        in_memory: whether weights lie in memory of their own, where `graph.write` can change them.
 
     Raises:
         MedmindError: llama.cpp cannot load the file.
     """
 
-    def __init__(
-        self, path: Path, *, length: int, threads: int, watch: Watch | None = None, in_memory: bool = False
-    ) -> None:
+    def __init__(self, path: Path, *, length: int, threads: int, watch: Watch | None = None) -> None:
         self._lib = llama.load()
         self._watch = watch
         self._failure: BaseException | None = None
         llama.log.mark()
         params = self._lib.llama_model_default_params()
-        if in_memory:
-            params.load_mode = self._lib.LLAMA_LOAD_MODE_NONE
-            params.use_extra_bufts = False  # the weights as they are in the file, not packed for one CPU
         self._context = None
         self._model = self._lib.llama_model_load_from_file(str(path).encode(), params)
         if not self._model:
@@ -113,11 +102,8 @@ class ModelRun:
                 return list(buffer[:count])
             room = -count
 
-    def run(self, tokens: Sequence[int], *, logits: bool = False) -> NDArray[np.float32] | None:
+    def run(self, tokens: Sequence[int]) -> None:
         """Compute a chunk from an empty cache, every position's output too.
-
-        Returns:
-            With `logits`, shape (tokens, vocabulary), in llama.cpp's memory: valid until the next call.
 
         Raises:
             MedmindError: llama.cpp failed; or whatever `watch` raised.
@@ -138,15 +124,6 @@ class ModelRun:
             raise self._failure
         if code != 0:
             raise MedmindError(f"llama.cpp could not compute a chunk of {len(tokens)} tokens (code {code})")
-        if not logits:
-            return None
-        address = self._lib.llama_get_logits(self._context)
-        found: NDArray[np.float32] = np.ctypeslib.as_array(address, (len(tokens), self.vocabulary))
-        return found
-
-    def unwatch(self) -> None:
-        """Look at nothing from here on."""
-        self._watch = None
 
     def _look(self, address: int, ask: bool, _data: object) -> bool:
         """ggml's eval callback: whether a node is wanted, then the node itself; false there ends the computation.

@@ -8,8 +8,9 @@ from functools import cached_property
 import numpy as np
 
 from medmind.errors import MedmindError
-from medmind_convert import gguf_file, pace, vocabulary_outline
+from medmind_convert import ggml, gguf_file, pace, vocabulary_outline
 from medmind_convert.conversion import Conversion
+from medmind_convert.imatrix import Weighting
 from medmind_convert.memory_need import peak
 from medmind_convert.quants import Quant
 from medmind_convert.source import UNKNOWN
@@ -60,7 +61,7 @@ class Planned:
 def plan(
     conversion: Conversion,
     quants: Sequence[Quant],
-    weighted: Mapping[Quant, bool],
+    weighted: Mapping[Quant, Weighting | None],
     *,
     threads: int,
     provenance: bool = True,
@@ -71,38 +72,43 @@ def plan(
     Args:
         conversion: an `Outlined` one, so that no weight is read.
         quants: the types.
-        weighted: whether there will be an importance matrix.
+        weighted: the importance matrix of each type, or None.
         threads: of the conversion.
         provenance, split_max: as for `convert.Options`.
     """
     shapes = {placement.target: placement.shape for placement in conversion.architecture.placements}
-    header: int | None = None
+    headers: dict[Weighting | None, int] = {}
     scale = pace.measured()
     found = []
     for quant in quants:
         try:
-            types = conversion.types(quant, imatrix=weighted[quant])
+            types = conversion.types(quant, imatrix=weighted[quant] is not None)
         except MedmindError as error:
             found.append(Planned(quant, refused=error.message))
             continue
         tensors = gguf_file.sizes(types, shapes)
         weights, padded = sum(tensors.values()), sum(map(gguf_file.padded, tensors.values()))
         if split_max is not None:
-            layouts = conversion.layouts(quant.ftype, types, provenance=provenance, split_max=split_max)
+            layouts = conversion.layouts(
+                quant.ftype, types, provenance=provenance, split_max=split_max, weighting=weighted[quant]
+            )
             shards, size = len(layouts), sum(layout.size for layout in layouts)
         else:
-            if header is None:  # says of every type as much: their numbers are of one width
-                header = len(conversion.layouts(quant.ftype, types, provenance=provenance)[0].header)
-            shards, size = 1, header + padded
+            # a float file names no matrix; otherwise headers say of every type as much, in numbers of one width
+            named = weighted[quant] if any(ggml.types()[kind].quantized for kind in types.values()) else None
+            if named not in headers:
+                (layout,) = conversion.layouts(quant.ftype, types, provenance=provenance, weighting=named)
+                headers[named] = len(layout.header)
+            shards, size = 1, headers[named] + padded
         found.append(
             Planned(
                 quant,
                 size,
                 weights * 8 / conversion.architecture.parameters,
                 shards,
-                weighted[quant],
+                weighted[quant] is not None,
                 peak(conversion, types, threads=threads),
-                _seconds(conversion, types, size, weighted[quant], threads, scale),
+                _seconds(conversion, types, size, weighted[quant] is not None, threads, scale),
             )
         )
     return found

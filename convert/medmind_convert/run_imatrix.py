@@ -11,10 +11,11 @@ from pathlib import Path
 from medmind import artifacts, console
 from medmind.errors import MedmindError
 from medmind_convert import calibration, ggml, quants
+from medmind_convert.activations import ADAPTER_NOTE, BASE_NOTE
 from medmind_convert.calibration import Made
 from medmind_convert.conversion import Conversion, Onto
 from medmind_convert.convert import Options, convert
-from medmind_convert.imatrix import SUFFIX, Imatrix, read_imatrix
+from medmind_convert.imatrix import SUFFIX, Imatrix, Weighting, read_imatrix, weighting
 from medmind_convert.quants import Quant
 from medmind_convert.source import Source
 
@@ -30,8 +31,8 @@ def wanted_by(types: Sequence[Quant]) -> bool:
 
 def expected(
     source: Source, types: Sequence[Quant], *, given: Path | None, wanted: bool, together: bool
-) -> dict[Quant, bool]:
-    """Whether each type would be weighted by a matrix: one that is there, or one that the run has text for.
+) -> dict[Quant, Weighting | None]:
+    """What each type would be weighted by: a matrix that is there, or one that the run has text for.
 
     Args:
         source: what would be converted.
@@ -41,28 +42,42 @@ def expected(
         together: whether all types are made by one call, in which one matrix serves them all.
     """
     if given is not None:
-        read_imatrix(given)
-        return dict.fromkeys(types, True)
-    at_hand = (source.out / f"{source.name}{SUFFIX}").is_file()
-    run = _run(source)
-    possible = wanted and (at_hand or bool(run is not None and calibration.of_run(run)))
-    return {each: possible and wanted_by(types if together else [each]) for each in types}
+        return dict.fromkeys(types, weighting(given, read_imatrix(given)))
+    file, run = source.out / f"{source.name}{SUFFIX}", _run(source)
+    found: Weighting | None = None
+    if wanted and file.is_file():
+        found = weighting(file, read_imatrix(file))
+    elif wanted and run is not None and calibration.of_run(run):
+        found = Weighting(str(file), artifacts.VALIDATION, 1, 1)  # the numbers' width is all that counts
+    return {each: found if wanted_by(types if together else [each]) else None for each in types}
 
 
-def for_source(source: Source, given: Path | None, *, onto: Onto, threads: int | None) -> tuple[Path, Imatrix] | None:
+def for_conversion(conversion: Conversion, given: Path | None, *, threads: int | None) -> tuple[Path, Imatrix] | None:
     """The matrix to convert with, or None where none is at hand and there is no text to make one of.
 
     Where none can be collected (too little text, say) a line says so: the conversion refuses types that need one.
 
     Raises:
-        MedmindError: the named file, or the one beside the results, is no importance matrix.
+        MedmindError: the named file, or the one beside the results, is no importance matrix, or that one was collected
+            over another model.
     """
+    source, onto = conversion.source, conversion.onto
     if given is not None:
-        return given, read_imatrix(given)
+        found = read_imatrix(given)
+        if (other := _other_model(conversion, found)) is not None:
+            console.note(f"{given} {other}")
+        return given, found
     file = source.out / f"{source.name}{SUFFIX}"
     if file.is_file():
-        console.note(f"weighted by {file} (--no-imatrix leaves it out)")
-        return file, read_imatrix(file)
+        found = read_imatrix(file)
+        other = _other_model(conversion, found)
+        if other is not None and _recorded(found):
+            raise MedmindError(
+                f"{file} {other}",
+                "make it again with medmind-convert imatrix --force, or leave it out with --no-imatrix",
+            )
+        console.note(f"weighted by {file} (--no-imatrix leaves it out)" + (f"; it {other}" if other else ""))
+        return file, found
     run = _run(source)
     if run is None or not calibration.of_run(run):
         return None
@@ -117,6 +132,21 @@ def collect(
         shutil.rmtree(folder, ignore_errors=True)
         if missing and source.out.is_dir() and not any(source.out.iterdir()):
             source.out.rmdir()
+
+
+def _recorded(imatrix: Imatrix) -> bool:
+    return BASE_NOTE in imatrix.notes
+
+
+def _other_model(conversion: Conversion, imatrix: Imatrix) -> str | None:
+    """What speaks against a matrix being this model's own, or None."""
+    if not _recorded(imatrix):
+        return "does not say over which model it was collected"
+    own = (conversion.source.base_digest, conversion.adapter_digest or "")
+    if (imatrix.notes[BASE_NOTE], imatrix.notes.get(ADAPTER_NOTE, "")) == own:
+        return None
+    what = "adapter" if imatrix.notes[BASE_NOTE] == own[0] else "base"
+    return f"was collected over another {what}"
 
 
 def _run(source: Source) -> Path | None:

@@ -216,9 +216,9 @@ def add(base: Path, name: str) -> None:
     write_safetensors(base / "model.safetensors", {**base_tensors(Shape()), name: np.ones(3, np.float32)}, "BF16")
 
 
-def poison(base: Path) -> None:
+def poison(base: Path, value: float = np.nan) -> None:
     tensors = base_tensors(Shape())
-    tensors["model.layers.1.mlp.down_proj.weight"][0, 0] = np.nan
+    tensors["model.layers.1.mlp.down_proj.weight"][0, 0] = value
     write_safetensors(base / "model.safetensors", tensors, "BF16")
 
 
@@ -231,6 +231,27 @@ def retype(base: Path) -> None:
 def cut(base: Path) -> None:
     file = base / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
+
+
+def misindex(base: Path) -> None:
+    """Let a tensor's offsets span fewer bytes than its shape."""
+    file = base / "model.safetensors"
+    data = file.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["model.norm.weight"]["data_offsets"][1] -= 2
+    file.write_bytes(data[:8] + json.dumps(header).encode().ljust(length)[:length] + data[8 + length :])
+
+
+def without_shard(base: Path) -> None:
+    index = {"weight_map": {"model.norm.weight": "model-00002-of-00002.safetensors"}}
+    (base / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def fewer_rows(base: Path) -> None:
+    """Config and weights of 300 tokens beside a tokenizer of 380."""
+    damage_config(base, vocab_size=300)
+    write_safetensors(base / "model.safetensors", base_tensors(Shape(vocab=300)), "BF16")
 
 
 def pickle_only(base: Path) -> None:
@@ -263,6 +284,10 @@ BAD_BASES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing tensor": (lambda base: drop(base, "model.norm.weight"), "lacks the tensor model.norm.weight"),
     "unknown tensor": (lambda base: add(base, "vision.proj.weight"), "holds the tensor vision.proj.weight"),
     "NaN": (poison, "model.layers.1.mlp.down_proj.weight"),
+    "infinity": (lambda base: poison(base, -np.inf), "model.layers.1.mlp.down_proj.weight"),
+    "misindexed": (misindex, "model.norm.weight in"),
+    "missing shard": (without_shard, "lacks the shard model-00002-of-00002.safetensors"),
+    "tokenizer of another size": (fewer_rows, "has 380 tokens, the embedding 300 rows"),
     "integer tensor": (retype, "is of type I16"),
     "cut off": (cut, "is cut off"),
     "path outside": (escape, "outside its folder"),

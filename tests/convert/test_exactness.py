@@ -15,7 +15,7 @@ from medmind.errors import MedmindError
 from medmind_convert import quants
 from medmind_convert.conversion import Conversion
 from medmind_convert.convert import Options, convert
-from medmind_convert.imatrix import read_imatrix
+from medmind_convert.imatrix import read_imatrix, weighting
 from medmind_convert.source import find
 
 pytestmark = pytest.mark.reference
@@ -137,3 +137,16 @@ def test_a_type_is_refused_without_a_matrix_exactly_where_llama_quantize_refuses
     for name in refused[-1:]:
         with pytest.raises(subprocess.CalledProcessError):
             run_tool("llama-quantize", plain, tmp_path / "out.gguf", name, "1")
+
+
+def test_a_whole_file_weighted_by_a_matrix_is_llama_cpps_own(make_base: Callable[..., Path], tmp_path: Path):
+    base = make_base(hidden=256, ffn=512, layers=5)
+    plain = converted_by_llama_cpp(base, tmp_path / "theirs.bf16.gguf")
+    (tmp_path / "text.txt").write_text("the heart and the blood and the lung and the bone " * 100)
+    matrix = tmp_path / "imatrix.gguf"
+    run_tool("llama-imatrix", "-m", plain, "-f", tmp_path / "text.txt", "-o", matrix, "-c", "128", "-t", "1")
+    run_tool("llama-quantize", "--imatrix", matrix, plain, tmp_path / "theirs.gguf", "q4_k_m", "1")
+    found = read_imatrix(matrix)
+    options = Options(provenance=False, imatrix=found, weighting=weighting(matrix, found))
+    results, _ = convert(find(str(base), out=tmp_path / "out"), quants.parse(["q4_k_m"]), options)
+    assert results[0].file.read_bytes() == (tmp_path / "theirs.gguf").read_bytes()

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ from tiny_bases import ROWS, WORDS
 from typer.testing import CliRunner
 
 from medmind.errors import MedmindError
-from medmind_convert import ggml, graph
+from medmind_convert import ggml, graph, run_imatrix
+from medmind_convert.activations import ADAPTER_NOTE, BASE_NOTE
 from medmind_convert.cli import app
 from medmind_convert.conversion import Conversion
-from medmind_convert.imatrix import Entry, Imatrix, write_imatrix
+from medmind_convert.imatrix import Entry, Imatrix, read_imatrix, write_imatrix
 from medmind_convert.nf4 import Nf4Tensor
 from medmind_convert.source import find
 
@@ -133,6 +136,34 @@ def test_an_importance_matrix_moves_the_error_to_where_it_matters_less(make_run:
     assert error(found) < 0.7 * error(plain)
 
 
+def planned(run: Path) -> dict[str, int]:
+    done = CliRunner().invoke(app, ["plan", "q3_k_m", "iq2_xs", str(run), "--json"], catch_exceptions=False)
+    return {each["quant"]: each["bytes"] for each in json.loads(done.stdout)["types"]}
+
+
+def test_a_matrix_of_another_model_is_noticed(make_run: Callable[..., Path], capsys: pytest.CaptureFixture[str]):
+    run = make_run(**WIDE)
+    plain = read_imatrix(skewed(run))
+    beside = run / "trial.imatrix.gguf"
+    digests = json.loads((run / "medmind.json").read_text())
+    own = {BASE_NOTE: digests["base"]["digest"], ADAPTER_NOTE: digests["adapter"]["digest"]}
+    conversion = Conversion(find(str(run)))
+    for notes, said in (
+        (own, ""),
+        ({}, "it does not say over which model"),
+        (own | {ADAPTER_NOTE: "sha256:1"}, "was collected over another adapter"),
+        ({BASE_NOTE: own[BASE_NOTE]}, "was collected over another adapter"),
+        (own | {BASE_NOTE: "sha256:1"}, "was collected over another base"),
+    ):
+        write_imatrix(beside, replace(plain, notes=notes))
+        stale = "another" in said
+        with pytest.raises(MedmindError, match=said) if stale else nullcontext():
+            run_imatrix.for_conversion(conversion, None, threads=1)
+        assert said in capsys.readouterr().err or stale
+        assert run_imatrix.for_conversion(conversion, beside, threads=1) is not None  # named, it is taken
+        assert (said.removeprefix("it ") in capsys.readouterr().err.replace("\n", " ")) or not said
+
+
 def test_below_q4_k_the_runs_validation_text_is_used_by_itself(make_run: Callable[..., Path]):
     run = make_run(**WIDE)
     rows = [
@@ -142,8 +173,19 @@ def test_below_q4_k_the_runs_validation_text_is_used_by_itself(make_run: Callabl
     (run / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     assert convert("q4_k_m", run, "--no-cards")["imatrix"] is None
     assert convert("q3_k_m", run, "--no-imatrix", "--name", "plain", "--no-cards")["imatrix"] is None
+    foretold = planned(run)
     document = convert("q3_k_m", "iq2_xs", run, "--no-cards")
     assert document["imatrix"] == str(run / "trial.imatrix.gguf")
+    assert foretold == {file["quant"]: file["bytes"] for file in document["files"]}  # the matrix was to be made yet
+    assert foretold == planned(run)
+    said = GGUFReader(run / "trial.q3_k_m.gguf").fields
+    for key, value in (
+        ("file", str(run / "trial.imatrix.gguf")[:127]),
+        ("dataset", "validation.jsonl"),
+        ("entries_count", 8),
+        ("chunks_count", read_imatrix(run / "trial.imatrix.gguf").chunks),
+    ):
+        assert said[f"quantize.imatrix.{key}"].contents() == value
     assert [file["quant"] for file in document["files"]] == ["q3_k_m", "iq2_xs"]
     assert values(run / "trial.q3_k_m.gguf")["blk.0.ffn_up.weight"].tolist() != (
         values(run / "plain.q3_k_m.gguf")["blk.0.ffn_up.weight"].tolist()
