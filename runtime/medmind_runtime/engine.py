@@ -299,10 +299,12 @@ class Engine:
                 yield token
                 if self.is_end(token):
                     break
-            ahead.settle(len(sequence) - 1)  # where the reader stops before, `keep_prefix` of the next prompt cuts
+            ahead.settle(len(sequence) - 1)
         except Interrupted:
             return
         finally:
+            if self._decoder is decoder:
+                decoder.keep_prefix(sequence)  # without what was guessed and not said
             if sampler is not None:
                 self._lib.llama_sampler_free(sampler)
 

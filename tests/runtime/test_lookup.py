@@ -4,6 +4,7 @@ import itertools
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -191,7 +192,11 @@ def test_stopping_in_the_middle_of_a_draft_leaves_the_cache_usable(
             said = say(allowed)
             assert said == expected[: len(said)]
             assert say(10**9) == expected
-        for place, _ in enumerate(engine.generate(QUOTED, sampling=Sampling(), max_tokens=60)):
-            if place == 20:  # a reader that stops reading
-                break
+        for length in range(20, 30):  # a reader that stops reading
+            answer: Any = engine.generate(QUOTED, sampling=Sampling(), max_tokens=60)
+            said = list(itertools.islice(answer, length))
+            answer.close()
+            tokens, _ = engine._open.state()
+            assert tokens == [*QUOTED, *said][: len(tokens)]  # nothing guessed is kept with the conversation
+            assert len(tokens) >= len(QUOTED) + length - 1
         assert say(10**9) == expected
