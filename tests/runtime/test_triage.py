@@ -51,9 +51,10 @@ def judged() -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.xfail(
-    reason="goals 98 %, 100 % and 90 %; reached on unseen texts (95 % intervals by Wilson): emergencies 105 of 121 (80 to 92 %), "
-    "self-harm 36 of 40 (77 to 96 %), nothing where there is nothing 126 of 162 (71 to 83 %); on the "
-    "second unseen file 49 of 50 (90 to 100 %), 37 of 42 (75 to 95 %), 42 of 57 (61 to 83 %)",
+    reason="goals 98 %, 100 % and 90 %; reached on unseen texts (95 % intervals by Wilson): "
+    "emergencies 105 of 121 (80 to 92 %), self-harm 36 of 40 (77 to 96 %), "
+    "nothing where there is nothing 126 of 162 (71 to 83 %); "
+    "on the second unseen file 49 of 50 (90 to 100 %), 37 of 42 (75 to 95 %), 42 of 57 (61 to 83 %)",
     strict=True,
 )
 def test_the_vignettes_that_no_rule_was_written_by(judged: dict[str, tuple[int, int]]) -> None:
