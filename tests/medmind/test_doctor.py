@@ -266,7 +266,13 @@ def stage_summary(found: dict[str, str], **statuses: str) -> dict[str, Stage]:
     return {stage.name: stage for stage in summed}
 
 
-RUNTIME = {"llama-cpp-python": "0.3.36", "jinja2": "3.1.6", "numpy": "2.3", "prompt-toolkit": "3.0.53"}
+RUNTIME = {
+    "llama-cpp-python": "0.3.36",
+    "jinja2": "3.1.6",
+    "numpy": "2.3",
+    "packaging": "26.3",
+    "prompt-toolkit": "3.0.53",
+}
 
 
 def test_a_stage_names_the_packages_it_lacks_and_the_extra_that_brings_them() -> None:

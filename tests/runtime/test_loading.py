@@ -44,7 +44,7 @@ def test_what_does_not_fit_is_refused_with_what_would(make_model: Callable[..., 
     forecast.demand_room(model, **settings, available=needed)
     with pytest.raises(MedmindError) as refused:
         forecast.demand_room(model, **settings, available=needed - 1)
-    assert "a KV cache in q8_0 or --context 3840 or a smaller quant" in str(refused.value)
+    assert "--kv-type q8_0 or --context 3840 or a smaller quant" in str(refused.value)
     with pytest.raises(MedmindError) as refused:
         forecast.demand_room(model, **settings, available=1000)
     assert "q8_0" not in str(refused.value)

@@ -57,7 +57,8 @@ def test_run_directory_holds_all_that_the_next_stage_needs(finished):
     assert adapter_config["base_model_name_or_path"] == "medmind-base"
     assert adapter_config["target_modules"] == sorted(adapter_config["target_modules"])
     assert manifest["base"]["digest"] == fingerprint(EMBEDDED_PATH)
-    assert manifest["adapter"] == {"path": "adapter", "digest": artifacts.adapter_digest(run / "adapter")}
+    digest = artifacts.adapter_digest(run / "adapter")
+    assert manifest["adapter"] == {"path": "adapter", "digest": digest, "trained_on": "nf4"}
     assert (manifest["system_prompt"], manifest["context"], manifest["seed"]) == ("Answer_briefly.", 96, 42)
     assert manifest["config"]["optimizer"] == "adamw" and manifest["config"]["dtype"] == "float32"
     assert manifest["results"] == document["results"] and document["run"] == str(Path("runs/first"))
