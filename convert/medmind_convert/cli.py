@@ -10,8 +10,7 @@ import typer
 
 from medmind import console
 from medmind.console import human_bytes
-from medmind_convert import merge_cli, plan_cli, verify_cli
-from medmind_convert.merge_cli import ONTO, MergeOnto, onto
+from medmind_convert import merge_cli, options, plan_cli, verify_cli
 
 
 class AdapterType(StrEnum):
@@ -60,26 +59,22 @@ def gguf(
         ),
     ] = None,
     no_imatrix: Annotated[bool, typer.Option("--no-imatrix", help="Neither take nor collect one.")] = False,
-    merge_onto: Annotated[MergeOnto, ONTO] = MergeOnto.auto,
+    merge_onto: options.Merging = options.MergeOnto.auto,
     cards: Annotated[bool, typer.Option(help="Write NAME.md (model card) and NAME.Modelfile (Ollama) too.")] = True,
-    base: Annotated[str | None, typer.Option(help="Base model: directory, hub id or embedded name.")] = None,
-    adapter: Annotated[Path | None, typer.Option(help="PEFT adapter directory to merge into the base.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a base on the hub.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Directory of the results; by default the run's.")] = None,
-    name: Annotated[str | None, typer.Option(help="File name of the results, before .QUANT.gguf.")] = None,
+    base: options.Base = None,
+    adapter: options.Adapter = None,
+    revision: options.Revision = None,
+    out: options.Out = None,
+    name: options.Name = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, max=512, help="Threads to quantize with; by default all cores.")
-    ] = None,
+    threads: options.Threads = None,
     provenance: Annotated[
         bool,
         typer.Option(help="Write lineage, system prompt and digests; without, the bytes of llama.cpp's own tools."),
     ] = True,
-    split_max_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Split into files of at most this much, as 2GiB or 500M.")
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a download.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    split_max_size: options.SplitMaxSize = None,
+    yes: options.Yes = False,
+    as_json: options.Json = False,
 ) -> None:
     """Convert a run (or a base) to one or several GGUF files."""
     from medmind_convert import source as sources
@@ -94,18 +89,18 @@ def gguf(
     quants, given = sources.split_arguments(arguments or (), fitted=wanted is not None)
     split_max = None if split_max_size is None else parse_bytes(split_max_size)
     source = sources.find(given, base_name=base, adapter=adapter, revision=revision, out=out, name=name, assume_yes=yes)
-    conversion = Conversion(source, onto(merge_onto, source))
+    conversion = Conversion(source, options.onto(merge_onto, source))
     names = [quant.name for quant in quants] + ([wanted.name] if wanted is not None else [])
     gguf_options.refuse_existing(source, names, force=force)
-    options = Options(force=force, threads=threads, provenance=provenance, split_max=split_max)
-    options, weighted_by = gguf_options.with_importance(
-        conversion, quants, options, sized=wanted is not None, given=imatrix, wanted=not no_imatrix
+    chosen = Options(force=force, threads=threads, provenance=provenance, split_max=split_max)
+    chosen, weighted_by = gguf_options.with_importance(
+        conversion, quants, chosen, sized=wanted is not None, given=imatrix, wanted=not no_imatrix
     )
     fitted = None
     if wanted is not None:
-        options, fitted = gguf_options.with_fit(conversion, wanted, options)
+        chosen, fitted = gguf_options.with_fit(conversion, wanted, chosen)
         quants.append(fitted.quant)
-    results, agreement = convert(conversion, quants, options)
+    results, agreement = convert(conversion, quants, chosen)
     beside = companions.write(conversion, results) if cards else []
     if as_json:
         console.emit_json(
@@ -155,7 +150,7 @@ def gguf(
 @app.command()
 def info(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A GGUF file.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Show a GGUF's metadata and tensors."""
     from medmind_convert import info as infos
@@ -188,7 +183,7 @@ def imatrix(
     process_output: Annotated[bool, typer.Option(help="Collect for the output layer too.")] = True,
     threads: Annotated[int | None, typer.Option(min=1, max=512, help="By default all cores.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Collect which columns of each weight matter, by running a model over text of its domain; goes on when stopped."""
     from medmind_convert import calibration, run_imatrix
@@ -232,14 +227,14 @@ def adapter(
         str | None,
         typer.Argument(metavar="[RUN]", help="A run or a PEFT adapter directory. Without one, the newest run."),
     ] = None,
-    base: Annotated[str | None, typer.Option(help="Base model: directory, hub id or embedded name.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a base on the hub.")] = None,
+    base: options.Base = None,
+    revision: options.Revision = None,
     kind: Annotated[AdapterType, typer.Option("--type", help="What its numbers are stored as.")] = AdapterType.f32,
     out: Annotated[Path | None, typer.Option(help="Directory of the result; by default the run's.")] = None,
     name: Annotated[str | None, typer.Option(help="File name of the result, before .adapter.gguf.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a download.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    yes: options.Yes = False,
+    as_json: options.Json = False,
 ) -> None:
     """Write the adapter alone as a GGUF that llama.cpp lays over any GGUF of its base while it runs."""
     from medmind_convert import adapter_file

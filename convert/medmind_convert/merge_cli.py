@@ -1,35 +1,13 @@
-"""`medmind-convert merge`, and what an adapter is merged onto: the options and what is printed. Merges nothing."""
+"""`medmind-convert merge` as it is typed: its options and what is printed. Merges nothing."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from medmind import console
 from medmind.console import human_bytes
-
-if TYPE_CHECKING:
-    from medmind_convert.conversion import Onto
-    from medmind_convert.source import Source
-
-
-class MergeOnto(StrEnum):
-    """What an adapter is merged onto."""
-
-    auto = "auto"
-    base = "base"
-    nf4 = "nf4"
-
-
-ONTO = typer.Option(
-    help="The base as it is, or as the NF4 of the training left it; auto takes what the adapter was trained on."
-)
-
-
-def onto(wanted: MergeOnto, source: "Source") -> "Onto":
-    """What an adapter is merged onto, once its run is known."""
-    return source.trained_on if wanted is MergeOnto.auto else "nf4" if wanted is MergeOnto.nf4 else "base"
+from medmind_convert import options
 
 
 def register(app: typer.Typer) -> None:
@@ -42,10 +20,10 @@ def _merge(
         str | None,
         typer.Argument(metavar="[RUN]", help="A run or a PEFT adapter directory. Without one, the newest run."),
     ] = None,
-    merge_onto: Annotated[MergeOnto, ONTO] = MergeOnto.auto,
-    base: Annotated[str | None, typer.Option(help="Base model: directory, hub id or embedded name.")] = None,
-    adapter: Annotated[Path | None, typer.Option(help="PEFT adapter directory to merge into the base.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a base on the hub.")] = None,
+    merge_onto: options.Merging = options.MergeOnto.auto,
+    base: options.Base = None,
+    adapter: options.Adapter = None,
+    revision: options.Revision = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Directory to make; by default merged/ in the run.")
     ] = None,
@@ -54,8 +32,8 @@ def _merge(
     ] = "50G",
     force: Annotated[bool, typer.Option("--force", help="Replace a directory that exists.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, max=512, help="By default all cores.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a download.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    yes: options.Yes = False,
+    as_json: options.Json = False,
 ) -> None:
     """Write base and adapter as one model that transformers loads, in the base's type; goes on when stopped."""
     from medmind_convert import source as sources
@@ -67,7 +45,7 @@ def _merge(
     from medmind_convert.conversion import Conversion
 
     source = sources.find(run, base_name=base, adapter=adapter, revision=revision, assume_yes=yes)
-    conversion = Conversion(source, onto(merge_onto, source))
+    conversion = Conversion(source, options.onto(merge_onto, source))
     made = merged_model.write(
         conversion, out or source.out / "merged", shard_max=shard_max, threads=threads, force=force
     )

@@ -7,7 +7,7 @@ import typer
 
 from medmind import artifacts, console
 from medmind.console import human_bytes
-from medmind_convert.merge_cli import ONTO, MergeOnto, onto
+from medmind_convert import options
 
 if TYPE_CHECKING:
     from medmind_convert.plan import Planned
@@ -31,21 +31,17 @@ def _plan(
         Path | None, typer.Option(metavar="FILE", help="Importance matrix that will be given; by default as in gguf.")
     ] = None,
     no_imatrix: Annotated[bool, typer.Option("--no-imatrix", help="There will be none.")] = False,
-    merge_onto: Annotated[MergeOnto, ONTO] = MergeOnto.auto,
-    base: Annotated[str | None, typer.Option(help="Base model: directory, hub id or embedded name.")] = None,
-    adapter: Annotated[Path | None, typer.Option(help="PEFT adapter directory to merge into the base.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a base on the hub.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Directory of the results; by default the run's.")] = None,
-    name: Annotated[str | None, typer.Option(help="File name of the results, before .QUANT.gguf.")] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, max=512, help="Threads to quantize with; by default all cores.")
-    ] = None,
+    merge_onto: options.Merging = options.MergeOnto.auto,
+    base: options.Base = None,
+    adapter: options.Adapter = None,
+    revision: options.Revision = None,
+    out: options.Out = None,
+    name: options.Name = None,
+    threads: options.Threads = None,
     provenance: Annotated[bool, typer.Option(help="As for gguf: with lineage, system prompt and digests.")] = True,
-    split_max_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Split into files of at most this much, as 2GiB or 500M.")
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a download.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    split_max_size: options.SplitMaxSize = None,
+    yes: options.Yes = False,
+    as_json: options.Json = False,
 ) -> None:
     """Say what files would take, before any is made: bytes, exact; memory, time and disk. Reads no weight."""
     from medmind_convert import source as sources
@@ -59,7 +55,7 @@ def _plan(
     source = sources.find(
         given, base_name=base, adapter=adapter, revision=revision, out=out, name=name, assume_yes=yes, weigh=False
     )
-    conversion = plan.Outlined(source, onto(merge_onto, source))
+    conversion = plan.Outlined(source, options.onto(merge_onto, source))
     wanted = chosen or list(quants.QUANTS.values())
     expected = run_imatrix.expected(source, wanted, given=imatrix, wanted=not no_imatrix, together=bool(chosen))
     threads = threads or one_pass.cores()

@@ -7,6 +7,7 @@ import typer
 
 from medmind import console
 from medmind.console import human_bytes
+from medmind_convert import options
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +28,7 @@ def _verify(
     lines: Annotated[
         int, typer.Option(min=0, help="Lines whose token ids are compared with the source's tokenizer.")
     ] = 100_000,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Prove that files are whole to the bit, and tokenize and render as the model they were made from.
 
