@@ -11,8 +11,9 @@ from typer.core import TyperGroup
 
 from medmind import console
 from medmind.errors import MedmindError
-from medmind_runtime.config import ChatConfig, KvType, LoadMode
+from medmind_runtime.config import ChatConfig, KvType
 from medmind_runtime.config import gpu_layers as read_gpu_layers
+from medmind_runtime.loading import LoadMode
 
 if TYPE_CHECKING:
     from socket import socket
@@ -23,6 +24,11 @@ _DEFAULT = "chat"
 
 
 _DEFAULTS = ChatConfig()
+_WHICH = "GGUF file, run directory or run name; without it the newest converted model"
+_Model = Annotated[str | None, typer.Argument(help=_WHICH, show_default=False)]
+_Unproved = Annotated[
+    bool, typer.Option("--allow-unproved", help="go on where the system cannot take the network away from medmind")
+]
 _Context = Annotated[int | None, typer.Option(help="tokens remembered", show_default="the model's, at most 4096")]
 _Threads = Annotated[int | None, typer.Option(help="compute threads", show_default="physical cores")]
 _Library = Annotated[
@@ -80,12 +86,7 @@ def group() -> None:
 
 @app.command(_DEFAULT)
 def chat(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            help="GGUF file, run directory or run name; without it the newest converted model", show_default=False
-        ),
-    ] = None,
+    model: _Model = None,
     *,
     prompt: Annotated[
         str | None, typer.Option("--prompt", "-p", help="ask this once, print the answer and leave", show_default=False)
@@ -117,9 +118,7 @@ def chat(
     schema: Annotated[
         Path | None, typer.Option(help="one shot: the answer is JSON of this JSON schema", show_default=False)
     ] = None,
-    allow_unproved: Annotated[
-        bool, typer.Option("--allow-unproved", help="go on where the system cannot take the network away from medmind")
-    ] = False,
+    allow_unproved: _Unproved = False,
     prove_offline: Annotated[
         bool, typer.Option("--prove-offline", help="take the network away, try to reach it in every way, and leave")
     ] = False,
@@ -159,12 +158,7 @@ def chat(
 
 @app.command()
 def serve(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            help="GGUF file, run directory or run name; without it the newest converted model", show_default=False
-        ),
-    ] = None,
+    model: _Model = None,
     *,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one")] = 8080,
     host: Annotated[str, typer.Option(help="a loopback address: 127.0.0.1 or ::1")] = "127.0.0.1",
@@ -190,9 +184,7 @@ def serve(
     gpu_layers: _GpuLayers = str(_DEFAULTS.gpu_layers),
     library: _Library = _DEFAULTS.library,
     lookup: _Lookup = _DEFAULTS.lookup,
-    allow_unproved: Annotated[
-        bool, typer.Option("--allow-unproved", help="go on where the system cannot take the network away from medmind")
-    ] = False,
+    allow_unproved: _Unproved = False,
 ) -> None:
     """Serve a model to programs on this machine: OpenAI's /v1/chat/completions and /v1/models, on loopback alone.
 
@@ -244,12 +236,7 @@ def make_library(
 @app.command("bundle")
 def make_bundle(
     folder: Annotated[Path, typer.Argument(help="the folder to make")],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="GGUF file, run directory or run name; without it the newest converted model", show_default=False
-        ),
-    ] = None,
+    model: Annotated[str | None, typer.Option(help=_WHICH, show_default=False)] = None,
     library: Annotated[
         Path | None, typer.Option(help="a library of medmind-chat index to go with it", show_default=False)
     ] = None,
@@ -265,8 +252,9 @@ def make_bundle(
     gguf_header.check(path)
     if why:
         console.note(f"model: {path} ({why})")
-    with console.progress("bundle", bundle.size(path, library, "runtime"), "B") as advance:
-        written = bundle.write(path, folder, library=library, extra="runtime", force=force, advance=advance)
+    contents = bundle.gather(path, library, "runtime")
+    with console.progress("bundle", contents.size, "B") as advance:
+        written = bundle.write(contents, folder, force=force, advance=advance)
     console.note(
         f"{written.folder}: {console.human_bytes(written.size)}, {written.wheels} wheels; "
         f"carry it over and run: sh {written.folder.name}/install.sh"

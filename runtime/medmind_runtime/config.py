@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from medmind.errors import MedmindError
+from medmind_runtime.loading import GpuLayers, LoadMode
 
 NOTICE = (
     "medmind: a small language model on this machine. It can be wrong and is no medical advice. "
@@ -16,10 +17,6 @@ NOTICE = (
 
 KvType = Literal["f16", "q8_0", "q4_0"]
 """KV caches to choose from; the engine knows more, of which none is better than these."""
-LoadMode = Literal["auto", "mmap", "copy"]
-"""See `medmind_runtime.weights.LoadMode`."""
-GpuLayers = int | Literal["auto"]
-"""See `medmind_runtime.weights.GpuLayers`."""
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,14 @@ from medmind_runtime import state
 from medmind_runtime.decoder import KV_TYPES, OUTPUT_ROWS, Decoder, KvType, Memory, prompt_step
 from medmind_runtime.forecast import demand_room
 from medmind_runtime.interruption import Interrupted, never
+from medmind_runtime.loading import GpuLayers, LoadMode
 from medmind_runtime.prompt import Encoder
 from medmind_runtime.sampling import Sampling, chain
 from medmind_runtime.speculation import Ahead, Exact
 from medmind_runtime.threads import physical_cores
 from medmind_runtime.timings import Timings
 from medmind_runtime.vocabulary import Vocabulary
-from medmind_runtime.weights import GpuLayers, LoadMode, Weights
+from medmind_runtime.weights import Weights
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,20 +9,11 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 from medmind import gguf_header, llama
 from medmind.errors import MedmindError
-
-LoadMode = Literal["auto", "mmap", "copy"]
-"""How weights come into memory.
-
-`mmap` maps the file and leaves it so: what llama.cpp repacks for this CPU then lies in memory twice. `copy` reads the
-file into memory of its own. `auto` maps it and lets the pages go that have been copied; they come back from the
-system's file cache where a tensor is used as it lies in the file. Only Linux has that; elsewhere `auto` is `mmap`.
-"""
-GpuLayers = int | Literal["auto"]
-"""Layers on the GPU; `auto` as many as fit its free memory, none where llama.cpp was built without one."""
+from medmind_runtime.loading import GpuLayers, LoadMode
 
 _MODES: Mapping[str, str] = {
     "auto": "LLAMA_LOAD_MODE_AUTO",
