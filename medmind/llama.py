@@ -17,8 +17,15 @@ _KEPT_LINES = 400
 _BUFFER = re.compile(r"(\w+)\s+(model|KV|RS|compute|output) buffer size =\s*([0-9.]+) MiB")
 
 
+def _tells(level: int, line: str) -> bool:
+    return level == _ERROR_LEVEL or _BUFFER.search(line) is not None
+
+
 class Log:
-    """The last lines of llama.cpp's log; `mark()` forgets what came before."""
+    """The lines of llama.cpp's log that tell of errors and buffers; `mark()` forgets what came before.
+
+    Others go at once: a model of 32 layers writes more lines while it loads than are worth keeping.
+    """
 
     def __init__(self) -> None:
         self._lines: deque[tuple[int, str]] = deque(maxlen=_KEPT_LINES)
@@ -29,8 +36,10 @@ class Log:
         if level == _CONTINUE_LEVEL and self._lines:
             kind, line = self._lines[-1]
             self._lines[-1] = (kind, line + text)
-        else:
-            self._lines.append((level, text))
+            return
+        if self._lines and not _tells(*self._lines[-1]):  # only now is it whole
+            self._lines.pop()
+        self._lines.append((level, text))
 
     def mark(self) -> None:
         """Forget every line so far."""
