@@ -13,7 +13,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-import typer
 from rich.console import Console
 from rich.text import Text
 
@@ -25,7 +24,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 """Progress, notices and errors (stderr), so that stdout stays clean for pipes and `--json`."""
 
 
-def run(app: typer.Typer) -> None:
+def run(app: Callable[[], Any]) -> None:
     """Run a command-line app; a MedmindError becomes one line on stderr and exit code 1, Ctrl-C exit code 130."""
     quiet_libraries()
     for name in ("stdout", "stderr"):

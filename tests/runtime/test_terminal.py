@@ -44,7 +44,7 @@ def make(cancel):
     return Opened(talk, "fake", "calm", {}, {"threads": "none"}, ["a note on the model"])
 opening = Background(make, lambda: editor.wake())
 editor = line_input.Editor(commands.ARGUMENTS, commands.COMMANDS, lambda: opening)
-terminal = Terminal(opening, guard, editor, commands.Commands(lambda name, opened: opening))
+terminal = Terminal(opening, Background(lambda cancel: guard), editor, commands.Commands(lambda name, opened: opening))
 def run():
     try:
         terminal.run()
