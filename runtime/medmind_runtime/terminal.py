@@ -192,6 +192,7 @@ class Terminal:
             shown = display.of_answers(markdown=self.markdown)
             if before.opening:
                 shown.feed(before.opening + "\n\n")
+                shown.settle()
             try:
                 conversation = self._wait().conversation
                 prompt = self._fit(conversation, question, before)
