@@ -11,21 +11,39 @@ from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
-
-import typer
-from rich.console import Console
-from rich.text import Text
+from typing import TYPE_CHECKING, Any, Protocol
 
 from medmind.errors import MedmindError, one_line
 
-out = Console(highlight=False, soft_wrap=True)
-"""Results a person asked for (stdout)."""
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-"""Progress, notices and errors (stderr), so that stdout stays clean for pipes and `--json`."""
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    out: Console
+    """Results a person asked for (stdout)."""
+    err: Console
+    """Progress, notices and errors (stderr), so that stdout stays clean for pipes and `--json`."""
+
+_UNSHOWN = dict.fromkeys((7, 8, 11, 12, 13))
+"""Control characters that rich leaves out of a text."""
 
 
-def run(app: typer.Typer) -> None:
+def __getattr__(name: str) -> "Console":
+    """`out` and `err`, made when first used: chat's prompt does not wait for rich's import."""
+    if name not in {"out", "err"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _console(name)
+
+
+def _console(name: str) -> "Console":
+    if name not in globals():
+        from rich.console import Console
+
+        globals()[name] = Console(stderr=name == "err", highlight=False, soft_wrap=True)
+    made: Console = globals()[name]
+    return made
+
+
+def run(app: Callable[[], Any]) -> None:
     """Run a command-line app; a MedmindError becomes one line on stderr and exit code 1, Ctrl-C exit code 130."""
     quiet_libraries()
     for name in ("stdout", "stderr"):
@@ -48,18 +66,26 @@ def run(app: typer.Typer) -> None:
 
 def fail(line: str) -> None:
     """Print one `error: …` line on stderr and exit with code 1."""
-    err.print(Text.assemble(("error: ", "bold red"), one_line(line)))
+    from rich.text import Text
+
+    _console("err").print(Text.assemble(("error: ", "bold red"), one_line(line)))
     sys.exit(1)
 
 
 def silence(silent: bool = True) -> None:
     """Say nothing to people from here on, or talk again: of several processes that do one thing, one is to talk."""
-    out.quiet = err.quiet = silent
+    _console("out").quiet = _console("err").quiet = silent
 
 
 def note(message: str) -> None:
     """One line for a person on stderr."""
-    err.print(Text(message))
+    if "err" not in globals():  # nothing is drawn that a line could tear
+        sys.stderr.write(message.translate(_UNSHOWN) + "\n")
+        sys.stderr.flush()
+        return
+    from rich.text import Text
+
+    _console("err").print(Text(message))
 
 
 def emit_json(document: Mapping[str, Any]) -> None:
@@ -137,6 +163,9 @@ def progress(description: str, total: float | None, unit: str = "it") -> Iterato
         TransferSpeedColumn,
     )
     from rich.progress import Progress as Bar
+    from rich.text import Text
+
+    err = _console("err")
 
     class RateColumn(ProgressColumn):
         """Completed units per second, as rich measures them over the recent past."""

@@ -27,11 +27,13 @@ class Background(Generic[T]):
         self._error: BaseException | None = None
         self._made: list[T] = []
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
+        self._beginning = threading.Lock()
 
     def start(self) -> None:
-        """Begin; harmless when begun already."""
-        if not self._thread.ident:
-            self._thread.start()
+        """Begin; from any thread, and harmless when begun already."""
+        with self._beginning:
+            if not self._thread.ident:
+                self._thread.start()
 
     def _run(self) -> None:
         try:

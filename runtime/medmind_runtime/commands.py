@@ -4,19 +4,16 @@ Knows the terminal session that it commands and its conversation. Knows no engin
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
 
 from medmind import console
 from medmind.errors import MedmindError
-from medmind_runtime import saved
+from medmind_runtime import chat_settings, saved
 from medmind_runtime.background import Background
 from medmind_runtime.conversation import Conversation, Turn
 from medmind_runtime.display import printable
 from medmind_runtime.line_input import Arguments
-from medmind_runtime.sampling import Sampling
 from medmind_runtime.terminal import Opened, Terminal
 
 COMMANDS = {
@@ -37,22 +34,15 @@ COMMANDS = {
     "/model": "show the model, or go on with another: /model FILE or RUN",
     "/exit": "leave (also Ctrl-D, or Ctrl-C twice)",
 }
-_SAMPLING = {
-    field.name.replace("_", "-"): field.name
-    for field in fields(Sampling)
-    if field.type in {"float", "int", "int | None", float, int, int | None}
-}
-SETTINGS = [*_SAMPLING, "max-tokens", "markdown"]
 ARGUMENTS: Arguments = {
     **{name: [] for name in COMMANDS},
-    "/set": [f"{name} " for name in SETTINGS],
+    "/set": [f"{name} " for name in chat_settings.NAMES],
     "/system": ["-"],
     "/save": None,
     "/load": None,
     "/model": None,
 }
 """What completes a command."""
-_N = TypeVar("_N", int, float)
 
 
 class Commands:
@@ -135,16 +125,16 @@ class Commands:
     def _set(terminal: Terminal, rest: str) -> None:
         conversation = terminal.opened().conversation
         if not rest:
-            _table(_settings(terminal, conversation))
+            _table(chat_settings.shown(terminal, conversation))
             return
         name, _, value = rest.partition(" ")
-        if name not in SETTINGS:
-            raise MedmindError(f"there is no setting {name}", f"there are {', '.join(SETTINGS)}")
+        if name not in chat_settings.NAMES:
+            raise MedmindError(f"there is no setting {name}", f"there are {', '.join(chat_settings.NAMES)}")
         if not value.strip():
-            console.note(f"{name}: {_settings(terminal, conversation)[name]}")
+            console.note(f"{name}: {chat_settings.shown(terminal, conversation)[name]}")
             return
-        _change(terminal, conversation, name, value.strip().lower())
-        console.note(f"{name} is {_settings(terminal, conversation)[name]} from now on.")
+        chat_settings.change(terminal, conversation, name, value.strip().lower())
+        console.note(f"{name} is {chat_settings.shown(terminal, conversation)[name]} from now on.")
 
     @staticmethod
     def _context(terminal: Terminal, _: str) -> None:
@@ -185,7 +175,14 @@ class Commands:
     @staticmethod
     def _info(terminal: Terminal, _: str) -> None:
         opened = terminal.opened()
-        _table({"model": opened.name, **opened.metadata, **opened.info, **_settings(terminal, opened.conversation)})
+        _table(
+            {
+                "model": opened.name,
+                **opened.metadata,
+                **opened.info,
+                **chat_settings.shown(terminal, opened.conversation),
+            }
+        )
 
     @staticmethod
     def _sources(terminal: Terminal, _: str) -> None:
@@ -259,41 +256,6 @@ def _last(conversation: Conversation) -> Turn:
     if not conversation.turns:
         raise MedmindError("there is no question to go back to")
     return conversation.turns[-1]
-
-
-def _settings(terminal: Terminal, conversation: Conversation) -> dict[str, str]:
-    values = {name: getattr(conversation.sampling, field) for name, field in _SAMPLING.items()}
-    return {
-        **{name: "drawn for each answer" if value is None else str(value) for name, value in values.items()},
-        "max-tokens": str(conversation.max_tokens),
-        "markdown": "on" if terminal.markdown else "off",
-    }
-
-
-def _change(terminal: Terminal, conversation: Conversation, name: str, value: str) -> None:
-    if name == "markdown":
-        if value not in {"on", "off"}:
-            raise MedmindError(f"markdown is {value!r} and must be on or off")
-        terminal.markdown = value == "on"
-    elif name == "max-tokens":
-        tokens = _number(name, value, int)
-        if tokens < 1:
-            raise MedmindError(f"max-tokens is {value} and must be 1 or more")
-        conversation.max_tokens = tokens
-    elif name == "seed" and value in {"none", "random"}:
-        conversation.sampling = replace(conversation.sampling, seed=None)
-    else:
-        field = _SAMPLING[name]
-        whole = not isinstance(getattr(Sampling(), field), float)
-        changed: dict[str, Any] = {field: _number(name, value, int) if whole else _number(name, value, float)}
-        conversation.sampling = replace(conversation.sampling, **changed)
-
-
-def _number(name: str, value: str, kind: Callable[[str], _N]) -> _N:
-    try:
-        return kind(value)
-    except (ValueError, OverflowError):
-        raise MedmindError(f"{name} is {value!r} and must be a number") from None
 
 
 def _table(rows: Mapping[str, str]) -> None:

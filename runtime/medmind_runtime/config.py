@@ -1,9 +1,10 @@
 """The settings of a chat and their defaults. Knows nothing of how they are carried out."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from medmind.errors import MedmindError
 from medmind_runtime.loading import GpuLayers, LoadMode
@@ -51,6 +52,16 @@ class ChatConfig:
     library: Path | None = None
     grammar: str = ""
     lookup: bool = True
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> "ChatConfig":
+        """The settings among the options of a command, by their names; `gpu_layers` as text.
+
+        Raises:
+            MedmindError: `gpu_layers` is no number of layers.
+        """
+        settings = {field.name: options[field.name] for field in fields(cls) if field.name in options}
+        return cls(**{**settings, "gpu_layers": gpu_layers(settings["gpu_layers"])})
 
 
 def token_file() -> Path:

@@ -111,15 +111,16 @@ class Conversation:
             DoesNotFit: the question does not fit even alone with the system prompt; nothing has changed then.
         """
         before = before or self.consider(question)
+        document = bool(self.sampling.grammar)
         if before.alone:
-            return Prompt(question, (), 0, before)
+            return Prompt(question, (), 0, before, document=document)
         context, reserve = self.engine.context, self._reserve()
         taken = 0
         for passages, first in self._ways_to_fit(before, drop):
             tokens = self.engine.encode(self._messages(first, self.guard.place(question, passages)))
             if len(tokens) + reserve <= context:
                 dropped, self.first = first - self.first, first
-                return Prompt(question, tokens, dropped, before, passages)
+                return Prompt(question, tokens, dropped, before, passages, document)
             taken = len(tokens)
         with_system = " with the system prompt" if self._system() else ""
         what = "question does" if drop or not self.turns else "conversation does"
@@ -174,19 +175,21 @@ class Conversation:
             prompt: of `fit`.
             cancel: asked often; True ends the answer.
             sampling: in place of the conversation's.
-            opened: the guard's opening has been shown already and is not streamed again.
+            opened: the guard's opening has been shown already and is not streamed again; nor is it into a document,
+                which must be JSON (see `Prompt.apart`).
         """
         said: list[str] = []
         opening = prompt.before.opening
+        shown = not (opened or prompt.document)
         if opening:
             said.append(opening if prompt.before.alone else f"{opening}\n\n")
         if prompt.before.alone:
             self._keep(prompt, said, "stop", Timings(), None)
-            if not opened:
+            if shown:
                 yield from said
             return
         sampling = sampling or self.sampling
-        watch = self.guard.watch(prompt.question, prompt.passages, document=bool(sampling.grammar))
+        watch = self.guard.watch(prompt.question, prompt.passages, document=prompt.document)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         started = time.perf_counter()
         first_seconds: float | None = None
@@ -211,7 +214,7 @@ class Conversation:
         )
         try:
             circle = Circle()
-            if not opened:
+            if shown:
                 yield from tuple(said)
             for token in tokens:
                 if self.engine.is_end(token):

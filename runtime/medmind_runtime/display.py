@@ -14,6 +14,10 @@ class Display(Protocol):
         """Show more of it."""
         ...
 
+    def settle(self) -> None:
+        """What is shown so far stays as it is: something else may be written below it before more comes."""
+        ...
+
     def finish(self) -> None:
         """It has ended."""
         ...
@@ -35,6 +39,9 @@ class Plain:
         sys.stdout.write(self._clean(text))
         sys.stdout.flush()
 
+    def settle(self) -> None:
+        """Nothing written is ever drawn anew."""
+
     def finish(self) -> None:
         """End the line."""
         sys.stdout.write("\n")
@@ -51,6 +58,9 @@ class _Drawn:
 
     def feed(self, text: str) -> None:
         self._rendered.feed(printable(text).expandtabs(4))
+
+    def settle(self) -> None:
+        self._rendered.finish()
 
     def finish(self) -> None:
         self._rendered.finish()

@@ -43,12 +43,11 @@ def _as_text(conversation: Conversation, question: str, *, markdown: bool) -> No
             console.note(opening)
         raise
     console.note(NOTICE)
-    shown = display.of_answers(markdown=markdown and not conversation.sampling.grammar)
-    apart = bool(conversation.sampling.grammar)  # a document that must be JSON has no room for first aid
-    if apart and prompt.before.opening:
-        console.note(prompt.before.opening)
+    shown = display.of_answers(markdown=markdown and not prompt.document)
+    if prompt.apart:
+        console.note(prompt.apart)
     try:
-        for text in conversation.answer(prompt, opened=apart):
+        for text in conversation.answer(prompt):
             shown.feed(text)
     finally:
         shown.finish()
@@ -60,8 +59,7 @@ def _document(
     conversation: Conversation, path: Path, metadata: Mapping[str, str], question: str, load_seconds: float
 ) -> dict[str, Any]:
     prompt = conversation.fit(question)
-    apart = bool(conversation.sampling.grammar)
-    text = "".join(conversation.answer(prompt, opened=apart))
+    text = "".join(conversation.answer(prompt))
     reply = conversation.last
     assert reply is not None
     spent = reply.timings
@@ -69,7 +67,7 @@ def _document(
         "format": "medmind-answer/1",
         "version": medmind.__version__,
         "answer": text,
-        "first_aid": prompt.before.opening if apart else "",
+        "first_aid": prompt.apart,
         "finish": reply.finish,
         "notice": NOTICE,
         "rule": prompt.before.rule or None,

@@ -20,34 +20,46 @@ from medmind_runtime.sampling import Sampling
 from medmind_runtime.terminal import Opened, Terminal
 
 if TYPE_CHECKING:
+    from medmind_runtime.library.index import Library
     from medmind_runtime.server import Server
 
 
-def guard_for(config: ChatConfig) -> Guard:
-    """The guard of a session.
+def guard_for(config: ChatConfig) -> Background[Guard]:
+    """The guard of a session, its rules to be made ready beside something else; the library is opened at once.
 
     Raises:
         MedmindError: the library cannot be opened.
     """
+    library = None if config.library is None else _library(config.library)
+
+    def careful(_cancel: Callable[[], bool]) -> Guard:
+        from medmind_runtime.safety.careful import Careful
+
+        return Careful(library)
+
+    return Background(careful)
+
+
+def _library(file: Path) -> "Library":
     from medmind_runtime.library.index import Library
-    from medmind_runtime.safety.careful import Careful
 
-    return Careful(None if config.library is None else Library(config.library))
+    return Library(file)
 
 
-def open_model(path: Path, config: ChatConfig, guard: Guard, cancel: Callable[[], bool] = never) -> Opened:
+def open_model(path: Path, config: ChatConfig, guard: Background[Guard], cancel: Callable[[], bool] = never) -> Opened:
     """Load a model and begin a conversation with it.
 
     Args:
         path: a GGUF file.
         config: the settings.
-        guard: for the conversation.
+        guard: for the conversation; begun before the weights, which mostly leave Python alone.
         cancel: asked while the weights load; True ends that with a MedmindError.
 
     Raises:
         MedmindError: it cannot be loaded, its template fails, or the system prompt does not fit.
     """
     sampling = Sampling(temperature=config.temperature, seed=config.seed, grammar=config.grammar)
+    guard.start()
     from medmind_runtime.engine import Engine
     from medmind_runtime.speculation import cache_type
 
@@ -69,7 +81,9 @@ def open_model(path: Path, config: ChatConfig, guard: Guard, cancel: Callable[[]
                 f"warning: {path} carries no chat template; the built-in '{engine.fallback_template}' stands in for it"
             )
         system = engine.metadata.get("medmind.system_prompt", "") if config.system is None else config.system
-        conversation = Conversation(engine, system=system, sampling=sampling, max_tokens=config.max_tokens, guard=guard)
+        conversation = Conversation(
+            engine, system=system, sampling=sampling, max_tokens=config.max_tokens, guard=guard.wait(cancel)
+        )
         # A template that fails, or a system prompt that does not fit, shows before the first question.
         conversation.fit("?", Before())
     except BaseException:
@@ -128,7 +142,9 @@ def interactive(path: Path, config: ChatConfig) -> None:
             left.close()
 
 
-def _exchange(before: Opened, path: Path, config: ChatConfig, guard: Guard, cancel: Callable[[], bool]) -> Opened:
+def _exchange(
+    before: Opened, path: Path, config: ChatConfig, guard: Background[Guard], cancel: Callable[[], bool]
+) -> Opened:
     """Another model in the place of one, with the same conversation; when it cannot be loaded, the old one again.
 
     The old one goes first: two may not fit the memory.
@@ -160,14 +176,13 @@ def serve(path: Path, config: ChatConfig, server: "Server") -> None:
 
     # A shell that starts it with `&` has turned SIGINT off; whoever sends it means it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    guard = guard_for(config)
-    opened = open_model(path, config, guard)
+    opened = open_model(path, config, guard_for(config))
     talk = opened.conversation
     for note in opened.notes:
         console.note(note)
     name = path.name.removesuffix(".gguf")
     console.note(f"Serving {name} at {server.url}; Ctrl-C ends it.")
     try:
-        server.serve(Served(name, talk.engine, guard, talk.system, talk.sampling, talk.max_tokens))
+        server.serve(Served(name, talk.engine, talk.guard, talk.system, talk.sampling, talk.max_tokens))
     finally:
         opened.close()

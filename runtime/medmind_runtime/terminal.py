@@ -85,7 +85,7 @@ class Terminal:
 
     Args:
         opening: the model, maybe still loading.
-        guard: of the conversation; asked before the model is there.
+        guard: of the conversation, maybe still made ready; asked before the model is there.
         read: where lines come from.
         obey: carries out a line that begins with `/`.
 
@@ -96,7 +96,11 @@ class Terminal:
     """
 
     def __init__(
-        self, opening: Background[Opened], guard: Guard, read: Read, obey: Callable[["Terminal", str], None]
+        self,
+        opening: Background[Opened],
+        guard: Background[Guard],
+        read: Read,
+        obey: Callable[["Terminal", str], None],
     ) -> None:
         self.opening = opening
         self.read = read
@@ -184,10 +188,11 @@ class Terminal:
         """
         with self._stoppable():
             turns = self.opening.wait().conversation.turns if self.opening.ready else ()
-            before = self._guard.before(question, turns)
+            before = self._guard.wait(lambda: self._stopped).before(question, turns)
             shown = display.of_answers(markdown=self.markdown)
             if before.opening:
                 shown.feed(before.opening + "\n\n")
+                shown.settle()
             try:
                 conversation = self._wait().conversation
                 prompt = self._fit(conversation, question, before)

@@ -178,7 +178,7 @@ def test_the_commands_ask_for_help_without_reading_a_model(copy: Path, capsys: p
     from typer.testing import CliRunner
 
     from medmind_convert.cli import app as convert
-    from medmind_runtime.cli import app as chat
+    from medmind_runtime.command_line import app as chat
     from medmind_train.cli import app as train
 
     for name in READ:

@@ -92,8 +92,8 @@ def test_help_needs_no_library_and_names_no_inner_command(run_chat: Run) -> None
     assert done.returncode == 0
     assert b"medmind-chat chat" not in done.stdout
     code = (
-        "import sys; from medmind_runtime import cli\n"
-        "try: cli.app(['--help'])\nexcept SystemExit: pass\n"
+        "import sys; from medmind_runtime import command_line\n"
+        "try: command_line.app(['--help'])\nexcept SystemExit: pass\n"
         "print([n for n in ('torch', 'transformers', 'llama_cpp', 'numpy', 'jinja2') if n in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout

@@ -222,6 +222,20 @@ def test_the_guards_opening_comes_first_and_its_watch_sees_every_word() -> None:
     assert conversation.turns[2].answer.startswith("Call now.")
 
 
+def test_a_document_does_not_begin_with_the_guards_opening_which_stands_apart() -> None:
+    conversation = guarded(FakeEngine(['{"a": 5}']))
+    assert conversation.fit("pain").apart == ""
+    conversation.sampling = Sampling(grammar='root ::= "{}"')
+    prompt = conversation.fit("pain")
+    assert prompt.apart == "Call now."
+    assert "".join(conversation.answer(prompt)).startswith("{")
+    assert conversation.turns[0].answer.startswith("Call now.")
+    alone = guarded(FakeEngine([]), alone=True)
+    alone.sampling = conversation.sampling
+    prompt = alone.fit("pain")
+    assert (prompt.apart, list(alone.answer(prompt))) == ("Call now.", [])
+
+
 def test_a_guard_may_answer_alone_also_when_the_question_is_longer_than_the_context() -> None:
     engine = FakeEngine(["never"], context=50)
     conversation = guarded(engine, alone=True)

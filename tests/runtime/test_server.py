@@ -16,7 +16,7 @@ from medmind.errors import MedmindError
 from medmind_runtime import private_file
 from medmind_runtime.fake_engine import FakeEngine
 from medmind_runtime.guard import Before, Guard, Unguarded
-from medmind_runtime.openai_api import StopText
+from medmind_runtime.openai_answer import StopText
 from medmind_runtime.sampling import Sampling
 from medmind_runtime.server import Limits, Served, Server
 from medmind_runtime.turn import Passage, Turn

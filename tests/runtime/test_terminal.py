@@ -44,7 +44,7 @@ def make(cancel):
     return Opened(talk, "fake", "calm", {}, {"threads": "none"}, ["a note on the model"])
 opening = Background(make, lambda: editor.wake())
 editor = line_input.Editor(commands.ARGUMENTS, commands.COMMANDS, lambda: opening)
-terminal = Terminal(opening, guard, editor, commands.Commands(lambda name, opened: opening))
+terminal = Terminal(opening, Background(lambda cancel: guard), editor, commands.Commands(lambda name, opened: opening))
 def run():
     try:
         terminal.run()
@@ -327,7 +327,11 @@ def test_the_prompt_is_there_while_the_model_loads_and_first_aid_before_it_is(tm
         session.wait_for_prompt()
         session.press("/exit\r")
         assert session.wait_for_end() == 0
-        assert "<assistant>" not in session.screen()
+        screen = session.screen()
+        assert "<assistant>" not in screen
+        assert "Call for help NOW.\n[the model is still loading]\n[stopped before the model was there]\n" in screen
+        assert screen.count("Call for help NOW.") == 2  # drawn once each, also where notes come below it
+        assert "a note on the model\n\nan answer.\n" in screen
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_prompt_with_one_line(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ class Careful:
 
     def __init__(self, library: Library | None = None) -> None:
         self._library = library
+        self._triage = triage()
 
     @property
     def instructions(self) -> str:
@@ -38,7 +39,7 @@ class Careful:
 
     def before(self, question: str, earlier: Sequence[Turn]) -> Before:
         """What to do now, in an emergency; then the passages."""
-        alarms = triage().alarms(question)
+        alarms = self._triage.alarms(question)
         shown = alarms[:1] + [alarm for alarm in alarms[1:] if alarm.topic == _SELF_HARM]
         opening, rule = "\n\n".join(alarm.say for alarm in shown), ",".join(alarm.topic for alarm in shown)
         if self._library is None:
