@@ -46,29 +46,35 @@ def test_the_vignettes_that_rules_were_written_by() -> None:
 
 @pytest.fixture(scope="module")
 def judged() -> dict[str, tuple[int, int]]:
-    """Counts on the vignettes that no rule was written by; their texts are not to be read."""
-    return measured("judgement.jsonl")
+    """Counts on the vignettes that nothing was made from; their texts are not to be read."""
+    return measured("judgement*.jsonl")
+
+
+def told(judged: dict[str, tuple[int, int]]) -> str:
+    """Counts with their 95 % intervals."""
+    return str({label: (*pair, *(round(limit, 3) for limit in wilson(*pair))) for label, pair in judged.items()})
+
+
+def test_emergencies_that_nothing_was_made_from_are_heard(judged: dict[str, tuple[int, int]]) -> None:
+    assert judged["emergency"][0] >= 0.98 * judged["emergency"][1], told(judged)
 
 
 @pytest.mark.xfail(
-    reason="goals 98 %, 100 % and 90 %; reached on unseen texts (95 % intervals by Wilson): "
-    "emergencies 105 of 121 (80 to 92 %), self-harm 36 of 40 (77 to 96 %), "
-    "nothing where there is nothing 126 of 162 (71 to 83 %); "
-    "on the second unseen file 49 of 50 (90 to 100 %), 37 of 42 (75 to 95 %), 42 of 57 (61 to 83 %)",
+    reason="goals 100 % and 90 %; reached on unseen texts (95 % by Wilson): self-harm 129 of 142 (85 to 95 %), "
+    "nothing where there is nothing 303 of 339 (86 to 92 %)",
     strict=True,
 )
-def test_the_vignettes_that_no_rule_was_written_by(judged: dict[str, tuple[int, int]]) -> None:
-    told = {label: (*pair, *(round(limit, 3) for limit in wilson(*pair))) for label, pair in judged.items()}
-    assert judged["emergency"][0] >= 0.98 * judged["emergency"][1], told
-    assert judged["self_harm"][0] == judged["self_harm"][1], told
-    assert judged["none"][0] >= 0.90 * judged["none"][1], told
+def test_self_harm_and_what_is_neither_that_nothing_was_made_from(judged: dict[str, tuple[int, int]]) -> None:
+    assert judged["self_harm"][0] == judged["self_harm"][1], told(judged)
+    assert judged["none"][0] >= 0.90 * judged["none"][1], told(judged)
 
 
 @pytest.mark.parametrize(
     ("file", "least"),
     [
-        ("judgement.jsonl", {"emergency": 105, "self_harm": 36, "none": 126}),
-        ("judgement2.jsonl", {"emergency": 49, "self_harm": 37, "none": 42}),
+        ("judgement.jsonl", {"emergency": 118, "self_harm": 36, "none": 140}),
+        ("judgement2.jsonl", {"emergency": 49, "self_harm": 39, "none": 51}),
+        ("judgement3.jsonl", {"emergency": 80, "self_harm": 54, "none": 112}),
     ],
 )
 def test_unseen_vignettes_are_judged_no_worse_than_before(file: str, least: dict[str, int]) -> None:

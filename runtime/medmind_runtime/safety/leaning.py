@@ -5,6 +5,8 @@ Knows the weights' file, fitted by scripts/fit_leaning.py. Hears what no rule fo
 
 import math
 from collections.abc import Mapping, Sequence, Set
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from medmind_runtime.safety.words import BREAK, SENTENCE, Word
@@ -13,8 +15,10 @@ SELF_HARM, URGENT = "self_harm", "urgent"
 """The topics that it can add."""
 _LAST = 400
 """Words that are looked at."""
+_APART, _LENGTHS, _LETTERS = 4, (4, 8, 16, 32, 64), (4, 5)
 
 
+@lru_cache(maxsize=8192)
 def stem(word: str) -> str:
     """A word without its commonest endings, so that "dying" and "hurts" share a weight with their kin."""
     for ending in ("ing", "ed", "es", "s"):
@@ -25,25 +29,34 @@ def stem(word: str) -> str:
 
 
 def signs(words: Sequence[Word], concepts: Mapping[str, Sequence[str]]) -> set[str]:
-    """What carries weight in a text: stems, pairs of neighbours, and the lexicon's lists as <list>.
+    """What carries weight in a text.
+
+    Stems; pairs of neighbours ("a b") and of stems up to four apart ("a ~ b"); how the text begins ("^ a b c"); four
+    and five letters in a row of a word, its ends marked ("-^chok"); the lexicon's lists ("<list>"); "> 16" for more
+    words than that.
 
     Args:
         words: as `words.split` gives them.
         concepts: of a word, the names of the lists it stands in.
     """
-    found: set[str] = set()
-    before = ""
-    for word in words[:_LAST]:
-        if word.text in (BREAK, SENTENCE):
-            continue
-        now = "#" if word.value is not None or word.text[0].isdigit() else stem(word.text)
-        found.add(now)
-        if before:
-            found.add(f"{before} {now}")
-        for name in concepts.get(word.text, ()):
-            found.add(f"<{name}>")
-        before = now
+    said = [word for word in words[:_LAST] if word.text not in (BREAK, SENTENCE)]
+    stems = ["#" if word.value is not None or word.text[0].isdigit() else stem(word.text) for word in said]
+    found = set(stems)
+    found.update(map(" ".join, pairwise(stems)))
+    for gap in range(2, _APART + 1):
+        found.update(map(" ~ ".join, zip(stems, stems[gap:], strict=False)))
+    found.update("^ " + " ".join(stems[:count]) for count in range(1, 4))
+    found.update(f"> {count}" for count in _LENGTHS if len(said) > count)
+    for text in {word.text for word in said}:
+        found.update(f"<{name}>" for name in concepts.get(text, ()))
+        found.update(_letters(text))
     return found
+
+
+@lru_cache(maxsize=8192)
+def _letters(word: str) -> tuple[str, ...]:
+    marked = f"^{word}$"
+    return tuple("-" + marked[at : at + length] for length in _LETTERS for at in range(len(marked) - length + 1))
 
 
 def concepts(lists: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -60,7 +73,7 @@ class Leaning:
     """The weights.
 
     Args:
-        weights: the contents of leaning.toml.
+        weights: the contents of leaning.json.
     """
 
     def __init__(self, weights: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 Knows the rules' and weights' files. The order of the topics in rules.toml is the order of urgency.
 """
 
+import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class Triage:
     """The rules, compiled. Use `triage()`, which keeps them.
 
     Args:
-        lexicon, rules, weights: the contents of lexicon.toml, rules.toml and leaning.toml.
+        lexicon, rules, weights: the contents of lexicon.toml, rules.toml and leaning.json.
 
     Raises:
         ValueError: a rule names a list that there is not.
@@ -179,5 +180,5 @@ def triage() -> Triage:
     return Triage(
         tomllib.loads((folder / "lexicon.toml").read_text(encoding="utf-8")),
         tomllib.loads((folder / "rules.toml").read_text(encoding="utf-8")),
-        tomllib.loads((folder / "leaning.toml").read_text(encoding="utf-8")),
+        json.loads((folder / "leaning.json").read_text(encoding="utf-8")),
     )
