@@ -34,6 +34,7 @@ KINDS = {
     "bandwidth": "medmind_benchmarks.bandwidth",
     "answers": "medmind_benchmarks.answers.cell",
     "against-trained": "medmind_benchmarks.chain.cell",
+    "grounding": "medmind_benchmarks.grounding.cell",
 }
 """A request's `kind` → the module that measures it.
 

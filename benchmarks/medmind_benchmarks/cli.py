@@ -14,6 +14,7 @@ from medmind.errors import MedmindError
 from medmind_benchmarks import compare_cli, report_cli
 from medmind_benchmarks.chain import cli as chain_cli
 from medmind_benchmarks.config import MEASURES, QUICK, QuantsConfig
+from medmind_benchmarks.grounding import cli as grounding_cli
 from medmind_benchmarks.place import refuse_foreign
 from medmind_benchmarks.training import cli as training_cli
 
@@ -227,6 +228,7 @@ def _show(report: "Report", out: Path) -> None:
 
 training_cli.register(app)
 chain_cli.register(app)
+grounding_cli.register(app)
 report_cli.register(app)
 compare_cli.register(app)
 

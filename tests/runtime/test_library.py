@@ -6,7 +6,7 @@ import pytest
 
 from medmind.errors import MedmindError
 from medmind_runtime.library.index import PASSAGE_WORDS, Library, cut, write
-from medmind_runtime.library.read import answers
+from medmind_runtime.library.read import Answer, answers
 from medmind_runtime.safety.careful import NOTHING, Careful
 
 ROWS = [
@@ -75,6 +75,33 @@ def test_csv_and_xml_say_the_same(tmp_path: Path) -> None:
     )
     (one,) = answers(tmp_path / "x")
     assert (one.focus, one.kind, one.text, one.source, one.url) == ("F", "k", "text", "S", "u")
+
+
+def test_chat_rows_are_read_without_what_was_asked(tmp_path: Path) -> None:
+    said = [
+        ("system", "zebra"),
+        ("user", "zebra?"),
+        ("assistant", "Wheezing."),
+        ("user", "zebra?"),
+        ("assistant", "No."),
+    ]
+    row = {
+        "messages": [{"role": role, "content": text} for role, text in said],
+        "focus": "Asthma",
+        "question_type": "k",
+    }
+    (tmp_path / "rows.jsonl").write_text(json.dumps({**row, "source": "A"}) + "\n")
+    assert list(answers(tmp_path / "rows.jsonl")) == [Answer("Asthma", "k", "Wheezing.\nNo.", "A", "")]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": "Wheezing."}) + "\n")
+    with pytest.raises(MedmindError, match="messages are no list"):
+        list(answers(tmp_path / "rows.jsonl"))
+
+
+def test_what_is_found_has_its_topic(library: Path) -> None:
+    with Library(library) as opened:
+        assert opened.topics() == {("Asthma", "symptoms"), ("Gout", "treatment")}
+        ((topic, passage),) = opened.search("Which medicines for gout?")
+        assert topic == ("Gout", "treatment") and [passage] == opened.find("Which medicines for gout?")
 
 
 def test_passages_are_short_and_lose_no_word() -> None:

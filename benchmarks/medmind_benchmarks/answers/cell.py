@@ -78,7 +78,7 @@ def measure(request: Request, advance: Callable[[], None]) -> AnswersResult:
     ) as engine:
         return score(
             engine,
-            _language(engine),
+            language_of(engine),
             question_files.read(Path(request.questions)),
             context=request.context,
             system_prompt=request.system_prompt,
@@ -122,10 +122,10 @@ def score(
         if not fits or spells:
             asked, unasked = [], []
         digest.update(json.dumps([asked, unasked]).encode())
-        likelihood.append(tuple(_sum(engine, prompt, answer, question) for prompt, answer in asked))
+        likelihood.append(tuple(log_likelihood(engine, prompt, answer, question.id) for prompt, answer in asked))
         for prompt, answer in unasked:  # an option stands in several questions, and a letter in all
             if tuple(answer) not in known:
-                known[tuple(answer)] = _sum(engine, prompt, answer, question)
+                known[tuple(answer)] = log_likelihood(engine, prompt, answer, question.id)
         alone.append(tuple(known[tuple(answer)] for _, answer in unasked))
         lengths.append(tuple(len(option.encode()) for option in question.scored) if asked else ())
         advance()
@@ -144,7 +144,7 @@ def score(
     )
 
 
-def _language(engine: "Engine") -> turns.Language:
+def language_of(engine: "Engine") -> turns.Language:
     """The engine's template and tokenizer as `medmind.turns` wants them."""
     return turns.Language(
         render=lambda messages, generate: engine.render(messages, add_generation_prompt=generate),
@@ -161,8 +161,13 @@ def _tokens(language: turns.Language, asked: str, option: str, system: str) -> t
     return prompt, answer[:-1]
 
 
-def _sum(engine: "Engine", prompt: list[int], answer: list[int], question: Question) -> float:
+def log_likelihood(engine: "Engine", prompt: Sequence[int], answer: Sequence[int], name: str) -> float:
+    """Σ ln p(answer's tokens | prompt); a prompt that was evaluated last is taken from the KV cache.
+
+    Raises:
+        MedmindError: it is not a number; `name` says whose.
+    """
     found = math.fsum(engine.log_probs([*prompt, *answer], len(prompt), reuse=True).tolist())
     if not math.isfinite(found):
-        raise MedmindError(f"the model gives a probability of zero or not-a-number in question {question.id}")
+        raise MedmindError(f"the model gives a probability of zero or not-a-number in question {name}")
     return found

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from medmind.artifacts import atomic_file
 from medmind.errors import MedmindError
@@ -15,6 +15,8 @@ from medmind_runtime.turn import Passage
 
 FORMAT = "medmind-library/1"
 PASSAGE_WORDS = 180
+PASSAGES = 3
+"""How many a question is answered from, at most."""
 _SMALL = frozenset(
     [
         "a",
@@ -87,6 +89,13 @@ _LEAST = 0.6
 """Share of the question's weight of words (by rarity) that the best passage must hold, or the library has nothing."""
 
 
+class Topic(NamedTuple):
+    """What an answer is about, and its type ("symptoms"); empty where its source does not say."""
+
+    focus: str
+    kind: str
+
+
 def write(answers: Iterable[Answer], file: Path, *, force: bool = False) -> tuple[int, int]:
     """Write a library; returns how many answers and passages it has.
 
@@ -156,8 +165,16 @@ class Library:
         if made_as != FORMAT:
             raise MedmindError(f"{file} has the format {made_as!r}, this medmind reads {FORMAT!r}", "index it again")
 
-    def find(self, question: str, count: int = 3) -> list[Passage]:
+    def find(self, question: str, count: int = PASSAGES) -> list[Passage]:
         """The passages that fit best, at most `count`, one of each focus and type; none without its words."""
+        return [passage for _, passage in self.search(question, count)]
+
+    def topics(self) -> set[Topic]:
+        """The topics of all answers in it."""
+        return {Topic(*row) for row in self._base.execute("SELECT DISTINCT focus, kind FROM passage")}
+
+    def search(self, question: str, count: int = PASSAGES) -> list[tuple[Topic, Passage]]:
+        """What `find` finds, each with the topic of the answer that it is from."""
         words = list(dict.fromkeys(word for word in re.findall(r"\w+", question.lower()) if word not in _SMALL))[:40]
         if not words:
             return []
@@ -169,11 +186,11 @@ class Library:
         ).fetchall()
         if not rows or self._held(words, rows[0][0]) < _LEAST:
             return []
-        found: dict[tuple[str, str, str], Passage] = {}
+        found: dict[tuple[Topic, str], Passage] = {}
         for _, focus, kind, body, source, url in rows:
             text = body if not focus or focus.lower() in body.lower() else f"{focus}: {body}"
-            found.setdefault((focus, kind, source), Passage(text, source, url))
-        return list(found.values())[:count]
+            found.setdefault((Topic(focus, kind), source), Passage(text, source, url))
+        return [(topic, passage) for (topic, _), passage in found.items()][:count]
 
     def _held(self, words: list[str], row: int) -> float:
         """The share of the words, each weighed by its rarity, that a passage holds."""

@@ -1,5 +1,7 @@
 """How answers are read from MedQuAD's forms (JSON lines, CSV, the XML tree) for a library; questions are left out.
 
+So are chat rows with `messages`, which `medmind-train data SOURCE --out DIR` writes: of them the assistant's words.
+
 Training reads the same forms into conversations; here a passage needs its address, which training does not keep.
 """
 
@@ -52,12 +54,21 @@ def _record(row: dict[str, object], file: Path) -> Answer:
     def field(*names: str) -> str:
         return next((str(row[name]).strip() for name in names if row.get(name)), "")
 
+    if "answer" not in row and "messages" in row:
+        row = {**row, "answer": _said(row["messages"])}
     if "answer" not in row:
         raise ValueError(f"a row without answer, it has {', '.join(map(str, row))[:100]}")
     return Answer(
         field("focus", "focus_area"), field("question_type", "qtype"), field("answer"),
         field("source") or file.stem, field("source_url", "url", "document_url"),
     )  # fmt: skip
+
+
+def _said(messages: object) -> str:
+    """What the assistant says in a chat row."""
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        raise ValueError("a row whose messages are no list of objects")
+    return "\n".join(str(one.get("content") or "") for one in messages if one.get("role") == "assistant")
 
 
 def _json_lines(file: Path) -> Iterator[Answer]:
