@@ -32,8 +32,9 @@ demo: $(STAMP)
 	@BIN="$(BIN)" bash scripts/demo.sh
 
 # A worker a core, at most four: each holds torch. One thread each, or they wait for one another's.
+# Files in their order: by their number of tests, the long ones of few tests would come last and one worker would idle.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 reference: $(STAMP)
 	@VENV="$(VENV)" bash scripts/llama_tools.sh

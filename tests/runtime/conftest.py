@@ -4,14 +4,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType, quants
 
+from medmind_runtime.cli import main
 from medmind_runtime.engine import Engine
+from medmind_runtime.safety.triage import triage
 
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{% if message.role == 'system' %}{% continue %}{% endif %}"
@@ -125,11 +129,31 @@ def engine(model: Path) -> Iterator[Engine]:
         yield loaded
 
 
-@pytest.fixture
-def run_chat(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[bytes]]:
-    """Run medmind-chat in a process of its own, in an empty directory."""
+@pytest.fixture(scope="session")
+def _warm() -> None:
+    """What every chat imports and reads first, so that it is there in forks."""
+    for module in ("llama_cpp", "medmind_runtime.one_shot", "medmind_runtime.offline", "medmind_runtime.session"):
+        import_module(module)
+    triage()
 
-    def run(*arguments: object, stdin: bytes = b"", prefix: tuple[str, ...] = (), **environment: str) -> Any:
+
+@pytest.fixture
+def run_chat(tmp_path: Path, _warm: None) -> Callable[..., subprocess.CompletedProcess[bytes]]:
+    """Run medmind-chat in a process of its own, in an empty directory.
+
+    With `fresh`, a `prefix` or an environment Python is started anew; else it is forked from this one.
+    """
+
+    def run(
+        *arguments: object, stdin: bytes = b"", prefix: tuple[str, ...] = (), fresh: bool = False, **environment: str
+    ) -> Any:
+        if forked.available and not (fresh or prefix or environment):
+
+            def start() -> None:
+                sys.argv = ["medmind-chat", *map(str, arguments)]
+                main()
+
+            return forked.Forked(start, cwd=tmp_path, stdin=stdin).wait()
         return subprocess.run(
             [*prefix, *CHAT, *map(str, arguments)],
             input=stdin,

@@ -21,7 +21,7 @@ FEW = ("--max-tokens", 8, "--threads", 1)
 
 
 def test_one_shot_answers_on_stdout_and_says_what_it_is_on_stderr(run_chat: Run, model: Path, tmp_path: Path) -> None:
-    done = run_chat(model, "-p", "what is it", *FEW)
+    done = run_chat(model, "-p", "what is it", *FEW, fresh=True)
     assert done.returncode == 0
     assert done.stdout.decode().strip()
     notice, cut = done.stderr.splitlines()
@@ -38,7 +38,7 @@ def test_the_question_may_come_on_standard_input(run_chat: Run, model: Path) -> 
 
 
 def test_json_is_the_only_thing_on_stdout(run_chat: Run, model: Path) -> None:
-    done = run_chat(model, "--json", "-p", "what is it", *FEW, "--temperature", 0.5, "--seed", 4)
+    done = run_chat(model, "--json", "-p", "what is it", *FEW, "--temperature", 0.5, "--seed", 4, fresh=True)
     document: dict[str, Any] = json.loads(done.stdout)
     assert document["answer"]
     assert document["finish"] == "length"
@@ -88,7 +88,7 @@ def test_a_model_file_may_have_the_name_of_a_command(run_chat: Run, model: Path,
 
 
 def test_help_needs_no_library_and_names_no_inner_command(run_chat: Run) -> None:
-    done = run_chat("--help")
+    done = run_chat("--help", fresh=True)
     assert done.returncode == 0
     assert b"medmind-chat chat" not in done.stdout
     code = (

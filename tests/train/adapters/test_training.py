@@ -1,6 +1,7 @@
 """DoRA on a 4-bit base and LoRA+ in training: gradients, learning rates, saved and resumed state."""
 
 import copy
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,8 +152,13 @@ def test_a_checkpoint_goes_on_bit_by_bit_with_dora_and_lora_plus(
 
 
 def test_the_command_trains_with_every_setting_and_records_them(qlora: Callable[..., Any], tmp_path: Path):
+    rows = [
+        {"question": f"What is number {n}?", "answer": f"It is {n} and no more.", "focus": f"{n}"} for n in range(24)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
     result = qlora(
-        *("--max-steps", "2", "--limit", "24", "--eval-rows", "2", "--context", "96", "--batch", "2", "--rank", "4"),
+        *("--data", "rows.jsonl", "--heldout-share", "0.2", "--answer-rows", "0", "--max-steps", "2"),
+        *("--eval-rows", "2", "--context", "64", "--batch", "2", "--rank", "4"),
         *("--dora", "--rslora", "--lora-plus", "8", "--rank-pattern", "q_proj=2", "--alpha-pattern", "v_proj=4"),
         *("--targets", "attention", "--gradient-checkpointing", "--name", "all"),
     )

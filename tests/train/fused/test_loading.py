@@ -89,10 +89,9 @@ def usual(mistral: Base) -> Any:
     return load_base(mistral, "cpu", "float32")
 
 
-@pytest.mark.parametrize("streamed,head_on_card", [(0, True), (0, False), (LAYERS, False), (2, True)])
-@pytest.mark.parametrize(
-    "kind,tied,shard,stored,dtype",
-    [
+@pytest.fixture(
+    scope="module",
+    params=[
         ("mistral", False, "1GB", "bfloat16", "float32"),
         ("mistral", True, "100KB", "float32", "float32"),
         ("llama", False, "100KB", "float32", "float32"),
@@ -101,11 +100,20 @@ def usual(mistral: Base) -> Any:
         ("qwen2", True, "1GB", "float32", "float32"),
         ("qwen2", False, "1GB", "float32", "bfloat16"),
     ],
+    ids=lambda one: "-".join(map(str, one)),
 )
-def test_gives_what_transformers_gives(tmp_path, kind, tied, shard, stored, dtype, streamed, head_on_card):
+def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Base, str, Any]:
+    """A base of a kind, tied or not, in shards, stored in a type; the type it is loaded in, and what then is right."""
+    kind, tied, shard, stored, dtype = request.param
     more = {"rope_parameters": SCALED_ROPE} if kind == "llama" else {}
-    base = write(tmp_path, kind, tied=tied, shard=shard, dtype=stored, **more)
-    ours, usual = load(base, "cpu", dtype, placed(streamed, head_on_card)), load_base(base, "cpu", dtype)
+    base = write(tmp_path_factory.mktemp(kind), kind, tied=tied, shard=shard, dtype=stored, **more)
+    return base, dtype, load_base(base, "cpu", dtype)
+
+
+@pytest.mark.parametrize("streamed,head_on_card", [(0, True), (0, False), (LAYERS, False), (2, True)])
+def test_gives_what_transformers_gives(written, streamed, head_on_card):
+    base, dtype, usual = written
+    ours = load(base, "cpu", dtype, placed(streamed, head_on_card))
     expected = logits(usual)
     assert expected.std() > 0.1
     assert torch.equal(logits(ours), expected)

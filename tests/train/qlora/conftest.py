@@ -1,8 +1,12 @@
 """What the QLoRA tests share: a small data file in our own words, and the command, in this process or in its own."""
 
+import inspect
+import io
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from medmind.base import Base
-from medmind_train import cli, loop
+from medmind_train import cli, curve, loop
 from medmind_train.encoding import load_tokenizer
 
 TOPICS = ("hay fever", "tension headache", "sunburn", "athlete's foot", "motion sickness", "ingrown nail")
@@ -35,11 +39,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_base(make_small_base: Callable[[int], Base]) -> Base:
+    """Of two layers: most of the time of these tests is spent in passes."""
+    return make_small_base(2)
+
+
+@pytest.fixture(scope="session")
 def tokenizer(small_base: Base):
     return load_tokenizer(small_base.path, small_base.name)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small(data: Path, small_base: Base) -> Callable[..., list[str]]:
     """Arguments of a quick run, later ones winning."""
 
@@ -79,46 +89,82 @@ class Result:
             assert word in errors[0]
 
 
-@pytest.fixture
-def qlora(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Result]:
-    """Run `medmind-train qlora` in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["medmind-train", "qlora", *arguments])
-        capsys.readouterr()
+def call(folder: Path, *arguments: str) -> Result:
+    """`medmind-train qlora` in this process, in `folder`."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(folder)
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setattr(sys, "argv", ["medmind-train", "qlora", *arguments])
         with pytest.raises(SystemExit) as stop:
             cli.main()
-        captured = capsys.readouterr()
-        return Result(int(stop.value.code or 0), captured.out, captured.err)
-
-    return run
+    return Result(int(stop.value.code or 0), out.getvalue(), err.getvalue())
 
 
-@pytest.fixture
-def stopped_after(qlora, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
-    """Run the command and interrupt it when so many steps are done; gives the run directory."""
+@contextmanager
+def stopping(steps: int) -> Iterator[None]:
+    """Interrupts a run when so many steps are done."""
     real = loop.Trainer._step
 
-    def run(steps: int, *arguments: str) -> Path:
-        def stopping(self, interrupt):
-            interrupt.requested = self.position.step == steps
-            return real(self, interrupt)
+    def step(self, interrupt):
+        interrupt.requested = self.position.step == steps
+        return real(self, interrupt)
 
-        with monkeypatch.context() as patched:
-            patched.setattr(loop.Trainer, "_step", stopping)
-            result = qlora(*arguments)
-        assert result.code == 130 and "--resume" in result.err, result.err
-        return tmp_path / result.err.rstrip().rpartition("--resume ")[2]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.Trainer, "_step", step)
+        yield
+
+
+def left_by(folder: Path, result: Result) -> Path:
+    """The run directory that an interrupted command names."""
+    assert result.code == 130 and "--resume" in result.err, result.err
+    return folder / result.err.rstrip().rpartition("--resume ")[2]
+
+
+@pytest.fixture
+def pictures() -> Iterator[Callable[[], None]]:
+    """Leaves out the loss curve, a fifth of a quick run, until it is called."""
+    parameters = inspect.signature(curve.draw)
+
+    def draw(path: Path, *given, **named) -> None:
+        parameters.bind(path, *given, **named)
+        path.touch()
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(curve, "draw", draw)
+    yield patch.undo
+    patch.undo()
+
+
+@pytest.fixture
+def qlora(pictures, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
+    """Run `medmind-train qlora` in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: call(tmp_path, *arguments)
+
+
+@pytest.fixture
+def stopped_after(qlora, tmp_path: Path) -> Callable[..., Path]:
+    """Run the command and interrupt it when so many steps are done; gives the run directory."""
+
+    def run(steps: int, *arguments: str) -> Path:
+        with stopping(steps):
+            return left_by(tmp_path, qlora(*arguments))
 
     return run
 
 
+@pytest.fixture(scope="session")
+def _begun(small, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("begun")
+    with stopping(2):
+        return left_by(folder, call(folder, *small("--name", "begun", "--answer-rows", "1", "--context", "64")))
+
+
 @pytest.fixture
-def unfinished(small, stopped_after: Callable[..., Path]) -> Path:
+def unfinished(_begun: Path, qlora, tmp_path: Path) -> Path:
     """A run that stopped after two steps."""
-    return stopped_after(2, *small("--name", "begun", "--answer-rows", "1"))
+    return shutil.copytree(_begun, tmp_path / "runs" / "begun")
 
 
 @pytest.fixture

@@ -1,13 +1,16 @@
-"""A run in two real processes over gloo, started by torchrun: the same run as in one."""
+"""A run in two real processes over gloo, started by torchrun, or as it does: the same run as in one."""
 
 import json
 import os
+import runpy
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -54,6 +57,33 @@ def torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., E
     return run
 
 
+@pytest.fixture
+def two_forks(tmp_path: Path) -> Callable[..., Ended]:
+    """What torchrun does, without the time that three processes take to import torch."""
+
+    def run(*arguments: str, fault: str) -> Ended:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        env = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        env |= {"FAULT": fault, "HF_HUB_OFFLINE": "1"}
+
+        def start() -> None:
+            torch.set_num_threads(1)  # OpenMP's other threads have stayed behind
+            sys.argv = [str(FAULTY), *arguments]
+            runpy.run_path(str(FAULTY), run_name="__main__")
+
+        both = [
+            forked.Forked(start, cwd=tmp_path, env=env | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+            for rank in range(2)
+        ]
+        ended = [one.wait(120) for one in both]
+        out, err = (b"".join(getattr(one, name) for one in ended).decode() for name in ("stdout", "stderr"))
+        return Ended(next((one.returncode for one in ended if one.returncode), 0), out, err)
+
+    return run
+
+
 def assert_same(run: Path, other: Path) -> None:
     lines, others = (artifacts.read_jsonl(one / "metrics.jsonl") for one in (run, other))
     assert [line["step"] for line in lines] == [line["step"] for line in others] == [1, 2, 3, 4, 5, 6]
@@ -73,10 +103,17 @@ def assert_same(run: Path, other: Path) -> None:
         torch.testing.assert_close(tensor, twins[name], rtol=1e-3, atol=1e-5)
 
 
-def test_run_of_two_is_stopped_by_a_signal_to_one_and_goes_on_in_one(qlora, small, torchrun, tmp_path: Path):
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param("two_forks", marks=pytest.mark.skipif(not forked.available, reason="this system has no fork")),
+        pytest.param("torchrun", marks=pytest.mark.slow),
+    ],
+)
+def test_run_of_two_is_stopped_by_a_signal_to_one_and_goes_on_in_one(qlora, small, request, tmp_path: Path, start: str):
     assert qlora(*small(*RUN, "--name", "whole")).code == 0
     at = 2 * INTERRUPT_AFTER + 1
-    stopped = torchrun("qlora", *small(*RUN, "--name", "both"), fault=f"signal/1/{at}")
+    stopped = request.getfixturevalue(start)("qlora", *small(*RUN, "--name", "both"), fault=f"signal/1/{at}")
     way = "interrupted; go on with: torchrun --nproc-per-node 2 -m medmind_train.cli qlora --resume runs/both"
     assert stopped.code and stopped.err.count(way) == 1 and not stopped.errors, stopped.err
     assert stopped.err.count("held-out perplexity before") == 1 and stopped.out == ""
