@@ -280,7 +280,7 @@ class Engine:
         sequence = list(tokens)
         try:
             timings.reused = decoder.keep_prefix(tokens)
-            decoder.evaluate(tokens, timings.reused, first_output=len(tokens) - 1, cancel=cancel)
+            decoder.evaluate(tokens[timings.reused :], timings.reused, first_output=len(tokens) - 1, cancel=cancel)
             timings.prompt_seconds = time.perf_counter() - started
             sampler = chain(self._lib, sampling, len(self.vocabulary), self.vocabulary.handle)
             row = -1
@@ -343,7 +343,7 @@ class Engine:
         done = decoder.keep_prefix(tokens[:start] if reuse else ())
         if done < start - 1:
             done = decoder.keep_prefix(())
-        decoder.evaluate(tokens[:-1], done, first_output=start - 1, take=take)
+        decoder.evaluate(tokens[done:-1], done, first_output=start - 1, take=take)
         return result
 
     def logit_blocks(self, tokens: Sequence[int], start: int) -> "Iterator[NDArray[np.float32]]":
@@ -370,7 +370,7 @@ class Engine:
         step = min(OUTPUT_ROWS, int(self._lib.llama_n_batch(decoder.handle)))
         for begin in range(start - 1, len(tokens) - 1, step):
             end = min(begin + step, len(tokens))
-            decoder.evaluate(tokens[:end], begin, first_output=begin)
+            decoder.evaluate(tokens[begin:end], begin, first_output=begin)
             first = self._lib.llama_get_logits(decoder.handle)
             yield np.ctypeslib.as_array(first, (min(end, len(tokens) - 1) - begin, len(self.vocabulary)))
 
