@@ -14,6 +14,8 @@ ROWS = (2, 4, 8)
 MOST_ROWS = ROWS[-1]
 _MEMORY = 0.8
 """Of a duration, for the next one."""
+_SURPRISE = 1.5
+"""No duration counts for more than so many times what was expected: another program had the CPU meanwhile."""
 _WINDOW = 0.97
 """Of what has been right, for the next guess."""
 _FORGET = 256
@@ -151,4 +153,4 @@ class Pace:
 
 
 def _blend(before: float, now: float) -> float:
-    return _MEMORY * before + (1 - _MEMORY) * now
+    return _MEMORY * before + (1 - _MEMORY) * min(now, _SURPRISE * before)
