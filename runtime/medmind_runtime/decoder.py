@@ -173,34 +173,34 @@ class Decoder:
         cancel: Callable[[], bool] = never,
         take: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Run tokens[begin:] through the model, tokens[:begin] being in the cache.
+        """Run tokens through the model that follow those in the cache.
 
         Args:
-            tokens: ids from the first position on.
-            begin: how many are evaluated already.
+            tokens: their ids.
+            begin: position of the first, which is how many are in the cache.
             first_output: logits are kept from this position on.
             cancel: asked between batches and between graph nodes.
             take: called as take(position, row) for every position with logits while they lie in that row.
 
         Raises:
-            Interrupted: cancelled; the cache holds a prefix of the tokens.
+            Interrupted: cancelled; the cache holds some of the tokens.
             MedmindError: llama.cpp failed.
         """
-        at = begin
-        while at < len(tokens):
+        at, last = begin, begin + len(tokens)
+        while at < last:
             if cancel():
                 raise Interrupted
-            end = min(at + self._step, len(tokens))
+            end = min(at + self._step, last)
             if take:
                 end = min(end, first_output if at < first_output else at + OUTPUT_ROWS)
             for row, position in enumerate(range(at, end)):
-                self._batch.token[row] = tokens[position]
+                self._batch.token[row] = tokens[position - begin]
                 self._batch.pos[row] = position
                 self._batch.n_seq_id[row] = 1
                 self._batch.seq_id[row][0] = 0
                 self._batch.logits[row] = position >= first_output
             self._batch.n_tokens = end - at
-            self._cached[at:] = tokens[at:end]
+            self._cached[at:] = tokens[at - begin : end - begin]
             self._decode(cancel)
             if take:
                 for position in range(max(at, first_output), end):

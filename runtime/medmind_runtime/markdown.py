@@ -15,6 +15,8 @@ from rich.segment import Segment, Segments
 
 _FRAME = 0.05
 """Seconds between two drawings of the open block: faster is not read and costs the model time."""
+_SHARE = 20
+"""So many times as long as a drawing took passes before the next: a long block must not slow the model down."""
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _LITERAL = re.compile(
     r"(?P<code>(?P<ticks>`+).+?(?P=ticks))"
@@ -75,10 +77,20 @@ class _Tail:
         self._block = block
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        lines = _lines(console, options, self._block)
-        for line in lines[-max(1, options.size.height - 2) :]:
+        height = max(1, options.size.height - 2)
+        for line in _lines(console, options, self._source(height))[-height:]:
             yield from line
             yield Segment.line()
+
+    def _source(self, height: int) -> str:
+        """As much of the block's end as fills the screen: its lines, from one at the margin on; a fence stays."""
+        lines = self._block.split("\n")
+        begin = len(lines) - height
+        if _FENCE.match(lines[0]):
+            return "\n".join([lines[0], *lines[max(1, begin) :]])
+        while begin > 0 and (not lines[begin] or lines[begin][0].isspace()):
+            begin -= 1
+        return "\n".join(lines[max(0, begin) :])
 
 
 class Blocks:
@@ -86,6 +98,13 @@ class Blocks:
 
     def __init__(self) -> None:
         self.open = ""
+        self._begin()
+
+    def _begin(self) -> None:
+        """No line of the open block has been looked at."""
+        self._at = 0
+        self._fence = ""
+        self._blank = False
 
     def feed(self, text: str) -> list[str]:
         """Take text; return the blocks that it finished."""
@@ -95,36 +114,39 @@ class Blocks:
             if block := self.open[:end].strip("\n"):
                 done.append(block)
             self.open = self.open[end:].lstrip("\n")
+            self._begin()
         return done
 
     def finish(self) -> list[str]:
         """What is left, when the text has ended."""
         block, self.open = self.open.strip("\n"), ""
+        self._begin()
         return [block] if block.strip() else []
 
     def _end(self) -> int | None:
-        """Where the first block of the open text ends, once that is sure; None before."""
-        fence = ""
-        blank = False
-        at = 0
-        *whole, last = self.open.split("\n")
-        for line in [*whole, last]:
-            found = _FENCE.match(line)
-            if fence:
-                closes = found and found[1].startswith(fence) and not line.strip(" `~")
-                if closes and at + len(line) < len(self.open):  # the line has ended
-                    return at + len(line) + 1
-                if closes:
-                    return None
-            elif blank and line and not line[0].isspace():
-                return at
-            elif found:
-                if at:
-                    return at
-                fence = found[1]
-            blank = not line.strip()
-            at += len(line) + 1
-        return None
+        """Where the first block of the open text ends, once that is sure; None before.
+
+        Lines that have ended are looked at once, the last one each time.
+        """
+        *whole, last = self.open[self._at :].split("\n")
+        for line in whole:
+            end = self._end_at(line, ended=True)
+            if end is not None:
+                return end
+            if not self._fence and (found := _FENCE.match(line)):
+                self._fence = found[1]
+            self._blank = not line.strip()
+            self._at += len(line) + 1
+        return self._end_at(last, ended=False)
+
+    def _end_at(self, line: str, *, ended: bool) -> int | None:
+        """Where the block ends if this line, the next to be looked at, ends it."""
+        found = _FENCE.match(line)
+        if self._fence:
+            closes = ended and found and found[1].startswith(self._fence) and not line.strip(" `~")
+            return self._at + len(line) + 1 if closes else None
+        follows = self._blank and line and not line[0].isspace()
+        return self._at if follows or (found and self._at) else None
 
 
 class Rendered:
@@ -134,7 +156,7 @@ class Rendered:
         self._console = console
         self._blocks = Blocks()
         self._live: Live | None = None
-        self._drawn = 0.0
+        self._next = 0.0
         self._width = console.width
         self._separated = True
 
@@ -165,19 +187,21 @@ class Rendered:
             self._separated = True
 
     def _draw(self) -> None:
-        if self._live is not None and time.monotonic() - self._drawn < _FRAME:
+        if self._live is not None and time.monotonic() < self._next:
             return
         if self._live is not None and self._console.width != self._width:
             self._live.transient = False  # the terminal has moved the lines: they cannot be found again to be erased
             self._close()
         self._width = self._console.width
+        begun = time.monotonic()
         tail = _Tail(self._blocks.open)
         if self._live is None:
             self._separate()
             self._live = Live(tail, console=self._console, auto_refresh=False, transient=True, redirect_stdout=False)
             self._live.start()
         self._live.update(tail, refresh=True)
-        self._drawn = time.monotonic()
+        ended = time.monotonic()
+        self._next = ended + max(_FRAME, _SHARE * (ended - begun))
 
     def _close(self) -> None:
         if self._live is not None:

@@ -4,6 +4,8 @@ Knows token ids only. It ends answers and never changes one: a penalty on repeat
 model off the names of drugs and diseases, which have to be repeated.
 """
 
+from collections import deque
+
 LONGEST_PERIOD = 128
 """Tokens of the longest circle that is noticed."""
 _ROUNDS = 3
@@ -14,16 +16,17 @@ class Circle:
     """The end of a sequence of tokens, and for how long it has repeated itself."""
 
     def __init__(self) -> None:
-        self._recent: list[int] = []  # the latest first
-        self._runs = [0] * LONGEST_PERIOD
+        self._length = 0
+        self._places: dict[int, deque[int]] = {}  # of each token, the earliest first
+        self._runs: dict[int, int] = {}
 
     def add(self, token: int) -> bool:
         """Take the next token; True when the last 48 or more are three or more rounds of the same tokens."""
-        recent = self._recent
-        self._runs = [
-            run + 1 if other == token else 0 for run, other in zip(self._runs, recent, strict=False)
-        ] + self._runs[len(recent) :]
-        recent.insert(0, token)
-        del recent[LONGEST_PERIOD:]
+        place, self._length = self._length, self._length + 1
+        earlier = self._places.setdefault(token, deque())
+        while earlier and place - earlier[0] > LONGEST_PERIOD:
+            earlier.popleft()
+        self._runs = {place - other: self._runs.get(place - other, 0) + 1 for other in earlier}
+        earlier.append(place)
         # a run of n equal pairs at distance p spans n + p tokens
-        return any(run + period >= max(_ROUNDS * period, _LEAST) for period, run in enumerate(self._runs, 1) if run)
+        return any(run + period >= max(_ROUNDS * period, _LEAST) for period, run in self._runs.items())

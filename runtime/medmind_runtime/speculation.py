@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
-from medmind_runtime.lookup import MOST_ROWS, ROWS, Lookup, Pace
+from medmind_runtime.lookup import MOST_ROWS, ROWS, Lookup, Match, Pace
 from medmind_runtime.timings import Timings
 
 _Q8_0_FILE = "7"
@@ -47,16 +47,18 @@ def cache_type(metadata: Mapping[str, str | int]) -> Literal["f16", "q8_0"]:
 
 
 class Exact:
-    """How many tokens may be evaluated together with the bits of single ones, as far as has been tried.
+    """How many tokens may be evaluated together with the bits of single ones, as far as tried, and at what pace.
 
     Attributes:
         rows: tokens in one batch; 1 is no batch.
         tried: whether it is known.
+        pace: of all answers together.
     """
 
     def __init__(self, *, hopeless: bool = False) -> None:
         self.rows = 1
         self.tried = hopeless
+        self.pace = Pace()
 
     @classmethod
     def of(cls, metadata: Mapping[str, str], *, threads: int, kv_type: str) -> "Exact":
@@ -89,8 +91,9 @@ class Ahead:
         self._cancel = cancel
         hopeful = not exact.tried or exact.rows > 1
         self._lookup = Lookup(tokens) if hopeful else None
-        self._pace = Pace()
+        self._pace = exact.pace
         self._singles: list[bytes] = []
+        self._match = Match()
         self._draft: list[int] = []
         self._taken = 0
         self._seconds = 0.0
@@ -106,7 +109,7 @@ class Ahead:
             Interrupted, MedmindError: as `Decoder.evaluate`.
         """
         if self._lookup is None:
-            self._evaluate(sequence, len(sequence) - 1)
+            self._evaluate(sequence[-1:], len(sequence) - 1)
             return 0
         self._lookup.add(sequence[-1])
         if self._taken < len(self._draft) and self._draft[self._taken] == sequence[-1]:
@@ -116,7 +119,7 @@ class Ahead:
         self.settle(len(sequence) - 1)
         draft = self._guess(room)
         started = time.perf_counter()
-        self._evaluate([*sequence, *draft], len(sequence) - 1)
+        self._evaluate([sequence[-1], *draft], len(sequence) - 1)
         self._seconds = time.perf_counter() - started
         self._draft = draft
         self._timings.drafted += len(draft)
@@ -131,15 +134,14 @@ class Ahead:
             return
         if self._taken < len(self._draft):
             self._context.cut(length)
-        self._pace.batch(self._seconds, drafted=len(self._draft), accepted=self._taken)
+        self._pace.batch(self._seconds, match=self._match.size, drafted=len(self._draft), accepted=self._taken)
         self._draft, self._taken = [], 0
 
     def _guess(self, room: int) -> list[int]:
         assert self._lookup is not None
-        length = min(self._pace.length(), self._exact.rows - 1, room)
-        draft = self._lookup.draft(length) if length > 0 else []
-        # only numbers of rows that have been tried
-        return draft[: max((rows - 1 for rows in ROWS if rows - 1 <= len(draft)), default=0)]
+        self._match = self._lookup.match()
+        known = self._lookup.draft(self._match, min(self._exact.rows - 1, room))
+        return known[: self._pace.length(self._match.size, len(known))]
 
     def _evaluate(self, tokens: Sequence[int], begin: int) -> None:
         self._context.evaluate(tokens, begin, first_output=begin, cancel=self._cancel)
@@ -156,11 +158,11 @@ class Ahead:
             if not self._context.cut(begin):
                 return self._exact.rows - 1
             try:
-                self._evaluate(sequence, begin)
+                self._evaluate(sequence[begin:], begin)
                 if [self._context.logits(row) for row in range(rows)] != self._singles[-rows:]:
                     self._context.cut(begin)
                     for place in range(begin, end):
-                        self._evaluate(sequence[: place + 1], place)
+                        self._evaluate(sequence[place : place + 1], place)
                     return 0
             except BaseException:
                 self._context.cut(begin)

@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from medmind_runtime.decoder import KvType
 from medmind_runtime.engine import Engine, Sampling
 from medmind_runtime.interruption import Interrupted, never
-from medmind_runtime.lookup import ROWS, Lookup, Pace
+from medmind_runtime.lookup import MOST_ROWS, ROWS, Lookup, Match, Pace
 from medmind_runtime.speculation import Ahead, Exact, cache_type
 from medmind_runtime.timings import Timings
 
@@ -20,36 +20,85 @@ QUOTED = [1, 3, *(20 + i * 7 % 250 for i in range(60)), *(20 + i * 7 % 250 for i
 
 def test_a_draft_is_what_followed_the_longest_ending_last() -> None:
     lookup = Lookup([1, 2, 3, 4, 5, 9, 3, 4, 6, 7, 8, 2, 3, 4])
-    assert lookup.draft(2) == [5, 9]  # after 2 3 4, not the later 3 4
+
+    def draft(most: int) -> tuple[int, list[int]]:
+        match = lookup.match()
+        return match.size, lookup.draft(match, most)
+
+    assert draft(2) == (3, [5, 9])  # after 2 3 4, not the later 3 4
     lookup.add(6)
-    assert lookup.draft(9) == [7, 8, 2, 3, 4, 6]
+    assert draft(9) == (3, [7, 8, 2, 3, 4, 6])
     lookup.add(99)
-    assert lookup.draft(9) == []
-    assert Lookup([5]).draft(3) == Lookup([]).draft(3) == []
+    assert draft(9) == (0, [])
+    lookup.add(9)
+    assert draft(2) == (1, [3, 4])
+    for few in ([5], []):
+        assert Lookup(few).draft(Lookup(few).match(), 3) == []
 
 
-def test_guessing_rests_when_it_does_not_pay_and_returns() -> None:
+def pace_through(said: Sequence[Sequence[bool]], costs: Sequence[Mapping[int, float]]) -> tuple[float, float]:
+    """Seconds with guesses, where a single token takes one; and the most that was lost on the way.
+
+    Args:
+        said: for each place in the text, by length of the ending that occurred before, whether a guess is right.
+        costs: for each place, of so many rows.
+    """
     pace = Pace()
-    assert pace.length() == 0  # what a token costs is not known yet
-    pace.single(1.0)
-    for _ in range(20):
-        if length := pace.length():
-            pace.batch(3.0, drafted=length, accepted=0)
-    assert pace.length() == 0
-    waited = 0
-    while not pace.length():
-        pace.single(1.0)
-        waited += 1
-    assert waited >= 16
-    for _ in range(3):
-        pace.batch(2.0, drafted=pace.length(), accepted=pace.length())
-    assert pace.length() == ROWS[-1] - 1
+    place, spent, lost = 0, 0.0, 0.0
+    while place < len(said):
+        match = 1 + place % 4
+        rows = 1 + pace.length(match, min(MOST_ROWS - 1, len(said) - place - 1))
+        right = next((n for n in range(rows - 1) if not said[place + n][match - 1]), rows - 1)
+        spent += costs[place][rows]
+        if rows > 1:
+            pace.batch(costs[place][rows], match=match, drafted=rows - 1, accepted=right)
+        else:
+            pace.single(1.0)
+        place += right + 1
+        lost = max(lost, spent - place - 0.005 * place)
+    return spent, lost
+
+
+COMPUTING = {1: 1.0, 2: 1.8, 4: 3.2, 8: 7.5}
+"""A CPU that is busy with one token already."""
+WAITING = {1: 1.0, 2: 1.07, 4: 1.8, 8: 3.1}
+"""A CPU that waits for the weights: q8_0 on two cores of 2021."""
+
+
+@pytest.mark.parametrize("costs", [COMPUTING, WAITING, {rows: float(rows) for rows in (1, *ROWS)}])
+@pytest.mark.parametrize("right", [0.0, 0.2, 0.5, 0.8, 1.0])
+def test_guessing_never_costs_more_than_two_tokens_and_half_a_percent(costs: dict[int, float], right: float) -> None:
+    for seed in range(3):
+        chance = random.Random(seed)
+        said = [[chance.random() < right] * 4 for _ in range(1500)]
+        spent, lost = pace_through(said, [costs] * len(said))
+        assert lost <= 2 + 1e-9
+        if right == 1 and costs is WAITING:
+            assert spent < 0.45 * len(said)
+        if right == 0.8 and costs is WAITING:
+            assert spent < 0.7 * len(said)
+
+
+def test_guessing_never_costs_more_where_every_guess_is_made_to_fail_once_it_is_trusted() -> None:
+    for period in (10, 50, 300):
+        said = [[place // period % 2 == 0] * 4 for place in range(3000)]
+        _, lost = pace_through(said, [WAITING] * len(said))
+        assert lost <= 2 + 1e-9
+
+
+def test_guessing_returns_after_a_busy_moment_and_with_another_text() -> None:
+    quotes = [[True] * 4] * 2000
+    busy = [{1: 1.0, 2: 9.0, 4: 9.0, 8: 9.0}] * 20 + [WAITING] * 1980
+    assert pace_through(quotes, busy)[0] < 0.75 * len(quotes)
+    changes = [[place > 1000] * 4 for place in range(3000)]
+    assert pace_through(changes, [WAITING] * 3000)[0] < 0.75 * 3000
 
 
 class Paper:
     """A model whose next token follows from the whole text; in batches of `inexact` rows or more it errs."""
 
     def __init__(self, inexact: int = 99) -> None:
+        self.text: list[int] = []
         self.cells: list[tuple[int, bool]] = []
         self.rows: list[bytes] = []
         self.inexact = inexact
@@ -59,14 +108,15 @@ class Paper:
     def evaluate(
         self, tokens: Sequence[int], begin: int, *, first_output: int, cancel: Callable[[], bool] = never
     ) -> None:
-        assert [token for token, _ in self.cells] == list(tokens[:begin])
+        assert [token for token, _ in self.cells] == self.text[:begin]
+        assert tokens[0] == self.text[begin]
         self.evaluations += 1
         if self.evaluations == self.stop_at:
             raise Interrupted
-        wrong = begin > 0 and len(tokens) - begin >= self.inexact
+        wrong = begin > 0 and len(tokens) >= self.inexact
         self.rows = []
-        for place in range(begin, len(tokens)):
-            self.cells.append((tokens[place], wrong))
+        for place, token in enumerate(tokens, begin):
+            self.cells.append((token, wrong))
             if place >= first_output:
                 spoilt = sum(bad for _, bad in self.cells)
                 self.rows.append(bytes([self.next([token for token, _ in self.cells]), spoilt % 251]))
@@ -85,7 +135,7 @@ class Paper:
     def answer(self, prompt: list[int], count: int, exact: Exact) -> tuple[list[int], Timings]:
         timings, sequence = Timings(), list(prompt)
         ahead = Ahead(self, prompt, exact, timings, never)
-        self.cells = []
+        self.text, self.cells = sequence, []
         self.evaluate(prompt, 0, first_output=len(prompt) - 1)
         row = -1
         for left in reversed(range(count)):
@@ -142,12 +192,15 @@ def quoting(make_model: Callable[..., Path]) -> Path:
 def foretell(monkeypatch: pytest.MonkeyPatch, text: Sequence[int]) -> None:
     """Draft what is going to be said, every ninth token excepted: a model of random weights quotes nothing."""
 
-    def draft(lookup: Lookup, most: int) -> list[int]:
+    def draft(lookup: Lookup, _match: Match, most: int) -> list[int]:
         place = len(lookup._tokens)
         return [token if at % 9 else 7 for at, token in enumerate(text[place : place + most], place)]
 
+    def most_rows(_pace: Pace, _match: int, most: int) -> int:
+        return max((rows - 1 for rows in ROWS if rows - 1 <= most), default=0)
+
     monkeypatch.setattr(Lookup, "draft", draft)
-    monkeypatch.setattr(Pace, "length", lambda _pace: ROWS[-1] - 1)
+    monkeypatch.setattr(Pace, "length", most_rows)
     monkeypatch.setattr(Pace, "batch", lambda _pace, _seconds, **_counts: None)
 
 
