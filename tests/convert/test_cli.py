@@ -16,8 +16,10 @@ import pytest
 from tiny_bases import Shape, all_linear, base_tensors, write_adapter, write_run, write_safetensors
 
 from medmind import console, digests, embedded
+from medmind.base import check, weight_files
 from medmind_convert.cli import app
 from medmind_convert.source import find, split_arguments
+from medmind_convert.weights import open_tensors
 
 CLI = [sys.executable, "-m", "medmind_convert.cli"]
 WITHOUT_TORCH = """
@@ -233,14 +235,45 @@ def cut(base: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1000])
 
 
-def misindex(base: Path) -> None:
-    """Let a tensor's offsets span fewer bytes than its shape."""
-    file = base / "model.safetensors"
+Header = dict[str, Any]
+
+
+def edit_header(file: Path, change: Callable[[Header], object], *, more: bytes = b"") -> None:
+    """Change a safetensors file's header and leave its data as it is."""
     data = file.read_bytes()
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
-    header["model.norm.weight"]["data_offsets"][1] -= 2
-    file.write_bytes(data[:8] + json.dumps(header).encode().ljust(length)[:length] + data[8 + length :])
+    change(header)
+    text = json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :] + more)
+
+
+def shift(name: str, begin: int, end: int) -> Callable[[Header], object]:
+    """Move a tensor's offsets."""
+
+    def change(header: Header) -> None:
+        offsets = header[name]["data_offsets"]
+        header[name]["data_offsets"] = [offsets[0] + begin, offsets[1] + end]
+
+    return change
+
+
+def reheaded(change: Callable[[Header], object], *, more: bytes = b"") -> Callable[[Path], None]:
+    return lambda base: edit_header(base / "model.safetensors", change, more=more)
+
+
+def sharded(base: Path, change: Callable[[dict[str, str]], object]) -> None:
+    """Two shards, the embedding in the first, and an index that was changed."""
+    tensors = base_tensors(Shape())
+    first = {"model.embed_tokens.weight": tensors.pop("model.embed_tokens.weight")}
+    (base / "model.safetensors").unlink()
+    placed = {}
+    for number, part in enumerate((first, tensors), 1):
+        name = f"model-{number:05d}-of-00002.safetensors"
+        write_safetensors(base / name, part, "BF16")
+        placed |= dict.fromkeys(part, name)
+    change(placed)
+    (base / "model.safetensors.index.json").write_text(json.dumps({"weight_map": placed}))
 
 
 def without_shard(base: Path) -> None:
@@ -285,7 +318,50 @@ BAD_BASES: dict[str, tuple[Callable[[Path], object], str]] = {
     "unknown tensor": (lambda base: add(base, "vision.proj.weight"), "holds the tensor vision.proj.weight"),
     "NaN": (poison, "model.layers.1.mlp.down_proj.weight"),
     "infinity": (lambda base: poison(base, -np.inf), "model.layers.1.mlp.down_proj.weight"),
-    "misindexed": (misindex, "model.norm.weight in"),
+    "shape of another size": (
+        reheaded(lambda header: header["model.norm.weight"].update(shape=[63])), "model.norm.weight in",
+    ),
+    "a shape beyond counting": (
+        reheaded(lambda header: header["model.norm.weight"].update(shape=[10**30])), "model.norm.weight in",
+    ),
+    "overlap": (
+        reheaded(shift("model.norm.weight", -2, 0)),
+        "model.norm.weight in {base}/model.safetensors overlaps model.layers.1.mlp.down_proj.weight by 2 bytes",
+    ),
+    "one in another's place": (
+        reheaded(lambda header: header["lm_head.weight"].update(header["model.embed_tokens.weight"])),
+        "in {base}/model.safetensors overlaps ",
+    ),
+    "gap": (
+        reheaded(shift("model.norm.weight", 2, 2)),
+        "model.norm.weight in {base}/model.safetensors lies after 2 bytes that are no tensor's",
+    ),
+    "gap at the start": (
+        reheaded(lambda header: header.pop("model.embed_tokens.weight")), "lies after 49152 bytes that are no tensor's",
+    ),
+    "beyond the file": (
+        reheaded(shift("lm_head.weight", 0, 7)), "lm_head.weight ends 7 bytes after the file",
+    ),
+    "far beyond the file": (
+        reheaded(shift("lm_head.weight", 0, 10**30)), f"lm_head.weight ends {10**30} bytes after the file",
+    ),
+    "backwards": (reheaded(shift("lm_head.weight", 0, -(10**9))), "lm_head.weight has no offsets that can be"),
+    "bytes of none": (
+        reheaded(lambda header: None, more=b"more"), "holds 4 bytes after lm_head.weight, its last tensor",
+    ),
+    "wrong shard": (
+        lambda base: sharded(base, lambda placed: placed.update({"lm_head.weight": min(placed.values())})),
+        "{base}/model.safetensors.index.json places lm_head.weight in model-00001-of-00002.safetensors, "
+        "which does not hold it: it lies in model-00002-of-00002.safetensors",
+    ),
+    "in no shard": (
+        lambda base: sharded(base, lambda placed: placed.update({"more": min(placed.values())})),
+        "places more in model-00001-of-00002.safetensors, which does not hold it, nor does any other shard",
+    ),
+    "in no index": (
+        lambda base: sharded(base, lambda placed: placed.pop("model.norm.weight")),
+        "{base}/model-00002-of-00002.safetensors holds model.norm.weight, which model.safetensors.index.json places",
+    ),
     "missing shard": (without_shard, "lacks the shard model-00002-of-00002.safetensors"),
     "tokenizer of another size": (fewer_rows, "has 380 tokens, the embedding 300 rows"),
     "integer tensor": (retype, "is of type I16"),
@@ -300,7 +376,93 @@ def test_an_unusable_base_is_refused_in_one_line(
 ):
     damage, words = BAD_BASES[case]
     damage(make_base())
-    assert words in refused("gguf", "q4_k_m", "./base")
+    assert words.replace("{base}", str(tmp_path / "base")) in refused("gguf", "q4_k_m", "./base")
+
+
+def test_shards_that_the_index_names_rightly_are_one_model(make_base: Callable[..., Path]):
+    whole = make_base("whole")
+    sharded(base := make_base(), lambda placed: None)
+    of_both = [open_tensors(weight_files(folder)) for folder in (whole, base)]
+    assert check(base) == check(whole)
+    assert of_both[0].keys() == of_both[1].keys()
+    for name, tensor in of_both[0].items():
+        assert np.array_equal(tensor.rows(slice(None)), of_both[1][name].rows(slice(None)))
+
+
+Q0 = "base_model.model.model.layers.0.self_attn.q_proj"
+ADAPTER_FILE = "lora/adapter_model.safetensors"
+
+
+def with_key(name: str, *shape: int) -> Callable[[Path], None]:
+    """An adapter's file with one tensor more."""
+
+    def damage(adapter: Path) -> None:
+        file = adapter / "adapter_model.safetensors"
+        tensors = {n: tensor.rows(slice(None)) for n, tensor in open_tensors([file]).items()}
+        write_safetensors(file, {**tensors, name: np.ones(shape, np.float32)}, "F32")
+
+    return damage
+
+
+def lora_header(change: Callable[[Header], object]) -> Callable[[Path], None]:
+    return lambda adapter: edit_header(adapter / "adapter_model.safetensors", change)
+
+
+def deeper(header: Header) -> None:
+    """Say layer 9 for layer 1."""
+    for name in list(header):
+        header[name.replace("layers.1.", "layers.9.")] = header.pop(name)
+
+
+BAD_ADAPTERS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "unknown key": (with_key("surprise", 3), f"{ADAPTER_FILE} holds surprise, which"),
+    "a module saved whole": (
+        with_key("base_model.model.lm_head.weight", 384, 64),
+        f"{ADAPTER_FILE} holds base_model.model.lm_head.weight, which",
+    ),
+    "a trained embedding": (
+        with_key("base_model.model.model.embed_tokens.lora_embedding_A", 4, 384), "lora_embedding_A, which medmind",
+    ),
+    "a bias": (with_key(f"{Q0}.bias", 64), f"{Q0}.bias, which"),
+    "a magnitude without DoRA": (
+        with_key(f"{Q0}.lora_magnitude_vector", 64), f"{Q0}.lora_magnitude_vector, which",
+    ),
+    "half a pair": (
+        with_key("base_model.model.lm_head.lora_A.weight", 4, 64),
+        f"{ADAPTER_FILE} lacks base_model.model.lm_head.lora_B.weight",
+    ),
+    "a layer that the base has not": (
+        lora_header(deeper),
+        f"layers.9.mlp.down_proj.lora_A.weight in {ADAPTER_FILE} has no counterpart there",
+    ),
+    "overlap": (lora_header(shift(f"{Q0}.lora_B.weight", -4, -4)), f"{Q0}.lora_B.weight in {ADAPTER_FILE} overlaps"),
+    "gap": (lora_header(lambda header: header.pop(f"{Q0}.lora_A.weight")), "lies after 1024 bytes that are no"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", sorted(BAD_ADAPTERS))
+def test_an_unusable_adapter_is_refused_in_one_line(
+    refused: Refused, case: str, tmp_path: Path, make_base: Callable[..., Path]
+):
+    damage, words = BAD_ADAPTERS[case]
+    adapter = write_adapter(tmp_path / "lora", all_linear(Shape()), base_model_name_or_path=str(make_base()))
+    damage(adapter)
+    line = refused("gguf", "q4_k_m", "./lora")
+    assert words in line
+    assert " — " in line  # what to do about it
+
+
+@pytest.mark.parametrize("command", [("merge",), ("adapter",), ("plan",), ("imatrix", "--text", "text.txt")])
+def test_every_command_refuses_what_is_left_over(
+    refused: Refused, command: tuple[str, ...], tmp_path: Path, make_base: Callable[..., Path]
+):
+    (tmp_path / "text.txt").write_text("the heart " * 300)
+    base = make_base()
+    adapter = write_adapter(tmp_path / "lora", all_linear(Shape()), base_model_name_or_path=str(base))
+    with_key("surprise", 3)(adapter)
+    assert "holds surprise, which medmind cannot merge" in refused(*command, "./lora")
+    edit_header(base / "model.safetensors", shift("model.norm.weight", 2, 2))
+    assert "model.norm.weight in" in refused(*command, "./lora")
 
 
 def test_bad_arguments_are_one_line_each(refused: Refused, tmp_path: Path, make_run: Callable[..., Path]):
