@@ -6,7 +6,7 @@ Knows file names, configs and safetensors headers; never loads a weight.
 import hashlib
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
@@ -89,12 +89,13 @@ def check(path: Path) -> dict[str, Any]:
     """Refuse a directory that cannot serve as a base model; returns its config.json.
 
     Raises:
-        MedmindError: no config, an architecture that is not supported, pickle weights only, a missing, truncated or
-            escaping shard, no tokenizer.
+        MedmindError: no config, an architecture that is not supported, pickle weights only, a missing, truncated,
+            damaged or escaping shard, an index that says otherwise than the shards, no tokenizer.
     """
     config = check_config(path)
-    for shard in weight_files(path):
-        safetensors_header(shard)
+    headers = {shard.name: safetensors_header(shard) for shard in weight_files(path)}
+    if (path / INDEX).is_file():
+        _match_index(path / INDEX, headers)
     if not any((path / name).is_file() for name in TOKENIZER_FILES):
         raise MedmindError(
             f"{path} holds no tokenizer", f"it needs one of: {', '.join(TOKENIZER_FILES)} (and tokenizer_config.json)"
@@ -117,16 +118,40 @@ def check_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def index_names(index: Path) -> list[str]:
-    """The files that a safetensors index names, in name order; a name that leaves the index's folder is refused."""
+def weight_map(index: Path) -> dict[str, str]:
+    """Tensor -> file, as a safetensors index has it; a name that leaves the index's folder is refused."""
     weights = read_json(index).get("weight_map")
     if not isinstance(weights, dict) or not weights:
         raise MedmindError(f"{index} names no weights", "download the model again")
-    names = {str(name) for name in weights.values()}
-    for name in names:
+    found = {tensor: str(name) for tensor, name in weights.items()}
+    for name in found.values():
         if PureWindowsPath(name).name != name or name in ("", ".", ".."):  # takes / and \\ and C: for what they are
             raise MedmindError(f"{index} names '{name}', a path outside its folder", "do not trust it")
-    return sorted(names)
+    return found
+
+
+def index_names(index: Path) -> list[str]:
+    """The files that a safetensors index names, in name order; as `weight_map`."""
+    return sorted(set(weight_map(index).values()))
+
+
+def _match_index(index: Path, headers: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse an index that places a tensor where it does not lie, or shards that hold one it does not name."""
+    placed = weight_map(index)
+    for tensor, shard in placed.items():
+        if tensor not in headers[shard]:
+            lies = next((name for name, header in headers.items() if tensor in header), None)
+            elsewhere = f": it lies in {lies}" if lies else ", nor does any other shard"
+            raise MedmindError(
+                f"{index} places {tensor} in {shard}, which does not hold it{elsewhere}", "download the model again"
+            )
+    for shard, header in headers.items():
+        for tensor in header:
+            if placed.get(tensor) != shard:
+                raise MedmindError(
+                    f"{index.with_name(shard)} holds {tensor}, which {index.name} places elsewhere or not at all",
+                    "download the model again",
+                )
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -151,10 +176,12 @@ def weight_files(path: Path) -> list[Path]:
 def safetensors_header(file: Path) -> dict[str, Any]:
     """The header of a safetensors file: tensor name → {dtype, shape, data_offsets}, `__metadata__` left out.
 
-    Source: the format's page of the safetensors project: u64 little-endian header length, JSON, then the data.
+    Source: the format's page of the safetensors project: u64 little-endian header length, JSON, then the data, which
+    the tensors fill in some order with no gap and no overlap (`Metadata::validate` of its Rust library).
 
     Raises:
-        MedmindError: not safetensors, or shorter than its header says.
+        MedmindError: not safetensors, shorter than its header says, or tensors that overlap or leave bytes between or
+            after them; the tensor is named.
     """
     size = file.stat().st_size
     try:
@@ -163,13 +190,43 @@ def safetensors_header(file: Path) -> dict[str, Any]:
             if length > min(size - 8, _HEADER_LIMIT):
                 raise ValueError
             header: dict[str, Any] = dict(json.loads(stream.read(length)))
-        header.pop("__metadata__", None)
-        end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
-    except (struct.error, ValueError, KeyError, TypeError, IndexError):
+    except (struct.error, ValueError, TypeError, RecursionError):
         raise MedmindError(f"{file} is not a safetensors file, or is cut off", "download or copy it again") from None
-    if 8 + length + end > size:
-        raise MedmindError(f"{file} is cut off: {size} bytes of {8 + length + end}", "download or copy it again")
+    header.pop("__metadata__", None)
+    _require_filled(file, {name: _span(file, name, entry) for name, entry in header.items()}, size - 8 - length)
     return header
+
+
+def _span(file: Path, name: str, entry: Any) -> tuple[int, int]:
+    """First byte of a tensor among the data, and the one after its last."""
+    offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+    if isinstance(offsets, list) and len(offsets) == 2 and all(type(number) is int for number in offsets):
+        begin, end = offsets
+        if 0 <= begin <= end:
+            return begin, end
+    raise MedmindError(
+        f"{file} is not a safetensors file, or is damaged: {name} has no offsets that can be",
+        "download or copy it again",
+    )
+
+
+def _require_filled(file: Path, spans: Mapping[str, tuple[int, int]], size: int) -> None:
+    """Each of `size` bytes of data must be one tensor's."""
+    at, before = 0, ""
+    for name, (begin, end) in sorted(spans.items(), key=lambda item: item[1]):
+        if begin != at:
+            by = at - begin
+            wrong = f"overlaps {before} by {by} bytes" if by > 0 else f"lies after {-by} bytes that are no tensor's"
+            raise MedmindError(f"{name} in {file} {wrong}: the header is damaged", "download or copy it again")
+        if end > size:
+            raise MedmindError(
+                f"{file} is cut off, or its header damaged: {name} ends {end - size} bytes after the file",
+                "download or copy it again",
+            )
+        at, before = end, name
+    if at < size:
+        after = f"after {before}, its last tensor" if before else "and no tensor"
+        raise MedmindError(f"{file} holds {size - at} bytes {after}: it is damaged", "download or copy it again")
 
 
 def fingerprint(path: Path) -> str:

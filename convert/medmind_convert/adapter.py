@@ -116,10 +116,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if start not in _PLAIN_STARTS:
         refused.append(f"init_lora_weights={start}")
     if refused:
-        raise MedmindError(
-            f"{path / CONFIG} uses {', '.join(refused)}, which medmind cannot merge",
-            "merge it with PEFT (merge_and_unload) and give the merged model as --base",
-        )
+        raise MedmindError(f"{path / CONFIG} uses {', '.join(refused)}, which medmind cannot merge", _BY_PEFT)
     return config
 
 
@@ -143,7 +140,7 @@ def load(path: Path, base: Mapping[str, tuple[int, ...]], *, tied: bool) -> Adap
     for name, tensor in tensors.items():
         match = _PART.fullmatch(name)
         if match is None or (match[2] == _MAGNITUDE and not config.get("use_dora")):
-            raise MedmindError(f"the adapter holds {name}, which medmind cannot merge", f"it lies in {path}")
+            raise MedmindError(f"{path / WEIGHTS} holds {name}, which medmind cannot merge", _BY_PEFT)
         modules.setdefault(match[1], {})[match[2]] = tensor
     deltas = {
         f"{module}.weight": _match(module, pair, config, base, tied=tied) for module, pair in sorted(modules.items())
@@ -162,13 +159,16 @@ def _match(
     needed = ("lora_A.weight", "lora_B.weight") + ((_MAGNITUDE,) if config.get("use_dora") else ())
     for part in needed:
         if part not in pair:
-            raise MedmindError(f"the adapter lacks {_PREFIX}{module}.{part}", "copy it again")
+            file = next(iter(pair.values())).file
+            raise MedmindError(f"{file} lacks {_PREFIX}{module}.{part}", "copy it again")
     a, b = pair["lora_A.weight"], pair["lora_B.weight"]
     if tied and module == "lm_head":
         raise MedmindError(f"the adapter changes {module}, which this base ties to its embedding", "leave it out")
     shape = base.get(f"{module}.weight")
     if shape is None:
-        raise MedmindError(f"the adapter does not match the base: {a.name} has no counterpart there", _OTHER_BASE)
+        raise MedmindError(
+            f"the adapter does not match the base: {a.name} in {a.file} has no counterpart there", _OTHER_BASE
+        )
     rank, scale = scaling(module, config)
     if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != rank or b.shape[1] != rank:
         raise MedmindError(
@@ -190,6 +190,7 @@ def _match(
     return Delta(a, b, scale, magnitude)
 
 
+_BY_PEFT = "merge it with PEFT (merge_and_unload) and give the merged model as --base"
 _OTHER_BASE = "give the base it was trained on with --base"
 
 

@@ -5,6 +5,7 @@ end of the process, and no page of the weights counts as memory in use. numpy ha
 uint16.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,7 @@ def _tensor(name: str, file: Path, entry: Mapping[str, Any], start: int) -> Tens
         and all(isinstance(number, int) and number >= 0 for number in [*shape, *offsets])
     ):
         raise MedmindError(f"{name} in {file} has a broken header entry", "download or copy it again")
-    count = int(np.prod(shape, dtype=np.int64))
+    count = math.prod(shape)
     if offsets[1] - offsets[0] != count * STORAGE[dtype].itemsize:
         raise MedmindError(
             f"{name} in {file} spans {offsets[1] - offsets[0]} bytes, its shape {tuple(shape)} in {dtype} does not",

@@ -16,8 +16,10 @@ import pytest
 from tiny_bases import Shape, all_linear, base_tensors, write_adapter, write_run, write_safetensors
 
 from medmind import console, digests, embedded
+from medmind.base import check, weight_files
 from medmind_convert.cli import app
 from medmind_convert.source import find, split_arguments
+from medmind_convert.weights import open_tensors
 
 CLI = [sys.executable, "-m", "medmind_convert.cli"]
 WITHOUT_TORCH = """
@@ -44,43 +46,48 @@ def run(*arguments: object, cwd: Path, command: list[str] | None = None) -> subp
     )  # fmt: skip
 
 
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Refused = Callable[..., str]
 
 
 @pytest.fixture
-def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refused:
-    """Runs the command in `tmp_path`: it must exit with 1, print one error line, and neither make nor change a file."""
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Runs the command in `tmp_path` as `main` does, without a new process for each of many lines."""
 
-    def call(*arguments: object, command: list[str] | None = None) -> str:
-        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-        everything = set(tmp_path.rglob("*"))
-        if command is None:
-            code, out, errors = in_process(*arguments)
-        else:
-            done = run(*arguments, cwd=tmp_path, command=command)
-            code, out, errors = done.returncode, done.stdout, done.stderr
-        assert code == 1, errors
-        assert out == ""
-        lines = [line for line in errors.splitlines() if not line.startswith(("converting the newest", "base: "))]
-        assert len(lines) == 1, errors
-        assert lines[0].startswith("error: ")
-        assert set(tmp_path.rglob("*")) == everything
-        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
-        return lines[0]
-
-    def in_process(*arguments: object) -> tuple[int, str, str]:
-        """As `main`, without a new process for each of many lines."""
+    def call(*arguments: object) -> "subprocess.CompletedProcess[str]":
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["medmind-convert", *map(str, arguments)])
         capfd.readouterr()
         handler = signal.getsignal(signal.SIGTERM)
+        code = 0
         try:
-            with pytest.raises(SystemExit) as ended:
-                console.run(app)
+            console.run(app)
+        except SystemExit as ended:
+            code = int(ended.code or 0)
         finally:
             signal.signal(signal.SIGTERM, handler)
         captured = capfd.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
+        return subprocess.CompletedProcess(sys.argv, code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def refused(tmp_path: Path, command: Command) -> Refused:
+    """Runs the command in `tmp_path`: it must exit with 1, print one error line, and neither make nor change a file."""
+
+    def call(*arguments: object, process: list[str] | None = None) -> str:
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+        everything = set(tmp_path.rglob("*"))
+        done = command(*arguments) if process is None else run(*arguments, cwd=tmp_path, command=process)
+        assert done.returncode == 1, done.stderr
+        assert done.stdout == ""
+        lines = [line for line in done.stderr.splitlines() if not line.startswith(("converting the newest", "base: "))]
+        assert len(lines) == 1, done.stderr
+        assert lines[0].startswith("error: ")
+        assert set(tmp_path.rglob("*")) == everything
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+        return lines[0]
 
     return call
 
@@ -103,9 +110,9 @@ def test_bare_takes_the_newest_run_and_says_so(tmp_path: Path, make_run: Callabl
     assert hidden(tmp_path) == []
 
 
-def test_several_types_and_a_run_in_one_call_and_json(tmp_path: Path, make_run: Callable[..., Path]):
+def test_several_types_and_a_run_in_one_call_and_json(command: Command, tmp_path: Path, make_run: Callable[..., Path]):
     make_run()
-    done = run("gguf", "f16", "Q8_0", "q4_k_m", "runs/trial", "--json", "--threads", "1", cwd=tmp_path)
+    done = command("gguf", "f16", "Q8_0", "q4_k_m", "runs/trial", "--json", "--threads", "1")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert [file["quant"] for file in document["files"]] == ["f16", "q8_0", "q4_k_m"]
@@ -120,50 +127,45 @@ def test_several_types_and_a_run_in_one_call_and_json(tmp_path: Path, make_run: 
     assert hidden(tmp_path) == []
 
 
-def test_the_newest_model_is_what_was_converted(
-    tmp_path: Path, make_base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-):
+def test_the_newest_model_is_what_was_converted(command: Command, make_base: Callable[..., Path]):
     from medmind.artifacts import newest_model
 
     make_base("my-base")
-    done = run("gguf", "bf16", "./my-base", cwd=tmp_path)
+    done = command("gguf", "bf16", "./my-base")
     assert done.returncode == 0, done.stderr
-    monkeypatch.chdir(tmp_path)
     assert newest_model() == Path("runs/my-base/my-base.bf16.gguf")
 
 
-def test_base_and_adapter_out_and_name(tmp_path: Path, make_base: Callable[..., Path]):
+def test_base_and_adapter_out_and_name(command: Command, tmp_path: Path, make_base: Callable[..., Path]):
     make_base()
     write_adapter(tmp_path / "lora", all_linear(Shape()))
-    done = run(
-        "gguf", "q8_0", "--base", "base", "--adapter", "lora", "--out", "deep/er", "--name", "mine", cwd=tmp_path
-    )
+    done = command("gguf", "q8_0", "--base", "base", "--adapter", "lora", "--out", "deep/er", "--name", "mine")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "deep" / "er" / "mine.q8_0.gguf").is_file()
 
 
-def test_an_adapter_directory_finds_the_base_it_names(tmp_path: Path, make_base: Callable[..., Path]):
+def test_an_adapter_directory_finds_the_base_it_names(command: Command, tmp_path: Path, make_base: Callable[..., Path]):
     write_adapter(tmp_path / "lora", all_linear(Shape()), base_model_name_or_path=str(make_base()))
-    done = run("gguf", "q8_0", "./lora", cwd=tmp_path)
+    done = command("gguf", "q8_0", "./lora")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "lora" / "lora.q8_0.gguf").is_file()
 
 
 def test_force_replaces_and_without_it_the_old_file_stays(
-    refused: Refused, tmp_path: Path, make_run: Callable[..., Path]
+    refused: Refused, command: Command, make_run: Callable[..., Path]
 ):
     file = make_run() / "trial.q8_0.gguf"
     file.write_bytes(b"old")
     line = refused("gguf", "f16", "q8_0", "runs/trial")
     assert "trial.q8_0.gguf exists already" in line
     assert "--force" in line
-    assert run("gguf", "q8_0", "runs/trial", "--force", cwd=tmp_path).returncode == 0
+    assert command("gguf", "q8_0", "runs/trial", "--force").returncode == 0
     assert file.read_bytes()[:4] == b"GGUF"
 
 
-@pytest.mark.parametrize("blocked", [("torch",), ("torch", "mistral_common", "peft", "bitsandbytes")])
-def test_converts_where_torch_is_not_installed(blocked: tuple[str, ...], tmp_path: Path, make_run: Callable[..., Path]):
+def test_converts_where_torch_is_not_installed(tmp_path: Path, make_run: Callable[..., Path]):
     make_run()
+    blocked = ("torch", "mistral_common", "peft", "bitsandbytes")
     command = [sys.executable, "-c", WITHOUT_TORCH.format(blocked=blocked)]
     done = run("gguf", "q4_0", "runs/trial", cwd=tmp_path, command=command)
     assert done.returncode == 0, done.stderr
@@ -187,8 +189,8 @@ def test_a_missing_extra_is_one_line_with_the_install_command(
     refused: Refused, blocked: str, extra: str, tmp_path: Path, make_run: Callable[..., Path]
 ):
     make_run()
-    command = [sys.executable, "-c", WITHOUT_TORCH.format(blocked=("torch", blocked))]
-    line = refused("gguf", "q8_0", "runs/trial", command=command)
+    process = [sys.executable, "-c", WITHOUT_TORCH.format(blocked=("torch", blocked))]
+    line = refused("gguf", "q8_0", "runs/trial", process=process)
     assert blocked in line
     assert f"pip install 'medmind[{extra}]'" in line
 
@@ -233,14 +235,45 @@ def cut(base: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1000])
 
 
-def misindex(base: Path) -> None:
-    """Let a tensor's offsets span fewer bytes than its shape."""
-    file = base / "model.safetensors"
+Header = dict[str, Any]
+
+
+def edit_header(file: Path, change: Callable[[Header], object], *, more: bytes = b"") -> None:
+    """Change a safetensors file's header and leave its data as it is."""
     data = file.read_bytes()
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
-    header["model.norm.weight"]["data_offsets"][1] -= 2
-    file.write_bytes(data[:8] + json.dumps(header).encode().ljust(length)[:length] + data[8 + length :])
+    change(header)
+    text = json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :] + more)
+
+
+def shift(name: str, begin: int, end: int) -> Callable[[Header], object]:
+    """Move a tensor's offsets."""
+
+    def change(header: Header) -> None:
+        offsets = header[name]["data_offsets"]
+        header[name]["data_offsets"] = [offsets[0] + begin, offsets[1] + end]
+
+    return change
+
+
+def reheaded(change: Callable[[Header], object], *, more: bytes = b"") -> Callable[[Path], None]:
+    return lambda base: edit_header(base / "model.safetensors", change, more=more)
+
+
+def sharded(base: Path, change: Callable[[dict[str, str]], object]) -> None:
+    """Two shards, the embedding in the first, and an index that was changed."""
+    tensors = base_tensors(Shape())
+    first = {"model.embed_tokens.weight": tensors.pop("model.embed_tokens.weight")}
+    (base / "model.safetensors").unlink()
+    placed = {}
+    for number, part in enumerate((first, tensors), 1):
+        name = f"model-{number:05d}-of-00002.safetensors"
+        write_safetensors(base / name, part, "BF16")
+        placed |= dict.fromkeys(part, name)
+    change(placed)
+    (base / "model.safetensors.index.json").write_text(json.dumps({"weight_map": placed}))
 
 
 def without_shard(base: Path) -> None:
@@ -285,7 +318,50 @@ BAD_BASES: dict[str, tuple[Callable[[Path], object], str]] = {
     "unknown tensor": (lambda base: add(base, "vision.proj.weight"), "holds the tensor vision.proj.weight"),
     "NaN": (poison, "model.layers.1.mlp.down_proj.weight"),
     "infinity": (lambda base: poison(base, -np.inf), "model.layers.1.mlp.down_proj.weight"),
-    "misindexed": (misindex, "model.norm.weight in"),
+    "shape of another size": (
+        reheaded(lambda header: header["model.norm.weight"].update(shape=[63])), "model.norm.weight in",
+    ),
+    "a shape beyond counting": (
+        reheaded(lambda header: header["model.norm.weight"].update(shape=[10**30])), "model.norm.weight in",
+    ),
+    "overlap": (
+        reheaded(shift("model.norm.weight", -2, 0)),
+        "model.norm.weight in {base}/model.safetensors overlaps model.layers.1.mlp.down_proj.weight by 2 bytes",
+    ),
+    "one in another's place": (
+        reheaded(lambda header: header["lm_head.weight"].update(header["model.embed_tokens.weight"])),
+        "in {base}/model.safetensors overlaps ",
+    ),
+    "gap": (
+        reheaded(shift("model.norm.weight", 2, 2)),
+        "model.norm.weight in {base}/model.safetensors lies after 2 bytes that are no tensor's",
+    ),
+    "gap at the start": (
+        reheaded(lambda header: header.pop("model.embed_tokens.weight")), "lies after 49152 bytes that are no tensor's",
+    ),
+    "beyond the file": (
+        reheaded(shift("lm_head.weight", 0, 7)), "lm_head.weight ends 7 bytes after the file",
+    ),
+    "far beyond the file": (
+        reheaded(shift("lm_head.weight", 0, 10**30)), f"lm_head.weight ends {10**30} bytes after the file",
+    ),
+    "backwards": (reheaded(shift("lm_head.weight", 0, -(10**9))), "lm_head.weight has no offsets that can be"),
+    "bytes of none": (
+        reheaded(lambda header: None, more=b"more"), "holds 4 bytes after lm_head.weight, its last tensor",
+    ),
+    "wrong shard": (
+        lambda base: sharded(base, lambda placed: placed.update({"lm_head.weight": min(placed.values())})),
+        "{base}/model.safetensors.index.json places lm_head.weight in model-00001-of-00002.safetensors, "
+        "which does not hold it: it lies in model-00002-of-00002.safetensors",
+    ),
+    "in no shard": (
+        lambda base: sharded(base, lambda placed: placed.update({"more": min(placed.values())})),
+        "places more in model-00001-of-00002.safetensors, which does not hold it, nor does any other shard",
+    ),
+    "in no index": (
+        lambda base: sharded(base, lambda placed: placed.pop("model.norm.weight")),
+        "{base}/model-00002-of-00002.safetensors holds model.norm.weight, which model.safetensors.index.json places",
+    ),
     "missing shard": (without_shard, "lacks the shard model-00002-of-00002.safetensors"),
     "tokenizer of another size": (fewer_rows, "has 380 tokens, the embedding 300 rows"),
     "integer tensor": (retype, "is of type I16"),
@@ -300,7 +376,93 @@ def test_an_unusable_base_is_refused_in_one_line(
 ):
     damage, words = BAD_BASES[case]
     damage(make_base())
-    assert words in refused("gguf", "q4_k_m", "./base")
+    assert words.replace("{base}", str(tmp_path / "base")) in refused("gguf", "q4_k_m", "./base")
+
+
+def test_shards_that_the_index_names_rightly_are_one_model(make_base: Callable[..., Path]):
+    whole = make_base("whole")
+    sharded(base := make_base(), lambda placed: None)
+    of_both = [open_tensors(weight_files(folder)) for folder in (whole, base)]
+    assert check(base) == check(whole)
+    assert of_both[0].keys() == of_both[1].keys()
+    for name, tensor in of_both[0].items():
+        assert np.array_equal(tensor.rows(slice(None)), of_both[1][name].rows(slice(None)))
+
+
+Q0 = "base_model.model.model.layers.0.self_attn.q_proj"
+ADAPTER_FILE = "lora/adapter_model.safetensors"
+
+
+def with_key(name: str, *shape: int) -> Callable[[Path], None]:
+    """An adapter's file with one tensor more."""
+
+    def damage(adapter: Path) -> None:
+        file = adapter / "adapter_model.safetensors"
+        tensors = {n: tensor.rows(slice(None)) for n, tensor in open_tensors([file]).items()}
+        write_safetensors(file, {**tensors, name: np.ones(shape, np.float32)}, "F32")
+
+    return damage
+
+
+def lora_header(change: Callable[[Header], object]) -> Callable[[Path], None]:
+    return lambda adapter: edit_header(adapter / "adapter_model.safetensors", change)
+
+
+def deeper(header: Header) -> None:
+    """Say layer 9 for layer 1."""
+    for name in list(header):
+        header[name.replace("layers.1.", "layers.9.")] = header.pop(name)
+
+
+BAD_ADAPTERS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "unknown key": (with_key("surprise", 3), f"{ADAPTER_FILE} holds surprise, which"),
+    "a module saved whole": (
+        with_key("base_model.model.lm_head.weight", 384, 64),
+        f"{ADAPTER_FILE} holds base_model.model.lm_head.weight, which",
+    ),
+    "a trained embedding": (
+        with_key("base_model.model.model.embed_tokens.lora_embedding_A", 4, 384), "lora_embedding_A, which medmind",
+    ),
+    "a bias": (with_key(f"{Q0}.bias", 64), f"{Q0}.bias, which"),
+    "a magnitude without DoRA": (
+        with_key(f"{Q0}.lora_magnitude_vector", 64), f"{Q0}.lora_magnitude_vector, which",
+    ),
+    "half a pair": (
+        with_key("base_model.model.lm_head.lora_A.weight", 4, 64),
+        f"{ADAPTER_FILE} lacks base_model.model.lm_head.lora_B.weight",
+    ),
+    "a layer that the base has not": (
+        lora_header(deeper),
+        f"layers.9.mlp.down_proj.lora_A.weight in {ADAPTER_FILE} has no counterpart there",
+    ),
+    "overlap": (lora_header(shift(f"{Q0}.lora_B.weight", -4, -4)), f"{Q0}.lora_B.weight in {ADAPTER_FILE} overlaps"),
+    "gap": (lora_header(lambda header: header.pop(f"{Q0}.lora_A.weight")), "lies after 1024 bytes that are no"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", sorted(BAD_ADAPTERS))
+def test_an_unusable_adapter_is_refused_in_one_line(
+    refused: Refused, case: str, tmp_path: Path, make_base: Callable[..., Path]
+):
+    damage, words = BAD_ADAPTERS[case]
+    adapter = write_adapter(tmp_path / "lora", all_linear(Shape()), base_model_name_or_path=str(make_base()))
+    damage(adapter)
+    line = refused("gguf", "q4_k_m", "./lora")
+    assert words in line
+    assert " — " in line  # what to do about it
+
+
+@pytest.mark.parametrize("named", [("merge",), ("adapter",), ("plan",), ("imatrix", "--text", "text.txt")])
+def test_every_command_refuses_what_is_left_over(
+    refused: Refused, named: tuple[str, ...], tmp_path: Path, make_base: Callable[..., Path]
+):
+    (tmp_path / "text.txt").write_text("the heart " * 300)
+    base = make_base()
+    adapter = write_adapter(tmp_path / "lora", all_linear(Shape()), base_model_name_or_path=str(base))
+    with_key("surprise", 3)(adapter)
+    assert "holds surprise, which medmind cannot merge" in refused(*named, "./lora")
+    edit_header(base / "model.safetensors", shift("model.norm.weight", 2, 2))
+    assert "model.norm.weight in" in refused(*named, "./lora")
 
 
 def test_bad_arguments_are_one_line_each(refused: Refused, tmp_path: Path, make_run: Callable[..., Path]):
@@ -429,19 +591,26 @@ def test_what_a_file_takes_is_known_to_the_byte_before_the_work(make_base: Calla
         assert {result.quant: result.file.stat().st_size for result in results} == foretold
 
 
-@pytest.fixture
-def slow_run(tmp_path: Path, make_run: Callable[..., Path]) -> Path:
-    """A run whose quantization takes long enough to be interrupted."""
-    return make_run(hidden=1024, ffn=4096, heads=8, heads_kv=8, layers=2)
+SLOWLY = """
+import time
+from medmind_convert import cli, ggml
+quantize = ggml.quantize
+def slowly(*arguments):
+    time.sleep(0.3)
+    return quantize(*arguments)
+ggml.quantize = slowly
+cli.main()
+"""
+"""The command, every block of which takes long enough to be interrupted before the next."""
 
 
-def begun(slow_run: Path) -> "subprocess.Popen[str]":
+def begun(run_dir: Path) -> "subprocess.Popen[str]":
     """A conversion that has finished a tensor, and not all."""
     process = subprocess.Popen(
-        [*CLI, "gguf", "iq4_nl", "runs/trial", "--threads", "1"],
-        cwd=slow_run.parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        [sys.executable, "-c", SLOWLY, "gguf", "iq4_nl", "runs/trial", "--threads", "1"],
+        cwd=run_dir.parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    journal = slow_run / ".trial.iq4_nl.gguf.journal"
+    journal = run_dir / ".trial.iq4_nl.gguf.journal"
     deadline = time.monotonic() + 60
     while not journal.exists() or b'{"tensor"' not in journal.read_bytes():
         assert process.poll() is None, process.communicate()
@@ -451,13 +620,13 @@ def begun(slow_run: Path) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
-@pytest.mark.parametrize(
-    ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
-)
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_ended_conversion_keeps_what_is_finished_and_goes_on(
-    sent: signal.Signals, code: int, slow_run: Path, tmp_path: Path
+    sent: signal.Signals, code: int, command: Command, tmp_path: Path, make_run: Callable[..., Path]
 ):
-    process = begun(slow_run)
+    """A person's Ctrl-C, which reaches the whole group, and the system's request; test_killed.py has SIGKILL."""
+    run_dir = make_run()
+    process = begun(run_dir)
     try:
         os.killpg(process.pid, sent) if sent == signal.SIGINT else process.send_signal(sent)
         _, errors = process.communicate(timeout=20)
@@ -465,38 +634,28 @@ def test_an_ended_conversion_keeps_what_is_finished_and_goes_on(
         process.kill()
     assert process.returncode == code
     assert "Traceback" not in errors
-    assert ("start the same command again to go on" in errors) == (sent != signal.SIGKILL)
-    assert not list(slow_run.glob("*.gguf"))
-    done = run("gguf", "iq4_nl", "runs/trial", "--threads", "1", cwd=tmp_path)
+    assert "start the same command again to go on" in errors
+    assert not list(run_dir.glob("*.gguf"))
+    done = command("gguf", "iq4_nl", "runs/trial", "--threads", "1")
     assert done.returncode == 0, done.stderr
     assert "tensors are there already" in done.stderr
     assert hidden(tmp_path) == []
-    resumed = (slow_run / "trial.iq4_nl.gguf").read_bytes()
-    assert run("gguf", "iq4_nl", "runs/trial", "--force", cwd=tmp_path).returncode == 0
-    assert (slow_run / "trial.iq4_nl.gguf").read_bytes() == resumed
+    resumed = (run_dir / "trial.iq4_nl.gguf").read_bytes()
+    assert command("gguf", "iq4_nl", "runs/trial", "--force").returncode == 0
+    assert (run_dir / "trial.iq4_nl.gguf").read_bytes() == resumed
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
-def test_an_input_that_changed_since_is_noticed(slow_run: Path, tmp_path: Path):
-    process = begun(slow_run)
-    process.kill()
-    process.communicate()
-    os.utime(tmp_path / "base" / "model.safetensors", (1, 1))
-    done = run("gguf", "iq4_nl", "runs/trial", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "was begun from other inputs or options: trial.iq4_nl.gguf starts anew" in " ".join(done.stderr.split())
-    assert hidden(tmp_path) == []
-
-
-def test_info_shows_metadata_and_tensors(refused: Refused, tmp_path: Path, make_run: Callable[..., Path]):
+def test_info_shows_metadata_and_tensors(
+    refused: Refused, command: Command, tmp_path: Path, make_run: Callable[..., Path]
+):
     make_run()
-    assert run("gguf", "q8_0", "runs/trial", cwd=tmp_path).returncode == 0
+    assert command("gguf", "q8_0", "runs/trial").returncode == 0
     file = "runs/trial/trial.q8_0.gguf"
-    shown = run("info", file, cwd=tmp_path).stdout
+    shown = command("info", file).stdout
     assert "medmind.system_prompt = Answer briefly." in shown
     assert "blk.1.attn_q.weight" in shown
     assert "weights" in shown.splitlines()[-1]
-    document = json.loads(run("info", file, "--json", cwd=tmp_path).stdout)
+    document = json.loads(command("info", file, "--json").stdout)
     assert document["parameters"] == sum(int(np.prod(t["shape"])) for t in document["tensors"])
     assert document["metadata"]["tokenizer.ggml.tokens"]["length"] == 384
     whole = (tmp_path / file).read_bytes()

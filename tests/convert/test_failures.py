@@ -163,6 +163,22 @@ def test_an_input_that_is_cut_while_it_is_read(
     assert (run / FILE).read_bytes() == (run.parent / "whole.gguf").read_bytes()
 
 
+def test_an_input_that_changed_since_is_noticed(
+    run: Path, convert: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with after_some(monkeypatch, raises(KeyboardInterrupt())):
+        code, errors = convert()
+    assert code == 130
+    assert f"{AFTER} finished tensors are kept in" in errors
+    os.utime(tmp_path / "base" / "model.safetensors", (1, 1))
+    code, errors = convert()
+    assert code == 0
+    assert f"was begun from other inputs or options: {FILE} starts anew" in " ".join(errors.split())
+    assert "there already" not in errors
+    assert (run / FILE).read_bytes() == (run.parent / "whole.gguf").read_bytes()
+    assert not list(run.glob(".*"))
+
+
 @pytest.mark.parametrize("function", ["ggml_quantize_chunk", "ggml_graph_compute_with_ctx", "ggml_init"])
 def test_a_libggml_that_fails(function: str, run: Path, convert: Run, monkeypatch: pytest.MonkeyPatch):
     base, cpu = ggml.libraries()

@@ -137,7 +137,7 @@ def test_an_importance_matrix_moves_the_error_to_where_it_matters_less(make_run:
 
 
 def planned(run: Path) -> dict[str, int]:
-    done = CliRunner().invoke(app, ["plan", "q3_k_m", "iq2_xs", str(run), "--json"], catch_exceptions=False)
+    done = CliRunner().invoke(app, ["plan", "q3_k_m", "iq3_xxs", str(run), "--json"], catch_exceptions=False)
     return {each["quant"]: each["bytes"] for each in json.loads(done.stdout)["types"]}
 
 
@@ -174,7 +174,7 @@ def test_below_q4_k_the_runs_validation_text_is_used_by_itself(make_run: Callabl
     assert convert("q4_k_m", run, "--no-cards")["imatrix"] is None
     assert convert("q3_k_m", run, "--no-imatrix", "--name", "plain", "--no-cards")["imatrix"] is None
     foretold = planned(run)
-    document = convert("q3_k_m", "iq2_xs", run, "--no-cards")
+    document = convert("q3_k_m", "iq3_xxs", run, "--no-cards")
     assert document["imatrix"] == str(run / "trial.imatrix.gguf")
     assert foretold == {file["quant"]: file["bytes"] for file in document["files"]}  # the matrix was to be made yet
     assert foretold == planned(run)
@@ -186,7 +186,7 @@ def test_below_q4_k_the_runs_validation_text_is_used_by_itself(make_run: Callabl
         ("chunks_count", read_imatrix(run / "trial.imatrix.gguf").chunks),
     ):
         assert said[f"quantize.imatrix.{key}"].contents() == value
-    assert [file["quant"] for file in document["files"]] == ["q3_k_m", "iq2_xs"]
+    assert [file["quant"] for file in document["files"]] == ["q3_k_m", "iq3_xxs"]
     assert values(run / "trial.q3_k_m.gguf")["blk.0.ffn_up.weight"].tolist() != (
         values(run / "plain.q3_k_m.gguf")["blk.0.ffn_up.weight"].tolist()
     )

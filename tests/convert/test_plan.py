@@ -41,7 +41,7 @@ def planned(*arguments: object) -> dict[str, dict[str, Any]]:
 
 
 SHAPES: dict[str, dict[str, Any]] = {
-    "untied, blocks of 256": {"hidden": 256, "ffn": 512, "layers": 2},
+    "untied, blocks of 256": {"hidden": 256, "ffn": 256, "layers": 1},
     "tied, rows of 96": {"hidden": 96, "ffn": 160, "heads": 3, "heads_kv": 3, "tied": True},
     "padding, more rows than tokens": {"hidden": 36, "ffn": 60, "heads": 3, "heads_kv": 3, "vocab": 401},
 }

@@ -63,35 +63,40 @@ class Shape:
     extra: tuple[tuple[str, Any], ...] = ()
 
 
-def base_tensors(shape: Shape, seed: int = 0) -> dict[str, np.ndarray]:
-    """Random float32 weights under transformers' names."""
-    rng = np.random.default_rng(seed)
+def base_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
+    """Every weight under transformers' name."""
     h, q = shape.hidden, shape.hidden
     kv = shape.hidden // shape.heads * shape.heads_kv
-
-    def matrix(*size: int) -> np.ndarray:
-        return (rng.standard_normal(size) * 0.08).astype(np.float32)
-
-    found = {"model.embed_tokens.weight": matrix(shape.vocab, h)}
+    found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (shape.vocab, h)}
     for i in range(shape.layers):
         p = f"model.layers.{i}."
         found |= {
-            p + "input_layernorm.weight": 1 + matrix(h),
-            p + "post_attention_layernorm.weight": 1 + matrix(h),
-            p + "self_attn.q_proj.weight": matrix(q, h),
-            p + "self_attn.k_proj.weight": matrix(kv, h),
-            p + "self_attn.v_proj.weight": matrix(kv, h),
-            p + "self_attn.o_proj.weight": matrix(h, q),
-            p + "mlp.gate_proj.weight": matrix(shape.ffn, h),
-            p + "mlp.up_proj.weight": matrix(shape.ffn, h),
-            p + "mlp.down_proj.weight": matrix(h, shape.ffn),
+            p + "input_layernorm.weight": (h,),
+            p + "post_attention_layernorm.weight": (h,),
+            p + "self_attn.q_proj.weight": (q, h),
+            p + "self_attn.k_proj.weight": (kv, h),
+            p + "self_attn.v_proj.weight": (kv, h),
+            p + "self_attn.o_proj.weight": (h, q),
+            p + "mlp.gate_proj.weight": (shape.ffn, h),
+            p + "mlp.up_proj.weight": (shape.ffn, h),
+            p + "mlp.down_proj.weight": (h, shape.ffn),
         }
         if dict(shape.extra).get("attention_bias"):
             sizes = {"q_proj": q, "k_proj": kv, "v_proj": kv, "o_proj": h}
-            found |= {p + f"self_attn.{name}.bias": matrix(size) for name, size in sizes.items()}
-    found["model.norm.weight"] = 1 + matrix(h)
+            found |= {p + f"self_attn.{name}.bias": (size,) for name, size in sizes.items()}
+    found["model.norm.weight"] = (h,)
     if not shape.tied:
-        found["lm_head.weight"] = matrix(shape.vocab, h)
+        found["lm_head.weight"] = (shape.vocab, h)
+    return found
+
+
+def base_tensors(shape: Shape, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random float32 weights under transformers' names."""
+    rng = np.random.default_rng(seed)
+    found = {}
+    for name, size in base_shapes(shape).items():
+        values = (rng.standard_normal(size) * 0.08).astype(np.float32)
+        found[name] = 1 + values if "norm" in name else values
     return found
 
 
@@ -143,9 +148,9 @@ def write_adapter(
 def all_linear(shape: Shape) -> dict[str, tuple[int, int]]:
     """Every linear layer of the blocks: module -> (rows, columns)."""
     return {
-        name.removesuffix(".weight"): values.shape  # type: ignore[misc]
-        for name, values in base_tensors(shape).items()
-        if "proj" in name and values.ndim == 2
+        name.removesuffix(".weight"): size  # type: ignore[misc]
+        for name, size in base_shapes(shape).items()
+        if "proj" in name and len(size) == 2
     }
 
 

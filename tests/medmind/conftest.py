@@ -21,9 +21,9 @@ OTHER_COMMIT = "fedcba9876543210fedcba9876543210fedcba98"
 REPO = "clinic/tiny-mistral"
 
 
-def safetensors(values: int, fill: bytes = b"\x01") -> bytes:
+def safetensors(values: int, fill: bytes = b"\x01", name: str = "a") -> bytes:
     """A safetensors file with one uint8 tensor of `values` elements."""
-    header = json.dumps({"weight": {"dtype": "U8", "shape": [values], "data_offsets": [0, values]}}).encode()
+    header = json.dumps({name: {"dtype": "U8", "shape": [values], "data_offsets": [0, values]}}).encode()
     return struct.pack("<Q", len(header)) + header + fill * values
 
 
@@ -40,7 +40,7 @@ def model_files() -> dict[str, bytes]:
         "chat_template.jinja": b"{{ messages }}",
         "model.safetensors.index.json": json.dumps(index).encode(),
         "model-00001-of-00002.safetensors": safetensors(300_000),
-        "model-00002-of-00002.safetensors": safetensors(200_000, b"\x02"),
+        "model-00002-of-00002.safetensors": safetensors(200_000, b"\x02", "b"),
     }
 
 

@@ -89,11 +89,73 @@ def header(document: object) -> bytes:
         header({"a": 1}),
         header({"a": {"data_offsets": "no"}}),
         header({"a": {"data_offsets": [0, "far"]}}),
+        header({"a": {"data_offsets": [True, False]}}),
+        header({"a": {"data_offsets": [8, 0]}}),
+        header({"a": {"data_offsets": [-1, 0]}}),
+        struct.pack("<Q", 50_000) + b"[" * 50_000,
     ],
 )
 def test_what_is_no_safetensors_file_is_one_line(model_dir: Path, content: bytes) -> None:
     (model_dir / SHARD).write_bytes(content)
     assert "not a safetensors file" in refused(model_dir)
+
+
+def filled(*spans: tuple[int, int], size: int = 8) -> bytes:
+    """A file of tensors a, b, … that say they lie there, and `size` bytes of data."""
+    entries = {
+        name: {"dtype": "U8", "shape": [end - begin], "data_offsets": [begin, end]}
+        for name, (begin, end) in zip("abc", spans, strict=False)
+    }
+    return header(entries) + b"x" * size
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (filled((0, 5), (4, 8)), f"b in {{}}/{SHARD} overlaps a by 1 bytes"),
+        (filled((0, 8), (0, 8)), f"b in {{}}/{SHARD} overlaps a by 8 bytes"),
+        (filled((6, 8), (0, 5)), f"a in {{}}/{SHARD} lies after 1 bytes that are no tensor's"),
+        (filled((1, 8)), "a in {}/model-00001-of-00002.safetensors lies after 1 bytes that are no tensor's"),
+        (filled((0, 4), (4, 9)), f"{{}}/{SHARD} is cut off, or its header damaged: b ends 1 bytes after the file"),
+        (filled((0, 7)), f"{{}}/{SHARD} holds 1 bytes after a, its last tensor"),
+        (filled(), f"{{}}/{SHARD} holds 8 bytes and no tensor"),
+    ],
+)
+def test_tensors_that_do_not_fill_their_file_are_named(model_dir: Path, content: bytes, words: str) -> None:
+    (model_dir / SHARD).write_bytes(content)
+    line = refused(model_dir)
+    assert words.format(model_dir) in line
+    assert "again" in line
+
+
+def test_tensors_may_lie_in_any_order_and_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(filled((5, 8), (0, 5), (5, 5)))
+    assert list(base.safetensors_header(tmp_path / "a.safetensors")) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("placed", "words"),
+    [
+        ({"a": 1, "b": 1}, f"places b in {SHARD}, which does not hold it, nor does any other shard"),
+        (
+            {"a": 2, "b": 2, "c": 1},
+            f"places a in model-00002-of-00002.safetensors, which does not hold it: it lies in {SHARD}",
+        ),
+        ({"a": 1, "c": 2}, "places c in"),
+    ],
+)
+def test_an_index_that_places_a_tensor_wrongly_is_refused(model_dir: Path, placed: dict[str, int], words: str) -> None:
+    index = {name: f"model-0000{number}-of-00002.safetensors" for name, number in placed.items()}
+    (model_dir / base.INDEX).write_text(json.dumps({"weight_map": index}))
+    line = refused(model_dir)
+    assert words in line
+    assert f"{model_dir / base.INDEX} places" in line
+
+
+def test_a_tensor_that_the_index_does_not_name_is_refused(model_dir: Path) -> None:
+    (model_dir / SHARD).write_bytes(filled((0, 4), (4, 8)))
+    (model_dir / base.INDEX).write_text(json.dumps({"weight_map": {"a": SHARD}}))
+    assert f"{model_dir / SHARD} holds b, which {base.INDEX} places elsewhere or not at all" in refused(model_dir)
 
 
 @pytest.mark.parametrize("name", ["../other.safetensors", "/tmp/x", "a/b.safetensors", "..\\x", "C:x", "..", "."])
