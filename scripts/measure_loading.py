@@ -28,7 +28,7 @@ _PRIME, _SPECIAL = 7919, 1000
 
 
 def one(model: Path, mode: LoadMode, what: str, threads: int, state: Path) -> dict[str, object]:
-    """Load, and speak: `short` a few tokens; `keep`, `cold`, `resumed` a conversation, kept, anew, or from its state."""
+    """Load, and speak: `short` a few tokens; `keep`, `cold`, `resumed` a conversation, kept, anew, from its state."""
     llama.load()
     library = resident().now
     began = time.perf_counter()
