@@ -1,5 +1,6 @@
 import itertools
 import random
+import time
 
 import pytest
 
@@ -85,3 +86,15 @@ def test_the_guard_opens_with_what_to_do_and_cites_only_what_was_given() -> None
     assert shown.startswith("It is one [1], not another  or [1].")
     assert shown.endswith("Sources:\n[1] NHLBI, https://example.org/a")
     assert "rather than a guess" in NOTHING
+
+
+def test_a_long_run_without_spaces_costs_no_more_than_words() -> None:
+    def seconds(piece: str) -> float:
+        guard = DoseWatch([])
+        began = time.process_time()
+        for _ in range(400):
+            guard.feed(piece)
+        return time.process_time() - began
+
+    seconds("warm up ")
+    assert seconds("x" * 20) < 20 * seconds("x" * 19 + " ")

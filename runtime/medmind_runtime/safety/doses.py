@@ -31,6 +31,7 @@ _DOSE = re.compile(
     re.I,
 )
 _NUMBERLIKE = re.compile(rf"[0-9½¼¾⅓⅔⅛]|\b(?:{_WORDS})\b", re.I)
+_WORD, _WHOLE_WORDS = re.compile(r"\S+\s+"), re.compile(r".*\s", re.S)
 _SETTLED = 7
 """Words without a number after which a dose is complete."""
 _DRUG = re.compile(
@@ -188,7 +189,8 @@ class DoseWatch:
     def feed(self, text: str) -> str:
         """Take the next words; return what may be shown."""
         self._held += plain(text)
-        words = list(re.finditer(r"\S+\s+", self._held))
+        whole = _WHOLE_WORDS.match(self._held)  # a long run without spaces is no word yet, and is not tried as one
+        words = list(_WORD.finditer(self._held, 0, whole.end() if whole else 0))
         cut = settled = 0
         waiting = False
         for word in words:
