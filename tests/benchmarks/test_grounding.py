@@ -131,8 +131,9 @@ def grounding(place: Path, *arguments: object, library: object = "") -> "subproc
 def test_what_is_scored_stands_behind_the_prompt_that_chat_builds(place: Path) -> None:
     (asked,) = (one for one in items.build(read_jsonl(place / "heldout.jsonl"), 0)[0] if one.id == "Gout causes")
     config = ChatConfig(library=place / "causes.library", threads=1, kv_type="f16")
-    guard: Guard = session.guard_for(config)
-    opened = session.open_model(place / "small.f16.gguf", config, guard)
+    begun = session.guard_for(config)
+    opened = session.open_model(place / "small.f16.gguf", config, begun)
+    guard: Guard = begun.wait()
     try:
         engine: Any = opened.conversation.engine
         prompts: list[list[int]] = []

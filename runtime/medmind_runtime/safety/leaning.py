@@ -91,9 +91,9 @@ class Leaning:
             found: what `signs` gives, with the topics' own signs.
             topics: what the rules raised.
         """
-        known = sorted(found & self._weights.keys())
-        alarm = self._start[0] + sum(self._weights[sign][0] for sign in known)
-        harm = self._start[1] + sum(self._weights[sign][1] for sign in known)
+        known = [self._weights[sign] for sign in found & self._weights.keys()]
+        alarm = self._start[0] + math.fsum(weight for weight, _ in known)  # exact, in whatever order a set is
+        harm = self._start[1] + math.fsum(weight for _, weight in known)
         heard = set(topics) if alarm > self._quiet else set()
         if harm > self._self_harm and alarm > 0:
             heard.add(SELF_HARM)
