@@ -1,6 +1,9 @@
 import json
 import math
+import textwrap
 import time
+import tomllib
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -79,6 +82,15 @@ def test_self_harm_and_what_is_neither_that_nothing_was_made_from(judged: dict[s
 )
 def test_unseen_vignettes_are_judged_no_worse_than_before(file: str, least: dict[str, int]) -> None:
     assert {label for label, (hits, _) in measured(file).items() if hits < least[label]} == set()
+
+
+def test_first_aid_fits_a_small_terminal_and_begins_with_whom_to_call() -> None:
+    rules = tomllib.loads((files("medmind_runtime.safety") / "rules.toml").read_text(encoding="utf-8"))
+    for topic, entry in rules["topic"].items():
+        says = entry["say"].strip().format(**rules["phrases"])
+        lines = [line for given in says.splitlines() for line in textwrap.wrap(given, 58) or [""]]
+        assert len(lines) <= 23, topic
+        assert [number for number in ("112", "911", "999", "000") if number not in " ".join(lines[:8])] == [], topic
 
 
 def test_short_plain_cries_are_heard_whatever_the_words_lean_to() -> None:
