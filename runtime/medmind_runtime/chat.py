@@ -1,6 +1,6 @@
 """From settings to the chat that was asked for: offline first, then one answer, a session, or the proof alone.
 
-Knows the order, and what goes together; no option's name on the command line.
+Knows the order, and what goes together.
 """
 
 import os

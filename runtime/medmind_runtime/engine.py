@@ -73,9 +73,9 @@ class Engine:
             batch: prompt tokens evaluated in one step; None takes 512, or fewer where one matrix product over them
                 would keep Ctrl-C waiting.
             kv_type: how keys and values are kept; q8_0 takes 53 %, q4_0 28 % of f16.
-            load_mode: how weights come into memory; see `weights.LoadMode`.
+            load_mode: how weights come into memory; see `loading.LoadMode`.
             adapter: a LoRA GGUF put on the model.
-            gpu_layers: layers on the GPU; see `weights.GpuLayers`.
+            gpu_layers: layers on the GPU; see `loading.GpuLayers`.
             progress: called with 0 to 1 while the weights load; False ends it.
             check_memory: refuse a model that `forecast` says will not fit; not asked where layers go to a GPU.
             lookup: guess tokens from prompt and answer and evaluate them together, where that gives the very bits of
