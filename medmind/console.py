@@ -3,8 +3,10 @@
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -78,7 +80,8 @@ def silence(silent: bool = True) -> None:
 
 
 def note(message: str) -> None:
-    """One line for a person on stderr."""
+    """One line for a person on stderr; on a terminal it is broken between words."""
+    message = _filled(message)
     if "err" not in globals():  # nothing is drawn that a line could tear
         sys.stderr.write(message.translate(_UNSHOWN) + "\n")
         sys.stderr.flush()
@@ -86,6 +89,14 @@ def note(message: str) -> None:
     from rich.text import Text
 
     _console("err").print(Text(message))
+
+
+def _filled(message: str) -> str:
+    if not sys.stderr.isatty():
+        return message
+    width = shutil.get_terminal_size().columns
+    lines = (textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) for line in message.split("\n"))
+    return "\n".join("\n".join(line) for line in lines)
 
 
 def emit_json(document: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from medmind.errors import MedmindError
 from medmind_runtime.loading import GpuLayers, LoadMode
 
 NOTICE = (
-    "medmind: a small language model on this machine. It can be wrong and is no medical advice. "
+    "medmind: a computer program on this machine, not a doctor. It can be wrong. "
     "In an emergency call your local emergency number now."
 )
 """What every session opens with."""

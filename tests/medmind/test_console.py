@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 
@@ -169,3 +170,16 @@ def test_the_ground_imports_only_the_standard_library_typer_and_rich(command: Co
     )
     done = command(code)
     assert done.stderr.strip() == ""
+
+
+def test_a_note_breaks_between_words_on_a_terminal_and_nowhere_in_a_pipe(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(vars(console), "err", raising=False)
+    monkeypatch.setenv("COLUMNS", "12")
+    said = "call your local number now\n\nagain"
+    console.note(said)
+    assert capsys.readouterr().err == f"{said}\n"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    console.note(said)
+    assert capsys.readouterr().err == "call your\nlocal number\nnow\n\nagain\n"

@@ -62,7 +62,7 @@ def pace_through(said: Sequence[Sequence[bool]], costs: Sequence[Mapping[int, fl
 COMPUTING = {1: 1.0, 2: 1.8, 4: 3.2, 8: 7.5}
 """A CPU that is busy with one token already."""
 WAITING = {1: 1.0, 2: 1.07, 4: 1.8, 8: 3.1}
-"""A CPU that waits for the weights: q8_0 on two cores of 2021."""
+"""A CPU that waits for the weights: q8_0 on one thread of a CPU of 2021."""
 
 
 @pytest.mark.parametrize("costs", [COMPUTING, WAITING, {rows: float(rows) for rows in (1, *ROWS)}])

@@ -130,7 +130,7 @@ def test_the_safety_layer_stands_before_every_answer() -> None:
         assert answer["choices"][0]["message"]["content"] == "Call now.\n\ncalm down"
         assert answer["medmind"]["rule"] == "emergency"
         assert answer["medmind"]["sources"][0]["source"] == "leaflet"
-        assert "no medical advice" in answer["medmind"]["notice"]
+        assert "not a doctor" in answer["medmind"]["notice"]
         events = client.events()
         assert events[1]["choices"][0]["delta"]["content"] == "Call now.\n\n"
         assert events[0]["medmind"]["rule"] == "emergency"

@@ -200,7 +200,7 @@ def test_no_color_leaves_no_colour(tmp_path: Path) -> None:
 
 def test_the_real_chat_opens_with_what_it_is_and_answers(model: Path, tmp_path: Path) -> None:
     with real(model, tmp_path) as session:
-        session.wait_for("no medical advice")
+        session.wait_for("not a doctor")
         session.wait_for_prompt()
         for _ in range(3):
             session.press("what is it?\r")

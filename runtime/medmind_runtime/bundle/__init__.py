@@ -139,7 +139,7 @@ def _readme(path: Path, contents: Contents) -> None:
         "    sh install.sh [FOLDER]     checks every file, installs into FOLDER (default: medmind here), and asks a\n"
         "                               question to see that it answers\n"
         "    FOLDER/chat                talk to the model\n\n"
-        "This is a small language model. It can be wrong and is no medical advice. In an emergency call your local\n"
+        "This is a computer program, not a doctor. It can be wrong. In an emergency call your local\n"
         "emergency number.\n",
         encoding="utf-8",
     )
