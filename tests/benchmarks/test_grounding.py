@@ -212,7 +212,7 @@ def test_recall_is_of_topics_that_the_library_holds(tmp_path: Path) -> None:
     index.write(held, tmp_path / "a.library")
     asked = [Item("1", "What are the causes of adult gout?", "", "adult gout", "Causes", None)]
     asked += [
-        Item("2", "What are the causes of gout?", "", "croup", "causes", None),
+        Item("2", "What are the causes of gout 1?", "", "croup", "causes", None),
         Item("3", "Zebra?", "", "", "", None),
     ]
     with index.Library(tmp_path / "a.library") as library:

@@ -120,3 +120,29 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(MedmindError, match=r"bad\.jsonl is no library"):
         Library(tmp_path / "bad.jsonl")
     assert [path.name for path in tmp_path.iterdir()] == ["bad.jsonl"]
+
+
+def test_a_near_subject_is_no_answer_and_the_subject_itself_comes_first(tmp_path: Path) -> None:
+    def row(focus: str, kind: str) -> Answer:
+        beside = "Glass lungs, a glass lung." if focus.startswith("V") else ""
+        return Answer(focus, kind, f"Words on the {kind} of {focus}. {beside}", "s", "")
+
+    near = [
+        row(f"{first} marble fever", kind)
+        for first in ("Subalpine", "Volcanic")
+        for kind in ("information", "symptoms", "treatment")
+    ]
+    own = [row("Glass lungs", kind) for kind in ("information", "symptoms", "treatment")]
+    write(near, tmp_path / "near.library")
+    write(near + own, tmp_path / "own.library")
+    with Library(tmp_path / "near.library") as library:
+        assert library.find("How are glass lungs treated?") == []
+        assert library.find("What are the symptoms of coastal marble fever?") == []
+        assert library.search("What are the symptoms of volcanic marble fever?")[0][0] == (
+            "Volcanic marble fever",
+            "symptoms",
+        )
+    with Library(tmp_path / "own.library") as library:
+        for asked, kind in (("How are glass lungs treated?", "treatment"), ("What is a glass lung?", "information")):
+            assert library.search(asked)[0][0] == ("Glass lungs", kind)
+        assert library.search("My uncle has glass lungs, what are the symptoms?")[0][0].kind == "symptoms"

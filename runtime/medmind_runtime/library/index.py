@@ -1,99 +1,34 @@
-"""The library file: passages of answers in SQLite's FTS5, ranked by BM25. Knows passages, no questions and no model."""
+"""The library file: passages of answers in SQLite's FTS5, and the subjects they are of. Knows no model."""
 
-import math
 import re
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 from medmind.artifacts import atomic_file
 from medmind.errors import MedmindError
+from medmind_runtime.library import ranking
+from medmind_runtime.library.question import take_apart
+from medmind_runtime.library.ranking import Topic, weight
 from medmind_runtime.library.read import Answer
 from medmind_runtime.turn import Passage
 
-FORMAT = "medmind-library/1"
+FORMAT = "medmind-library/2"
 PASSAGE_WORDS = 180
 PASSAGES = 3
 """How many a question is answered from, at most."""
-_SMALL = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "by",
-        "can",
-        "could",
-        "do",
-        "does",
-        "for",
-        "from",
-        "have",
-        "has",
-        "how",
-        "i",
-        "if",
-        "in",
-        "is",
-        "it",
-        "its",
-        "me",
-        "my",
-        "of",
-        "on",
-        "or",
-        "should",
-        "that",
-        "the",
-        "their",
-        "them",
-        "there",
-        "these",
-        "they",
-        "this",
-        "to",
-        "was",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "why",
-        "will",
-        "with",
-        "would",
-        "you",
-        "your",
-        "about",
-        "tell",
-        "please",
-        "any",
-        "much",
-        "many",
-        "get",
-        "need",
-        "know",
-        "help",
-        "was",
-        "were",
-        "am",
-        "been",
-    ]
-)
-_LEAST = 0.6
-"""Share of the question's weight of words (by rarity) that the best passage must hold, or the library has nothing."""
-
-
-class Topic(NamedTuple):
-    """What an answer is about, and its type ("symptoms"); empty where its source does not say."""
-
-    focus: str
-    kind: str
+_TABLES = """
+CREATE VIRTUAL TABLE passage USING fts5(
+    focus, kind, body, source UNINDEXED, url UNINDEXED, tokenize='porter unicode61'
+);
+CREATE VIRTUAL TABLE focus USING fts5(name, tokenize='porter unicode61');
+CREATE TABLE focus_weight(focus INTEGER PRIMARY KEY, weight REAL);
+CREATE TABLE answer(focus TEXT, kind TEXT, first INTEGER PRIMARY KEY, last INTEGER);
+CREATE INDEX answer_of ON answer(focus);
+CREATE TABLE about(format TEXT);
+"""
 
 
 def write(answers: Iterable[Answer], file: Path, *, force: bool = False) -> tuple[int, int]:
@@ -107,25 +42,39 @@ def write(answers: Iterable[Answer], file: Path, *, force: bool = False) -> tupl
         partial.unlink(missing_ok=True)
         base = sqlite3.connect(partial)
         try:
-            base.executescript(
-                "CREATE VIRTUAL TABLE passage USING fts5(focus, kind, body, source UNINDEXED, url UNINDEXED,"
-                " tokenize='porter unicode61'); CREATE TABLE about(format TEXT);"
-            )
+            base.executescript(_TABLES)
             base.execute("INSERT INTO about VALUES (?)", (FORMAT,))
             for answer in answers:
                 count += 1
+                first = passages + 1
                 for body in cut(answer.text):
                     passages += 1
-                    row = (answer.focus, answer.kind, body, answer.source, answer.url)
-                    base.execute("INSERT INTO passage VALUES (?, ?, ?, ?, ?)", row)
+                    row = (passages, answer.focus, answer.kind, body, answer.source, answer.url)
+                    base.execute("INSERT INTO passage(rowid, focus, kind, body, source, url) VALUES (?,?,?,?,?,?)", row)
+                base.execute("INSERT INTO answer VALUES (?,?,?,?)", (answer.focus, answer.kind, first, passages))
             if not count:
                 raise MedmindError("there is no answer in it, so no library was written")
-            base.execute("CREATE VIRTUAL TABLE word USING fts5vocab(passage, row)")
+            _weigh(base, passages)
             base.execute("INSERT INTO passage(passage) VALUES ('optimize')")
             base.commit()
         finally:
             base.close()
     return count, passages
+
+
+def _weigh(base: sqlite3.Connection, passages: int) -> None:
+    """List every focus once, with the weight of its words together."""
+    base.execute("INSERT INTO focus(name) SELECT DISTINCT focus FROM answer WHERE focus <> '' ORDER BY focus")
+    base.executescript(
+        "CREATE VIRTUAL TABLE word USING fts5vocab(passage, row);"
+        " CREATE VIRTUAL TABLE temp.at USING fts5vocab(main, focus, instance);"
+    )
+    often = dict(base.execute("SELECT term, doc FROM word"))
+    total: dict[int, float] = {}
+    for term, row in base.execute("SELECT DISTINCT term, doc FROM temp.at"):
+        total[row] = total.get(row, 0.0) + weight(often[term], passages)
+    base.executemany("INSERT INTO focus_weight VALUES (?, ?)", sorted(total.items()))
+    base.execute("DROP TABLE temp.at")
 
 
 def cut(text: str) -> list[str]:
@@ -171,38 +120,20 @@ class Library:
 
     def topics(self) -> set[Topic]:
         """The topics of all answers in it."""
-        return {Topic(*row) for row in self._base.execute("SELECT DISTINCT focus, kind FROM passage")}
+        return {Topic(*row) for row in self._base.execute("SELECT DISTINCT focus, kind FROM answer")}
 
     def search(self, question: str, count: int = PASSAGES) -> list[tuple[Topic, Passage]]:
         """What `find` finds, each with the topic of the answer that it is from."""
-        words = list(dict.fromkeys(word for word in re.findall(r"\w+", question.lower()) if word not in _SMALL))[:40]
-        if not words:
-            return []
-        terms = " OR ".join(f'"{word}"' for word in words)
-        rows = self._base.execute(
-            "SELECT rowid, focus, kind, body, source, url FROM passage WHERE passage MATCH ?"
-            " ORDER BY bm25(passage, 4.0, 2.0, 1.0) LIMIT ?",
-            (terms, 8 * count),
-        ).fetchall()
-        if not rows or self._held(words, rows[0][0]) < _LEAST:
-            return []
         found: dict[tuple[Topic, str], Passage] = {}
-        for _, focus, kind, body, source, url in rows:
+        for hit in ranking.best(self._base, self._size, take_apart(question)):
+            focus, kind, body, source, url = self._base.execute(
+                "SELECT focus, kind, body, source, url FROM passage WHERE rowid = ?", (hit,)
+            ).fetchone()
             text = body if not focus or focus.lower() in body.lower() else f"{focus}: {body}"
             found.setdefault((Topic(focus, kind), source), Passage(text, source, url))
-        return [(topic, passage) for (topic, _), passage in found.items()][:count]
-
-    def _held(self, words: list[str], row: int) -> float:
-        """The share of the words, each weighed by its rarity, that a passage holds."""
-        total = here = 0.0
-        for word in words:
-            quoted = f'"{word}"'
-            often = self._base.execute("SELECT count(*) FROM passage WHERE passage MATCH ?", (quoted,)).fetchone()[0]
-            weight = math.log((self._size + 1) / (often + 1))
-            total += weight
-            same = "SELECT 1 FROM passage WHERE passage MATCH ? AND rowid = ?"
-            here += weight if self._base.execute(same, (quoted, row)).fetchone() else 0
-        return here / total if total else 0.0
+            if len(found) == count:
+                break
+        return [(topic, passage) for (topic, _), passage in found.items()]
 
     def close(self) -> None:
         """Close the file."""
