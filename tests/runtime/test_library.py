@@ -142,6 +142,10 @@ def test_a_near_subject_is_no_answer_and_the_subject_itself_comes_first(tmp_path
             "Volcanic marble fever",
             "symptoms",
         )
+    write([row("Non-glass lungs", "information"), *near], tmp_path / "other.library")
+    with Library(tmp_path / "other.library") as library:
+        assert library.find("What are glass lungs?") == []
+        assert library.search("What are non-glass lungs?")[0][0].focus == "Non-glass lungs"
     with Library(tmp_path / "own.library") as library:
         for asked, kind in (("How are glass lungs treated?", "treatment"), ("What is a glass lung?", "information")):
             assert library.search(asked)[0][0] == ("Glass lungs", kind)

@@ -4,6 +4,7 @@ Knows the tables of `medmind_runtime.library.index` and a question taken apart; 
 """
 
 import math
+import re
 import sqlite3
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -20,6 +21,8 @@ _ASIDE = 0.25
 """What a word counts that stands apart from all words of the name ("my neighbour has gout since the flood")."""
 _SIDE = 0.3
 """What the side that is asked for adds to the score; name, passage and question's share of the name add up to 1.8."""
+_OPPOSITE = "non"
+"""A word that makes another subject of a name however little it weighs ("non-Hodgkin lymphoma")."""
 _NAMES = 8
 _PASSAGES = 24
 """Subjects, and passages without one, that are looked at closely."""
@@ -85,7 +88,8 @@ def _names(base: sqlite3.Connection, words: Mapping[str, float], asked: Asked) -
                 (row,),
             ).fetchone()
             said = min(1.0, same / whole) if whole else 1.0
-            if said >= _SAID:
+            turned = (_OPPOSITE in words) != (_OPPOSITE in re.findall(r"\w+", text.lower()))
+            if said >= _SAID and not turned:
                 more = {word: words[word] for word in words if word in beside - here}
                 found.append(_Name(text, same / total, said, more, same + sum(more.values())))
     return sorted(found, key=lambda name: (-name.score, name.text))[:_NAMES]
