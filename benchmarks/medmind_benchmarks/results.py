@@ -77,8 +77,7 @@ class Level:
     @property
     def memory(self) -> Memory | None:
         """In the first load mode measured, which is the one that medmind-chat uses, at the shortest context."""
-        first = [memory for memory in self.figures.memory if memory.load_mode == self.figures.memory[0].load_mode]
-        return min(first, key=lambda memory: memory.context, default=None)
+        return self.figures.shortest
 
     @property
     def prompt(self) -> Speed | None:
