@@ -88,6 +88,7 @@ class _Same:
     raw: bool
     machine: bool
     reference: bool
+    raw_reference: bool
     tasks: frozenset[str]
 
     @staticmethod
@@ -99,6 +100,7 @@ class _Same:
             raw=before.raw_text is None or now.raw_text is None or _scored(before.raw_text) == _scored(now.raw_text),
             machine=_machine(before) == _machine(now),
             reference=before.reference == now.reference,
+            raw_reference=before.reference == now.reference or bool(before.kl_base and now.kl_base),
             tasks=frozenset(task for task in asked.keys() & asks.keys() if asked[task] != asks[task]),
         )
 
@@ -128,7 +130,7 @@ def _figures(
     ratio = pairing.perplexity(*chunks, label)
     yield from _perplexity(label, "perplexity, raw text", old.raw, new.raw, ratio, limits, alike=same.raw)
     difference = pairing.divergence(*chunks, label)
-    alike = same.raw and same.reference
+    alike = same.raw and same.raw_reference
     yield from _kl(label, "mean KL, raw text", old.raw_fidelity, new.raw_fidelity, difference, limits, alike=alike)
     asked, asks = ({one.task: one for one in figures.choices} for figures in (old, new))
     for task in dict.fromkeys([*asked, *asks]):
