@@ -53,7 +53,10 @@ def quants(
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier report.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure anew what an earlier call measured.")] = False,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A first look: fewer rows, chunks, contexts, rounds; no multiple choice.")
+        bool,
+        typer.Option(
+            "--quick", help="A first look: fewer rows, chunks, contexts, rounds; multiple choice with --questions only."
+        ),
     ] = False,
     measure: Annotated[str | None, typer.Option(help=f"Some of {','.join(MEASURES)}; default: all.")] = None,
     rows: Annotated[
@@ -138,6 +141,10 @@ def quants(
         "contexts": options.numbers("--contexts", contexts),
         "load_modes": options.choices("--load-modes", load_modes, _DEFAULTS.load_modes),
     }
+    if questions and given["measure"] and "choices" not in given["measure"]:
+        raise MedmindError(f"--measure {measure} does not ask the --questions", "add choices to --measure")
+    if questions and quick and not given["measure"]:
+        given["measure"] = (*QUICK.measure, "choices")
     config = dataclasses.replace(
         QUICK if quick else _DEFAULTS,
         threads=threads,
@@ -177,13 +184,7 @@ def quants(
         console.emit_json(outcome.report.to_json())
     else:
         _show(outcome.report, found.out)
-    if outcome.missing:
-        first = outcome.missing[0]
-        raise MedmindError(
-            f"{len(outcome.missing)} of {len(outcome.report.levels)} levels were not measured whole: "
-            f"{first.label} {first.status}: {first.reason}",
-            f"the rest is in {found.out / 'report.md'}",
-        )
+    outcome.demand_whole(found.out / "report.md")
 
 
 def _announce(plan: "Plan") -> None:
@@ -191,10 +192,10 @@ def _announce(plan: "Plan") -> None:
     rows = f"; {len(plan.chosen)} of {len(plan.rows)} rows of {plan.sources.heldout}" if plan.rows else ""
     raw = plan.texts.raw_text
     text = f"; {raw.chunks} of {raw.chunks_in_text} chunks of {raw.source}" if raw else ""
-    console.note(
-        f"{len(plan.levels)} levels ({labels}) against {plan.reference}{rows}{text}; context {plan.context}, "
-        f"threads {plan.threads}"
-    )
+    alone = len(plan.levels) == 1
+    counted = f"1 level ({labels})" if alone else f"{len(plan.levels)} levels ({labels}) against {plan.reference}"
+    base = f", raw text against the model that wrote {plan.texts.kl_base.path.name}" if plan.texts.kl_base else ""
+    console.note(f"{counted}{base}{rows}{text}; context {plan.context}, threads {plan.threads}")
     if plan.reduction:
         console.note(plan.reduction)
     if plan.texts.raw_gap:

@@ -9,10 +9,11 @@ import typer
 from medmind import console
 from medmind.console import human_bytes
 from medmind.errors import MedmindError
-from medmind_benchmarks.compare import Limits
+from medmind_benchmarks.verdict import Limits
 
 if TYPE_CHECKING:
-    from medmind_benchmarks.compare import Change, Comparison
+    from medmind_benchmarks.compare import Comparison
+    from medmind_benchmarks.verdict import Change
 
 _DEFAULTS = Limits()
 
@@ -31,7 +32,9 @@ def _compare(
     size: Annotated[float, typer.Option(min=0, help="Growth of the file allowed, percent.")] = _DEFAULTS.size * 100,
     memory: Annotated[float, typer.Option(min=0, help="Growth of peak memory allowed, percent.")] = _DEFAULTS.memory
     * 100,
-    speed: Annotated[float, typer.Option(min=0, help="Loss of speed allowed, percent.")] = _DEFAULTS.speed * 100,
+    speed: Annotated[
+        float, typer.Option(min=0, help="Loss of speed, or longer waits, allowed, percent.")
+    ] = _DEFAULTS.speed * 100,
     json_output: Annotated[bool, typer.Option("--json", help="The comparison as JSON on stdout.")] = False,
 ) -> None:
     """Say what changed between two reports beyond noise; exit with 1 when something became worse."""
@@ -67,9 +70,14 @@ def _show(found: "Comparison") -> None:
 
     for note in found.notes:
         console.out.print(Text(note, style="yellow"))
-    changed = [one for one in found.changes if one.verdict != "same"]
+    compared = found.compared
+    lost = len(found.changes) - len(compared)
+    aside = f"; {lost} figures cannot be compared and have no verdict" if lost else ""
+    changed = [one for one in compared if one.verdict != "same"]
     if not changed:
-        console.out.print(Text(f"nothing changed beyond noise, of {len(found.changes)} figures"))
+        words = f"the {len(compared)} figures that can be compared are" if lost else "nothing changed beyond noise, of"
+        rest = f" the same within noise{aside}" if lost else f" {len(compared)} figures"
+        console.out.print(Text(words + rest))
         return
     table = Table(box=None, padding=(0, 1, 0, 0))
     for name in ("level", "figure", "before", "now", "change", ""):
@@ -84,13 +92,13 @@ def _show(found: "Comparison") -> None:
         cells = (one.level, one.figure, _value(one, one.before), _value(one, one.now), _change(one), one.verdict)
         table.add_row(*(Text(text, style=style.get(one.verdict, "")) for text in cells))
     console.out.print(table)
-    console.out.print(Text(f"{len(found.changes) - len(changed)} other figures are the same within noise"))
+    console.out.print(Text(f"{len(compared) - len(changed)} other figures are the same within noise{aside}"))
 
 
 def _value(change: "Change", value: float | None) -> str:
     if value is None or change.figure == "level":
         return "–" if value is None else "there"
-    if change.figure in ("file size", "peak memory"):
+    if change.figure.startswith(("file size", "peak memory")):
         return human_bytes(value)
     return f"{value * 100:.1f} %" if change.figure.startswith("right") else f"{value:.4g}"
 

@@ -258,3 +258,9 @@ class Figures:
     generation: Speed | None
     load_seconds: Repeated | None
     first_token_seconds: Repeated | None
+
+    @property
+    def shortest(self) -> Memory | None:
+        """Of the first load mode measured, at the shortest context."""
+        first = [memory for memory in self.memory if memory.load_mode == self.memory[0].load_mode]
+        return min(first, key=lambda memory: memory.context, default=None)

@@ -26,6 +26,7 @@ def figures(plan: Plan, outcome: Outcome, level: Planned, kv_type: KvType) -> Fi
     answers, raw = outcome.get(level.label, "answers", kv_type), outcome.get(level.label, "raw", kv_type)
     itself = level.label == plan.reference and kv_type == "f16"
     reference = None if itself else plan.reference
+    raw_reference = None if plan.texts.kl_base else reference  # the file holds what its model made of the text
     memory = tuple(
         found
         for mode in plan.config.load_modes
@@ -38,7 +39,7 @@ def figures(plan: Plan, outcome: Outcome, level: Planned, kv_type: KvType) -> Fi
     return Figures(
         kv_type=kv_type,
         answers=_perplexity(answers, outcome.get(reference, "answers", "f16") if reference else None, by_token=False),
-        raw=_perplexity(raw, outcome.get(reference, "raw", "f16") if reference else None, by_token=True),
+        raw=_perplexity(raw, outcome.get(raw_reference, "raw", "f16") if raw_reference else None, by_token=True),
         answers_fidelity=answers.fidelity if answers else None,
         raw_fidelity=raw.fidelity if raw else None,
         choices=_choices(plan, outcome, level.label, reference) if kv_type == "f16" else (),

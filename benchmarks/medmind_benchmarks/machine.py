@@ -10,6 +10,8 @@ from typing import Any
 
 import psutil
 
+from medmind import llama
+
 
 def available_memory() -> tuple[int, int]:
     """(bytes a new process may use now, bytes of the machine), both within the control group's limit."""
@@ -62,6 +64,12 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed as a package"
     return found
+
+
+def llama_build() -> str:
+    """llama.cpp's own line on how it was built: the backends and instructions it uses."""
+    features: bytes = llama.load().llama_print_system_info()
+    return features.decode("utf-8", "replace").strip(" |")
 
 
 def identity() -> dict[str, Any]:

@@ -42,17 +42,20 @@ def notices(report: Report) -> list[str]:
     if missing:
         listed = "; ".join(f"{one.label} {one.status}: {one.reason}" for one in missing)
         found.append(f"Not all was measured. {listed}")
-    if not report.level(report.reference).unquantized:
+    compared = len(report.levels) > 1 or bool(report.level(report.reference).kv)
+    if not report.level(report.reference).unquantized and compared:
+        base = f" Raw text alone is compared with {report.raw_reference()}." if report.kl_base else ""
         found.append(
-            f"No unquantized file could be measured. The others are compared with {report.reference}, itself "
-            "quantized: what the quantization of that file cost is not in these figures."
+            f"There is no unquantized file that could be measured. The others are compared with {report.reference}, "
+            f"itself quantized: what the quantization of that file cost is not in these figures.{base}"
         )
     return found
 
 
 def sections(report: Report) -> list[tuple[str, Table, str]]:
     """Title, table and explanation of everything that was measured."""
-    found = [("Size and perplexity", tables.quality(report), _about_quality(report))]
+    size = "Size and perplexity" if report.held_out else "Size"
+    found = [(size, tables.quality(report), _about_quality(report))]
     if any(level.figures.raw for level in report.levels):
         found.append(("Perplexity of raw text", tables_detail.raw(report), _about_raw(report)))
     for where in ("answers", "raw"):
@@ -60,8 +63,9 @@ def sections(report: Report) -> list[tuple[str, Table, str]]:
         known = [(level, one) for level, one in pairs if one]
         if known:
             what = "held-out answers" if where == "answers" else "raw text"
+            reference = report.reference if where == "answers" else report.raw_reference()
             found.append(
-                (f"Fidelity to {report.reference}, {what}", tables_detail.fidelity(report, known), _ABOUT_FIDELITY)
+                (f"Fidelity to {reference}, {what}", tables_detail.fidelity(report, known), _about_fidelity(reference))
             )
     for task in dict.fromkeys(one.task for level in report.levels for one in level.figures.choices):
         found.append((f"Multiple choice: {task}", tables_detail.choices(report, task), _about_choices(report, task)))
@@ -96,7 +100,7 @@ def table(content: Table) -> str:
 def _about_quality(report: Report) -> str:
     held_out = report.held_out
     if held_out is None:
-        return f"The perplexity of {report.reference} could not be measured."
+        return "Perplexity of held-out answers was not asked for."
     used = (
         f"all {held_out.rows_in_file} held-out rows"
         if held_out.rows == held_out.rows_in_file
@@ -123,10 +127,12 @@ def _about_raw(report: Report) -> str:
     )
 
 
-_ABOUT_FIDELITY = (
-    "KL divergence of each next-token distribution from the reference's, over the whole vocabulary, in nats, on the "
-    "same tokens. Same top token: both find the same token likeliest. Δp: of the token that stands in the text."
-)
+def _about_fidelity(reference: str) -> str:
+    return (
+        f"KL divergence of each next-token distribution from that of {reference}, over the whole vocabulary, in nats, "
+        "on the same tokens. Same top token: both find the same token likeliest. Δp: of the token that stands in the "
+        "text."
+    )
 
 
 def _about_choices(report: Report, task: str) -> str:
@@ -176,6 +182,11 @@ def _about_speed(report: Report) -> str:
     )
 
 
+def _caches(report: Report) -> str:
+    first, *others = report.conditions.kv_types
+    return f"{first}, where nothing else is said; {' and '.join(others)} as well" if others else first
+
+
 def conditions(report: Report) -> list[str]:
     """Machine, versions and settings, a line each."""
     found = report.conditions
@@ -186,7 +197,7 @@ def conditions(report: Report) -> list[str]:
         f"{found.system}",
         ", ".join(f"{name} {version}" for name, version in found.versions.items()),
         f"llama.cpp: {found.features}",
-        f"context {found.context}, batch {found.batch}, threads {found.threads}, KV cache {found.kv_type}",
+        f"context {found.context}, batch {found.batch}, threads {found.threads}, KV cache {_caches(report)}",
     ]
     if found.bandwidth:
         measured = found.bandwidth.bytes_per_second

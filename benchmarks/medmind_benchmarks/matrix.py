@@ -79,6 +79,8 @@ def cells(plan: Plan, files: Files) -> list[Cell]:
     while slows every level.
     """
     able = [level for level in plan.levels if not level.refusal]
+    if not able:
+        return []
     kv_types: list[KvType] = ["f16", *plan.config.kv_types]
     found: list[Cell] = []
     for kv_type in kv_types:

@@ -34,8 +34,14 @@ def available(report: Report) -> dict[str, tuple[str, Callable[[Report], "Figure
     if any(level.generation for level in report.levels):
         found["speed"] = ("Speed", _speed)
     if any(fidelity(level) for level in report.levels) and not report.random_weights:
-        found["kl-divergence"] = (f"KL divergence from {report.reference}", _divergence)
+        found["kl-divergence"] = (f"KL divergence from {_compared_with(report)}", _divergence)
     return found
+
+
+def _compared_with(report: Report) -> str:
+    """Of the divergences that `summary.fidelity` takes: those on the answers come first."""
+    on_answers = any(level.figures.answers_fidelity for level in report.levels)
+    return report.reference if on_answers else report.raw_reference()
 
 
 def draw(report: Report, folder: Path) -> None:

@@ -70,7 +70,7 @@ def make(sources: Sources, config: QuantsConfig) -> Plan:
 
     Raises:
         MedmindError: a bad file, different vocabularies or templates, bad rows, a text too short, a context too short
-            for the speed cells, or not one model that fits in memory.
+            for the speed cells.
     """
     models = sorted((read(file) for file in sources.files), key=lambda model: model.precision, reverse=True)
     bases = [model for model in models if is_base(model, models)]
@@ -87,12 +87,7 @@ def make(sources: Sources, config: QuantsConfig) -> Plan:
         Planned(label, model, model in bases, _refusal(model, context, available, total))
         for label, model in zip(_labels(models, bases), models, strict=True)
     )
-    able = [level for level in levels if not level.refusal]
-    if not able:
-        raise MedmindError(
-            f"not one of the models fits in memory: {levels[-1].label} {levels[-1].refusal}",
-            "give smaller files, a smaller --context, or a machine with more memory",
-        )
+    able = [level for level in levels if not level.refusal] or levels  # the report says why of each
     chosen = tuple(examples.choose(rows, config.rows or None))
     speaks = able[0].model
     questions, questions_gap = _questions(config, rows)

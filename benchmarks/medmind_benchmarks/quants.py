@@ -7,12 +7,10 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from medmind import llama
 from medmind.artifacts import require_space, sha256
 from medmind.errors import MedmindError
 from medmind_benchmarks import joining, machine, matrix, reference_rows, runner, texts
@@ -20,6 +18,7 @@ from medmind_benchmarks.answers import accuracy, questions
 from medmind_benchmarks.cell import BATCH
 from medmind_benchmarks.figures import KvType
 from medmind_benchmarks.matrix import Cell, Files
+from medmind_benchmarks.outcome import Outcome
 from medmind_benchmarks.pick import pick
 from medmind_benchmarks.plan import Plan, Planned
 from medmind_benchmarks.process import CELL, Limits
@@ -29,21 +28,6 @@ from medmind_benchmarks.store import Store
 
 _MEMORY_SHARE = 0.95
 """Of the memory that is free, what one cell may have where no limit is given."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The report, and per held-out row, chunk of raw text and question what each level made of it, for comparisons."""
-
-    report: Report
-    rows: list[Mapping[str, Any]]
-    chunks: list[Mapping[str, Any]]
-    questions: list[Mapping[str, Any]]
-
-    @property
-    def missing(self) -> list[Level]:
-        """Levels of which something was not measured."""
-        return [level for level in self.report.levels if level.status != "measured"]
 
 
 def cells_folder(out: Path) -> Path:
@@ -69,10 +53,8 @@ def run(
         save_kl_base: write the reference's log-probabilities of raw text there, as llama.cpp's --kl-divergence-base.
 
     Raises:
-        MedmindError: not one cell gave a result, or no room on the disk.
+        MedmindError: nothing was asked for that these models have, or no room on the disk.
     """
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    load_before = machine.load_average()
     folder = cells_folder(plan.sources.out)
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
@@ -92,14 +74,13 @@ def run(
             file.unlink(missing_ok=True)
         with suppress(OSError):  # not empty: the results stay
             folder.rmdir()
-    measured = [key for label, key in outcome.results if label and key[0] != "log-probs"]
-    if not measured:
-        lacking = [gap for gaps in outcome.gaps.values() for gap in gaps if gap.status != "skipped"]
-        reason = (
-            f"{plan.reference}, {lacking[0].cell}: {lacking[0].reason}" if lacking else "there is nothing to measure"
-        )
-        raise MedmindError(f"nothing could be measured: {reason}", "see what medmind-chat says to it")
+    measured = any(label and key[0] != "log-probs" for label, key in outcome.results)
     levels = tuple(_level(plan, level, outcome, digests[level.label]) for level in plan.levels)
+    if not measured and all(level.status == "measured" for level in levels):
+        raise MedmindError(
+            "there is nothing to measure: " + "; ".join({gap.reason: None for level in levels for gap in level.gaps}),
+            "ask for more with --measure",
+        )
     report = Report(
         schema=SCHEMA,
         run=plan.sources.run.name if plan.sources.run else None,
@@ -107,14 +88,14 @@ def run(
         random_weights=plan.config.random_weights,
         held_out=plan.texts.held_out,
         raw_text=plan.texts.raw_text,
-        conditions=_conditions(plan, created, outcome, len(cells), load_before),
+        conditions=_conditions(plan, outcome, len(cells)),
         levels=levels,
         pick=pick([level for level in levels if not level.base], plan.reference, plan.config.tolerance),
     )
     names = [{"row": index, "id": plan.rows[index].get("id")} for index in plan.chosen]
     rows = _table(plan, outcome, "answers", names)
     chunks = [{"chunk": number} for number in range(len(plan.texts.raw.groups) if plan.texts.raw else 0)]
-    return Outcome(report, rows, _table(plan, outcome, "raw", chunks), list(_questions(plan, outcome)))
+    return Outcome(report, rows, _table(plan, outcome, "raw", chunks), list(_questions(plan, outcome)), measured)
 
 
 def _digests(plan: Plan, progress: Progress) -> dict[str, str]:
@@ -215,19 +196,18 @@ def _level(plan: Plan, level: Planned, outcome: runner.Outcome, digest: str) -> 
     )
 
 
-def _conditions(plan: Plan, created: str, outcome: runner.Outcome, cells: int, load_before: float | None) -> Conditions:
-    features: bytes = llama.load().llama_print_system_info()
+def _conditions(plan: Plan, outcome: runner.Outcome, cells: int) -> Conditions:
     return Conditions(
-        created=created,
+        created=outcome.created or datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=outcome.seconds,
         cpu=machine.cpu_model(),
         cores=machine.cores(),
         memory=machine.available_memory()[1],
         reserve=joining.RESERVE,
-        load_before=load_before,
+        load_before=outcome.load_before,
         system=platform.platform(),
         versions=machine.versions(),
-        features=features.decode("utf-8", "replace").strip(" |"),
+        features=machine.llama_build(),
         context=plan.context,
         batch=BATCH,
         threads=plan.threads,

@@ -77,8 +77,7 @@ class Level:
     @property
     def memory(self) -> Memory | None:
         """In the first load mode measured, which is the one that medmind-chat uses, at the shortest context."""
-        first = [memory for memory in self.figures.memory if memory.load_mode == self.figures.memory[0].load_mode]
-        return min(first, key=lambda memory: memory.context, default=None)
+        return self.figures.shortest
 
     @property
     def prompt(self) -> Speed | None:
@@ -145,11 +144,12 @@ class Conditions:
     """Under what conditions the figures hold.
 
     Attributes:
-        created: ISO 8601, UTC.
+        created: when the newest result was there, ISO 8601, UTC.
         seconds: how long the cells took, those of earlier, interrupted calls included.
         memory: bytes of the machine, within the control group's limit.
         reserve: bytes that a machine is taken to need beside the model, for `Need.machine`.
-        load_before: load average before the first cell; above zero, other programs were at work.
+        load_before: load average before the first cell, the highest of the calls whose results are in here; above zero,
+            other programs were at work.
         context, batch, threads: as given to llama.cpp.
         contexts, load_modes: of the memory cells.
         prompt_tokens, generated_tokens: of one repetition of a speed cell.
@@ -228,6 +228,16 @@ class Report:
     def level(self, label: str) -> Level:
         """The level called `label`."""
         return next(level for level in self.levels if level.label == label)
+
+    @property
+    def kl_base(self) -> str | None:
+        """The file of --kl-base that raw text was compared with: only then has the reference a divergence itself."""
+        compared = self.level(self.reference).figures.raw_fidelity
+        return self.raw_text.source if compared and self.raw_text else None
+
+    def raw_reference(self) -> str:
+        """What raw text was compared with, for people."""
+        return f"the model that wrote {self.kl_base}" if self.kl_base else self.reference
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON document."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from medmind_benchmarks.matrix import Cell, Key
 from medmind_benchmarks.process import CellError, Limits, run_cell
 from medmind_benchmarks.results import Gap
-from medmind_benchmarks.store import Store
+from medmind_benchmarks.store import Kept, Store
 
 
 class Progress(Protocol):
@@ -31,17 +31,29 @@ class Outcome:
         results: level and key → result.
         gaps: level → cells without one.
         seconds: that the cells took, in this call and in earlier ones whose results were taken.
+        created: when the newest of the results was there, ISO 8601, UTC; empty without any.
+        load_before: the highest load average before the first cell of the calls that measured them.
         reused: how many results were taken.
     """
 
     results: dict[tuple[str, Key], Any] = field(default_factory=dict)
     gaps: dict[str, list[Gap]] = field(default_factory=dict)
     seconds: float = 0.0
+    created: str = ""
+    load_before: float | None = None
     reused: int = 0
 
     def get(self, level: str, *key: str | int) -> Any:
         """The result of a cell, or None."""
         return self.results.get((level, key))
+
+    def take(self, cell: Cell, kept: Kept[Any]) -> None:
+        """Note a result."""
+        self.results[cell.level, cell.key] = kept.result
+        self.seconds += kept.seconds
+        self.created = max(self.created, kept.created)
+        if kept.load_before is not None:
+            self.load_before = max(self.load_before or 0.0, kept.load_before)
 
     def reason(self) -> str:
         """The first reason for a missing result; empty when none is missing."""
@@ -71,8 +83,7 @@ def run(cells: Sequence[Cell], store: Store, limits: Limits, progress: Progress,
             status = "skipped" if cell.skipped else "refused"
             outcome.lack(cell, Gap(cell.name, status, cell.refusal))  # type: ignore[arg-type]
         elif known is not None:
-            outcome.results[cell.level, cell.key] = known[0]
-            outcome.seconds += known[1]
+            outcome.take(cell, known)
             outcome.reused += 1
         else:
             missing.append(cell)
@@ -137,7 +148,8 @@ def _run(
         outcome.lack(cell, Gap(cell.name, "failed", str(error)))
         return
     seconds = time.monotonic() - began
-    outcome.seconds += seconds
-    outcome.results[cell.level, cell.key] = result
-    if cell.key[0] != "log-probs":  # its result is a file that goes at the end
-        store.put(cell.request, result, seconds)
+    if cell.key[0] == "log-probs":  # its result is a file that goes at the end
+        outcome.seconds += seconds
+        outcome.results[cell.level, cell.key] = result
+    else:
+        outcome.take(cell, store.put(cell.request, result, seconds))

@@ -11,6 +11,8 @@ from medmind.errors import MedmindError
 from medmind_benchmarks.model_file import ModelFile, read
 
 REPORT_FOLDER = "benchmark"
+_KINDS = {"imatrix": "an importance matrix", "adapter": "an adapter", "mmproj": "a projector of images"}
+"""general.type of a GGUF → what that is."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,13 @@ def find(
     for file in [*files.values(), *([base] if base else [])]:
         if not file.exists():
             raise MedmindError(f"{file} does not exist", "give a run directory or .gguf files")
-        gguf_header.check(file)
-    for given in (text, kl_base):
+        kind = gguf_header.read(file).scalars.get("general.type", "model")
+        if kind != "model":
+            raise MedmindError(f"{file} holds {_KINDS.get(str(kind), kind)}, no model", "give the GGUF of a model")
+    for option, given in (("--text", text), ("--kl-base", kl_base), ("--heldout", heldout)):
         if given and not given.is_file():
-            raise MedmindError(f"{given} does not exist", "give a file")
+            why = "is a folder" if given.is_dir() else "does not exist"
+            raise MedmindError(f"{option} {given} {why}", f"give a file with {option} FILE")
     if text and kl_base:
         raise MedmindError("--kl-base brings its own text, --text is one too many", "give one of them")
     folders = list(dict.fromkeys(file.parent for file in files.values()))

@@ -7,8 +7,10 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from medmind.artifacts import read_json, write_json
 from medmind.errors import MedmindError
@@ -18,16 +20,33 @@ from medmind_benchmarks.typed_json import decode
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-FORMAT = "medmind-benchmark-cell/1"
+FORMAT = "medmind-benchmark-cell/2"
 """Raised when cells begin to measure otherwise: results of an older format are not taken."""
 _OF_THIS_MACHINE = ("speed", "memory", "bandwidth")
 """Kinds whose results hold for one machine alone."""
 
 Result = TypeVar("Result")
+Instance = TypeVar("Instance", bound="DataclassInstance")
+
+
+@dataclass(frozen=True)
+class Kept(Generic[Result]):
+    """A result and what it was measured under.
+
+    Attributes:
+        seconds: that it took.
+        created: when it was there, ISO 8601, UTC.
+        load_before: load average before the first cell of the call that measured it.
+    """
+
+    result: Result
+    seconds: float
+    created: str
+    load_before: float | None
 
 
 class Store:
-    """A folder of results.
+    """A folder of results. Made before the first cell runs: the load average is taken then.
 
     Args:
         folder: made with the first result.
@@ -37,7 +56,8 @@ class Store:
     def __init__(self, folder: Path, digests: Mapping[str, str]) -> None:
         self.folder = folder
         self._digests = digests
-        self._versions = machine.versions()
+        self._load_before = machine.load_average()
+        self._versions = {**machine.versions(), "llama.cpp": machine.llama_build()}
         self._machine = machine.identity()
 
     def key(self, request: "DataclassInstance") -> dict[str, Any]:
@@ -53,8 +73,8 @@ class Store:
         content = json.dumps(self.key(request), sort_keys=True)
         return self.folder / f"{request.kind}-{hashlib.sha256(content.encode()).hexdigest()[:24]}.json"  # type: ignore[attr-defined]
 
-    def get(self, request: "DataclassInstance", kind: type[Result]) -> tuple[Result, float] | None:
-        """An earlier result and the seconds it took; None when there is none, or one that cannot be read."""
+    def get(self, request: "DataclassInstance", kind: type[Result]) -> Kept[Result] | None:
+        """An earlier result; None when there is none, or one that cannot be read."""
         place = self._place(request)
         if not place.exists():
             return None
@@ -62,17 +82,24 @@ class Store:
             document = read_json(place)
             if document["format"] != FORMAT or document["key"] != json.loads(json.dumps(self.key(request))):
                 return None
-            return decode(kind, document["result"]), float(document["seconds"])
+            load = document["load_before"]
+            return Kept(
+                decode(kind, document["result"]),
+                float(document["seconds"]),
+                str(document["created"]),
+                None if load is None else float(load),
+            )
         except (MedmindError, KeyError, TypeError, ValueError):
             return None
 
-    def put(self, request: "DataclassInstance", result: "DataclassInstance", seconds: float) -> None:
+    def put(self, request: "DataclassInstance", result: "Instance", seconds: float) -> "Kept[Instance]":
         """Keep a result; it is there whole or not at all."""
+        kept = Kept(result, seconds, datetime.now(UTC).isoformat(timespec="seconds"), self._load_before)
         self.folder.mkdir(parents=True, exist_ok=True)
         document = {
             "format": FORMAT,
             "key": self.key(request),
-            "seconds": seconds,
-            "result": dataclasses.asdict(result),
+            **dataclasses.asdict(kept),
         }
         write_json(self._place(request), document)
+        return kept

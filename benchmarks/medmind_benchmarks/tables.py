@@ -64,19 +64,26 @@ def rate(speed: Speed | None) -> str:
 
 
 def times(speed: Speed | None) -> str:
-    """The ratio to the reference, `1.84×`, with its range."""
+    """The ratio to the reference, `1.84×`, with its range over the rounds where there are several."""
     if speed is None or speed.relative is None:
         return NONE
     figure = speed.relative
+    if len(figure.samples) < 2:
+        return f"{figure.mean:.2f}×"
     return f"{figure.mean:.2f}× ({min(figure.samples):.2f}–{max(figure.samples):.2f})"
 
 
 def quality(report: Report) -> Table:
-    """Size and perplexity."""
-    return _table(
-        report,
+    """Size, and perplexity where it was asked for."""
+    sizes: tuple[tuple[str, Callable[[Level], str]], ...] = (
         ("file size", lambda level: human_bytes(level.size)),
         ("bits per weight", lambda level: f"{level.bits_per_weight:.2f}"),
+    )
+    if report.held_out is None:
+        return _table(report, *sizes)
+    return _table(
+        report,
+        *sizes,
         ("perplexity ± SE", lambda level: estimate(level.quality.perplexity if level.quality else None)),
         (
             f"difference from {report.reference}",
@@ -128,6 +135,12 @@ def terminal(report: Report) -> list[Table]:
         ("perplexity ± SE", lambda level: estimate(level.quality.perplexity if level.quality else None)),
         ("change ± SE", lambda level: change(level.quality.ratio if level.quality else None)),
     )
+    raw = _table(
+        report,
+        ("size", lambda level: human_bytes(level.size)),
+        ("raw perplexity ± SE", lambda level: estimate(level.figures.raw.perplexity if level.figures.raw else None)),
+        ("mean KL ± SE", lambda level: small(found.kl_mean) if (found := level.figures.raw_fidelity) else NONE),
+    )
     needs = _table(
         report,
         ("peak memory", lambda level: human_bytes(level.memory.peak) if level.memory else NONE),
@@ -138,8 +151,13 @@ def terminal(report: Report) -> list[Table]:
         (" ", lambda level: against(level.generation)),
     )
     quality = any(level.quality for level in report.levels)
+    text = not quality and any(level.figures.raw for level in report.levels)
     machine = any(level.memory or level.prompt or level.generation for level in report.levels)
-    return [table for table, measured in ((costs, quality or not machine), (needs, machine)) if measured]
+    return [
+        table
+        for table, measured in ((costs, quality or not (machine or text)), (raw, text), (needs, machine))
+        if measured
+    ]
 
 
 def _figure(value: float) -> str:
@@ -185,6 +203,10 @@ def verdict(report: Report) -> str:
 
 
 def _no_pick(report: Report, reference: Level, limit: str) -> str:
+    if len(report.levels) == 1:
+        return f"Nothing to choose: {reference.label} is the only file."
+    if report.held_out is None:
+        return "Nothing to choose by: perplexity of held-out answers was not asked for."
     smaller = [level for level in report.levels if level.label in report.pick.bounds and level.size < reference.size]
     if not smaller:
         return f"Nothing to choose: no file smaller than {reference.label} could be compared with it."

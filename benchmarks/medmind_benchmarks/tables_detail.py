@@ -14,7 +14,7 @@ def raw(report: Report) -> Table:
     """Perplexity of raw text."""
     found = [(level, level.figures.raw) for level in report.levels]
     return Table(
-        ("level", "perplexity ± SE", f"against {report.reference}", "tokens"),
+        ("level", "perplexity ± SE", f"against {report.raw_reference()}", "tokens"),
         tuple(
             (level.label, estimate(one.perplexity), change(one.ratio), f"{one.tokens:,}") for level, one in found if one
         ),

@@ -9,10 +9,11 @@ import bench_reports as reports
 import pytest
 from bench_command import medmind_bench
 
-from medmind_benchmarks.compare import Change, Limits, compare
+from medmind_benchmarks.compare import compare
 from medmind_benchmarks.pairing import Beside
 from medmind_benchmarks.results import Level, RawText, Report
-from medmind_benchmarks.statistics import Estimate
+from medmind_benchmarks.statistics import Estimate, repeated
+from medmind_benchmarks.verdict import Change, Limits
 
 
 def changed(report: Report, label: str, **figures: object) -> Report:
@@ -129,7 +130,9 @@ def test_raw_text_is_compared_and_paired_where_it_is_the_same() -> None:
     other = dataclasses.replace(old, raw_text=dataclasses.replace(raw, digest="sha256:6"))
     compared = compare(old, other, Limits())
     assert any("raw texts differ" in note for note in compared.notes)
-    assert not any("raw text" in one.figure for one in compared.changes)
+    assert {one.verdict for one in compared.changes if "raw text" in one.figure} == {"not comparable"}
+    renamed = dataclasses.replace(old, raw_text=dataclasses.replace(raw, source="copy.txt"))
+    assert not compare(old, renamed, Limits()).notes, "the same text under another name"
 
 
 def test_each_figure_is_judged_in_its_own_direction() -> None:
@@ -158,7 +161,63 @@ def test_some_bytes_more_are_the_same_size() -> None:
         assert of(before, dataclasses.replace(before, levels=levels), "file size").verdict == verdict
 
 
-def test_what_cannot_be_compared_is_said_and_left_out() -> None:
+def without(report: Report, **figures: object) -> Report:
+    for one in report.levels:
+        report = changed(report, one.label, **figures)
+    return report
+
+
+def test_a_quality_measure_that_is_gone_is_missing() -> None:
+    raw = RawText("notes.txt", "sha256:5", 4096, 512, 8, 8)
+    full = reports.full()
+    before = dataclasses.replace(changed(full, "q4_k_m", raw=level(full).figures.answers), raw_text=raw)
+    only_choices = dataclasses.replace(
+        without(before, answers=None, answers_fidelity=None, raw=None), held_out=None, raw_text=None
+    )
+    lost = {one.figure for one in compare(before, only_choices, Limits()).regressions}
+    assert lost == {"perplexity", "mean KL", "perplexity, raw text"}
+    assert {one.figure for one in compare(before, without(before, choices=()), Limits()).regressions} == {
+        "right, held-out answers"
+    }
+    assert not compare(only_choices, before, Limits()).regressions
+    assert of(only_choices, before, "perplexity").verdict == "new"
+
+
+def test_quantized_caches_are_compared_and_missed() -> None:
+    plain = reports.full()
+    cached = dataclasses.replace(level(plain).figures, kv_type="q8_0")
+    poor = dataclasses.replace(cached, answers_fidelity=reports.divergence(0.5))
+    before, now = (
+        dataclasses.replace(
+            plain,
+            levels=tuple(
+                dataclasses.replace(one, kv=(kept,)) if one.label == "q4_k_m" else one for one in plain.levels
+            ),
+        )
+        for kept in (cached, poor)
+    )
+    worse = compare(before, now, Limits(), beside=(divergences(1), divergences(1))).regressions
+    assert [(one.figure, one.paired) for one in worse] == [("mean KL, KV cache q8_0", False)]
+    gone = {one.figure for one in compare(before, plain, Limits()).regressions}
+    assert {"perplexity, KV cache q8_0", "answer speed, KV cache q8_0", "right, held-out answers, KV cache q8_0"} < gone
+    assert not compare(plain, before, Limits()).regressions
+
+
+def test_waits_are_compared_beyond_noise() -> None:
+    before = changed(
+        reports.full(),
+        "q4_k_m",
+        load_seconds=repeated([2.0, 2.2, 1.8]),
+        first_token_seconds=repeated([0.01, 0.011]),
+    )
+    for samples, verdict in (([2.2, 2.5, 1.9], "same"), ([3.0, 3.1, 2.9], "worse"), ([1.0, 1.1], "better")):
+        assert of(before, changed(before, "q4_k_m", load_seconds=repeated(samples)), "load seconds").verdict == verdict
+    slow = changed(before, "q4_k_m", first_token_seconds=repeated([0.04, 0.05]))
+    assert of(before, slow, "first token seconds").verdict == "same", "nobody notices"
+    assert of(before, changed(before, "q4_k_m", first_token_seconds=None), "first token seconds").verdict == "missing"
+
+
+def test_what_cannot_be_compared_is_said_and_has_no_verdict() -> None:
     before = reports.full()
     assert before.held_out
     other = dataclasses.replace(
@@ -169,8 +228,45 @@ def test_what_cannot_be_compared_is_said_and_left_out() -> None:
     )
     found = compare(before, other, Limits())
     assert len(found.notes) == 2
-    assert not {"perplexity", "mean KL", "answer speed", "peak memory"} & {one.figure for one in found.changes}
+    undecided = {one.figure for one in found.changes if one.verdict == "not comparable"}
+    assert {"perplexity", "mean KL", "prompt speed", "answer speed", "peak memory", "load seconds"} == undecided
+    assert not undecided & {one.figure for one in found.compared}
     assert [(one.level, one.verdict) for one in found.regressions] == [("q2_k", "missing")]
+
+
+def test_other_questions_and_another_reference_are_no_change() -> None:
+    before = reports.full()
+    asked = dataclasses.replace(reports.choice(0.3, 80), digest="sha256:8")
+    other = dataclasses.replace(without(before, choices=(asked,)), reference="q8_0")
+    found = compare(before, other, Limits())
+    assert [note.partition(":")[0] for note in found.notes] == [
+        "the questions of held-out answers differ",
+        "the references differ, f16 and q8_0",
+    ]
+    undecided = {one.figure for one in found.changes if one.verdict == "not comparable"}
+    assert undecided == {"right, held-out answers", "mean KL"} and not found.regressions
+
+
+def test_the_command_says_what_it_cannot_judge_and_refuses_a_size_of_zero(tmp_path: Path) -> None:
+    before = reports.full()
+    assert before.held_out
+    held_out = dataclasses.replace(before.held_out, token_digest="sha256:9")
+    levels = tuple(dataclasses.replace(one, size=0) if one.label == "q4_k_m" else one for one in before.levels)
+    reports_by_name = {
+        "a": before,
+        "b": dataclasses.replace(before, held_out=held_out),
+        "zero": dataclasses.replace(before, levels=levels),
+    }
+    for name, one in reports_by_name.items():
+        (tmp_path / name).write_text(json.dumps(one.to_json()), encoding="utf-8")
+    shown = medmind_bench("compare", tmp_path / "a", tmp_path / "b")
+    assert shown.returncode == 0 and "nothing changed" not in shown.stdout
+    words = " ".join(shown.stdout.split())
+    assert "the held-out tokens differ" in words and "17 figures cannot be compared and have no verdict" in words
+    for pair in (("zero", "a"), ("a", "zero")):
+        refused = medmind_bench("compare", *(tmp_path / name for name in pair))
+        (line,) = refused.stderr.splitlines()
+        assert refused.returncode == 1 and "q4_k_m: its file size is 0 in the" in line
 
 
 def test_the_command_is_a_gate(tmp_path: Path) -> None:
@@ -186,7 +282,7 @@ def test_the_command_is_a_gate(tmp_path: Path) -> None:
     assert "1 regressions: q4_k_m answer speed" in worse.stderr
     shown = medmind_bench("compare", tmp_path / "b", tmp_path / "a").stdout
     assert "…" not in shown and max(map(len, shown.splitlines())) <= 80
-    assert json.loads(worse.stdout)["schema"] == "medmind-benchmark-comparison/1"
+    assert json.loads(worse.stdout)["schema"] == "medmind-benchmark-comparison/2"
     assert medmind_bench("compare", tmp_path / "a", tmp_path / "b", "--speed", "90").returncode == 0
     (tmp_path / "c.json").write_text("{}", encoding="utf-8")
     bad = medmind_bench("compare", tmp_path / "a", tmp_path / "c.json")

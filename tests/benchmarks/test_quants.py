@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,18 @@ import psutil
 import pytest
 from bench_command import medmind_bench
 from bench_rows import heldout_rows, write_heldout
+from gguf import GGUFWriter
 
 from medmind.artifacts import HELDOUT, MANIFEST
 from medmind.errors import MedmindError
-from medmind_benchmarks import machine, markdown, plan, quants, results, sources
+from medmind_benchmarks import bandwidth, machine, markdown, page, plan, quants, results, runner, sources
 from medmind_benchmarks.config import QuantsConfig
+from medmind_benchmarks.figures import Bandwidth
+from medmind_benchmarks.matrix import Cell
+from medmind_benchmarks.outcome import Outcome
+from medmind_benchmarks.process import Limits
+from medmind_benchmarks.statistics import repeated
+from medmind_benchmarks.store import Store
 
 SHORT = ["--threads", "1", "--rounds", "1", "--repeats", "1", "--contexts", "128", "--load-modes", "auto"]
 SHORT += ["--prompt-tokens", "16", "--gen-tokens", "8", "--chunk", "32", "--chunks", "4"]
@@ -387,16 +394,100 @@ def test_a_damaged_level_fails_alone_and_the_command_exits_with_1(run_folder: Pa
     assert [level.status for level in report.levels] == ["measured", "failed"]
 
 
-def test_when_nothing_can_be_measured_nothing_is_written(run_folder: Path) -> None:
-    for path in run_folder.glob("*.gguf"):
-        data = bytearray(path.read_bytes())
-        place = data.index(b"output_norm.weight")
-        data[place : place + 18] = b"output_gnome.weigh"
-        path.write_bytes(data)
-    result = bench(run_folder, *QUICK)
-    assert result.returncode == 1
-    assert result.stderr.strip().splitlines()[-1].startswith("error: nothing could be measured")
-    assert not (run_folder / "benchmark").exists()
+def nothing(outcome: Outcome) -> tuple[MedmindError, str]:
+    """The one line of a run that measured nothing, and the page that holds every reason."""
+    with pytest.raises(MedmindError, match="nothing could be measured") as caught:
+        outcome.demand_whole(Path("there/report.md"))
+    assert "there/report.md" in caught.value.hint
+    assert page.render(outcome.report)
+    return caught.value, markdown.render(outcome.report)
+
+
+def test_when_nothing_can_be_measured_the_report_says_why_of_each(run_folder: Path) -> None:
+    command = [sys.executable, "-c", "import sys; sys.exit('the disk fell out')"]
+    error, text = nothing(quants.run(planned(run_folder, measure=("answers",)), silent, command=command))  # type: ignore[arg-type]
+    assert ", answers failed: the measuring process ended" in error.message and "medmind-chat" in error.hint
+    assert text.count("the disk fell out") >= 2
+
+
+def test_when_every_cell_is_over_its_limit_the_hint_is_to_allow_more(run_folder: Path) -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    short = planned(run_folder, measure=("answers",), cell_seconds=0.2)
+    error, text = nothing(quants.run(short, silent, command=command))  # type: ignore[arg-type]
+    assert "its limit of 0.2 s" in error.message and error.hint.startswith("allow more with --cell-time")
+    assert text.count("its limit of 0.2 s") >= 2
+    hog = [sys.executable, "-c", "held = bytearray(2**26); import time; time.sleep(60)"]
+    small = planned(run_folder, measure=("answers",), cell_memory=2**24)
+    error, _ = nothing(quants.run(small, silent, command=hog))  # type: ignore[arg-type]
+    assert error.hint.startswith("allow more with --cell-memory")
+
+
+def test_when_no_level_fits_in_memory_the_report_says_so(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "available_memory", lambda: (2**16, 2**20))
+    error, text = nothing(quants.run(planned(run_folder), silent, command=["false"]))  # type: ignore[arg-type]
+    assert error.message.startswith("nothing could be measured: q8_0") and "64.00 KiB free" in error.message
+    assert error.hint.startswith("give smaller files")
+    assert text.count("64.00 KiB free") >= 2
+    short = ["--out", run_folder / "out", "--measure", "answers"]
+    result = bench(run_folder, *map(str, short))
+    assert result.returncode == 1 and result.stderr.splitlines()[-1].startswith("error: nothing could be measured")
+    report = results.read_report(run_folder / "out" / "report.json")
+    assert [level.status for level in report.levels] == ["refused", "refused"]
+
+
+def test_what_was_measured_earlier_keeps_its_time_and_its_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = bandwidth.Request("bandwidth", 1, 1, 0)
+    cell = Cell("f16", ("bandwidth", 0), "bandwidth", request, Bandwidth, 1, 1.0)
+    found = Bandwidth(repeated([1e9, 2e9]), 1, 2**20, "read")
+    answer = json.dumps({"result": asdict(found)})
+    command = [sys.executable, "-S", "-c", f"print({answer!r})"]
+    for load in (3.5, 0.5):
+        monkeypatch.setattr(machine, "load_average", lambda load=load: load)
+        outcome = runner.run([cell], Store(tmp_path, {}), Limits(), silent, command)  # type: ignore[arg-type]
+        if load == 3.5:
+            first = outcome
+            kept = next(tmp_path.iterdir())
+            kept.write_text(kept.read_text("utf-8").replace(first.created, "2026-01-02T03:04:05+00:00"), "utf-8")
+    assert first.created > "2026-01-02" and outcome.reused == 1 and outcome.results == first.results
+    assert (outcome.created, outcome.load_before) == ("2026-01-02T03:04:05+00:00", first.load_before)
+    assert first.load_before == 3.5
+    monkeypatch.setattr(machine, "llama_build", lambda: "CPU : SSE3 = 1")
+    assert Store(tmp_path, {}).get(request, Bandwidth) is None, "another build of llama.cpp"
+
+
+def test_questions_are_asked_though_quick_and_never_dropped(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[QuantsConfig] = []
+
+    def make(_: object, config: QuantsConfig) -> plan.Plan:
+        made.append(config)
+        raise MedmindError("enough")
+
+    monkeypatch.setattr(plan, "make", make)
+    bench(run_folder, "--quick", "--questions", "x.jsonl")
+    bench(run_folder, "--quick")
+    assert [("choices" in config.measure, config.questions) for config in made] == [(True, ("x.jsonl",)), (False, ())]
+    refused(bench(run_folder, "--questions", "x.jsonl", "--measure", "answers"), "does not ask the --questions")
+
+
+def test_what_is_given_in_the_wrong_place_is_one_line(run_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    refused(bench(run_folder, "--text", folder), f"--text {folder} is a folder — give a file with --text FILE")
+    refused(bench(run_folder, "--heldout", folder), f"{folder} is a folder — give a file with --heldout FILE")
+    plain = tmp_path / "plain.txt"
+    plain.write_text("mine", encoding="utf-8")
+    for force in ([], ["--force"]):
+        refused(bench(run_folder, "--out", plain, *force), "is a file, a report is a folder — give another --out")
+    matrix = GGUFWriter(tmp_path / "m.gguf", "")
+    matrix.add_type("imatrix")
+    for part in ("header", "kv_data", "tensors"):
+        getattr(matrix, f"write_{part}_to_file")()
+    matrix.close()
+    refused(
+        bench(tmp_path / "m.gguf", "--heldout", run_folder / HELDOUT), "m.gguf holds an importance matrix, no model"
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")

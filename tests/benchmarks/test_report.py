@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -8,7 +9,7 @@ from matplotlib.text import Text
 
 from medmind.errors import MedmindError
 from medmind_benchmarks import chart, markdown, results, tables
-from medmind_benchmarks.statistics import Estimate
+from medmind_benchmarks.statistics import Estimate, repeated
 
 WHOLE = reports.level("f16", 1000, 8.0, change=None)
 GOOD = reports.level("q8_0", 500, 8.01, change=0.001)
@@ -180,3 +181,27 @@ def test_the_picture_comes_as_png_and_as_svg_with_text(tmp_path: Path) -> None:
     chart.draw(reports.report(WHOLE, GOOD), tmp_path, "picture")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
     assert ">q8_0</text>" in (tmp_path / "picture.svg").read_text(encoding="utf-8")
+
+
+def test_a_file_of_log_probabilities_is_what_raw_text_is_compared_with() -> None:
+    one = reports.level("q4_k_m", 4000, 7.4, change=None, answers=None, raw_fidelity=reports.divergence(0.02))
+    raw = results.RawText("ref.kl", "sha256:5", 4096, 512, 8, 8)
+    made = dataclasses.replace(reports.report(dataclasses.replace(one, unquantized=False)), held_out=None, raw_text=raw)
+    text = markdown.render(made)
+    assert "## Fidelity to the model that wrote ref.kl, raw text" in text
+    assert "KL divergence from the model that wrote ref.kl" in text
+    for wrong in ("Fidelity to q4_k_m", "itself quantized", "could not be measured", "from q4_k_m"):
+        assert wrong not in text
+    assert "held-out answers was not asked for" in text
+
+
+def test_one_round_has_no_range_and_every_cache_is_named() -> None:
+    made = reports.full()
+    assert tables.times(reports.speed(1.44, 1.0)) == "1.44×"
+    several = dataclasses.replace(reports.speed(1.44, 1.0), relative=repeated([1.4, 1.5]))
+    assert tables.times(several) == "1.45× (1.40–1.50)"
+    both = dataclasses.replace(made.conditions, kv_types=("f16", "q8_0", "q4_0"))
+    assert any(
+        "KV cache f16, where nothing else is said; q8_0 and q4_0 as well" in line
+        for line in markdown.conditions(dataclasses.replace(made, conditions=both))
+    )

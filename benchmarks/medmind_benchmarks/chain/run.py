@@ -193,7 +193,7 @@ def _file(
     request = cell.Request("against-trained", str(file.model.path), str(text), str(rows), plan.threads)
     known = store.get(request, score.Result)
     if known:
-        found.files[file.label] = known[0]
+        found.files[file.label] = known.result
         return
     try:
         limits = Limits(plan.config.timeout)

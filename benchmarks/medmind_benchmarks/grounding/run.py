@@ -8,7 +8,6 @@ import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +136,6 @@ def run(plan: Plan, progress: Progress, *, command: Sequence[str] = CELL) -> Out
     Raises:
         MedmindError: no model gave a result.
     """
-    created, load_before = datetime.now(UTC).isoformat(timespec="seconds"), machine.load_average()
     folder = cells_folder(plan.out)
     file = folder / "items.jsonl"
     known = {str(model.path): sha256(model.path) for model in plan.models.values()}
@@ -171,11 +169,11 @@ def run(plan: Plan, progress: Progress, *, command: Sequence[str] = CELL) -> Out
         libraries=tuple(_library(plan, label, known[str(path)]) for label, path in plan.libraries.items()),
         pairs=tuple(pairs),
         conditions=Conditions(
-            created=created,
+            created=outcome.created,
             seconds=outcome.seconds,
             cpu=machine.cpu_model(),
             cores=machine.cores(),
-            load_before=load_before,
+            load_before=outcome.load_before,
             system=platform.platform(),
             threads=plan.threads,
             versions=machine.versions(),
