@@ -126,7 +126,11 @@ def test_it_carries_digests_by_which_a_flipped_bit_is_found(dtype: Dtype, make_r
     (model,) = json.loads(done.stdout)["models"]
     assert (model["problem"], model["source"], model["parts"][0]["digests"]) == (None, str(run), True)
     header, whole = gguf_header.read(file), file.read_bytes()
-    where = {HEADER: header.places[HEADER_DIGEST] + 20, header.tensors[0].name: header.start + 5, header.tensors[-1].name: len(whole) - 1}
+    where = {
+        HEADER: header.places[HEADER_DIGEST] + 20,
+        header.tensors[0].name: header.start + 5,
+        header.tensors[-1].name: len(whole) - 1,
+    }
     for part, at in where.items():
         file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         assert integrity.check(file).damaged == (part,)
