@@ -65,8 +65,8 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 def _keep_freed_memory() -> None:
     """Let one block's memory serve the next, in the whole process from now on.
 
-    glibc gives arrays of this size back to the system as soon as they are freed; to get their pages again was 5 of the 13
-    CPU seconds of a q8_0 file of two 7B layers. 32 MiB is the most that it takes for the second.
+    glibc gives arrays of this size back to the system as soon as they are freed; to get their pages again was 5 of the
+    13 CPU seconds of a q8_0 file of two 7B layers. 32 MiB is the most that it takes for the second.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
