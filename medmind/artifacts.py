@@ -160,7 +160,7 @@ def read_json(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MedmindError(f"{path} does not exist") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON, or a number of too many digits
         raise MedmindError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(document, dict):
         raise MedmindError(f"{path} holds {type(document).__name__}, not a JSON object")

@@ -123,11 +123,14 @@ def weight_map(index: Path) -> dict[str, str]:
     weights = read_json(index).get("weight_map")
     if not isinstance(weights, dict) or not weights:
         raise MedmindError(f"{index} names no weights", "download the model again")
-    found = {tensor: str(name) for tensor, name in weights.items()}
-    for name in found.values():
+    for tensor, name in weights.items():
+        if not isinstance(name, str):
+            raise MedmindError(
+                f"{index} is broken: it gives {tensor} the file {json.dumps(name)[:60]}", "download the model again"
+            )
         if PureWindowsPath(name).name != name or name in ("", ".", ".."):  # takes / and \\ and C: for what they are
             raise MedmindError(f"{index} names '{name}', a path outside its folder", "do not trust it")
-    return found
+    return weights
 
 
 def index_names(index: Path) -> list[str]:

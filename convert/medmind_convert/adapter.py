@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from medmind.artifacts import adapter_digest, read_json
 from medmind.errors import MedmindError
+from medmind_convert.config_fields import Fields
 from medmind_convert.weights import Tensor, open_tensors
 
 CONFIG = "adapter_config.json"
@@ -107,6 +108,7 @@ def read_config(path: Path) -> dict[str, Any]:
             )
         raise MedmindError(f"{path} holds no {WEIGHTS}", "finish or repeat the training")
     config = read_json(path / CONFIG)
+    _require_types(Fields(path / CONFIG, config))
     if config.get("peft_type") != "LORA":
         raise MedmindError(f"{path} is a {config.get('peft_type')} adapter", "medmind merges LoRA adapters")
     refused = sorted(name for name, value in config.items() if value and name not in _HARMLESS)
@@ -118,6 +120,29 @@ def read_config(path: Path) -> dict[str, Any]:
     if refused:
         raise MedmindError(f"{path / CONFIG} uses {', '.join(refused)}, which medmind cannot merge", _BY_PEFT)
     return config
+
+
+def _require_types(fields: Fields) -> None:
+    """Refuse a field that the merge follows and that is not what it must be; NaN and infinity are no numbers."""
+    if fields.values.get("r") is not None:
+        fields.count("r")
+    if fields.values.get("lora_alpha") is not None:
+        fields.number("lora_alpha")
+    for key, value in (("rank_pattern", Fields.count), ("alpha_pattern", Fields.number)):
+        patterns = fields.object(key)
+        for pattern in patterns.values:
+            value(patterns, pattern)
+            try:
+                re.compile(_whole(pattern))
+            except re.error as error:
+                raise MedmindError(
+                    f"{fields.file} has the pattern {pattern!r} in {key}, no regular expression: {error}",
+                    "copy the adapter again",
+                ) from error
+    for key in ("use_rslora", "use_dora"):
+        fields.flag(key)
+    for key in ("peft_type", "base_model_name_or_path", "bias"):
+        fields.text(key)
 
 
 def load(path: Path, base: Mapping[str, tuple[int, ...]], *, tied: bool) -> Adapter:
@@ -169,10 +194,11 @@ def _match(
         raise MedmindError(
             f"the adapter does not match the base: {a.name} in {a.file} has no counterpart there", _OTHER_BASE
         )
-    rank, scale = scaling(module, config)
+    file = a.file.with_name(CONFIG)
+    rank, scale = scaling(module, config, file)
     if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != rank or b.shape[1] != rank:
         raise MedmindError(
-            f"{a.name} {a.shape} and its B {b.shape} are not of the rank {rank} that {CONFIG} gives", "copy it again"
+            f"{a.name} {a.shape} and its B {b.shape} are not of the rank {rank} that {file} gives", "copy it again"
         )
     if (b.shape[0], a.shape[1]) != tuple(shape):
         wrong = a if a.shape[1] != shape[-1] else b
@@ -194,24 +220,40 @@ _BY_PEFT = "merge it with PEFT (merge_and_unload) and give the merged model as -
 _OTHER_BASE = "give the base it was trained on with --base"
 
 
-def scaling(module: str, config: Mapping[str, Any]) -> tuple[int, float]:
+def scaling(module: str, config: Mapping[str, Any], file: Path) -> tuple[int, float]:
     """Rank and scale of one module: alpha / rank, or alpha / √rank with rsLoRA (arXiv:2312.03732).
 
     Patterns match as in PEFT's `get_pattern_key`: the first key, in the config's order, that equals the module's name
     or ends it after a dot, read as a regular expression.
+
+    Args:
+        module: its name in transformers.
+        config: what `read_config` returned.
+        file: where that stands.
+
+    Raises:
+        MedmindError: no rank or alpha for it, or a scale beyond the range of float32.
     """
     rank = _by_pattern(config.get("rank_pattern") or {}, module, config.get("r"))
     alpha = _by_pattern(config.get("alpha_pattern") or {}, module, config.get("lora_alpha"))
-    if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
-        raise MedmindError(f"{CONFIG} gives {module} the rank {rank} and alpha {alpha}", "copy the adapter again")
-    return rank, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    if rank is None or alpha is None:
+        raise MedmindError(f"{file} gives {module} the rank {rank} and alpha {alpha}", "copy the adapter again")
+    scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    least, most = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+    if not least <= scale <= most:
+        raise MedmindError(
+            f"{file} scales {module} by {scale:g} (alpha {alpha:g}, rank {rank}), beyond the range of float32",
+            "copy the adapter again, or train it again",
+        )
+    return rank, scale
 
 
 def _by_pattern(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
     for pattern, value in patterns.items():
-        try:
-            if re.match(rf"(.*\.)?({pattern})$", module):
-                return value
-        except re.error as error:
-            raise MedmindError(f"{CONFIG} has the pattern {pattern!r}, no regular expression: {error}") from error
+        if re.match(_whole(pattern), module):
+            return value
     return patterns.get(module, default)
+
+
+def _whole(pattern: str) -> str:
+    return rf"(.*\.)?({pattern})$"

@@ -8,15 +8,17 @@ lost. The scale of each module is therefore folded into its B, and alpha written
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medmind import artifacts, base, console
+from medmind import artifacts, base
 from medmind.errors import MedmindError
 from medmind_convert import adapter as adapters
-from medmind_convert import architecture, gguf_metadata
+from medmind_convert import architecture, ggml, gguf_metadata
 from medmind_convert.adapter import Adapter
+from medmind_convert.gguf_file import pack, padded, sha256_text
 from medmind_convert.source import Source
 from medmind_convert.weights import Dtype, narrow, open_tensors
 
@@ -74,10 +76,9 @@ def _refuse(adapter: Adapter, arch: architecture.Architecture) -> None:
 
 
 def _write(path: Path, source: Source, arch: architecture.Architecture, adapter: Adapter, dtype: Dtype) -> None:
-    gguf = console.require("gguf", "convert")
-    writer = gguf.GGUFWriter(path, arch.name)
-    try:
-        provenance = gguf_metadata.Provenance(source, adapter.digest)
+    provenance = gguf_metadata.Provenance(source, adapter.digest)
+
+    def describe(gguf: Any, writer: Any) -> None:
         writer.add_type("adapter")
         writer.add_string("adapter.type", "lora")
         writer.add_float32("adapter.lora.alpha", 0.0)
@@ -88,19 +89,21 @@ def _write(path: Path, source: Source, arch: architecture.Architecture, adapter:
                 writer.add_uint32(key, value)
             else:
                 writer.add_key_value(key, value, gguf.GGUFValueType.STRING)
-        kind = gguf.GGMLQuantizationType[dtype]
-        for name, values in _tensors(arch, adapter, dtype):
-            writer.add_tensor_info(name, values.shape, np.dtype(np.float32), values.nbytes, raw_dtype=kind)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        stream = writer.fout[0]
+
+    shapes, digests = {}, []
+    for name, values in _tensors(arch, adapter, dtype):
+        shapes[name] = (ggml.types()[dtype], values.shape)
+        digests.append(sha256_text(_padded(values)))
+    layout = pack(arch.name, describe, shapes, digests=True)
+    with path.open("wb") as stream:
+        stream.write(layout.sealed(digests))
         for _, values in _tensors(arch, adapter, dtype):
-            stream.write(b"\0" * (-stream.tell() % writer.data_alignment))
-            stream.write(values.tobytes())
-        stream.write(b"\0" * (-stream.tell() % writer.data_alignment))
-    finally:
-        writer.close()
+            stream.write(_padded(values))
+
+
+def _padded(values: NDArray[np.generic]) -> bytes:
+    """Its bytes as they lie in the file, up to the next tensor's."""
+    return values.tobytes().ljust(padded(values.nbytes), b"\0")
 
 
 def _tensors(
@@ -112,7 +115,12 @@ def _tensors(
         if delta is None:
             continue
         a, b, _ = delta.factors()
-        b = b[placement.order()] * np.float32(delta.scale)
+        with np.errstate(over="ignore"):
+            b = b[placement.order()] * np.float32(delta.scale)
+        if not np.isfinite(b).all():
+            raise MedmindError(
+                f"{delta.b.name} of the adapter overflows when it is scaled by {delta.scale:g}", "train it again"
+            )
         for part, values in (("lora_a", a), ("lora_b", b)):
             stored = narrow(values, dtype)
             if dtype == "F16" and not np.isfinite(stored).all():

@@ -3,18 +3,16 @@
 Knows config.json and llama.cpp's conversion/llama.py; reads no weight.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medmind.artifacts import read_json
 from medmind.errors import MedmindError
+from medmind_convert.config_fields import Fields
 
 
 @dataclass(frozen=True)
@@ -152,63 +150,93 @@ def read(path: Path) -> Architecture:
             architecture or this conversion does not do, by name.
     """
     file = path / "config.json"
-    config = read_json(file)
-
-    def number(key: str, default: Any = None) -> Any:
-        value = config.get(key)
-        value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-            raise MedmindError(f"{file} gives {key} as {json.dumps(value)}", "it must be a number above 0")
-        return value
-
-    if config.get("quantization_config"):
+    config = Fields.read(file)
+    if config.values.get("quantization_config"):
         raise MedmindError(f"{path} is quantized already", "give the unquantized base with --base")
-    if config.get("hidden_act", "silu") not in ("silu", "swish"):
-        raise MedmindError(f"{file} uses the activation {config['hidden_act']}", "llama.cpp's llama has silu only")
-    heads, hidden = number("num_attention_heads"), number("hidden_size")
-    heads_kv = number("num_key_value_heads", heads)
-    head_dim = number("head_dim", hidden // heads)
-    if heads % heads_kv or head_dim % 2:
+    activation = config.text("hidden_act") or "silu"
+    if activation not in ("silu", "swish"):
+        raise MedmindError(f"{file} uses the activation {activation}", "llama.cpp's llama has silu only")
+    heads, hidden = config.count("num_attention_heads"), config.count("hidden_size")
+    heads_kv = config.count("num_key_value_heads", heads)
+    head_dim = config.count("head_dim", hidden // heads)
+    if heads % heads_kv or head_dim % 2 or not head_dim:
         raise MedmindError(
             f"{file} gives {heads} heads, {heads_kv} key heads, {head_dim} dimensions a head", "it is broken"
         )
-    rope_base, rope_factor = _rope(config, file)
-    context = number("max_position_embeddings")
-    window = config.get("sliding_window")
+    rope_base, rope_factor = _rope(config)
+    context, vocab = config.count("max_position_embeddings"), config.count("vocab_size")
+    window = config.count("sliding_window", context) if config.values.get("sliding_window") is not False else context
     return Architecture(
-        layers=number("num_hidden_layers"),
+        layers=config.count("num_hidden_layers"),
         hidden=hidden,
-        feed_forward=number("intermediate_size"),
+        feed_forward=config.count("intermediate_size"),
         heads=heads,
         heads_kv=heads_kv,
         head_dim=head_dim,
-        vocab=number("vocab_size"),
+        vocab=vocab,
         context=context,
-        eps=float(number("rms_norm_eps", 1e-6)),
+        eps=config.number("rms_norm_eps", 1e-6),
         rope_base=rope_base,
         rope_factor=rope_factor,
-        tied=bool(config.get("tie_word_embeddings", False)),
-        attention_bias=bool(config.get("attention_bias", False)),
-        mlp_bias=bool(config.get("mlp_bias", False)),
-        window=window if isinstance(window, int) and window < context else None,
-        stop_ids=_stop_ids(path, config),
+        tied=config.flag("tie_word_embeddings"),
+        attention_bias=config.flag("attention_bias"),
+        mlp_bias=config.flag("mlp_bias"),
+        window=window if window < context else None,
+        stop_ids=_stop_ids(path, config, vocab),
     )
 
 
-def _rope(config: Mapping[str, Any], file: Path) -> tuple[float, float]:
-    """Base and linear factor; transformers 5 writes `rope_parameters`, earlier ones `rope_theta` and `rope_scaling`."""
-    new = config.get("rope_parameters") or {}
-    old = config.get("rope_scaling") or {}
-    rope = {**old, **new}
-    kind = rope.get("rope_type") or rope.get("type") or "default"
+def _rope(config: Fields) -> tuple[float, float]:
+    """Base and linear factor; transformers 5 writes `rope_parameters`, earlier ones `rope_theta` and `rope_scaling`.
+
+    Of a file that has both, transformers takes `rope_scaling` alone (`convert_rope_params_to_dict` in its
+    modeling_rope_utils.py), others the new one: what they do not agree on is refused.
+    """
+    new, old = (_scaling(config, config.object(key)) for key in ("rope_parameters", "rope_scaling"))
+    if new and old and new != old:
+        raise MedmindError(
+            f"{config.file} scales positions in two ways: rope_parameters says {_said(new)}, rope_scaling {_said(old)}",
+            "delete the one that is wrong",
+        )
+    kind, base, factor = new or old or ("default", config.number("rope_theta", _ROPE_BASE), 1.0)
     if kind not in ("default", "linear"):
-        raise MedmindError(f"{file} scales positions by '{kind}'", "medmind converts unscaled and linear positions")
-    base = rope.get("rope_theta") or config.get("rope_theta") or 10000.0
-    return float(base), float(rope.get("factor", 1.0)) if kind == "linear" else 1.0
+        raise MedmindError(
+            f"{config.file} scales positions by '{kind}'", "medmind converts unscaled and linear positions"
+        )
+    return base, factor
 
 
-def _stop_ids(path: Path, config: Mapping[str, Any]) -> tuple[int, ...]:
+_ROPE_BASE = 10000.0
+"""Of the rotary embedding, where a config names none."""
+
+
+def _scaling(config: Fields, rope: Fields) -> tuple[str, float, float] | None:
+    """Kind, base and linear factor that one of the two fields says; None where it is empty."""
+    if not rope.values:
+        return None
+    if nested := next((key for key, value in rope.values.items() if isinstance(value, dict)), None):
+        raise MedmindError(
+            f"{rope.file} scales positions of some layers by {rope.within}.{nested}",
+            "llama.cpp's llama has one way for all",
+        )
+    kind = rope.text("rope_type") or rope.text("type") or "default"
+    base = rope.number("rope_theta", config.number("rope_theta", _ROPE_BASE))
+    return kind, base, rope.number("factor") if kind == "linear" else 1.0
+
+
+def _said(scaling: tuple[str, float, float]) -> str:
+    kind, base, factor = scaling
+    return f"'{kind}' with the base {base:g}" + (f" and the factor {factor:g}" if kind == "linear" else "")
+
+
+def _stop_ids(path: Path, config: Fields, vocab: int) -> tuple[int, ...]:
     generation = path / "generation_config.json"
-    ids = read_json(generation).get("eos_token_id") if generation.is_file() else None
-    ids = config.get("eos_token_id") if ids is None else ids
-    return tuple(ids if isinstance(ids, list) else [] if ids is None else [ids])
+    sources = [Fields.read(generation)] if generation.is_file() else []
+    for source in (*sources, config):
+        ids = source.values.get("eos_token_id")
+        if ids is not None:
+            found = ids if isinstance(ids, list) else [ids]
+            if not all(type(each) is int and 0 <= each < vocab for each in found):
+                source.refuse("eos_token_id", f"a token id below {vocab}, or a list of them")
+            return tuple(found)
+    return ()

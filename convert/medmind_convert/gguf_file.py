@@ -5,10 +5,11 @@ header is known before a weight is read, and the weights can be written to their
 """
 
 import hashlib
-import tempfile
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -147,42 +148,59 @@ def _layout(
     shards: Sequence[Sequence[str]],
     number: int,
 ) -> Layout:
+    def describe(gguf: Any, writer: Any) -> None:
+        if number == 0:
+            write_metadata(gguf, writer, metadata, ftype, quantized=any(kind.quantized for kind in kinds.values()))
+        if len(shards) > 1:
+            writer.add_uint16("split.no", number)
+            writer.add_uint16("split.count", len(shards))
+            writer.add_int32("split.tensors.count", len(kinds))
+
+    tensors = {name: (kinds[name], shapes[name]) for name in shards[number]}
+    return pack(ARCHITECTURE, describe, tensors, digests=metadata.provenance is not None)
+
+
+def pack(
+    architecture: str,
+    describe: Callable[[Any, Any], None],
+    tensors: Mapping[str, tuple[Type, tuple[int, ...]]],
+    *,
+    digests: bool,
+) -> Layout:
+    """Lay out one file.
+
+    Args:
+        architecture: llama.cpp's name of it.
+        describe: is given the gguf package and its writer, to which it adds the metadata.
+        tensors: name -> type and shape, in the order of the file.
+        digests: whether it carries them.
+    """
     gguf = console.require("gguf", "convert")
-    names = shards[number]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "header"
-        writer = gguf.GGUFWriter(path, ARCHITECTURE)
-        try:
-            if number == 0:
-                write_metadata(gguf, writer, metadata, ftype, quantized=any(kind.quantized for kind in kinds.values()))
-            if len(shards) > 1:
-                writer.add_uint16("split.no", number)
-                writer.add_uint16("split.count", len(shards))
-                writer.add_int32("split.tensors.count", len(kinds))
-            if metadata.provenance is not None:
-                writer.add_string(HEADER_DIGEST, NO_DIGEST)
-                writer.add_array(TENSOR_DIGESTS, [NO_DIGEST] * len(names))
-            for name in names:
-                size = kinds[name].size(shapes[name])
-                writer.add_tensor_info(name, shapes[name], np.dtype(np.float32), size, raw_dtype=kinds[name].number)
-            writer.write_header_to_file()
-            writer.write_kv_data_to_file()
-            writer.write_ti_data_to_file()
-        finally:
-            writer.close()
-        header = path.read_bytes()
+    writer = gguf.GGUFWriter(None, architecture)
+    describe(gguf, writer)
+    if digests:
+        writer.add_string(HEADER_DIGEST, NO_DIGEST)
+        writer.add_array(TENSOR_DIGESTS, [NO_DIGEST] * len(tensors))
+    for name, (kind, shape) in tensors.items():
+        writer.add_tensor_info(name, shape, np.dtype(np.float32), kind.size(shape), raw_dtype=kind.number)
+    packed = io.BytesIO()  # as `open_output_file` would open a file: headers of many tokens are not written twice
+    writer.fout, writer.state = [packed], gguf.gguf_writer.WriterState.EMPTY
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    header = packed.getvalue()
     header += b"\0" * (-len(header) % ALIGNMENT)
     slots, offset = [], len(header)
-    for name in names:
-        slot = Slot(name, kinds[name], shapes[name], offset, kinds[name].size(shapes[name]))
+    for name, (kind, shape) in tensors.items():
+        slot = Slot(name, kind, shape, offset, kind.size(shape))
         slots.append(slot)
         offset += slot.size + slot.padding
-    digests: list[int] = []
-    if metadata.provenance is not None:
-        digests.append(_after(header, HEADER_DIGEST) + 4 + 8)
+    places: list[int] = []
+    if digests:
+        places.append(_after(header, HEADER_DIGEST) + 4 + 8)
         first = _after(header, TENSOR_DIGESTS) + 4 + 4 + 8 + 8
-        digests += [first + i * (8 + len(NO_DIGEST)) for i in range(len(names))]
-    return Layout(header, tuple(slots), tuple(digests))
+        places += [first + i * (8 + len(NO_DIGEST)) for i in range(len(tensors))]
+    return Layout(header, tuple(slots), tuple(places))
 
 
 def _after(header: bytes, key: str) -> int:

@@ -44,6 +44,11 @@ class Integrity:
     damaged: tuple[str, ...]
     header: Header
 
+    @property
+    def kind(self) -> str:
+        """`model`, `adapter` or `imatrix`, as the file says."""
+        return str(self.header.scalars.get("general.type", "model"))
+
 
 def shards(file: Path) -> list[Path]:
     """All files of the model that a file belongs to, in order: itself alone, or every shard of a split one.

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from medmind import artifacts, console
 from medmind.errors import MedmindError
-from medmind_convert.gguf_file import Layout, Slot, sha256_text
+from medmind_convert.gguf_file import NO_DIGEST, Layout, Slot, sha256_text
 
 FORMAT = "medmind-journal/1"
 _CHUNK = 1 << 20
@@ -169,8 +169,11 @@ class Partial:
         if self.published:
             return
         assert self._file is not None
-        self._file.seek(0)
-        self._file.write(self.layout.sealed([self.done[slot.name] for slot in self.layout.slots]))
+        if self.layout.digests:  # the rest of the header lies there since the start
+            sealed = self.layout.sealed([self.done[slot.name] for slot in self.layout.slots])
+            first, end = min(self.layout.digests), max(self.layout.digests) + len(NO_DIGEST)
+            self._file.seek(first)
+            self._file.write(sealed[first:end])
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()

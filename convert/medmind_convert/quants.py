@@ -104,8 +104,13 @@ def find(name: str) -> Quant:
     key = ALIASES.get(key, key)
     if key in QUANTS:
         return QUANTS[key]
-    near = get_close_matches(key, [*QUANTS, *ALIASES], n=1, cutoff=0.0)[0]
-    raise MedmindError(f"there is no quantization '{name}'", f"did you mean {near}? All: {', '.join(QUANTS)}")
+    nearest = near(name, cutoff=0.0)
+    raise MedmindError(f"there is no quantization '{name}'", f"did you mean {nearest}? All: {', '.join(QUANTS)}")
+
+
+def near(name: str, *, cutoff: float = 0.6) -> str | None:
+    """The file type or other spelling that is written most like `name`; None where none is as near as `cutoff`."""
+    return next(iter(get_close_matches(_normal(name), [*QUANTS, *ALIASES], n=1, cutoff=cutoff)), None)
 
 
 def parse(names: list[str]) -> list[Quant]:

@@ -64,7 +64,8 @@ def split_arguments(arguments: Sequence[str], *, fitted: bool = False) -> tuple[
         fitted: whether a size was asked for, so that no quantization need be named.
 
     Raises:
-        MedmindError: an unknown quantization (the nearest is suggested) or a second source.
+        MedmindError: a word that is neither (the nearest quantization is suggested where one is near), or a second
+            source.
     """
     names: list[str] = []
     sources: list[str] = []
@@ -76,6 +77,13 @@ def split_arguments(arguments: Sequence[str], *, fitted: bool = False) -> tuple[
             or Path(argument).exists()
         )
         (sources if is_source else names).append(argument)
+    for argument in names:
+        if not quants.is_quant(argument) and not quants.near(argument):
+            raise MedmindError(
+                f"'{argument}' is no quantization, and no run, base or adapter of that name exists",
+                f"runs lie under {artifacts.RUNS}/, embedded are {', '.join((*embedded.BASES, *embedded.RUNS))}; "
+                "the quantizations are listed by: medmind-convert plan",
+            )
     if len(sources) > 1:
         raise MedmindError(f"two models named: {sources[0]} and {sources[1]}", "convert one at a time")
     return quants.parse(names) if names or not fitted else [], sources[0] if sources else None
@@ -123,7 +131,16 @@ def find(
             title = str(manifest.get("name") or run.resolve().name)
             if out is None:
                 out = artifacts.RUNS / given if given in embedded.RUNS else run
-            return Source(found, digest, run / artifacts.ADAPTER, _name(name or title), out, title, manifest, heldout)
+            return Source(
+                found,
+                digest,
+                run / artifacts.ADAPTER,
+                _name(title if name is None else name),
+                out,
+                title,
+                manifest,
+                heldout,
+            )
         if kind == "adapter" and adapter is None:
             adapter = Path(given)
         elif base_name is not None:
@@ -133,7 +150,9 @@ def find(
     if adapter is not None and not adapter.is_dir():
         raise MedmindError(f"{adapter} does not exist", "give a PEFT adapter directory")
     found = base.resolve(base_name or _base_of(adapter), revision=revision, fetch=fetch)
-    name = _name(name or (adapter.resolve().name if adapter is not None else Path(found.name).name))
+    if name is None:
+        name = adapter.resolve().name if adapter is not None else Path(found.name).name
+    name = _name(name)
     digest = base.fingerprint(found.path) if weigh else UNKNOWN
     return Source(found, digest, adapter, name, out or artifacts.RUNS / name)
 
@@ -225,6 +244,8 @@ def _fetch(repo_id: str, revision: str | None, *, assume_yes: bool) -> tuple[Pat
 
 
 def _name(name: str) -> str:
+    if name == "":
+        raise MedmindError("the name is empty", "give another with --name, or leave it out")
     if not re.fullmatch(r"[\w][\w.+-]*", name):
         raise MedmindError(f"'{name}' cannot be a file name", "give another with --name: letters, digits, - _ . +")
     return name

@@ -89,8 +89,11 @@ def verify(parts: Sequence[Path], given: str | None, *, lines: int = LINES) -> V
         _refuse_damage(found.files)
         header = found.files[0].header
         found.source = given if given is not None else source_of(parts[0], header.scalars)
-        if found.source is not None and header.scalars.get("general.type", "model") == "model":
+        if found.source is not None and found.files[0].kind == "model":
             _compare(found, found.source, parts[0], lines)
+        elif found.source is not None and found.files[0].kind == "adapter":
+            conversion = Conversion(source.find(found.source))
+            _refuse_other_origin(conversion, found.source, parts[0], header.scalars)
         _refuse_unproved(found.files)
     except MedmindError as error:
         found.problem = error
@@ -127,12 +130,21 @@ def _refuse_damage(files: Sequence[Integrity]) -> None:
 
 def _refuse_unproved(files: Sequence[Integrity]) -> None:
     for each in files:
-        if not each.digests:
+        if each.digests:
+            continue
+        found = f"its {each.tensors} tensors lie where they must and the file is not cut, but whether their bytes are "
+        found += "those that were written cannot be told"
+        if each.kind == "imatrix":
             raise MedmindError(
-                f"{each.file} carries no digests: its {each.tensors} tensors lie where they must and the file is not "
-                "cut, but whether their bytes are those that were written cannot be told",
-                "medmind-convert gguf writes digests, except with --no-provenance",
+                f"{each.file} is an importance matrix in llama.cpp's format, which has no digests: {found}",
+                "make it again with medmind-convert imatrix if in doubt",
             )
+        raise MedmindError(
+            f"{each.file} carries no digests: {found}",
+            "medmind-convert adapter writes them: convert it again"
+            if each.kind == "adapter"
+            else "medmind-convert gguf writes digests, except with --no-provenance",
+        )
 
 
 def _compare(found: Verified, given: str, file: Path, lines: int) -> None:

@@ -49,7 +49,10 @@ def _verify(
         elif not as_json:
             tensors, size = sum(part.tensors for part in found.files), sum(part.bytes for part in found.files)
             console.out.print(f"{parts[0]}  whole: {tensors} tensors, {human_bytes(size)}", markup=False)
-            if found.lines is None or found.rendered is None:
+            if found.files[0].kind == "adapter":
+                origin = f"made from {found.source}" if found.source else "no source at hand (give it with --source)"
+                console.note(f"an adapter, which has no tokens to compare: {origin}")
+            elif found.lines is None or found.rendered is None:
                 console.note("tokens were not compared: no source at hand (give it with --source)")
             else:
                 compared = found.lines.given + found.lines.generated

@@ -8,16 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_bases import Shape, all_linear, write_adapter, write_base
+from tiny_bases import Shape, all_linear, write_adapter, write_base, write_run
 from typer.testing import CliRunner
 
-from medmind import llama
+from medmind import gguf_header, llama
+from medmind.artifacts import adapter_digest
 from medmind.errors import MedmindError
-from medmind_convert import adapter_file, quants
+from medmind_convert import adapter_file, integrity, quants
 from medmind_convert.cli import app
 from medmind_convert.convert import convert
+from medmind_convert.gguf_file import HEADER_DIGEST
 from medmind_convert.info import read
+from medmind_convert.integrity import HEADER
 from medmind_convert.source import find
+from medmind_convert.weights import Dtype
 
 TOKENS = [1, 30, 71, 12, 99, 200, 45, 7]
 NOISE = 2e-3
@@ -112,6 +116,36 @@ def test_the_command_writes_it_into_the_run_and_names_its_origin(make_run: Calla
     with pytest.raises(MedmindError, match="exists already"):
         adapter_file.write(find(str(run)), "F32")
     assert not list(run.glob(".*"))
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16"])
+def test_it_carries_digests_by_which_a_flipped_bit_is_found(dtype: Dtype, make_run: Callable[..., Path]):
+    run = make_run(hidden=36, ffn=60, heads=3, heads_kv=3)  # A of 36 columns ends between two places in f16
+    file = adapter_file.write(find(str(run)), dtype).file
+    done = CliRunner().invoke(app, ["verify", str(file), "--json"], catch_exceptions=False)
+    (model,) = json.loads(done.stdout)["models"]
+    assert (model["problem"], model["source"], model["parts"][0]["digests"]) == (None, str(run), True)
+    header, whole = gguf_header.read(file), file.read_bytes()
+    where = {
+        HEADER: header.places[HEADER_DIGEST] + 20,
+        header.tensors[0].name: header.start + 5,
+        header.tensors[-1].name: len(whole) - 1,
+    }
+    for part, at in where.items():
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert integrity.check(file).damaged == (part,)
+
+
+def test_an_adapter_of_another_run_is_found_out(make_run: Callable[..., Path], tmp_path: Path):
+    run = make_run()
+    file = adapter_file.write(find(str(run)), "F32").file
+    other = write_run(tmp_path / "runs" / "other", tmp_path / "base", SHAPE)
+    write_adapter(other / "adapter", {"lm_head": (SHAPE.vocab, SHAPE.hidden)})
+    manifest = json.loads((other / "medmind.json").read_text())
+    manifest["adapter"]["digest"] = adapter_digest(other / "adapter")
+    (other / "medmind.json").write_text(json.dumps(manifest))
+    done = CliRunner().invoke(app, ["verify", str(file), "--source", str(other)])
+    assert "was not made from the adapter of" in str(done.exception)
 
 
 def test_what_llama_cpp_cannot_lay_over_a_base_is_refused(spm: Path, tmp_path: Path, make_run: Callable[..., Path]):

@@ -472,6 +472,7 @@ def test_bad_arguments_are_one_line_each(refused: Refused, tmp_path: Path, make_
     write_adapter(tmp_path / "lora", {"lm_head": (384, 64)})
     for arguments, words in (
         (["q4_k_n", "runs/trial"], "did you mean q4_k"),
+        (["q4_k_m", "nosuch"], "'nosuch' is no quantization, and no run, base or adapter of that name exists"),
         (["runs/trial"], "no quantization named"),
         (["q8_0", "runs/gone"], "runs/gone"),
         (["q8_0", "/no/such/run"], "/no/such/run does not exist"),
@@ -484,6 +485,8 @@ def test_bad_arguments_are_one_line_each(refused: Refused, tmp_path: Path, make_
         (["q8_0", "--adapter", "gone"], "gone does not exist"),
         (["q8_0", "--base", "gone"], "no base model 'gone'"),
         (["q8_0", "runs/trial", "--name", "../x"], "cannot be a file name"),
+        (["q8_0", "runs/trial", "--name", ""], "the name is empty"),
+        (["q8_0", "./base", "--name", ""], "the name is empty"),
     ):
         assert words in refused("gguf", *arguments), arguments
     (run_dir / "medmind.json").unlink()

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from tiny_bases import Shape, all_linear, write_adapter
 
+from medmind import gguf_header
 from medmind.errors import MedmindError
-from medmind_convert import quants
+from medmind_convert import integrity, quants
 from medmind_convert.check import TEXTS
 from medmind_convert.convert import Options, convert
 from medmind_convert.gguf_vocabulary import GgufVocabulary
@@ -233,3 +234,22 @@ def test_the_embedded_base_converts(tmp_path: Path):
     assert agreement.renderings == 2 * len(TEXTS)
     names = {t["name"] for t in read(results[0].file)["tensors"]}
     assert "output.weight" not in names
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="Linux counts what a process writes")
+def test_a_header_is_written_once(make_run: Callable[..., Path]):
+    """Besides the file: the digests put into its header, and the journal. A 7B's header is most of a MB."""
+
+    def written() -> int:
+        counts = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+        return int(counts["wchar"])
+
+    run = make_run()
+    made(run, "q4_0")  # Python may write what it compiles
+    before = written()
+    file = made(run, "q4_0")["q4_0"]
+    more = written() - before - file.stat().st_size
+    header = gguf_header.read(file).start
+    print(f"{more} bytes besides the file, whose header has {header}")
+    assert 0 < more < header
+    assert not integrity.check(file).damaged

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tiny_bases import Shape, base_tensors, write_run, write_safetensors
 from typer.testing import CliRunner
@@ -139,6 +140,20 @@ def test_a_file_without_digests_says_what_could_be_checked(make_run: Callable[..
         False,
         50,
     )  # tokens were compared all the same
+
+
+def test_an_importance_matrix_is_called_one(tmp_path: Path):
+    gguf = pytest.importorskip("gguf")
+    writer = gguf.GGUFWriter(tmp_path / "i.gguf", "")
+    writer.add_type("imatrix")
+    writer.add_tensor("output.weight.in_sum2", np.ones((1, 8), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    error = verify(tmp_path / "i.gguf")["error"]
+    assert "is an importance matrix in llama.cpp's format, which has no digests: its 1 tensors" in error
+    assert "--no-provenance" not in error
 
 
 def test_the_source_is_the_run_it_lies_in_or_the_one_named(make_run: Callable[..., Path], tmp_path: Path):
