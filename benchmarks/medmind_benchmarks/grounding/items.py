@@ -15,7 +15,7 @@ from medmind_benchmarks import examples
 from medmind_benchmarks.answers import matching
 from medmind_benchmarks.answers.questions import Question
 from medmind_benchmarks.typed_json import decode
-from medmind_runtime.library.index import Topic
+from medmind_runtime.library.ranking import Topic
 
 NO_QUESTION = "does not begin with a question and its answer"
 
