@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from medmind_benchmarks.grounding.items import Item
 from medmind_benchmarks.grounding.results import Recalled
 from medmind_benchmarks.proportions import wilson
-from medmind_runtime.library.index import PASSAGES, Library, Topic
+from medmind_runtime.library.index import PASSAGES, Library
+from medmind_runtime.library.ranking import Topic
 
 
 @dataclass(frozen=True)
