@@ -61,7 +61,12 @@ def _compare(
     if worse:
         listed = ", ".join(f"{one.level} {one.figure}" for one in worse[:3])
         more = f" and {len(worse) - 3} more" if len(worse) > 3 else ""
-        raise MedmindError(f"{len(worse)} regressions: {listed}{more}", "allow more with --perplexity, --speed …")
+        hints = []
+        if any(one.verdict == "missing" for one in worse):
+            hints.append("measure again what is missing")
+        if any(one.verdict == "worse" for one in worse):
+            hints.append("allow more with --perplexity, --speed …")
+        raise MedmindError(f"{len(worse)} regressions: {listed}{more}", ", ".join(hints))
 
 
 def _show(found: "Comparison") -> None:

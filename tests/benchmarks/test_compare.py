@@ -248,7 +248,7 @@ def test_other_questions_and_another_reference_are_no_change() -> None:
 
 
 def test_the_command_says_what_it_cannot_judge_and_refuses_a_size_of_zero(tmp_path: Path) -> None:
-    before = reports.full()
+    before = reports.few()
     assert before.held_out
     held_out = dataclasses.replace(before.held_out, token_digest="sha256:9")
     levels = tuple(dataclasses.replace(one, size=0) if one.label == "q4_k_m" else one for one in before.levels)
@@ -262,7 +262,11 @@ def test_the_command_says_what_it_cannot_judge_and_refuses_a_size_of_zero(tmp_pa
     shown = medmind_bench("compare", tmp_path / "a", tmp_path / "b")
     assert shown.returncode == 0 and "nothing changed" not in shown.stdout
     words = " ".join(shown.stdout.split())
-    assert "the held-out tokens differ" in words and "17 figures cannot be compared and have no verdict" in words
+    assert "the held-out tokens differ" in words and "7 figures cannot be compared and have no verdict" in words
+    gone = without(before, choices=())
+    (tmp_path / "gone").write_text(json.dumps(gone.to_json()), encoding="utf-8")
+    missed = medmind_bench("compare", tmp_path / "a", tmp_path / "gone")
+    assert missed.returncode == 1 and missed.stderr.rstrip().endswith("and 1 more — measure again what is missing")
     for pair in (("zero", "a"), ("a", "zero")):
         refused = medmind_bench("compare", *(tmp_path / name for name in pair))
         (line,) = refused.stderr.splitlines()

@@ -1,14 +1,19 @@
 import dataclasses
 import json
+import math
 from itertools import combinations, pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import bench_reports as reports
 import pytest
 from matplotlib.text import Text
 
 from medmind.errors import MedmindError
-from medmind_benchmarks import chart, markdown, results, tables
+from medmind_benchmarks import chart, joining, markdown, results, tables
+from medmind_benchmarks.runner import Outcome
+from medmind_benchmarks.score import Result
 from medmind_benchmarks.statistics import Estimate, repeated
 
 WHOLE = reports.level("f16", 1000, 8.0, change=None)
@@ -193,6 +198,22 @@ def test_a_file_of_log_probabilities_is_what_raw_text_is_compared_with() -> None
     for wrong in ("Fidelity to q4_k_m", "itself quantized", "could not be measured", "from q4_k_m"):
         assert wrong not in text
     assert "held-out answers was not asked for" in text
+
+
+def test_of_a_file_of_log_probabilities_every_level_is_compared_with_it() -> None:
+    config = SimpleNamespace(load_modes=(), contexts=(), rounds=0)
+    levels = [SimpleNamespace(label=label, model=Mock(read_bytes=1)) for label in ("q8_0", "q4_k_m")]
+    outcome = Outcome()
+    for level, nll in zip(levels, (6.0, 8.0), strict=True):
+        level.model.kv_cache_bytes.return_value = 1
+        outcome.results[level.label, ("raw", "f16")] = Result((nll, nll), (5.0, 5.0), 40.0, (2, 2), (), None, 1.0)
+    for kl_base, ratios in ((object(), [1 / 2, 3 / 2]), (None, [1 / 2, 1.0])):
+        plan = SimpleNamespace(
+            config=config, texts=SimpleNamespace(kl_base=kl_base), questions=(), reference="q8_0", prompt_tokens=1
+        )
+        plan.generated_tokens = 1
+        found = [joining.figures(plan, outcome, level, "f16").raw for level in levels]  # type: ignore[arg-type]
+        assert [math.log(one.ratio.value) for one in found if one and one.ratio] == pytest.approx(ratios)
 
 
 def test_one_round_has_no_range_and_every_cache_is_named() -> None:
