@@ -11,7 +11,7 @@ from tiny_bases import Shape, all_linear, write_adapter
 
 from medmind import gguf_header
 from medmind.errors import MedmindError
-from medmind_convert import integrity, quants
+from medmind_convert import companions, integrity, quants
 from medmind_convert.check import TEXTS
 from medmind_convert.convert import Options, convert
 from medmind_convert.gguf_vocabulary import GgufVocabulary
@@ -253,3 +253,8 @@ def test_a_header_is_written_once(make_run: Callable[..., Path]):
     print(f"{more} bytes besides the file, whose header has {header}")
     assert 0 < more < header
     assert not integrity.check(file).damaged
+
+
+def test_the_card_counts_the_bits_of_files_that_lie_there_as_info_does(make_run: Callable[..., Path]):
+    for file in made(make_run(), "q8_0", "q4_0", "f16").values():
+        assert companions._bits(file) == read(file)["bits_per_weight"]
