@@ -184,7 +184,8 @@ def verdict(report: Report) -> str:
     gains = [f"{reference.size / level.size:.1f} times smaller"]
     if level.memory and reference.memory:
         gains.append(
-            f"needs at most {human_bytes(level.memory.peak)} of memory instead of {human_bytes(reference.memory.peak)}"
+            f"needs {human_bytes(level.memory.peak)} of memory at {level.memory.context:,} tokens of context "
+            f"instead of {human_bytes(reference.memory.peak)}"
         )
     if level.generation and level.generation.relative:
         gains.append(f"generates {level.generation.relative.mean:.2f} times as fast")

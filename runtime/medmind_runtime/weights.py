@@ -99,8 +99,21 @@ class Weights:
 
     def _load_adapter(self, path: Path) -> Any:
         gguf_header.check(path)
-        if gguf_header.scalars(path).get("general.type") != "adapter":
+        known, model = gguf_header.scalars(path), gguf_header.scalars(self._path)
+        if known.get("general.type") != "adapter":
             raise MedmindError(f"{path} is no LoRA adapter", "make one with: medmind-convert adapter")
+        wanted, base = known.get("medmind.base.digest"), model.get("medmind.base.digest")
+        if wanted and base and wanted != base:
+            name = known.get("medmind.base.name") or wanted
+            raise MedmindError(
+                f"the adapter {path} was trained on another base than {self._path} was made of: {name}, {wanted}",
+                "use a GGUF of that base: medmind-convert gguf q8_0 BASE",
+            )
+        if wanted and model.get("medmind.adapter.digest"):
+            raise MedmindError(
+                f"an adapter is merged into {self._path} already, so that {path} does not fit it",
+                "leave --adapter out, or use a GGUF of the bare base",
+            )
         llama.log.mark()
         adapter = self._lib.llama_adapter_lora_init(self.handle, os.fsencode(path))
         if not adapter:

@@ -85,12 +85,14 @@ def test_a_large_model_reads_prompts_in_small_steps() -> None:
     assert prompt_step({}, 1) == 512
 
 
-def write_adapter(path: Path, *, width: int = 64, name: str = "blk.1.attn_q.weight") -> Path:
+def write_adapter(path: Path, *, width: int = 64, name: str = "blk.1.attn_q.weight", base: str = "") -> Path:
     rng = np.random.default_rng(3)
     writer = GGUFWriter(path, "llama")
     writer.add_type("adapter")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", 8.0)
+    if base:
+        writer.add_string("medmind.base.digest", base)
     writer.add_tensor(f"{name}.lora_a", rng.normal(0, 0.5, (4, width)).astype(np.float32))
     writer.add_tensor(f"{name}.lora_b", rng.normal(0, 0.5, (width, 4)).astype(np.float32))
     writer.write_header_to_file()
@@ -128,6 +130,18 @@ def test_an_adapter_of_another_model_is_refused_in_one_line(
     adapter = write_adapter(tmp_path / "lora.gguf", **options)
     with pytest.raises(MedmindError, match="does not fit"):
         Engine.load(model, threads=1, adapter=adapter)
+
+
+def test_an_adapter_is_laid_over_the_base_that_it_was_trained_on_and_over_no_other(
+    make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    adapter = write_adapter(tmp_path / "lora.gguf", base="sha256:1")
+    own, other = ({"medmind.base.digest": f"sha256:{number}"} for number in (1, 2))
+    Engine.load(make_model(metadata=own), threads=1, adapter=adapter).close()
+    with pytest.raises(MedmindError, match="another base"):
+        Engine.load(make_model(metadata=other), threads=1, adapter=adapter)
+    with pytest.raises(MedmindError, match="merged into"):
+        Engine.load(make_model(metadata=own | {"medmind.adapter.digest": "sha256:3"}), threads=1, adapter=adapter)
 
 
 def test_reuse_ends_at_the_first_token_that_differs_where_the_system_text_moves(engine: Engine) -> None:
