@@ -186,14 +186,14 @@ COSTS: Mapping[str, Mapping[int, float]] = {
 
 def implied_speedup(traces: Sequence[tuple[Sequence[int], Sequence[int]]], cost: Mapping[int, float]) -> float:
     """What guesses would save on these answers at such costs."""
-    lookup.ROWS = tuple(rows for rows in sorted(cost) if rows > 1)  # type: ignore[assignment]
-    pace, spent = lookup.Pace(), 0.0
+    rows = [count for count in sorted(cost) if count > 1]
+    pace, spent = lookup.Pace(rows), 0.0
     for prompt, answer in traces:
         text = lookup.Lookup([*prompt, answer[0]])
         place, spent = 1, spent + 1
         while place < len(answer):
             match = text.match()
-            known = text.draft(match, min(lookup.ROWS[-1], len(answer) - place))
+            known = text.draft(match, min(rows[-1], len(answer) - place))
             draft = known[: pace.length(match.size, len(known))]
             right = next((n for n, token in enumerate(draft) if token != answer[place + n]), len(draft))
             spent += cost[1 + len(draft)]

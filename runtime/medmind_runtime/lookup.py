@@ -4,7 +4,7 @@ Prompt lookup decoding (A. Saxena, 2023; also llama.cpp's examples/lookup): what
 follow them again, as it does where an answer quotes a passage of its prompt.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 LONGEST = 4
@@ -81,9 +81,13 @@ class Pace:
     It cannot cost more than it saves: a draft is only made where, should all of it be wrong, what drafts have lost so
     far stays under two tokens' time and half a percent of all answers. That is exact as long as rows cost what they
     cost before, or for new numbers of them no more than one by one.
+
+    Args:
+        rows: numbers of tokens that may be evaluated together, the least first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Sequence[int] = ROWS) -> None:
+        self._rows = rows
         self._single = 0.0
         self._now = 0
         self._costs: dict[int, tuple[float, int]] = {}  # by rows; in single tokens, and when
@@ -99,14 +103,14 @@ class Pace:
 
         Returns:
             0 where guessing does not promise to pay, and before the time of a single token is known; else one less than
-            one of `ROWS`.
+            one of the numbers of rows.
         """
         if not match or not self._single:
             return 0
         right, seen = self._seen(match)
         share, cost = right / seen, 1.0
         best, promised = 1, 1.0
-        for rows in ROWS:
+        for rows in self._rows:
             if rows > most + 1:
                 break
             found = self._cost(rows)

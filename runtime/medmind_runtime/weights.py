@@ -90,26 +90,26 @@ class Weights:
         try:
             if lib.llama_model_has_encoder(self.handle) or not lib.llama_model_has_decoder(self.handle):
                 raise MedmindError(f"{path} is no decoder-only language model", "use another model file")
+            self.metadata = self._read_metadata()
             if adapter is not None:
                 self.adapter = self._load_adapter(adapter)
-            self.metadata = self._read_metadata()
         except BaseException:
             self.close()
             raise
 
     def _load_adapter(self, path: Path) -> Any:
         gguf_header.check(path)
-        known, model = gguf_header.scalars(path), gguf_header.scalars(self._path)
+        known = gguf_header.scalars(path)
         if known.get("general.type") != "adapter":
             raise MedmindError(f"{path} is no LoRA adapter", "make one with: medmind-convert adapter")
-        wanted, base = known.get("medmind.base.digest"), model.get("medmind.base.digest")
+        wanted, base = known.get("medmind.base.digest"), self.metadata.get("medmind.base.digest")
         if wanted and base and wanted != base:
             name = known.get("medmind.base.name") or wanted
             raise MedmindError(
                 f"the adapter {path} was trained on another base than {self._path} was made of: {name}, {wanted}",
                 "use a GGUF of that base: medmind-convert gguf q8_0 BASE",
             )
-        if wanted and model.get("medmind.adapter.digest"):
+        if wanted and self.metadata.get("medmind.adapter.digest"):
             raise MedmindError(
                 f"an adapter is merged into {self._path} already, so that {path} does not fit it",
                 "leave --adapter out, or use a GGUF of the bare base",
