@@ -1,8 +1,6 @@
 """The command line `medmind-bench`: options in, a report out."""
 
 import dataclasses
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -173,7 +171,7 @@ def quants(
         refuse_existing(save_kl_base, force=force)
     planned = plan.make(found, config)
     _announce(planned)
-    outcome = run(planned, _progress, fresh=fresh, save_kl_base=save_kl_base)
+    outcome = run(planned, console.progress, fresh=fresh, save_kl_base=save_kl_base)
     with atomic_directory(found.out, force=force) as folder:
         write_json(folder / "report.json", outcome.report.to_json())
         write_jsonl(folder / "rows.jsonl", outcome.rows)
@@ -203,10 +201,6 @@ def _announce(plan: "Plan") -> None:
     for level in plan.levels:
         if level.refusal:
             console.note(f"{level.label} is left out: it {level.refusal}")
-
-
-def _progress(description: str, total: float, unit: str) -> AbstractContextManager[Callable[..., None]]:
-    return console.progress(description, total, unit)
 
 
 def _show(report: "Report", out: Path) -> None:

@@ -24,15 +24,10 @@ from medmind_benchmarks.plan import Plan, Planned
 from medmind_benchmarks.process import CELL, Limits
 from medmind_benchmarks.results import SCHEMA, Conditions, Gap, Level, Report, Status
 from medmind_benchmarks.runner import Progress
-from medmind_benchmarks.store import Store
+from medmind_benchmarks.store import Store, cells_folder
 
 _MEMORY_SHARE = 0.95
 """Of the memory that is free, what one cell may have where no limit is given."""
-
-
-def cells_folder(out: Path) -> Path:
-    """Where the results of single cells are kept, beside the report's folder."""
-    return out.with_name(f"{out.name}.cells")
 
 
 def run(

@@ -45,6 +45,11 @@ class Kept(Generic[Result]):
     load_before: float | None
 
 
+def cells_folder(out: Path) -> Path:
+    """Where the results of single cells are kept, beside the report's folder."""
+    return out.with_name(f"{out.name}.cells")
+
+
 class Store:
     """A folder of results. Made before the first cell runs: the load average is taken then.
 

@@ -18,12 +18,12 @@ from medmind.artifacts import read_jsonl
 from medmind.errors import MedmindError
 from medmind_benchmarks import cell as cells
 from medmind_benchmarks import runner
-from medmind_benchmarks.answers.cell import language_of
 from medmind_benchmarks.answers.questions import Question
 from medmind_benchmarks.grounding import cell, items, joining, results, retrieval, tables
 from medmind_benchmarks.grounding.cell import Result, Scored
 from medmind_benchmarks.grounding.items import Item
 from medmind_benchmarks.grounding.retrieval import Hit
+from medmind_benchmarks.likelihood import language_of
 from medmind_benchmarks.process import CellError
 from medmind_runtime import session
 from medmind_runtime.config import ChatConfig

@@ -5,7 +5,6 @@ Each is scored with its question, and once without any.
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from medmind.errors import MedmindError
 from medmind_benchmarks.answers import questions as question_files
 from medmind_benchmarks.answers.questions import Question
 from medmind_benchmarks.figures import KvType
+from medmind_benchmarks.likelihood import language_of, log_likelihood
 
 if TYPE_CHECKING:
     from medmind_runtime.engine import Engine
@@ -144,30 +144,7 @@ def score(
     )
 
 
-def language_of(engine: "Engine") -> turns.Language:
-    """The engine's template and tokenizer as `medmind.turns` wants them."""
-    return turns.Language(
-        render=lambda messages, generate: engine.render(messages, add_generation_prompt=generate),
-        tokenize=lambda text: engine.tokenize(text, special=True),
-        controls=[token.text for token in engine.vocabulary.controls],
-        eos=engine.vocabulary.eos,
-        bos=engine.vocabulary.bos if engine.vocabulary.bos >= 0 else None,
-    )
-
-
 def _tokens(language: turns.Language, asked: str, option: str, system: str) -> tuple[list[int], list[int]]:
     before = turns.framed([{"role": "user", "content": asked}], system)
     prompt, answer = turns.tokens(language, before, [*before, {"role": "assistant", "content": option}])
     return prompt, answer[:-1]
-
-
-def log_likelihood(engine: "Engine", prompt: Sequence[int], answer: Sequence[int], name: str) -> float:
-    """Σ ln p(answer's tokens | prompt); a prompt that was evaluated last is taken from the KV cache.
-
-    Raises:
-        MedmindError: it is not a number; `name` says whose.
-    """
-    found = math.fsum(engine.log_probs([*prompt, *answer], len(prompt), reuse=True).tolist())
-    if not math.isfinite(found):
-        raise MedmindError(f"the model gives a probability of zero or not-a-number in question {name}")
-    return found

@@ -1,7 +1,5 @@
 """`medmind-bench chain`: its flags, and what it prints. Measures nothing itself."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,7 +69,7 @@ def _chain(
     labels = ", ".join(file.label for file in planned.files)
     console.note(f"{planned.name}: base, trained, both merges, {labels}; rows of {planned.heldout}")
     try:
-        found = steps.run(planned, _progress)
+        found = steps.run(planned, console.progress)
     except KeyboardInterrupt:
         console.note("interrupted; the steps that were done are kept: go on with the same command")
         raise
@@ -106,10 +104,6 @@ def _refuse_flaws(report: "Report", out: Path) -> None:
             f"transformers and llama.cpp disagree on the merged weights: {apart[0].label} {apart[0].difference:+.3%}",
             "convert the run again; if that does not help, one of the two computes this model wrongly",
         )
-
-
-def _progress(description: str, total: float, unit: str) -> AbstractContextManager[Callable[..., None]]:
-    return console.progress(description, total, unit)
 
 
 def _show(report: "Report", out: Path) -> None:

@@ -20,8 +20,7 @@ from medmind_benchmarks.chain import cell
 from medmind_benchmarks.chain.plan import File, Plan
 from medmind_benchmarks.examples import Example
 from medmind_benchmarks.process import CELL, CellError, Limits, run_cell
-from medmind_benchmarks.quants import cells_folder
-from medmind_benchmarks.store import Store
+from medmind_benchmarks.store import Store, cells_folder
 from medmind_benchmarks.texts import Text
 from medmind_benchmarks.training.plan import STEP
 from medmind_benchmarks.training.process import run_document

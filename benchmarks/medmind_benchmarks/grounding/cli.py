@@ -1,7 +1,5 @@
 """`medmind-bench grounding`: its flags, and what it prints. Measures nothing itself."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,7 +72,7 @@ def _grounding(
     )
     if plan.reduction:
         console.note(plan.reduction)
-    outcome = run.run(plan, _progress)
+    outcome = run.run(plan, console.progress)
     report = outcome.report
     with atomic_directory(place, force=force) as folder:
         write_json(folder / _REPORT, report.to_json())
@@ -91,10 +89,6 @@ def _grounding(
             f"{failed[0].model} with {failed[0].library}: {failed[0].reason}",
             f"the rest is in {place / 'grounding.md'}",
         )
-
-
-def _progress(description: str, total: float, unit: str) -> AbstractContextManager[Callable[..., None]]:
-    return console.progress(description, total, unit)
 
 
 def _show(report: "Report", place: Path) -> None:

@@ -10,7 +10,7 @@ from medmind_benchmarks.answers import accuracy
 from medmind_benchmarks.answers.cell import AnswersResult
 from medmind_benchmarks.answers.questions import QuestionSet
 from medmind_benchmarks.figures import Choice
-from medmind_benchmarks.grounding.cell import Result, Scored
+from medmind_benchmarks.grounding.cell import Result, Scored, State
 from medmind_benchmarks.grounding.items import Item
 from medmind_benchmarks.grounding.results import Effect, Pair
 from medmind_benchmarks.grounding.retrieval import Hit
@@ -29,9 +29,14 @@ class Row:
     grounded: Scored
 
     @property
+    def state(self) -> State:
+        """`scored`, or why one of the sides has no figures."""
+        return self.grounded.state if self.alone.state == "scored" else self.alone.state
+
+    @property
     def compared(self) -> bool:
         """Whether both sides have figures."""
-        return self.alone.state == self.grounded.state == "scored"
+        return self.state == "scored"
 
     @property
     def own_topic(self) -> bool:
@@ -47,7 +52,6 @@ def rows(items: Sequence[Item], hits: Sequence[Hit], alone: Result, grounded: Re
 def pair(model: str, library: str, found: Sequence[Row], alone: Result, grounded: Result) -> Pair:
     """The figures of one model with one library."""
     used = [row for row in found if row.compared]
-    lost = (row.alone.state if row.alone.state != "scored" else row.grounded.state for row in found if not row.compared)
     return Pair(
         model=model,
         library=library,
@@ -55,7 +59,7 @@ def pair(model: str, library: str, found: Sequence[Row], alone: Result, grounded
         reason="",
         passages=_mean([row.grounded.passages for row in used]),
         passage_tokens=_mean([row.grounded.prompt - row.alone.prompt for row in used]),
-        left_out=dict(Counter(lost)),
+        left_out=dict(Counter(row.state for row in found if not row.compared)),
         all=effect(used),
         own_topic=effect([row for row in used if row.own_topic]),
         other_topics=effect([row for row in used if row.item.topic and not row.own_topic]),
@@ -94,8 +98,8 @@ def record(row: Row, model: str, library: str) -> Mapping[str, Any]:
         "passage_tokens": row.grounded.prompt - row.alone.prompt,
         "own_topic": row.own_topic,
     }
-    state = "scored" if row.compared else row.grounded.state if row.alone.state == "scored" else row.alone.state
-    return {"model": model, "library": library, "id": row.item.id, "state": state, **(figures if row.compared else {})}
+    named = {"model": model, "library": library, "id": row.item.id, "state": row.state}
+    return named | (figures if row.compared else {})
 
 
 def _choices(used: Sequence[Row]) -> tuple[Choice | None, Choice | None]:

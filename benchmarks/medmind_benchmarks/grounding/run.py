@@ -23,10 +23,9 @@ from medmind_benchmarks.grounding.retrieval import Hit
 from medmind_benchmarks.matrix import Cell
 from medmind_benchmarks.model_file import ModelFile, read
 from medmind_benchmarks.process import CELL, Limits
-from medmind_benchmarks.quants import cells_folder
 from medmind_benchmarks.runner import Progress
 from medmind_benchmarks.sources import Sources
-from medmind_benchmarks.store import Store
+from medmind_benchmarks.store import Store, cells_folder
 from medmind_runtime.library import index
 from medmind_runtime.threads import physical_cores
 

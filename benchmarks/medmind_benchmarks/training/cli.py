@@ -1,8 +1,6 @@
 """`medmind-bench train`: its flags, and what it prints. Measures nothing itself."""
 
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -90,7 +88,7 @@ def _train(
     )
     found = cells.prepare(out, resume=resume, force=force)
     try:
-        report = run.run(planned, _progress, found)
+        report = run.run(planned, console.progress, found)
     except KeyboardInterrupt:
         console.note(f"interrupted; the finished cells are in {found.folder}: go on with the same command and --resume")
         raise
@@ -110,10 +108,6 @@ def _train(
             f"{len(failed)} of {len(report.rows)} cells failed: {failed[0].label}: {failed[0].reason}",
             f"the rest is in {out / 'report.md'}",
         )
-
-
-def _progress(description: str, total: float, unit: str) -> AbstractContextManager[Callable[..., None]]:
-    return console.progress(description, total, unit)
 
 
 def _show(report: "Report", out: Path) -> None:
