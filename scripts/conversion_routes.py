@@ -1,10 +1,12 @@
 """From adapter to GGUF, measured: medmind's one pass beside the usual route, each step a process of its own.
 
-    python scripts/conversion_routes.py BASE ADAPTER SCRATCH --out FILE.json [--steps ours,usual,four,one-by-one,fit]
+    python scripts/conversion_routes.py BASE ADAPTER SCRATCH --out FILE.json [--steps STEP,STEP]
 
 The usual route is PEFT's merge_and_unload, llama.cpp's convert_hf_to_gguf.py and llama-quantize (`make reference`
-builds them). Steps run one after another; name a step twice to repeat it, in the order given. SCRATCH needs room
-for three 16-bit copies of the model; what a step wrote is removed once nothing after it reads it.
+builds them). Steps, one after another in the order and as often as named: `ours` and `usual`, to --quant;
+`quantize`, the usual route again from its last GGUF, and `quantize-four`, to four types; `four` of ours in one pass,
+and `one-by-one`; `fit`. SCRATCH needs room for three 16-bit copies of the model; what a step wrote is removed once
+nothing after it reads it.
 """
 
 import argparse
@@ -137,10 +139,10 @@ def _run(step: str, given: argparse.Namespace) -> list[Step]:
     assert package is not None and package.origin is not None
     libraries = Path(package.origin).parent / "lib"
 
-    def theirs(name: str) -> Step:
+    def theirs(kind: str) -> Step:
         out = scratch / "theirs.gguf"
-        command = [str(quantize), str(bf16), str(out), given.quant.upper(), threads]
-        return measure(name, command, out, libraries=libraries)
+        command = [str(quantize), str(bf16), str(out), kind.upper(), threads]
+        return measure(f"llama-quantize {kind}", command, out, libraries=libraries)
 
     match step:
         case "ours":
@@ -155,9 +157,9 @@ def _run(step: str, given: argparse.Namespace) -> list[Step]:
             program = [sys.executable, str(TOOLS.parent / "convert_hf_to_gguf.py"), str(merged)]
             converted = measure("convert_hf_to_gguf", [*program, "--outtype", "bf16", "--outfile", str(bf16)], bf16)
             shutil.rmtree(merged)
-            return [merge, converted, theirs("llama-quantize")]
-        case "quantize":
-            return [theirs("llama-quantize")]
+            return [merge, converted, theirs(given.quant)]
+        case "quantize" | "quantize-four":
+            return [theirs(kind) for kind in (FOUR if step == "quantize-four" else (given.quant,))]
         case "four":
             return [ours("medmind-convert gguf " + " ".join(FOUR), FOUR)]
         case "one-by-one":
