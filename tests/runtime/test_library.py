@@ -150,3 +150,12 @@ def test_a_near_subject_is_no_answer_and_the_subject_itself_comes_first(tmp_path
         for asked, kind in (("How are glass lungs treated?", "treatment"), ("What is a glass lung?", "information")):
             assert library.search(asked)[0][0] == ("Glass lungs", kind)
         assert library.search("My uncle has glass lungs, what are the symptoms?")[0][0].kind == "symptoms"
+
+
+def test_a_misspelt_subject_is_asked_about_and_not_answered_for(library: Path) -> None:
+    with Library(library) as opened:
+        guard = Careful(opened)
+        for question in ("what causes astma", "ASHTMA, doctor?"):
+            assert guard.before(question, []).opening == f"{NOTHING} Did you mean: Asthma?"
+        assert guard.before("my neighbour has a parrot", []).opening == NOTHING
+        assert guard.before("what helps at night", []).opening == NOTHING  # every word of it stands in a passage

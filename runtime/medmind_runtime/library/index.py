@@ -9,7 +9,7 @@ from typing import Self
 
 from medmind.artifacts import atomic_file
 from medmind.errors import MedmindError
-from medmind_runtime.library import ranking
+from medmind_runtime.library import ranking, spelling
 from medmind_runtime.library.question import take_apart
 from medmind_runtime.library.ranking import Topic, weight
 from medmind_runtime.library.read import Answer
@@ -134,6 +134,12 @@ class Library:
             if len(found) == count:
                 break
         return [(topic, passage) for (topic, _), passage in found.items()]
+
+    def meant(self, question: str) -> list[str]:
+        """Names of subjects that a question without passages may have meant and misspelt, the likest first."""
+        asked = spelling.corrected(self._base, question, take_apart(question).subject)
+        found = [topic.focus for text in asked for topic, _ in self.search(text, 1)]
+        return list(dict.fromkeys(found))
 
     def close(self) -> None:
         """Close the file."""

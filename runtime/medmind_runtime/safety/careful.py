@@ -48,8 +48,12 @@ class Careful:
         if not passages and earlier:
             passages = self._library.find(f"{earlier[-1].question} {question}")
         if not passages:
-            return Before(opening or NOTHING, alone=True, rule=rule)  # after first aid there is no more to say
+            return Before(opening or self._nothing(question), alone=True, rule=rule)  # first aid is enough by itself
         return Before(opening, passages=passages, rule=rule)
+
+    def _nothing(self, question: str) -> str:
+        meant = self._library.meant(question) if self._library else []
+        return f"{NOTHING} Did you mean: {', '.join(meant)}?" if meant else NOTHING
 
     def place(self, question: str, passages: Sequence[Passage]) -> str:
         """The passages, numbered, before the question."""
