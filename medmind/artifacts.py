@@ -171,7 +171,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read a file of one JSON object a line; blank lines are skipped."""
     rows = []
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     row = json.loads(line)

@@ -37,7 +37,7 @@ TRIED = {"alarm": (-0.6, -0.3, 0.0, 0.3), "quiet": (-0.6, -0.3), "self_harm": (-
 def read(pattern: str) -> list[dict[str, str]]:
     """The rows of the files of that name, in the order of their names."""
     files = sorted(VIGNETTES.glob(pattern))
-    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for file in files for line in file.open(encoding="utf-8-sig")]
 
 
 def solved(gram: Floats, target: Floats) -> Floats:

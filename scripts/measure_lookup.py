@@ -132,7 +132,7 @@ def costs(path: Path, threads: int, rounds: int) -> Iterator[dict[str, Any]]:
 
 def answers(path: Path, library: Path, questions: Path, count: int) -> Iterator[dict[str, Any]]:
     """Greedy answers over passages, with and without guesses in turn; one thread, CPU seconds."""
-    rows = [json.loads(line)["messages"] for line in questions.read_text("utf-8").splitlines()]
+    rows = [json.loads(line)["messages"] for line in questions.open(encoding="utf-8-sig")]
     random.Random(1).shuffle(rows)
     guard = Careful(Library(library))
     seconds: dict[bool, float] = {True: 0.0, False: 0.0}

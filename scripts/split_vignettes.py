@@ -13,7 +13,7 @@ def main() -> None:
     """Read FILE, write FILE and UNSEEN."""
     file, unseen = map(Path, sys.argv[1:3])
     parts: tuple[list[str], list[str]] = ([], [])
-    for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
+    for line in file.open(encoding="utf-8-sig"):
         parts[hashlib.sha256(json.loads(line)["id"].encode()).digest()[0] % 2].append(line)
     for path, lines in zip((file, unseen), parts, strict=True):
         path.write_text("".join(lines), encoding="utf-8")

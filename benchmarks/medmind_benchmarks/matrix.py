@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from medmind.console import human_bytes
-from medmind_benchmarks import bandwidth, footprint, pace, reference_rows, score
+from medmind_benchmarks import bandwidth, footprint, need, pace, reference_rows, score
 from medmind_benchmarks.answers import cell as answers
 from medmind_benchmarks.figures import Bandwidth, KvType, Memory
 from medmind_benchmarks.plan import Plan, Planned
@@ -109,17 +109,17 @@ def side_by_side(plan: Plan, level: Planned, text: Text, kv_type: str = "f16") -
 
 
 def _together(plan: Plan, level: Planned, text: Text, kv_type: str) -> int:
-    return _need(level, text.context, kv_type) + _need(plan.level(plan.reference), text.context, "f16")
+    return _need(level, text.context, kv_type) + need.model_bytes(plan.level(plan.reference).model, text.context)
 
 
 def _need(level: Planned, context: int, kv_type: str) -> int:
-    return level.model.tensor_bytes + level.model.kv_cache_bytes(context, kv_type)
+    return need.process_bytes(level.model, context, kv_type)
 
 
-def _lack(plan: Plan, need: int) -> str:
-    if need <= plan.available:
+def _lack(plan: Plan, needed: int) -> str:
+    if needed <= plan.available:
         return ""
-    return f"it needs {human_bytes(need)} of memory, {human_bytes(plan.available)} are free"
+    return f"it needs {human_bytes(needed)} of memory, {human_bytes(plan.available)} are free"
 
 
 def _of(name: str, kv_type: str) -> str:

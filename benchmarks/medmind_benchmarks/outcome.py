@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medmind.errors import MedmindError
+from medmind_benchmarks.process import FREE
 from medmind_benchmarks.results import Gap, Level, Report
 
 
@@ -53,7 +54,7 @@ class Outcome:
 
 
 def _remedy(gap: Gap) -> str:
-    if gap.status == "refused":
+    if gap.status == "refused" or FREE in gap.reason:
         return "give smaller files, a smaller --context, or a machine with more memory"
     for option in ("--cell-time", "--cell-memory"):
         if option in gap.reason:

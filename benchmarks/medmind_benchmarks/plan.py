@@ -8,7 +8,7 @@ from typing import Any
 
 from medmind.console import human_bytes
 from medmind.errors import MedmindError
-from medmind_benchmarks import effort, examples, machine, texts
+from medmind_benchmarks import effort, examples, machine, need, texts
 from medmind_benchmarks.answers import files, matching
 from medmind_benchmarks.answers.questions import QuestionSet
 from medmind_benchmarks.config import QuantsConfig
@@ -20,6 +20,8 @@ from medmind_runtime.threads import physical_cores
 _PROMPT_TOKENS, _GENERATED_TOKENS = 512, 128
 _WITHOUT_CONTEXT = 2048
 """Context for a model that names neither a training context nor one of its own."""
+_SHORTEST = 1
+"""Tokens: a level is refused whole only if no context is short enough; else the cells that do not fit are."""
 _ROOM = 16
 """Tokens of the context that the speed cells leave free."""
 
@@ -84,18 +86,20 @@ def make(sources: Sources, config: QuantsConfig) -> Plan:
     context = _context(models[0], config.context)
     available, total = machine.available_memory()
     levels = tuple(
-        Planned(label, model, model in bases, _refusal(model, context, available, total))
+        Planned(label, model, model in bases, _refusal(model, _SHORTEST, available, total))
         for label, model in zip(_labels(models, bases), models, strict=True)
     )
     able = [level for level in levels if not level.refusal] or levels  # the report says why of each
     chosen = tuple(examples.choose(rows, config.rows or None))
-    speaks = able[0].model
+    # one that fits at the shortest context alone would have no log-probabilities for the others
+    reference = next((one for one in able if not _refusal(one.model, context, available, total)), able[0])
+    speaks = reference.model
     questions, questions_gap = _questions(config, rows)
     return Plan(
         sources=sources,
         config=config,
         levels=levels,
-        reference=able[0].label,
+        reference=reference.label,
         rows=rows,
         chosen=chosen,
         texts=_texts(sources, config, speaks, rows, chosen, context),
@@ -191,11 +195,11 @@ def _fits(option: str, wanted: int | None, usual: int, context: int) -> int:
 
 
 def _refusal(model: ModelFile, context: int, available: int, total: int) -> str:
-    need = model.tensor_bytes + model.kv_cache_bytes(context)
-    if need <= available:
+    needed = need.process_bytes(model, context)
+    if needed <= available:
         return ""
     return (
-        f"needs {human_bytes(need)} of memory, this machine has {human_bytes(available)} free of {human_bytes(total)}"
+        f"needs {human_bytes(needed)} of memory, this machine has {human_bytes(available)} free of {human_bytes(total)}"
     )
 
 

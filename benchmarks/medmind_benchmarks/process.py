@@ -31,6 +31,8 @@ CELL = (sys.executable, "-P", "-m", "medmind_benchmarks.cell")
 """-P: a file in the current directory must not stand in for a library."""
 
 
+FREE = "(nearly all that was free)"
+"""Where a limit of memory comes from that nobody gave."""
 _LOOK_EVERY = 0.2
 """Seconds between two looks at a cell's memory; what it allocates faster than that, the system's own limit must end."""
 
@@ -43,10 +45,12 @@ class Limits:
         seconds: of wall-clock time.
         memory: bytes of memory of its own. Pages of mapped files do not count, the system can take them back; so an
             address-space limit (RLIMIT_AS) would not do, and the cell is watched instead.
+        asked: whether the limit of memory is the user's; else it is what was free.
     """
 
     seconds: float | None = None
     memory: int | None = None
+    asked: bool = True
 
 
 class CellError(MedmindError):
@@ -143,14 +147,14 @@ def _watched(process: "subprocess.Popen[str]", limits: Limits, ended: list[str])
             elif limits.memory is not None and (used := _own_memory(process.pid)) > limits.memory:
                 ended.append(
                     f"it had {human_bytes(used)} of memory of its own, its limit is {human_bytes(limits.memory)} "
-                    "(--cell-memory)"
+                    + ("(--cell-memory)" if limits.asked else FREE)
                 )
             if ended:
                 process.kill()
                 return
 
     watcher = threading.Thread(target=watch, daemon=True)
-    if limits != Limits():
+    if limits.seconds is not None or limits.memory is not None:
         watcher.start()
     try:
         yield

@@ -59,7 +59,8 @@ def run(
     _demand_room(plan, cells, files, save_kl_base)
     _write_texts(plan, files)
     store = Store(folder, _known(plan, files, digests))
-    limits = Limits(plan.config.cell_seconds, plan.config.cell_memory or int(_MEMORY_SHARE * plan.available))
+    asked = plan.config.cell_memory
+    limits = Limits(plan.config.cell_seconds, asked or int(_MEMORY_SHARE * plan.available), asked=bool(asked))
     try:
         if save_kl_base and plan.texts.raw:
             _save(plan, files, save_kl_base, store, limits, progress, command)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from medmind.artifacts import read_jsonl
 from medmind.errors import MedmindError
 from medmind_benchmarks import proportions
 from medmind_benchmarks.answers import accuracy, cell, files, matching, questions
@@ -88,6 +89,76 @@ def test_parquet_is_read_where_the_library_is(tmp_path: Path) -> None:
     path.write_bytes(b"PAR1 no more")
     with pytest.raises(MedmindError, match="cannot be read"):
         files.load(str(path))
+
+
+def test_pubmedqa_with_its_ground_truth_is_the_test_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    every = dict.fromkeys(("1", "2", "3"), PUBMED)
+    (tmp_path / "ori_pqal.json").write_text(json.dumps(every), encoding="utf-8")
+    (tmp_path / "ori_pqau.json").write_text(json.dumps({"9": PUBMED}), encoding="utf-8")
+    assert [one.id for one in files.load(str(tmp_path)).questions] == ["1", "2", "3"]
+    truth = tmp_path / "test_ground_truth.json"
+    truth.write_text(json.dumps({"3": "yes", "2": "maybe"}), encoding="utf-8")
+    capsys.readouterr()
+    assert [(one.id, one.answer) for one in files.load(str(tmp_path)).questions] == [("2", 2), ("3", 0)]
+    said = " ".join(capsys.readouterr().err.split())
+    assert "2 questions" in said
+    assert "test_ground_truth.json" in said
+    with pytest.raises(MedmindError, match="answers without their questions"):
+        files.load(str(truth))
+    truth.write_text(json.dumps({"3": "yes", "4": "no"}), encoding="utf-8")
+    with pytest.raises(MedmindError, match="1 of the 2 questions"):
+        files.load(str(tmp_path))
+
+
+def test_medqa_as_published_counts_no_question_twice(tmp_path: Path) -> None:
+    country = tmp_path / "questions" / "US"
+    (country / "4_options").mkdir(parents=True)
+    five = MEDQA | {"options": {**MEDQA["options"], "E": "sleep"}}  # type: ignore[dict-item]
+    for split in ("train", "dev", "test"):
+        lines(country / f"{split}.jsonl", five | {"question": split})
+        lines(country / "4_options" / f"phrases_no_exclude_{split}.jsonl", MEDQA | {"question": split})
+    lines(country / "US_qbank.jsonl", five)
+    for place in (tmp_path / "questions", country, country / "4_options"):
+        assert [(one.text, len(one.options)) for one in files.load(str(place)).questions] == [("test", 4)]
+    (tmp_path / "questions" / "Taiwan").mkdir()
+    lines(tmp_path / "questions" / "Taiwan" / "test.jsonl", MEDQA)
+    with pytest.raises(MedmindError, match="2 sets of questions") as raised:
+        files.load(str(tmp_path / "questions"))
+    assert str(country / "4_options") in str(raised.value.hint)
+
+
+def test_medmcqa_whose_test_has_no_answers_is_scored_on_dev(tmp_path: Path) -> None:
+    lines(tmp_path / "test.json", MEDMCQA)
+    lines(tmp_path / "train.json", MEDMCQA | {"cop": 1})
+    lines(tmp_path / "dev.json", MEDMCQA | {"cop": 4, "id": "dev"})
+    assert [one.id for one in files.load(str(tmp_path)).questions] == ["dev"]
+    (tmp_path / "test.json").write_text("{", encoding="utf-8")
+    with pytest.raises(MedmindError, match="not valid JSON"):
+        files.load(str(tmp_path))
+
+
+def test_mmlu_as_published_and_from_the_hub(tmp_path: Path) -> None:
+    for split in ("dev", "val", "test"):
+        (tmp_path / "csv" / split).mkdir(parents=True)
+        for subject in ("anatomy", "astronomy"):
+            (tmp_path / "csv" / split / f"{subject}_{split}.csv").write_text(f"{split},1,2,3,4,C\n", encoding="utf-8")
+    assert [one.text for one in files.load(str(tmp_path / "csv")).questions] == ["test"]
+    for subject in ("anatomy", "astronomy", "all"):
+        (tmp_path / "hub" / subject).mkdir(parents=True)
+        for split in ("dev", "test"):
+            record = {"question": split, "choices": ["a", "b"], "answer": 1, "subject": "anatomy"}
+            lines(tmp_path / "hub" / subject / f"{split}-0.jsonl", record)
+    assert [one.text for one in files.load(str(tmp_path / "hub")).questions] == ["test"]
+
+
+def test_lines_end_at_line_feeds_alone_and_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    text = "one\u2028two\u2029three\u0085four"
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        "\ufeff" + 2 * (json.dumps(MEDQA | {"question": text}, ensure_ascii=False) + "\n"), encoding="utf-8"
+    )
+    assert [one.text for one in files.load(str(path)).questions] == [text, text]
+    assert [row["question"] for row in read_jsonl(path)] == [text, text]
 
 
 def test_bad_sources_are_one_line(tmp_path: Path) -> None:

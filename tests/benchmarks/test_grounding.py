@@ -6,6 +6,7 @@ import math
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import bench_model
@@ -19,7 +20,7 @@ from medmind.errors import MedmindError
 from medmind_benchmarks import cell as cells
 from medmind_benchmarks import runner
 from medmind_benchmarks.answers.questions import Question
-from medmind_benchmarks.grounding import cell, items, joining, results, retrieval, tables
+from medmind_benchmarks.grounding import cell, items, joining, results, retrieval, run, tables
 from medmind_benchmarks.grounding.cell import Result, Scored
 from medmind_benchmarks.grounding.items import Item
 from medmind_benchmarks.grounding.retrieval import Hit
@@ -169,6 +170,7 @@ def test_the_command_reports_both_sides_and_goes_on(place: Path, tmp_path: Path,
     (library,) = report.libraries
     assert (library.asked, library.with_topic, library.held, library.topics) == (8, 8, 4, 4)
     assert [(one.passages, one.of, one.share) for one in library.recall] == [(1, 4, 1.0), (3, 4, 1.0)]
+    assert report.conditions.kv_type == {"f16": "f16"} and "f16 KV cache" in (out / "grounding.md").read_text("utf-8")
     pair = report.pair("f16", "causes")
     assert pair.all and pair.own_topic and pair.own_topic.rows == 4
     assert pair.all.rows + sum(pair.left_out.values()) == 8
@@ -255,10 +257,23 @@ def test_a_model_that_cannot_be_measured_is_said_and_the_others_stand(
     assert [pair.status for pair in report.pairs] == ["failed", "measured"]
 
 
+def test_the_cache_is_of_the_type_that_chat_takes_beside_a_file() -> None:
+    shape = {"general.architecture": "llama", "llama.attention.head_count": 2, "llama.embedding_length": 128}
+    models = {
+        label: SimpleNamespace(path=Path(label), metadata={**shape, "general.file_type": file_type})
+        for label, file_type in (("q8_0", 7), ("q4_k_m", 15))
+    }
+    config = run.GroundingConfig()
+    plan: Any = SimpleNamespace(models=models, libraries={"causes": Path("l")}, items=[], config=config, threads=1)
+    asked = [(one.level, one.request.kv_type) for one in run._cells(plan, Path("items"))]  # type: ignore[attr-defined]
+    assert asked == [("q8_0", "q8_0"), ("q8_0", "q8_0"), ("q4_k_m", "f16"), ("q4_k_m", "f16")]
+
+
 def test_the_committed_results_are_readable_and_hold_no_text() -> None:
     file = Path(__file__).parents[2] / "benchmarks" / "results" / "medmind-tiny-grounding.json"
     report = results.read_report(file)
     assert {pair.model for pair in report.pairs} == {"q8_0", "q4_k_m"} and len(report.pairs) == 4
+    assert report.conditions.kv_type == {"q8_0": "f16", "q4_k_m": "f16"}  # measured before chat's own type was taken
     for pair in report.pairs:
         assert pair.all and pair.all.change.error and pair.all.choice_with_passages
         held = next(one.held for one in report.libraries if one.label == pair.library)

@@ -65,7 +65,8 @@ def test_a_cell_over_a_limit_is_ended_with_the_reason() -> None:
     hungry = "import sys, time; sys.stdin.readline(); held = b'1' * 2**27; time.sleep(30)"
     for script, limits, words in (
         (idle, Limits(seconds=0.5), "longer than its limit of 0.5 s"),
-        (hungry, Limits(memory=2**26), "memory of its own, its limit is 64.00 MiB"),
+        (hungry, Limits(memory=2**26), r"memory of its own, its limit is 64.00 MiB \(--cell-memory\)"),
+        (hungry, Limits(memory=2**26, asked=False), r"its limit is 64.00 MiB \(nearly all that was free\)"),
     ):
         with pytest.raises(CellError, match=words):
             run_cell(Question(1), Answer, advance=lambda: None, command=[sys.executable, "-c", script], limits=limits)

@@ -22,10 +22,11 @@ from gguf import GGUFWriter
 
 from medmind.artifacts import HELDOUT, MANIFEST
 from medmind.errors import MedmindError
-from medmind_benchmarks import bandwidth, machine, markdown, page, plan, quants, results, runner, sources
+from medmind_benchmarks import bandwidth, machine, markdown, need, page, plan, quants, results, runner, sources
 from medmind_benchmarks.config import QuantsConfig
 from medmind_benchmarks.figures import Bandwidth
 from medmind_benchmarks.matrix import Cell
+from medmind_benchmarks.model_file import read
 from medmind_benchmarks.outcome import Outcome
 from medmind_benchmarks.process import Limits
 from medmind_benchmarks.statistics import repeated
@@ -344,7 +345,7 @@ def planned(folder: Path, **settings: Any) -> plan.Plan:
 def test_a_level_that_does_not_fit_in_memory_is_refused_and_the_rest_measured(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = (run_folder / "family.q8_0.gguf").stat().st_size + 2**19
+    size = need.process_bytes(read(run_folder / "family.q8_0.gguf"), bench_model.CONTEXT)
     monkeypatch.setattr(machine, "available_memory", lambda: (size, 2 * size))
     outcome = quants.run(planned(run_folder, measure=("answers",)), silent)  # type: ignore[arg-type]
     whole, small = outcome.report.levels
@@ -584,7 +585,7 @@ def test_a_cell_that_takes_too_long_is_in_the_report_with_its_reason(run_folder:
 def test_a_cell_that_needs_more_memory_than_there_is_is_refused_from_the_plan(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = (run_folder / "family.f16.gguf").stat().st_size + 2**19
+    size = need.process_bytes(read(run_folder / "family.f16.gguf"), bench_model.CONTEXT)
     monkeypatch.setattr(machine, "available_memory", lambda: (size, 2 * size))
     # both models do not fit side by side; the file of log-probabilities takes their place
     outcome = quants.run(planned(run_folder, measure=("answers",)), silent)  # type: ignore[arg-type]

@@ -62,7 +62,7 @@ def forget_after(path: Path, step: int) -> list[dict[str, Any]]:
     """
     kept, lines = [], []
     if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8").split("\n"):
             try:
                 document = json.loads(line)
                 if document["step"] <= step:

@@ -6,20 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medmind import hub_data
+from medmind import console, hub_data
 from medmind.console import require
 from medmind.errors import MedmindError
-from medmind_benchmarks.answers import published
+from medmind_benchmarks.answers import layout, published
 from medmind_benchmarks.answers.questions import LETTERS, QuestionSet
 
 Record = tuple[Mapping[str, Any], str]
 """A record and the place where it stands."""
 _SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 _SCORED_SPLITS = ("validation", "dev", "test", "val")
-"""Of a folder or a hub data set, the split that is scored: the first that has answers; MedMCQA's test has none."""
 _LABELLED = "pqa_labeled"
 _MMLU_ROW = 6
-_MMLU_TEST = "_test.csv"
 
 
 def load(source: str) -> QuestionSet:
@@ -32,12 +30,12 @@ def load(source: str) -> QuestionSet:
     if path.is_file():
         return published.build(list(_records(path)), source)
     if path.is_dir():
-        return _best(_splits(_files(path), source), source)
+        return _best(_files(path), source)
     if not hub_data.ID.fullmatch(source):
         raise MedmindError(
             f"{source} does not exist", "give a file of questions, or the id of a data set of the hub (owner/name)"
         )
-    return _best(_splits(hub_data.fetch(source, _wanted), source), source)
+    return _best(hub_data.fetch(source, _wanted), source)
 
 
 def _wanted(names: Sequence[str], config: str) -> list[str]:
@@ -61,34 +59,43 @@ def _files(folder: Path) -> list[Path]:
     return found
 
 
-def _splits(files: list[Path], source: str) -> list[tuple[str, list[Path]]]:
-    """The files of each split that can be scored, the preferred split first; MMLU's is its test."""
-    mmlu = [path for path in files if path.name.endswith(_MMLU_TEST)]
-    if mmlu:
-        medical = [path for path in mmlu if path.name.removesuffix(_MMLU_TEST) in published.MMLU_MEDICAL]
-        if not medical:
-            raise MedmindError(
-                f"{source} holds none of MMLU's medical subjects",
-                f"they are {', '.join(name + _MMLU_TEST for name in published.MMLU_MEDICAL)}",
-            )
-        return [("test", medical)]
-    by_name = any(path.parent.name in published.MMLU_MEDICAL for path in files)
-    order = ("test",) if by_name else _SCORED_SPLITS
-    named = [(split, [path for path in files if split in path.name.lower()]) for split in order]
-    known = [(split, paths) for split, paths in named if paths]
-    return known or [("", files)]
-
-
-def _best(splits: list[tuple[str, list[Path]]], source: str) -> QuestionSet:
-    failure: MedmindError | None = None
-    for split, paths in splits:
-        where = f"{source} [{split}]" if split else source
+def _best(files: Sequence[Path], source: str) -> QuestionSet:
+    """The questions of the preferred split that has answers; says which that is."""
+    unanswered: published.Unanswered | None = None
+    for part in layout.parts(files, source):
+        where = f"{source} [{part.split}]" if part.split else source
+        records = [record for path in part.files for record in _records(path)]
+        if part.truth:
+            records = _judged(records, part.truth)
         try:
-            return published.build([record for path in paths for record in _records(path)], where)
-        except MedmindError as error:
-            failure = failure or error
-    assert failure
-    raise failure
+            found = published.build(records, where)
+        except published.Unanswered as error:
+            unanswered = unanswered or error
+            continue
+        more = f" and {len(part.files) - 1} more files" if len(part.files) > 1 else ""
+        truth = f", those in {part.truth.name}" if part.truth else ""
+        console.note(f"{found.name}: {len(found.questions)} questions of {part.files[0]}{more}{truth}")
+        return found
+    assert unanswered
+    raise unanswered
+
+
+def _judged(records: Sequence[Record], truth: Path) -> list[Record]:
+    """PubMedQA's records of the test split, with the answers that its own file gives."""
+    answers = _document(truth)
+    if not isinstance(answers, dict) or not all(isinstance(answer, str) for answer in answers.values()):
+        raise MedmindError(f"{truth} is no object of answers by PubMed id", "download it again")
+    found: list[Record] = [
+        ({**record, "final_decision": answers[str(record["pmid"])]}, place)
+        for record, place in records
+        if str(record.get("pmid")) in answers
+    ]
+    if len(found) < len(answers):
+        raise MedmindError(
+            f"{len(answers) - len(found)} of the {len(answers)} questions of {truth} are not in {layout.PUBMEDQA}",
+            "download both again",
+        )
+    return found
 
 
 def _records(path: Path) -> Iterator[Record]:
@@ -104,14 +111,9 @@ def _records(path: Path) -> Iterator[Record]:
 
 def _json(path: Path) -> Iterator[Record]:
     """One document (a list, or PubMedQA's object of records by id), or one object a line, whatever the suffix says."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise MedmindError(f"{path} is not text: {error}") from error
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError:
-        document = [_line(path, number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    document = _document(path)
+    if path.name == layout.GROUND_TRUTH:
+        raise MedmindError(f"{path} holds answers without their questions", f"give the folder, {layout.PUBMEDQA} in it")
     if isinstance(document, dict) and document and all(isinstance(value, dict) for value in document.values()):
         document = [{"pmid": name, **value} for name, value in document.items()]
     elif isinstance(document, dict):
@@ -120,6 +122,17 @@ def _json(path: Path) -> Iterator[Record]:
         raise MedmindError(f"{path} holds no records", "it needs a list of objects, or one object a line")
     for number, record in enumerate(document, 1):
         yield _subject(record, path), f"{path}, record {number}"
+
+
+def _document(path: Path) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise MedmindError(f"{path} is not text: {error}") from error
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:  # not splitlines, which also breaks at U+0085, U+2028 and U+2029 inside strings
+        return [_line(path, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
 
 
 def _line(path: Path, number: int, line: str) -> Any:
@@ -132,7 +145,7 @@ def _line(path: Path, number: int, line: str) -> Any:
 def _csv(path: Path) -> Iterator[Record]:
     """With a header, or as MMLU's: question, four options, letter."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [row for row in csv.reader(file) if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise MedmindError(f"{path} is no CSV: {error}") from error

@@ -80,7 +80,7 @@ def build(rows: Sequence[Mapping[str, Any]]) -> QuestionSet:
         why = max(dropped, key=lambda reason: dropped[reason])
         raise MedmindError(
             f"no question can be made of the {len(rows)} held-out rows: {why}",
-            "give more held-out rows, with 'focus' and 'question_type', or --no-answers",
+            "give more held-out rows, with 'focus' and 'question_type', or published questions with --questions",
         )
     return QuestionSet("held-out answers", tuple(questions), dict(dropped))
 

@@ -25,6 +25,10 @@ _NOT_MEDICAL = "not one of MMLU's medical subjects"
 _PUBMEDQA_ANSWERS = ("yes", "no", "maybe")
 
 
+class Unanswered(MedmindError):
+    """Records that do not say which option is right, as those of a test split that is kept secret."""
+
+
 class _Left(Exception):
     """A record that makes no question; its text says why."""
 
@@ -84,7 +88,8 @@ def build(records: Sequence[tuple[Mapping[str, Any], str]], where: str) -> Quest
     if not found:
         why = max(dropped, key=lambda reason: dropped[reason])
         hint = "take the validation split" if why == _UNANSWERED else "give another file"
-        raise MedmindError(f"{where}: none of its {len(records)} {kind} records can be scored: {why}", hint)
+        refusal = Unanswered if why == _UNANSWERED else MedmindError
+        raise refusal(f"{where}: none of its {len(records)} {kind} records can be scored: {why}", hint)
     return QuestionSet("MMLU medical" if kind == "MMLU" else kind, tuple(found), dict(dropped))
 
 

@@ -12,6 +12,7 @@ from medmind.console import human_bytes
 from medmind.errors import MedmindError
 from medmind_benchmarks import examples, machine
 from medmind_benchmarks.model_file import ModelFile, read
+from medmind_benchmarks.need import process_bytes
 from medmind_runtime.threads import physical_cores
 
 FOLDER = "chain"
@@ -111,7 +112,7 @@ def _refusal(model: ModelFile, manifest: Mapping[str, Any], available: int) -> s
     if adapter != manifest["adapter"]["digest"]:
         whose = "an adapter that is not this run's" if adapter else "no adapter"
         return f"it was made of {whose}"
-    need = model.tensor_bytes + model.kv_cache_bytes(int(manifest["context"]))
-    if need > available:
-        return f"it needs {human_bytes(need)} of memory, and {human_bytes(available)} are free"
+    needed = process_bytes(model, int(manifest["context"]))
+    if needed > available:
+        return f"it needs {human_bytes(needed)} of memory, and {human_bytes(available)} are free"
     return ""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from medmind import turns
+from medmind_benchmarks.figures import KvType
 from medmind_benchmarks.grounding import items as item_files
 from medmind_benchmarks.grounding.items import Item
 from medmind_benchmarks.likelihood import language_of, log_likelihood
@@ -38,6 +39,7 @@ class Request:
         library: path of the library; empty for none.
         items: path of a file that `items.write` wrote.
         context: tokens; None takes what medmind-chat takes.
+        kv_type: of the KV cache; `cache_type` of the file is what medmind-chat takes.
     """
 
     kind: Literal["grounding"]
@@ -46,6 +48,7 @@ class Request:
     items: str
     context: int | None
     threads: int
+    kv_type: KvType
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,9 @@ def measure(request: Request, advance: Callable[[], None]) -> Result:
     found = item_files.read(Path(request.items))
     with (
         Library(Path(request.library)) if request.library else nullcontext() as library,
-        Engine.load(Path(request.model), context=request.context, threads=request.threads) as engine,
+        Engine.load(
+            Path(request.model), context=request.context, threads=request.threads, kv_type=request.kv_type
+        ) as engine,
     ):
         return score(engine, Careful(library), found, advance)
 

@@ -39,13 +39,13 @@ def _conditions(report: Report) -> list[str]:
     found = report.conditions
     dropped = "".join(f"; {count} more {reason}" for reason, count in found.left_out.items())
     held = ", ".join(
-        f"{model} {context:,} tokens, {found.reserve[model]} of them for the answer"
+        f"{model} {context:,} tokens, {found.reserve[model]} of them for the answer, {found.kv_type[model]} KV cache"
         for model, context in found.context.items()
     )
     return [
         f"{found.created}, {found.cpu}, {found.cores} cores, {found.system}",
         f"rows: {found.rows} of {found.rows_in_file:,} in `{found.heldout}` ({found.heldout_digest[:19]}…){dropped}",
-        f"context: {held}; f16 KV cache, {found.threads} thread{'s' if found.threads > 1 else ''}",
+        f"context: {held}; {found.threads} thread{'s' if found.threads > 1 else ''}",
         *(f"model {one.label}: `{one.file}` ({one.digest[:19]}…)" for one in report.models),
         *(f"library {one.label}: `{one.file}` ({one.digest[:19]}…), {one.topics:,} topics" for one in report.libraries),
         ", ".join(f"{name} {version}" for name, version in found.versions.items()),

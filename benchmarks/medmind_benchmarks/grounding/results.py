@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medmind.artifacts import read_json
-from medmind_benchmarks.figures import Choice
+from medmind_benchmarks.figures import Choice, KvType
 from medmind_benchmarks.statistics import Estimate
 from medmind_benchmarks.typed_json import decode_as
 
-SCHEMA = "medmind-benchmark-grounding/1"
+SCHEMA = "medmind-benchmark-grounding/2"
+_F16_ALONE = "medmind-benchmark-grounding/1"
+"""The schema of reports without `kv_type`, which were all measured with an f16 KV cache."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ class Conditions:
         left_out: reason → chosen rows that make no item.
         context: tokens, as chat has it, or as asked for; by model.
         reserve: of those, kept for an answer: longer ones are scored so far; by model.
+        kv_type: of the KV cache, as chat has it; by model.
         load_before: load average before the first cell; above zero, other programs were at work.
     """
 
@@ -147,6 +150,7 @@ class Conditions:
     left_out: dict[str, int]
     context: dict[str, int]
     reserve: dict[str, int]
+    kv_type: dict[str, KvType]
 
 
 @dataclass(frozen=True)
@@ -174,6 +178,11 @@ class Report:
         Raises:
             MedmindError: another schema, or a field missing or of another kind.
         """
+        conditions = document.get("conditions")
+        if document.get("schema") == _F16_ALONE and isinstance(conditions, Mapping):
+            measured = conditions.get("context")
+            kv_type = dict.fromkeys(measured if isinstance(measured, Mapping) else (), "f16")
+            document = {**document, "schema": SCHEMA, "conditions": {**conditions, "kv_type": kv_type}}
         how = "make one with: medmind-bench grounding --library FILE"
         return decode_as(Report, SCHEMA, document, what="grounding report", how=how)
 

@@ -15,6 +15,7 @@ from medmind.artifacts import sha256
 from medmind.errors import MedmindError
 from medmind_benchmarks import effort, examples, machine, runner
 from medmind_benchmarks.config import QuantsConfig
+from medmind_benchmarks.figures import KvType
 from medmind_benchmarks.grounding import cell, joining, retrieval
 from medmind_benchmarks.grounding import items as item_files
 from medmind_benchmarks.grounding.items import Item
@@ -27,6 +28,7 @@ from medmind_benchmarks.runner import Progress
 from medmind_benchmarks.sources import Sources
 from medmind_benchmarks.store import Store, cells_folder
 from medmind_runtime.library import index
+from medmind_runtime.speculation import cache_type
 from medmind_runtime.threads import physical_cores
 
 _ALONE = ""
@@ -183,6 +185,7 @@ def run(plan: Plan, progress: Progress, *, command: Sequence[str] = CELL) -> Out
             left_out=plan.left_out,
             context=context,
             reserve=reserve,
+            kv_type={label: kv_type for label, kv_type in _kv_types(plan).items() if label in context},
         ),
     )
     return Outcome(report, records)
@@ -194,15 +197,27 @@ def _asked(rows: int) -> QuantsConfig:
 
 def _cells(plan: Plan, items: Path) -> list[Cell]:
     found = []
+    kv_types = _kv_types(plan)
     for label, model in plan.models.items():
         for library, path in {_ALONE: None, **plan.libraries}.items():
             request = cell.Request(
-                "grounding", str(model.path), str(path or ""), str(items), plan.config.context, plan.threads
+                "grounding",
+                str(model.path),
+                str(path or ""),
+                str(items),
+                plan.config.context,
+                plan.threads,
+                kv_types[label],
             )
             work = len(plan.items) * _COST[path is not None]
             key = ("grounding", library)
             found.append(Cell(label, key, _name(library), request, cell.Result, len(plan.items), work))
     return found
+
+
+def _kv_types(plan: Plan) -> dict[str, KvType]:
+    """The KV cache's type that medmind-chat takes for each model when none is asked for."""
+    return {label: cache_type(model.metadata) for label, model in plan.models.items()}
 
 
 def _name(library: str) -> str:

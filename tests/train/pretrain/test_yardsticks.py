@@ -197,3 +197,10 @@ def test_bad_input_is_one_line(
     assert out == ""
     (line,) = err.strip().splitlines()
     assert words in line
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path: Path) -> None:
+    line = json.dumps({"text": "one\u2028two"}, ensure_ascii=False)
+    for name, text in (("rows.jsonl", line), ("rows.txt", "one\u2028two")):
+        (tmp_path / name).write_text(f"\ufeff{text}\n", encoding="utf-8")
+        assert list(documents([tmp_path / name])) == ["one\u2028two"]

@@ -74,15 +74,15 @@ def _kind(path: Path) -> str:
 def _open(file: Path) -> IO[str]:
     match file.suffix.lower():
         case ".gz":
-            return gzip.open(file, "rt", encoding="utf-8")
+            return gzip.open(file, "rt", encoding="utf-8-sig")
         case ".xz":
-            return lzma.open(file, "rt", encoding="utf-8")
+            return lzma.open(file, "rt", encoding="utf-8-sig")
         case ".bz2":
-            return bz2.open(file, "rt", encoding="utf-8")
+            return bz2.open(file, "rt", encoding="utf-8-sig")
         case ".zst":
             reader = require("zstandard", "train").ZstdDecompressor().stream_reader(file.open("rb"), closefd=True)
-            return io.TextIOWrapper(reader, encoding="utf-8")
-    return file.open(encoding="utf-8")
+            return io.TextIOWrapper(reader, encoding="utf-8-sig")
+    return file.open(encoding="utf-8-sig")
 
 
 def _pieces(lines: Iterable[str]) -> Iterator[str]:

@@ -1,0 +1,64 @@
+"""What a model will need, held against what was measured of committed results; a context too long is refused alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import bench_model
+import pytest
+
+from medmind_benchmarks import machine, matrix, need, plan, sources
+from medmind_benchmarks.config import QuantsConfig
+from medmind_benchmarks.model_file import ModelFile
+from medmind_benchmarks.outcome import _remedy
+from medmind_benchmarks.process import FREE
+from medmind_benchmarks.results import Gap
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+SHAPES = {
+    "medmind-tiny-quants.json": (5, 512, 1280, 8, 2),
+    "mistral-7b-shape-quants-cpu.json": (32, 4096, 14336, 32, 8),
+}
+"""Layers, width, feed-forward width, heads and KV heads."""
+
+
+def described(shape: tuple[int, ...], tensor_bytes: int) -> ModelFile:
+    layers, width, wide, heads, kv_heads = shape
+    facts = {"block_count": layers, "embedding_length": width, "feed_forward_length": wide}
+    facts |= {"attention.head_count": heads, "attention.head_count_kv": kv_heads}
+    metadata: dict[str, Any] = {"general.architecture": "llama", **{f"llama.{key}": facts[key] for key in facts}}
+    return ModelFile(Path("m"), metadata, 7, tensor_bytes, tensor_bytes, 1, tensor_bytes, "", "")
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_need_is_what_was_measured(name: str) -> None:
+    compared = 0
+    for level in json.loads((RESULTS / name).read_text("utf-8"))["levels"]:
+        for found in level["figures"]["memory"]:
+            model = described(SHAPES[name], found["weights"])
+            assert need.compute_bytes(model, found["context"]) == pytest.approx(found["compute"], rel=0.03)
+            if found["load_mode"] == "auto":
+                compared += 1
+                assert need.process_bytes(model, found["context"]) == pytest.approx(found["peak"], rel=0.1)
+    assert compared > 5
+
+
+def test_a_context_that_does_not_fit_is_refused_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = bench_model.write(tmp_path / "one.f16.gguf")
+    read = plan.read(model)
+    enough = need.process_bytes(read, bench_model.CONTEXT // 2)
+    monkeypatch.setattr(machine, "available_memory", lambda: (enough, 2 * enough))
+    contexts = (bench_model.CONTEXT // 2, bench_model.CONTEXT)
+    config = QuantsConfig(measure=("memory",), contexts=contexts, load_modes=("auto",), threads=1)
+    made = plan.make(sources.find([model], None, None, needs_heldout=False), config)
+    files = matrix.Files(*(tmp_path / name for name in ("a", "b", "c", "d", "e")))
+    assert not made.levels[0].refusal
+    assert [(bool(cell.refusal), cell.skipped) for cell in matrix.cells(made, files)] == [(False, False), (True, False)]
+
+
+def test_a_limit_that_nobody_gave_is_not_answered_with_its_option() -> None:
+    hints = [_remedy(Gap("speed", "failed", f"its limit is 1 GiB {origin}")) for origin in ("(--cell-memory)", FREE)]
+    assert hints == [
+        "allow more with --cell-memory",
+        "give smaller files, a smaller --context, or a machine with more memory",
+    ]
