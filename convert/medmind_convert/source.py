@@ -154,8 +154,8 @@ def find(
     if name is None:
         name = adapter.resolve().name if adapter is not None else Path(found.name).name
     name = _name(name)
-    run = _run_of(adapter)
-    digest = _digest(found, run, adapter, weigh=weigh or (run is not None and base_name is not None))
+    lies_in = _run_of(adapter)
+    digest = _digest(found, lies_in, adapter, weigh=weigh or (lies_in is not None and base_name is not None))
     return Source(found, digest, adapter, name, out or artifacts.RUNS / name)
 
 
