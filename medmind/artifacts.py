@@ -11,6 +11,7 @@ A run directory (`runs/NAME`) is all that the next stage needs:
     NAME.<quant>.gguf what `medmind-convert` made of it
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -38,6 +39,10 @@ TRAINED_ON = "nf4"
 """What the base was while an adapter was trained: QLoRA's 4-bit NormalFloat with double quantization."""
 ROWS_LEFT_OUT = "left out"
 """What `rows` of a manifest says where the run was copied without held-out and validation rows."""
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says of a disk, a quota or a file that is full."""
 
 
 def sha256(path: Path) -> str:
@@ -110,6 +115,10 @@ def atomic_file(final: Path, *, force: bool = True) -> Iterator[Path]:
             os.fsync(file.fileno())
         partial.replace(final)
         sync_directory(final.parent)
+    except OSError as error:
+        if error.errno in _FULL and not error.filename:  # an open file's errors do not say which
+            raise OSError(error.errno, error.strerror, str(final)) from error
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -109,7 +109,11 @@ def check_config(path: Path) -> dict[str, Any]:
         raise MedmindError(f"{path} holds no config.json", "give a directory in the transformers format")
     config = read_json(path / "config.json")
     named = config.get("architectures")
-    architectures = [str(name) for name in named] if isinstance(named, list) and named else ["(none named)"]
+    if named is not None and not (isinstance(named, list) and all(isinstance(name, str) for name in named)):
+        raise MedmindError(
+            f"{path / 'config.json'} gives architectures as {json.dumps(named)[:60]}", "it must be a list of texts"
+        )
+    architectures = named or ["(none named)"]
     if not set(architectures) & set(ARCHITECTURES):
         raise MedmindError(
             f"{path} is a {', '.join(architectures)}, which medmind does not support",

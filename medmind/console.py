@@ -52,7 +52,9 @@ def run(app: Callable[[], Any]) -> None:
         if getattr(sys, name) is None:  # closed by the caller, as in `medmind-chat >&-`
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for good
     if os.name != "nt":  # what is half-written is removed on `kill` as it is on Ctrl-C
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+                signal.signal(number, lambda caught, _: sys.exit(128 + caught))
     try:
         app()
     except MedmindError as error:

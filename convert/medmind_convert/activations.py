@@ -20,8 +20,10 @@ from medmind_convert.model_run import ModelRun, Product
 
 CHUNK = 512
 """Tokens of a chunk, llama-imatrix's default."""
-SAVE_EVERY = 60.0
-"""Seconds between two states of an interrupted collection."""
+SAVING = 0.02
+"""Part of the time that may go into saving states, for a collection that is killed."""
+_FIRST_SAVE = 0.02
+"""Seconds that the first state is taken to cost, before one was saved."""
 _SAMPLE = 1 << 20
 OUTPUT = ("output.weight", "token_embd.weight")
 """The output layer, by the name of the embedding where the two are one tensor."""
@@ -123,7 +125,7 @@ def collect(
     length: int = CHUNK,
     most: int | None = None,
     output: bool = False,
-    save_every: float = SAVE_EVERY,
+    saving: float = SAVING,
 ) -> Collected:
     """Run a model over text and write its importance matrix; an interrupted call goes on where it was.
 
@@ -135,12 +137,13 @@ def collect(
         length: tokens of a chunk.
         most: chunks to take at most; None takes all.
         output: collect for the output layer too, as llama-imatrix --process-output; for a tied one as well.
-        save_every: seconds between two states.
+        saving: part of the time that may go into saving states.
 
     Raises:
         MedmindError: the model does not load, its numbers are not finite, or the text is shorter than a chunk.
     """
     began = saved = time.monotonic()
+    cost = _FIRST_SAVE
     sums = Sums(output=output)
     state = state_of(out)
     with ModelRun(model, length=length, threads=threads, watch=sums.add) as run:
@@ -152,18 +155,27 @@ def collect(
         }
         done = resumed = _resume(state, notes, sums)
         out.parent.mkdir(parents=True, exist_ok=True)
+        imatrix, kept = sums.imatrix(text.name, done, length, notes), done
         with console.progress("collecting", len(todo), "chunks") as advance:
             advance(done)
-            for chunk in todo[done:]:
-                run.run(chunk)
-                done += 1
-                advance(1)
-                if time.monotonic() - saved >= save_every and done < len(todo):
-                    write_imatrix(state, sums.imatrix(text.name, done, length, notes))
-                    saved = time.monotonic()
+            try:
+                for chunk in todo[done:]:
+                    run.run(chunk)
+                    imatrix = sums.imatrix(text.name, imatrix.chunks + 1, length, notes)
+                    advance(1)
+                    now = time.monotonic()
+                    if (now - saved) * saving >= cost and imatrix.chunks < len(todo):
+                        write_imatrix(state, imatrix)
+                        kept, saved = imatrix.chunks, time.monotonic()
+                        cost = saved - now
+            except (KeyboardInterrupt, SystemExit):  # within a chunk too, of which the sums then hold a part
+                if imatrix.chunks > kept:
+                    write_imatrix(state, imatrix)
+                if imatrix.chunks:
+                    console.note(f"{imatrix.chunks} chunks are kept in {state}: start the same command again to go on")
+                raise
     if not sums.sums:
         raise MedmindError(f"nothing in {model} was found to collect for", "please report it with the model's name")
-    imatrix = sums.imatrix(text.name, done, length, notes)
     write_imatrix(out, imatrix)
     state.unlink(missing_ok=True)
     return Collected(imatrix, resumed, time.monotonic() - began)

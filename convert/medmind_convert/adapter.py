@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from medmind.artifacts import adapter_digest, read_json
 from medmind.errors import MedmindError
-from medmind_convert.config_fields import Fields
+from medmind_convert.config_fields import Fields, is_texts
 from medmind_convert.weights import Tensor, open_tensors
 
 CONFIG = "adapter_config.json"
@@ -141,6 +141,10 @@ def _require_types(fields: Fields) -> None:
                 ) from error
     for key in ("use_rslora", "use_dora"):
         fields.flag(key)
+    for key in ("target_modules", "exclude_modules"):
+        named = fields.values.get(key)
+        if named is not None and not isinstance(named, str) and not is_texts(named):
+            fields.refuse(key, "a text or a list of texts")
     for key in ("peft_type", "base_model_name_or_path", "bias"):
         fields.text(key)
 

@@ -163,6 +163,8 @@ def read(path: Path) -> Architecture:
         raise MedmindError(
             f"{file} gives {heads} heads, {heads_kv} key heads, {head_dim} dimensions a head", "it is broken"
         )
+    if "rms_norm_eps" in config.values and config.values["rms_norm_eps"] is None:  # not missing: transformers fails
+        config.refuse("rms_norm_eps", "a number above 0")
     rope_base, rope_factor = _rope(config)
     context, vocab = config.count("max_position_embeddings"), config.count("vocab_size")
     window = config.count("sliding_window", context) if config.values.get("sliding_window") is not False else context

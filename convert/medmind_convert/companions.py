@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from medmind import artifacts, gguf_header
+from medmind import artifacts, console, gguf_header
 from medmind_convert import model_card, modelfile
 from medmind_convert.conversion import Conversion
 from medmind_convert.convert import Result
@@ -32,6 +32,8 @@ def write(conversion: Conversion, results: Sequence[Result]) -> list[Path]:
             context=source.manifest.get("context"),
         )
         written.append((source.out / f"{source.name}.Modelfile", made))
+    else:
+        console.note("no Modelfile is written: Ollama imports no split GGUF (llama-gguf-split --merge makes one file)")
     for path, text in written:
         with artifacts.atomic_file(path, force=True) as partial:
             partial.write_text(text, encoding="utf-8")

@@ -123,14 +123,7 @@ class Conversion:
         Raises:
             MedmindError: llama.cpp refuses the type for this model without an importance matrix.
         """
-        arch = self.architecture
-        chosen = type_choice.choose(
-            quant,
-            [type_choice.Shaped(placement.target, placement.shape) for placement in arch.placements],
-            type_choice.Dimensions(arch.layers, arch.heads, arch.heads_kv),
-            native=self.native,
-            imatrix=imatrix,
-        )
+        chosen = self.mixture(quant, imatrix=imatrix)
         refused = next((n for n, kind in chosen.items() if type_choice.requires_imatrix(n, kind, quant)), None)
         if refused is not None and not imatrix:
             near = smallest_without_imatrix(quant)
@@ -139,6 +132,17 @@ class Conversion:
                 f"take {near.name}, {near.bits:.1f} bits per weight, or give one with --imatrix",
             )
         return chosen
+
+    def mixture(self, quant: Quant, *, imatrix: bool) -> dict[str, str]:
+        """As `types`, whether or not llama.cpp would refuse it."""
+        arch = self.architecture
+        return type_choice.choose(
+            quant,
+            [type_choice.Shaped(placement.target, placement.shape) for placement in arch.placements],
+            type_choice.Dimensions(arch.layers, arch.heads, arch.heads_kv),
+            native=self.native,
+            imatrix=imatrix,
+        )
 
     def layouts(
         self,

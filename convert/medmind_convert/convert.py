@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medmind import artifacts, console
 from medmind.errors import MedmindError
-from medmind_convert import one_pass, unfinished
+from medmind_convert import gguf_file, one_pass, unfinished
 from medmind_convert.check import Agreement
 from medmind_convert.conversion import Conversion, Importance
 from medmind_convert.gguf_file import Layout, sha256_text
@@ -94,6 +94,9 @@ def convert(
         for quant, layouts in plans.items()
         for final, layout in zip(names(conversion.source, quant, len(layouts)), layouts, strict=True)
     }
+    for quant, layouts in plans.items():
+        if options.split_max is not None and (large := gguf_file.above(layouts, options.split_max)):
+            console.note(f"{quant.name}: {large}")
     made_from = _made_from(conversion, options)
     begun = not options.force and any(journal_of(final).exists() for final in finals)
     for final, layout in finals.items():

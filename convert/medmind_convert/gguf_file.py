@@ -140,6 +140,24 @@ def plan_file(
     return [_layout(metadata, ftype, shapes, kinds, shards, number) for number in range(len(shards))]
 
 
+def above(layouts: Sequence[Layout], split_max: int) -> str | None:
+    """Which file of a split will be larger than was asked for, and why; None where all keep to it.
+
+    llama.cpp's gguf-split counts tensors only, and says nothing of either case.
+    """
+    large = [layout for layout in layouts if layout.size > split_max]
+    if not large:
+        return None
+    most = max(large, key=lambda layout: layout.size)
+    tensor = max(most.slots, key=lambda slot: slot.size)
+    number = f"file {layouts.index(most) + 1} of {len(layouts)}"
+    cause = (
+        f"{tensor.name} alone takes {tensor.size:,}" if tensor.size > split_max else "metadata come on top of tensors"
+    )
+    others = f", and {len(large) - 1} more" if len(large) > 1 else ""
+    return f"{number} takes {most.size:,} bytes{others}, above the {split_max:,} of --split-max-size: {cause}"
+
+
 def _layout(
     metadata: Metadata,
     ftype: int,

@@ -79,7 +79,8 @@ class Partial:
             self.close()
             raise
         try:
-            self._begin()
+            with self._named():
+                self._begin()
         except BaseException:
             self.discard()
             raise
@@ -144,11 +145,20 @@ class Partial:
         self._journal.write(json.dumps(record).encode() + b"\n")
         self._journal.flush()
 
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Give an error of the system this file's name, which an open file's errors lack."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, error.filename or str(self.final)) from error
+
     def write(self, name: str, at: int, data: bytes | memoryview) -> None:
         """Put bytes of a tensor at their place, `at` bytes from its start."""
         assert self._file is not None
-        self._file.seek(self.slots[name].offset + at)
-        self._file.write(data)
+        with self._named():
+            self._file.seek(self.slots[name].offset + at)
+            self._file.write(data)
 
     def finish(self, name: str, digest: str) -> None:
         """Note a tensor as whole.
@@ -160,8 +170,9 @@ class Partial:
         assert self._file is not None
         slot = self.slots[name]
         self.write(name, slot.size, b"\0" * slot.padding)
-        self._file.flush()
-        self._note({"tensor": name, "digest": digest})
+        with self._named():
+            self._file.flush()
+            self._note({"tensor": name, "digest": digest})
         self.done[name] = digest
 
     def seal(self) -> None:

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from medmind.errors import MedmindError
-from medmind_convert import ggml, gguf_file, pace, vocabulary_outline
+from medmind_convert import ggml, gguf_file, pace, run_imatrix, vocabulary_outline
 from medmind_convert.conversion import Conversion
 from medmind_convert.imatrix import Weighting
 from medmind_convert.memory_need import peak
@@ -45,7 +45,9 @@ class Planned:
         weighted: whether an importance matrix weighs it.
         memory: anonymous resident memory at most, bytes.
         seconds: wall time.
-        refused: why it cannot be made, or None; all figures are 0 then.
+        refused: why it cannot be made, or None; the figures are then those with an importance matrix.
+        with_matrix: bytes of the file where a matrix would change the type of a tensor and none weighs it, else None.
+        large: which shard will be larger than was asked for, or None.
     """
 
     quant: Quant
@@ -56,6 +58,8 @@ class Planned:
     memory: int = 0
     seconds: float = 0.0
     refused: str | None = None
+    with_matrix: int | None = None
+    large: str | None = None
 
 
 def plan(
@@ -76,42 +80,63 @@ def plan(
         threads: of the conversion.
         provenance, split_max: as for `convert.Options`.
     """
-    shapes = {placement.target: placement.shape for placement in conversion.architecture.placements}
-    headers: dict[Weighting | None, int] = {}
+    sizes = _Sizes(conversion, provenance, split_max)
+    usual = run_imatrix.beside(conversion.source)
     scale = pace.measured()
     found = []
     for quant in quants:
+        weighting, refused, with_matrix = weighted[quant], None, None
         try:
-            types = conversion.types(quant, imatrix=weighted[quant] is not None)
+            types = conversion.types(quant, imatrix=weighting is not None)
         except MedmindError as error:
-            found.append(Planned(quant, refused=error.message))
-            continue
-        tensors = gguf_file.sizes(types, shapes)
-        weights, padded = sum(tensors.values()), sum(map(gguf_file.padded, tensors.values()))
-        if split_max is not None:
-            layouts = conversion.layouts(
-                quant.ftype, types, provenance=provenance, split_max=split_max, weighting=weighted[quant]
-            )
-            shards, size = len(layouts), sum(layout.size for layout in layouts)
-        else:
-            # a float file names no matrix; otherwise headers say of every type as much, in numbers of one width
-            named = weighted[quant] if any(ggml.types()[kind].quantized for kind in types.values()) else None
-            if named not in headers:
-                (layout,) = conversion.layouts(quant.ftype, types, provenance=provenance, weighting=named)
-                headers[named] = len(layout.header)
-            shards, size = 1, headers[named] + padded
+            refused, weighting = error.message, usual
+            types = conversion.mixture(quant, imatrix=True)
+        size, shards, large = sizes.of(quant, types, weighting)
+        if weighting is None and (others := conversion.mixture(quant, imatrix=True)) != types:
+            with_matrix, *_ = sizes.of(quant, others, usual)
         found.append(
             Planned(
                 quant,
                 size,
-                weights * 8 / conversion.architecture.parameters,
+                sizes.weights(types) * 8 / conversion.architecture.parameters,
                 shards,
                 weighted[quant] is not None,
                 peak(conversion, types, threads=threads),
-                _seconds(conversion, types, size, weighted[quant] is not None, threads, scale),
+                _seconds(conversion, types, size, weighting is not None, threads, scale),
+                refused,
+                with_matrix,
+                large,
             )
         )
     return found
+
+
+class _Sizes:
+    """Bytes of files of one conversion; headers of the same length are made once."""
+
+    def __init__(self, conversion: Conversion, provenance: bool, split_max: int | None) -> None:
+        self._conversion, self._provenance, self._split_max = conversion, provenance, split_max
+        self._shapes = {placement.target: placement.shape for placement in conversion.architecture.placements}
+        self._headers: dict[Weighting | None, int] = {}
+
+    def weights(self, types: Mapping[str, str]) -> int:
+        """Bytes of the tensors, without padding."""
+        return sum(gguf_file.sizes(types, self._shapes).values())
+
+    def of(self, quant: Quant, types: Mapping[str, str], weighting: Weighting | None) -> tuple[int, int, str | None]:
+        """Bytes over all shards, their number, and which of them is larger than asked for."""
+        if self._split_max is not None:
+            layouts = self._conversion.layouts(
+                quant.ftype, types, provenance=self._provenance, split_max=self._split_max, weighting=weighting
+            )
+            large = gguf_file.above(layouts, self._split_max)
+            return sum(layout.size for layout in layouts), len(layouts), large
+        # a float file names no matrix; otherwise headers say of every type as much, in numbers of one width
+        named = weighting if any(ggml.types()[kind].quantized for kind in types.values()) else None
+        if named not in self._headers:
+            (layout,) = self._conversion.layouts(quant.ftype, types, provenance=self._provenance, weighting=named)
+            self._headers[named] = len(layout.header)
+        return self._headers[named] + sum(map(gguf_file.padded, gguf_file.sizes(types, self._shapes).values())), 1, None
 
 
 def _seconds(

@@ -77,6 +77,8 @@ def _plan(
                         "bits_per_weight": round(each.bits, 4),
                         "files": each.shards,
                         "imatrix": each.weighted,
+                        "needs_imatrix": each.refused is not None,
+                        "bytes_with_imatrix": each.with_matrix,
                         "memory": each.memory,
                         "seconds": round(each.seconds, 1),
                         "fits": each.bytes <= free,
@@ -87,6 +89,9 @@ def _plan(
         )
         return
     _show(found, free)
+    for each in found:
+        if each.large is not None:
+            console.note(f"{each.quant.name}: {each.large}")
     console.note(
         f"{source.out}: {human_bytes(free)} free; * weighted by an importance matrix, whose collection is not counted; "
         f"memory without mapped files; time on {threads} threads, from a table of the types and q4_k timed here"
@@ -97,14 +102,13 @@ def _show(found: "list[Planned]", free: int) -> None:
     console.out.print(f"{'type':<10} {'bytes':>15}  {'size':>10}  bits/weight  {'memory':>10}  {'time':>8}")
     for each in found:
         name = each.quant.name + ("*" if each.weighted else "")
-        if each.refused is not None:
-            console.out.print(f"{name:<10} {'needs an importance matrix':>15}", markup=False)
-            continue
         line = (
             f"{name:<10} {each.bytes:>15,}  {human_bytes(each.bytes):>10}  {each.bits:>11.2f}  "
             f"{human_bytes(each.memory):>10}  {_clock(each.seconds):>8}"
         )
         line += f"  {each.shards} files" if each.shards > 1 else ""
+        line += "  needs an importance matrix, counted with one" if each.refused is not None else ""
+        line += f"  with a matrix {each.with_matrix:,}" if each.with_matrix is not None else ""
         line += "  too large for the disk" if each.bytes > free else ""
         console.out.print(line, markup=False)
 

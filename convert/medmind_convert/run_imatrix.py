@@ -48,8 +48,13 @@ def expected(
     if wanted and file.is_file():
         found = weighting(file, read_imatrix(file))
     elif wanted and run is not None and calibration.of_run(run):
-        found = Weighting(str(file), artifacts.VALIDATION, 1, 1)  # the numbers' width is all that counts
+        found = beside(source)
     return {each: found if wanted_by(types if together else [each]) else None for each in types}
+
+
+def beside(source: Source) -> Weighting:
+    """What a file says of a matrix that is collected over a run's own text; its counts are 1, of the same width."""
+    return Weighting(str(source.out / f"{source.name}{SUFFIX}"), artifacts.VALIDATION, 1, 1)
 
 
 def for_conversion(conversion: Conversion, given: Path | None, *, threads: int | None) -> tuple[Path, Imatrix] | None:

@@ -111,11 +111,12 @@ def find(
         out: where results go; by default into the run, else `runs/NAME`.
         name: file name of the results; by default the run's, the adapter's or the base's.
         assume_yes: do not ask before a download.
-        weigh: compute the base's digest, for which weights are read, and refuse a base that is not the run's; without,
-            a text of its length stands in.
+        weigh: compute the base's digest, for which weights are read; without, a text of its length stands in, unless
+            a base was named beside an adapter of a run: it must be the run's in any case.
 
     Raises:
-        MedmindError: nothing of that name, an unfinished run, or a base that is not the run's.
+        MedmindError: nothing of that name, an unfinished run, or a base that is not the one that the run beside the
+            adapter was trained on.
     """
     fetch = partial(_fetch, assume_yes=assume_yes)
     if given is None and base_name is None and adapter is None:
@@ -153,7 +154,8 @@ def find(
     if name is None:
         name = adapter.resolve().name if adapter is not None else Path(found.name).name
     name = _name(name)
-    digest = base.fingerprint(found.path) if weigh else UNKNOWN
+    lies_in = _run_of(adapter)
+    digest = _digest(found, lies_in, adapter, weigh=weigh or (lies_in is not None and base_name is not None))
     return Source(found, digest, adapter, name, out or artifacts.RUNS / name)
 
 
@@ -201,18 +203,36 @@ def _run(
     recorded = manifest.get("base") or {}
     wanted = base_name or _recorded_base(recorded, run)
     found = base.resolve(wanted, revision=revision or recorded.get("revision"), fetch=fetch)
-    digest = base.fingerprint(found.path) if weigh else UNKNOWN
-    if weigh and recorded.get("digest") != digest:
-        raise MedmindError(
-            f"the base at {found.path} is not the one {run} was trained on ({recorded.get('name')}): "
-            f"its digest is {digest[:19]}…, the run's {str(recorded.get('digest'))[:19]}…",
-            "give the right one with --base, or train again on this one",
-        )
+    digest = _digest(found, run, run / artifacts.ADAPTER, weigh=weigh or base_name is not None)
     if manifest.get("rows") == artifacts.ROWS_LEFT_OUT:
         return found, digest, manifest, ()
     heldout = artifacts.read_jsonl(run / artifacts.HELDOUT)
     _check_rows(heldout, run / artifacts.HELDOUT)
     return found, digest, manifest, heldout
+
+
+def _digest(found: base.Base, run: Path | None, adapter: Path | None, *, weigh: bool) -> str:
+    """The base's digest, refused where the run that an adapter lies in recorded another; `UNKNOWN` without weighing."""
+    if not weigh:
+        return UNKNOWN
+    digest = base.fingerprint(found.path)
+    if run is None:
+        return digest
+    recorded = artifacts.read_run(run).get("base") or {}
+    if recorded.get("digest") != digest:
+        raise MedmindError(
+            f"the base at {found.path} ({digest[:19]}…) is not the one that {adapter} was trained on: "
+            f"{run / artifacts.MANIFEST} records {recorded.get('path') or recorded.get('name')} "
+            f"({str(recorded.get('digest'))[:19]}…)",
+            "give that one with --base, or train again on this one",
+        )
+    return digest
+
+
+def _run_of(adapter: Path | None) -> Path | None:
+    """The run in which an adapter lies, however it is named; None for an adapter of another origin."""
+    places = [] if adapter is None else [adapter.absolute().parent, adapter.resolve().parent]
+    return next((place for place in places if (place / artifacts.MANIFEST).is_file()), None)
 
 
 def _recorded_base(recorded: Mapping[str, Any], run: Path) -> str:

@@ -15,6 +15,7 @@ from medmind import console
 from medmind.base import TOKENIZER_FILES
 from medmind.errors import MedmindError
 from medmind_convert import scores
+from medmind_convert.tokenizer_fields import require_types, require_vocabulary
 
 SPACE = "▁"
 """SentencePiece's stand-in for a space."""
@@ -62,14 +63,21 @@ class Tokenizer:
     def __init__(self, path: Path) -> None:
         transformers = console.require("transformers", "convert")
         self.path = path
+        require_types(path)
         try:
             self._hf = transformers.AutoTokenizer.from_pretrained(
                 path, local_files_only=True, trust_remote_code=False, use_fast=True
             )
             backend = json.loads(self._hf.backend_tokenizer.to_str())
-        except Exception as error:  # transformers raises whatever its parsers do: the file is the user's to mend
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise MedmindError(f"the tokenizer in {path} does not load: {reason}", "download it again") from error
+            self._hf("word")  # some faults show only here
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # whatever the parsers raise, a panic of the Rust one too: the user's to mend
+            _blame_config(transformers, path)
+            require_vocabulary(path)
+            raise MedmindError(
+                f"the tokenizer in {path} does not load: {_reason(error)}", "download it again"
+            ) from error
         refuse_other_kinds(backend, path)
         self._model: Mapping[str, Any] = backend["model"]
         self._added: Sequence[Mapping[str, Any]] = backend["added_tokens"]
@@ -193,6 +201,22 @@ def directory(base: Path, adapter: Path | None) -> Path:
     if adapter is None or not (adapter / "tokenizer_config.json").is_file():
         return base
     return adapter if any((adapter / name).is_file() for name in TOKENIZER_FILES) else base
+
+
+def _blame_config(transformers: Any, path: Path) -> None:
+    """Raise where config.json, which transformers reads to load a tokenizer, is what it cannot load."""
+    if (path / "config.json").is_file():
+        try:
+            transformers.AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        except Exception as error:
+            raise MedmindError(
+                f"{path / 'config.json'} does not load: {_reason(error)}", "mend the field, or download it again"
+            ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """Its text on one line: transformers names a field on the first and says what is wrong with it on the next."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def refuse_other_kinds(backend: Mapping[str, Any], path: Path) -> None:

@@ -1,5 +1,6 @@
 """What becomes of files in the making when their conversion ends before they are whole. Makes no file itself."""
 
+import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,13 @@ from medmind import console
 from medmind.errors import MedmindError
 from medmind_convert.ggml import GgmlError
 from medmind_convert.partial import Partial
+
+_FREE = "free some disk space, or write to another disk with --out"
+_WAYS_ON = {
+    errno.ENOSPC: _FREE,
+    errno.EDQUOT: _FREE,
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f), or take smaller files",
+}
 
 
 @contextmanager
@@ -34,7 +42,9 @@ def looked_after(outputs: Sequence[Partial], fresh: Sequence[Path]) -> Iterator[
     except OSError as error:
         kept = _kept(outputs, fresh)
         where = error.filename or (outputs[0].path.parent if outputs else "")
-        raise MedmindError(f"{where}: {error.strerror or error}" if where else str(error), kept) from error
+        way_on = _WAYS_ON.get(error.errno or 0)
+        hint = "; ".join(filter(None, (way_on, kept or (way_on and "nothing was finished, nothing is kept"))))
+        raise MedmindError(f"{where}: {error.strerror or error}" if where else str(error), hint) from error
     except MemoryError as error:
         kept = _kept(outputs, fresh)
         raise MedmindError("the memory is full", kept or "close other programs, or take fewer --threads") from error

@@ -10,6 +10,7 @@ from typing import Any
 from medmind import console
 from medmind.artifacts import read_json
 from medmind_convert.tokenizer import SPACE, TokenType, Vocabulary, refuse_other_kinds
+from medmind_convert.tokenizer_fields import require_types, require_vocabulary
 
 _CONFIG, _MODEL, _WHOLE = "tokenizer_config.json", "tokenizer.model", "tokenizer.json"
 _ROLES = ("bos", "eos", "unk", "pad")
@@ -31,6 +32,8 @@ def read(path: Path, rows: int) -> Vocabulary | None:
     """
     if not (path / _CONFIG).is_file() or (path / "additional_chat_templates").exists():
         return None
+    require_types(path)
+    require_vocabulary(path)
     config = read_json(path / _CONFIG)
     pieces = _pieces(path)
     if pieces is None or _adds_tokens(path, config, pieces) or 1 + max(pieces.values()) > rows:

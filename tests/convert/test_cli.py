@@ -16,7 +16,7 @@ import pytest
 from tiny_bases import Shape, all_linear, base_tensors, write_adapter, write_run, write_safetensors
 
 from medmind import console, digests, embedded
-from medmind.base import check, weight_files
+from medmind.base import check, fingerprint, weight_files
 from medmind_convert.cli import app
 from medmind_convert.source import find, split_arguments
 from medmind_convert.weights import open_tensors
@@ -504,9 +504,29 @@ def test_a_type_that_is_garbage_without_importance_is_refused(refused: Refused, 
 def test_a_run_on_another_base_is_refused(refused: Refused, tmp_path: Path, make_run: Callable[..., Path]):
     make_run()
     write_safetensors(tmp_path / "base" / "model.safetensors", base_tensors(Shape(), seed=9), "BF16")
-    assert "is not the one runs/trial was trained on" in refused("gguf", "q8_0", "runs/trial")
+    assert "is not the one that runs/trial/adapter was trained on" in refused("gguf", "q8_0", "runs/trial")
     shutil.rmtree(tmp_path / "base")
     assert "which is gone" in refused("gguf", "q8_0", "runs/trial")
+
+
+def test_every_command_asks_whether_a_base_is_the_adapters(
+    refused: Refused, tmp_path: Path, make_run: Callable[..., Path], make_base: Callable[..., Path]
+):
+    """Another base of the same shapes; of an adapter that lies in no run nothing is known, and it passes."""
+    adapter = make_run() / "adapter"
+    other = make_base("other", base_tensors(Shape(), seed=9))
+    own, strange = (fingerprint(folder)[:19] for folder in (tmp_path / "base", other))
+    (tmp_path / "linked").symlink_to(adapter)
+    for command in (["gguf", "q8_0"], ["merge"], ["plan"]):
+        for source in (["--adapter", "runs/trial/adapter"], ["runs/trial"], ["--adapter", "linked"]):
+            line = refused(*command, *source, "--base", "other")
+            said = f"{other} ({strange}…) is not the one that {source[-1].removeprefix('./')}"
+            assert said in line, (command, source)
+            assert f"medmind.json records {tmp_path / 'base'} ({own}…)" in line
+            assert "give that one with --base" in line
+    assert "is not the one that runs/trial/adapter" in refused("adapter", "runs/trial/adapter", "--base", "other")
+    alone = shutil.copytree(adapter, tmp_path / "alone")
+    assert find(None, base_name=str(other), adapter=alone).base_digest.startswith(strange)
 
 
 def test_an_adapter_of_other_dimensions_is_refused(refused: Refused, tmp_path: Path, make_run: Callable[..., Path]):

@@ -15,9 +15,10 @@ from medmind import base
 from medmind.artifacts import read_json
 from medmind.errors import MedmindError
 from medmind_convert import adapter as adapters
-from medmind_convert import adapter_file, architecture
+from medmind_convert import adapter_file, architecture, vocabulary_outline
 from medmind_convert.cli import app
 from medmind_convert.source import find
+from medmind_convert.tokenizer import Tokenizer
 
 NAN, INF = float("nan"), float("inf")
 COUNTS = ("num_attention_heads", "hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size")
@@ -98,6 +99,7 @@ def test_an_index_that_places_a_tensor_in_no_file_is_broken(make_base: Callable[
         ({"bias": 3}, "gives bias as 3"),
         ({"peft_type": ["LORA"]}, "gives peft_type as"),
         ({"base_model_name_or_path": ["x"]}, "gives base_model_name_or_path as"),
+        ({"target_modules": 5}, "gives target_modules as 5"),
         ({"use_rslora": "false"}, 'gives use_rslora as "false"'),
     ],
 )
@@ -106,6 +108,34 @@ def test_an_adapter_field_of_a_wrong_type_is_named(change: dict[str, Any], words
     changed(config, **change)
     with pytest.raises(MedmindError, match=re.escape(f"{config} {words}")):
         adapters.read_config(config.parent)
+
+
+def test_a_tokenizer_field_of_a_wrong_type_is_named(make_base: Callable[..., Path]):
+    folder = make_base()
+    file = folder / "tokenizer_config.json"
+    before = file.read_text()
+    for field, value in (
+        ("chat_template", 5), ("chat_template", [{"name": "x"}]), ("add_bos_token", "x"), ("eos_token", 5),
+        ("added_tokens_decoder", {"x": {"content": "y"}}), ("added_tokens_decoder", [1]), ("tokenizer_class", []),
+    ):  # fmt: skip
+        changed(file, **{field: value})
+        for read in (lambda: Tokenizer(folder), lambda: vocabulary_outline.read(folder, 384)):
+            with pytest.raises(MedmindError, match=rf"^{re.escape(str(file))} gives {field}") as caught:
+                read()
+            assert caught.value.hint.startswith("it must be "), (field, value)
+        file.write_text(before)
+
+
+def test_what_transformers_refuses_of_a_config_is_not_blamed_on_the_tokenizer(make_base: Callable[..., Path]):
+    folder = make_base()
+    changed(folder / "config.json", rms_norm_eps=None)
+    with pytest.raises(MedmindError, match=r"config\.json gives rms_norm_eps as null"):
+        architecture.read(folder)
+    with pytest.raises(MedmindError, match=r"config\.json does not load: .*rms_norm_eps"):
+        Tokenizer(folder)
+    changed(folder / "config.json", architectures="LlamaForCausalLM")
+    with pytest.raises(MedmindError, match=r'config\.json gives architectures as "LlamaForCausalLM"'):
+        base.check(folder)
 
 
 @pytest.mark.parametrize("named", [("gguf", "q8_0"), ("merge",), ("adapter",), ("plan",)])

@@ -108,7 +108,7 @@ def test_a_disk_that_is_full_in_the_middle(
 ):
     with after_some(monkeypatch, full):
         code, errors = convert()
-    assert_goes_on(convert, run, code, errors, "runs/trial: No space left on device")
+    assert_goes_on(convert, run, code, errors, f"runs/trial/{FILE}: No space left on device", "free some disk space")
 
 
 def test_a_file_system_that_takes_no_file_of_the_size(run: Path, convert: Run):
@@ -121,7 +121,9 @@ def test_a_file_system_that_takes_no_file_of_the_size(run: Path, convert: Run):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (code, len(errors.splitlines())) == (1, 1)
-    assert "File too large" in errors
+    assert f"runs/trial/{FILE}: File too large" in errors
+    assert "raise the limit of file sizes (ulimit -f)" in errors
+    assert "nothing is kept" in errors
     assert not [path for path in run.iterdir() if "gguf" in path.name]
 
 

@@ -1,9 +1,13 @@
 """Importance matrices: both formats, what is collected against a product by hand and llama-imatrix, and resuming."""
 
 import json
+import signal
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -125,7 +129,7 @@ def test_an_interrupted_collection_goes_on_and_ends_in_the_same_bytes(
     with monkeypatch.context() as patch:
         patch.setattr(ModelRun, "run", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            collect(model, TEXT, out, save_every=0, **options)
+            collect(model, TEXT, out, saving=1e9, **options)
     assert not out.exists()
     assert state_of(out).exists()
     found = collect(model, TEXT, out, **options)
@@ -134,6 +138,76 @@ def test_an_interrupted_collection_goes_on_and_ends_in_the_same_bytes(
     assert not state_of(out).exists()
     state_of(out).write_bytes((tmp_path / "whole.gguf").read_bytes())  # a state, but of other tokens
     assert collect(model, Text("b", WORDS * 3, special=False), out, threads=1, length=32, most=2).resumed == 0
+
+
+def test_ctrl_c_within_a_chunk_keeps_the_chunks_before_it(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    options: dict[str, Any] = {"threads": 1, "length": 32, "most": 4}
+    add, count = activations.Sums.add, 0
+
+    def interrupted(self: activations.Sums, name: str, product: Product) -> None:
+        nonlocal count
+        add(self, name, product)
+        count += 1
+        if count == 2 * 14 + 5:  # 14 weights a chunk: the third is begun
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(activations.Sums, "add", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            collect(model, TEXT, tmp_path / "cut.gguf", saving=0, **options)
+    assert read_imatrix(state_of(tmp_path / "cut.gguf")).chunks == 2
+    assert collect(model, TEXT, tmp_path / "cut.gguf", **options).resumed == 2
+    collect(model, TEXT, tmp_path / "whole.gguf", **options)
+    assert (tmp_path / "cut.gguf").read_bytes() == (tmp_path / "whole.gguf").read_bytes()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from medmind_convert import activations
+from medmind_convert.model_run import ModelRun
+run, count = ModelRun.run, 0
+def killed(self, tokens):
+    global count
+    count += 1
+    if count == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    run(self, tokens)
+ModelRun.run = killed
+text = activations.Text("words.txt", sys.argv[3], special=False)
+activations.collect(Path(sys.argv[1]), text, Path(sys.argv[2]), threads=1, length=32, most=6, saving=1e9)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nothing kills so")
+def test_a_killed_collection_goes_on_after_the_last_state(model: Path, tmp_path: Path):
+    out = tmp_path / "killed.gguf"
+    done = subprocess.run([sys.executable, "-c", KILLED, model, out, TEXT.text], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert collect(model, TEXT, out, threads=1, length=32, most=6).resumed == 3
+
+
+def test_states_take_a_bounded_part_of_the_time(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """By a clock that is given: 10 s a chunk, and 0.5 s, then 2 s a state."""
+    now, states = 0.0, []
+    monkeypatch.setattr(activations, "time", SimpleNamespace(monotonic=lambda: now))
+
+    def chunk(self: ModelRun, tokens: list[int]) -> None:
+        nonlocal now
+        now += 10
+        run(self, tokens)
+
+    def state(path: Path, imatrix: Imatrix) -> None:
+        nonlocal now
+        states.append(imatrix.chunks)
+        now += 0.5 if len(states) == 1 else 2.0
+        write_imatrix(path, imatrix)
+
+    run = ModelRun.run
+    monkeypatch.setattr(ModelRun, "run", chunk)
+    monkeypatch.setattr(activations, "write_imatrix", state)
+    collect(model, TEXT, tmp_path / "i.gguf", threads=1, length=32, most=20)
+    assert states == [1, 4, 14, 20]
 
 
 def test_what_the_callback_raises_comes_out(model: Path):

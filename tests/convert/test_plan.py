@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tiny_bases import (
     MISTRAL_TEMPLATE,
@@ -26,6 +27,7 @@ from medmind.errors import MedmindError
 from medmind_convert import adapter as adapters
 from medmind_convert import quants, vocabulary_outline, weights
 from medmind_convert.cli import app
+from medmind_convert.imatrix import Entry, Imatrix, write_imatrix
 from medmind_convert.tokenizer import Tokenizer
 
 
@@ -68,10 +70,46 @@ def test_every_type_is_planned_and_no_weight_is_read(make_run: Callable[..., Pat
         monkeypatch.setattr(owner, name, lambda *_: pytest.fail("a weight was read"))
     found = planned(run)
     assert list(found) == list(quants.QUANTS)
-    assert all((each["bytes"] > 0) == (each["refused"] is None) for each in found.values())
+    assert all(each["bytes"] > 0 for each in found.values())
+    assert {name for name, each in found.items() if each["needs_imatrix"]} == {
+        quant.name for quant in quants.QUANTS.values() if quant.needs_imatrix
+    }
     assert "needs an importance matrix" in found["iq2_xs"]["refused"]
     assert found["f16"]["seconds"] < found["iq3_s"]["seconds"]
     assert list(run.glob("*.gguf")) == []
+
+
+def test_sizes_of_what_a_matrix_is_needed_for_or_changes(make_run: Callable[..., Path]):
+    """Planned before there is one, as what comes once there is; eight layers, of which a matrix changes the first."""
+    run = make_run(hidden=256, ffn=256, layers=8, heads=4, heads_kv=4)
+    names = ["q2_k_s", "q4_0", "q8_0"]
+    before = planned(*names, run, "--no-imatrix")
+    ones = np.ones(256, np.float32)
+    linear = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+    tensors = ["output.weight", *(f"blk.{layer}.{name}.weight" for layer in range(8) for name in linear)]
+    entries = dict.fromkeys(tensors, Entry(ones, np.ones(1, np.float32)))
+    write_imatrix(run / "trial.imatrix.gguf", Imatrix(entries, ("validation.jsonl",), 1, 512))
+    made = {
+        file["quant"]: file["bytes"]
+        for file in command("gguf", *names, run, "--no-cards", "--threads", "1", "--name", "trial")["files"]
+    }
+    assert before["q2_k_s"]["needs_imatrix"]
+    assert before["q2_k_s"]["bytes"] == made["q2_k_s"]
+    assert before["q4_0"]["bytes"] < before["q4_0"]["bytes_with_imatrix"] == made["q4_0"]
+    assert before["q8_0"]["bytes_with_imatrix"] is None
+
+
+def test_a_tensor_larger_than_a_shard_is_said_beforehand(make_run: Callable[..., Path]):
+    run = make_run()
+    for name in ("plan", "gguf"):
+        done = CliRunner().invoke(app, [name, "f32", str(run), "--split-max-size", "60k"], catch_exceptions=False)
+        line = " ".join(done.stderr.split())
+        assert "of --split-max-size: " in line
+        assert "f32: file 1 of" in line
+        assert "output.weight alone takes 98,304" in line
+    assert "no Modelfile is written: Ollama imports no split GGUF" in line
+    done = CliRunner().invoke(app, ["plan", "f32", str(run), "--split-max-size", "1M"], catch_exceptions=False)
+    assert "--split-max-size" not in done.stderr
 
 
 def test_headers_are_all_that_is_read_of_a_base(make_base: Callable[..., Path]):
