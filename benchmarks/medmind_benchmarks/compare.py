@@ -272,5 +272,7 @@ def _notes(before: Report, now: Report, same: _Same) -> Iterator[str]:
         yield "machine, threads or contexts differ: memory and speed are not compared"
     if not same.reference:
         yield f"the references differ, {before.reference} and {now.reference}: KL from them is not compared"
+    if before.pick.label != now.pick.label:
+        yield f"the pick changed: {before.pick.label or 'none'} before, {now.pick.label or 'none'} now"
     if before.random_weights or now.random_weights:
         yield "random weights: quality means nothing"

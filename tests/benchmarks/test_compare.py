@@ -330,3 +330,10 @@ def test_a_figure_that_is_no_number_is_refused(value: float) -> None:
     document["levels"][2]["figures"]["answers_fidelity"]["same_top"]["value"] = value
     with pytest.raises(MedmindError, match=r"same_top\.value is (nan|inf)"):
         Report.from_json(document)
+
+
+def test_a_pick_that_changes_is_told() -> None:
+    before = reports.full()
+    now = dataclasses.replace(before, pick=dataclasses.replace(before.pick, label=None))
+    found = compare(before, now, Limits())
+    assert found.notes == (f"the pick changed: {before.pick.label} before, none now",) and not found.regressions
