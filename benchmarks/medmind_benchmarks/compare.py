@@ -144,9 +144,15 @@ def _figures(
 
 def _costs(label: str, old: Figures, new: Figures, limits: Limits) -> Iterator[Change]:
     """Memory, speeds and waits."""
-    before, now = (one.shortest.peak if one.shortest else None for one in (old, new))
-    if before is not None or now is not None:
-        yield verdict.exact(label, "peak memory", before, now, limits.memory)
+    peaks = [{(one.load_mode, one.context): one.peak for one in figures.memory} for figures in (old, new)]
+    for mode, context in dict.fromkeys([*peaks[0], *peaks[1]]):
+        before, now = (found.get((mode, context)) for found in peaks)
+        yield verdict.exact(label, f"peak memory, {mode}, {context:,} tokens", before, now, limits.memory)
+    machines = [{one.context: one.machine for one in figures.needs} for figures in (old, new)]
+    for context in dict.fromkeys([*machines[0], *machines[1]]):
+        before, now = (found.get(context) for found in machines)
+        if before is not None or now is not None:
+            yield verdict.exact(label, f"smallest machine, {context:,} tokens", before, now, 0.0)
     for figure, speeds in (
         ("prompt speed", (old.prompt, new.prompt)),
         ("answer speed", (old.generation, new.generation)),
@@ -266,5 +272,7 @@ def _notes(before: Report, now: Report, same: _Same) -> Iterator[str]:
         yield "machine, threads or contexts differ: memory and speed are not compared"
     if not same.reference:
         yield f"the references differ, {before.reference} and {now.reference}: KL from them is not compared"
+    if before.pick.label != now.pick.label:
+        yield f"the pick changed: {before.pick.label or 'none'} before, {now.pick.label or 'none'} now"
     if before.random_weights or now.random_weights:
         yield "random weights: quality means nothing"

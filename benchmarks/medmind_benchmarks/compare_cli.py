@@ -103,7 +103,7 @@ def _show(found: "Comparison") -> None:
 def _value(change: "Change", value: float | None) -> str:
     if value is None or change.figure == "level":
         return "–" if value is None else "there"
-    if change.figure.startswith(("file size", "peak memory")):
+    if change.figure.startswith(("file size", "peak memory", "smallest machine")):
         return human_bytes(value)
     return f"{value * 100:.1f} %" if change.figure.startswith("right") else f"{value:.4g}"
 

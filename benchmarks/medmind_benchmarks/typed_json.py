@@ -1,6 +1,7 @@
 """Dataclass records out of parsed JSON, each field checked against its declared type. Knows no particular record."""
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -51,6 +52,8 @@ def _decode(kind: Any, value: Any, where: str) -> Any:  # noqa: PLR0911 - one re
         assert isinstance(kind, type)
         return kind(**{name: _decode(hints[name], value[name], f"{where}.{name}") for name in names})
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):  # every comparison with NaN is false: no limit would ever be passed
+            raise MedmindError(f"{where} is {value}, which nothing measured can be", "measure it again")
         return float(value)
     if isinstance(kind, type) and type(value) is kind:
         return value

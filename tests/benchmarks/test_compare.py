@@ -9,6 +9,7 @@ import bench_reports as reports
 import pytest
 from bench_command import medmind_bench
 
+from medmind.errors import MedmindError
 from medmind_benchmarks.compare import compare
 from medmind_benchmarks.pairing import Beside
 from medmind_benchmarks.results import Level, RawText, Report
@@ -149,7 +150,7 @@ def test_each_figure_is_judged_in_its_own_direction() -> None:
     tinier = changed(before, "q4_k_m", answers_fidelity=reports.divergence(1e-8))
     assert of(tinier, tiny, "mean KL").verdict == "same"
     memory = dataclasses.replace(level(before).figures.memory[0], peak=2 * level(before).figures.memory[0].peak)
-    assert of(before, changed(before, "q4_k_m", memory=(memory,)), "peak memory").verdict == "worse"
+    assert of(before, changed(before, "q4_k_m", memory=(memory,)), "peak memory, auto, 512 tokens").verdict == "worse"
     assert of(before, changed(before, "q4_k_m", generation=None), "answer speed").verdict == "missing"
 
 
@@ -228,8 +229,16 @@ def test_what_cannot_be_compared_is_said_and_has_no_verdict() -> None:
     )
     found = compare(before, other, Limits())
     assert len(found.notes) == 2
-    undecided = {one.figure for one in found.changes if one.verdict == "not comparable"}
-    assert {"perplexity", "mean KL", "prompt speed", "answer speed", "peak memory", "load seconds"} == undecided
+    undecided = {one.figure.partition(",")[0] for one in found.changes if one.verdict == "not comparable"}
+    assert {
+        "perplexity",
+        "mean KL",
+        "prompt speed",
+        "answer speed",
+        "peak memory",
+        "smallest machine",
+        "load seconds",
+    } == (undecided)
     assert not undecided & {one.figure for one in found.compared}
     assert [(one.level, one.verdict) for one in found.regressions] == [("q2_k", "missing")]
 
@@ -291,3 +300,40 @@ def test_the_command_is_a_gate(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text("{}", encoding="utf-8")
     bad = medmind_bench("compare", tmp_path / "a", tmp_path / "c.json")
     assert bad.returncode == 1 and len(bad.stderr.strip().splitlines()) == 1
+
+
+def test_memory_is_compared_at_every_context_and_load_mode() -> None:
+    plain = reports.full()
+    first = level(plain).figures.memory[0]
+    places = [(mode, context) for mode in ("auto", "copy") for context in (512, 8192)]
+    peaks = [dataclasses.replace(first, load_mode=mode, context=context) for mode, context in places]
+    before = changed(plain, "q4_k_m", memory=tuple(peaks))
+    for place, (mode, context) in enumerate(places):
+        grown = [*peaks[:place], dataclasses.replace(peaks[place], peak=2 * first.peak), *peaks[place + 1 :]]
+        worse = compare(before, changed(before, "q4_k_m", memory=tuple(grown)), Limits()).regressions
+        assert [one.figure for one in worse] == [f"peak memory, {mode}, {context:,} tokens"]
+
+
+def test_a_larger_smallest_machine_is_a_regression() -> None:
+    before = reports.full()
+    needs = level(before).figures.needs
+    assert needs[-1].machine
+    for machine in (2 * needs[-1].machine, None):
+        now = changed(before, "q4_k_m", needs=(*needs[:-1], dataclasses.replace(needs[-1], machine=machine)))
+        assert [one.figure for one in compare(before, now, Limits()).regressions] == ["smallest machine, 8,192 tokens"]
+        assert not compare(now, before, Limits()).regressions
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_figure_that_is_no_number_is_refused(value: float) -> None:
+    document = json.loads(json.dumps(reports.few().to_json()))
+    document["levels"][2]["figures"]["answers_fidelity"]["same_top"]["value"] = value
+    with pytest.raises(MedmindError, match=r"same_top\.value is (nan|inf)"):
+        Report.from_json(document)
+
+
+def test_a_pick_that_changes_is_told() -> None:
+    before = reports.full()
+    now = dataclasses.replace(before, pick=dataclasses.replace(before.pick, label=None))
+    found = compare(before, now, Limits())
+    assert found.notes == (f"the pick changed: {before.pick.label} before, none now",) and not found.regressions
