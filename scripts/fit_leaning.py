@@ -7,6 +7,7 @@ Deterministic. Run it from the root of the repository, after any change of the r
 import argparse
 import hashlib
 import json
+import math
 import sys
 import tomllib
 from collections import Counter
@@ -60,9 +61,13 @@ def targets(labels: Sequence[str]) -> list[Floats]:
 
 
 def check(
-    rows: Sequence[dict[str, str]], topics: Sequence[set[str]], gram: Floats, asked: set[str]
+    rows: Sequence[dict[str, str]], topics: Sequence[tuple[set[str], set[str]]], gram: Floats, asked: set[str]
 ) -> dict[tuple[float, ...], Counter[str]]:
-    """Of each combination of bounds, how many texts of a label were judged rightly by weights fitted without them."""
+    """Of each combination of bounds, how many texts of a label were judged rightly by weights fitted without them.
+
+    Args:
+        topics: of each text, what the rules raise, and which of it they are sure of.
+    """
     labels = [row["label"] for row in rows]
     fold = np.array([hashlib.sha256(row["id"].encode()).digest()[1] % FOLDS for row in rows])
     odds = np.zeros((2, len(rows)))
@@ -76,7 +81,7 @@ def check(
         for at, row in enumerate(rows):
             if row["id"] in asked:
                 named = dict(zip(TRIED, bounds, strict=True))
-                heard = Leaning({"weights": {}, "start": odds[:, at], "bounds": named}).judged(set(), topics[at])
+                heard = Leaning({"weights": {}, "start": odds[:, at], "bounds": named}).judged(set(), *topics[at])
                 right = {"emergency": bool(heard), "self_harm": "self_harm" in heard, "none": not heard}
                 hits[row["label"]] += right[row["label"]]
     return found
@@ -102,7 +107,14 @@ def main() -> None:
     if asked.check:
         checked = read(asked.check)
         sizes = Counter(row["label"] for row in checked)
-        topics = [{alarm.topic for alarm in bare.alarms(row["text"])} for row in rows]
+        certain = Triage(lexicon, rules, {"start": [0.0, 0.0], "bounds": {"quiet": math.inf}, "weights": {}})
+        topics = [
+            (
+                {alarm.topic for alarm in bare.alarms(row["text"])},
+                {alarm.topic for alarm in certain.alarms(row["text"])},
+            )
+            for row in rows
+        ]
         for bounds, hits in check(rows, topics, gram, {row["id"] for row in checked}).items():
             shares = (f"{label} {hits[label]}/{size} {hits[label] / size:.1%}" for label, size in sorted(sizes.items()))
             sys.stdout.write(f"{dict(zip(TRIED, bounds, strict=True))} {', '.join(shares)}\n")

@@ -10,7 +10,7 @@ import pytest
 
 from medmind_runtime.safety.patterns import Compiler
 from medmind_runtime.safety.spelling import distance
-from medmind_runtime.safety.triage import triage
+from medmind_runtime.safety.triage import Triage, triage
 
 VIGNETTES = Path(__file__).parent / "safety_vignettes"
 
@@ -91,6 +91,30 @@ def test_first_aid_fits_a_small_terminal_and_begins_with_whom_to_call() -> None:
         lines = [line for given in says.splitlines() for line in textwrap.wrap(given, 58) or [""]]
         assert len(lines) <= 23, topic
         assert [number for number in ("112", "911", "999", "000") if number not in " ".join(lines[:8])] == [], topic
+
+
+def test_what_a_rule_is_sure_of_no_lean_of_the_words_takes_back() -> None:
+    lexicon, rules = (
+        tomllib.loads((files("medmind_runtime.safety") / f"{name}.toml").read_text(encoding="utf-8"))
+        for name in ("lexicon", "rules")
+    )
+    calm = Triage(lexicon, rules, {"start": [-99.0, -99.0], "bounds": {"quiet": 0.0}, "weights": {}})
+
+    def topics(text: str) -> list[str]:
+        return [alarm.topic for alarm in calm.alarms(text)]
+
+    told = {
+        "bleeding": [
+            "nosebleed for an hour on warfarin",
+            "dad takes apixaban, nosebleed won't stop, two hours now",
+        ],
+        "overdose": ["smoke inhalation in a house fire", "he was in a garage fire and swallowed a lot of smoke"],
+        "infection": ["my child was bitten by a bat", "monkey bite in bali", "A stray dog bit me in Goa"],
+        "pregnancy": ["my period is 2 months late and i bleed heavily", "period a month late, now heavy bleeding"],
+    }
+    assert [text for topic, texts in told.items() for text in texts if topic not in topics(text)] == []
+    others = ["chest pain", "what does smoke inhalation in a house fire do?", "my uncle was bitten by a bat in 1987"]
+    assert [text for text in others if topics(text)] == []
 
 
 def test_short_plain_cries_are_heard_whatever_the_words_lean_to() -> None:

@@ -29,7 +29,7 @@ class Rule:
     Attributes:
         topic: its place among the topics.
         pattern: what raises the alarm, or takes it back.
-        kind: the key of rules.toml it stands under: `when`, `even`, `unless`.
+        kind: the key of rules.toml it stands under: `sure`, `when`, `even`, `unless`.
         firm: history and suppositions take nothing back, only a plain denial does.
     """
 
@@ -97,16 +97,18 @@ class Triage:
     def alarms(self, text: str) -> list[Alarm]:
         """What the text tells of, most urgent first; empty for nearly every text."""
         found, raised = self._found(text)
-        heard = self._leaning.judged(found, raised.keys())
+        sure = {topic for topic, rule in raised.items() if rule.kind == "sure"}
+        heard = self._leaning.judged(found, raised.keys(), sure)
         places = sorted(self._places[topic] for topic in heard)
-        return [Alarm(*self._topics[place], raised.get(self._topics[place][0], "leaning")) for place in places]
+        because = {topic: rule.pattern.source for topic, rule in raised.items()}
+        return [Alarm(*self._topics[place], because.get(self._topics[place][0], "leaning")) for place in places]
 
     def signs(self, text: str) -> set[str]:
         """What the weights are fitted to: signs of the words, and of what the rules raise."""
         return self._found(text)[0]
 
-    def _found(self, text: str) -> tuple[set[str], dict[str, str]]:
-        """The signs of a text; the topics that the rules raise, each with its pattern."""
+    def _found(self, text: str) -> tuple[set[str], dict[str, Rule]]:
+        """The signs of a text; the topics that the rules raise, each with the first rule that does."""
         if len(text) > 2 * LONGEST:
             text = f"{text[:LONGEST]}\n{text[-LONGEST:]}"
         words = split(text, self._spellings)
@@ -115,10 +117,10 @@ class Triage:
         literal = [word for at, word in enumerate(words) if at not in figures]
         return signs(literal, self._concepts) | own_signs(raised.keys()), raised
 
-    def _raised(self, sentences: Sequence[str]) -> dict[str, str]:
+    def _raised(self, sentences: Sequence[str]) -> dict[str, Rule]:
         apart = any(stands_in(self._cues.learning, one) or stands_in(self._cues.animals, one) for one in sentences)
         contexts = [read(sentence, self._cues, apart=apart) for sentence in sentences]
-        raised: dict[int, str] = {}
+        raised: dict[int, Rule] = {}
         taken_back: set[int] = set()
         for rule in self._rules.candidates({sign for sentence in sentences for sign in sentence}):
             known = rule.topic in (taken_back if rule.kind == "unless" else raised)
@@ -126,7 +128,7 @@ class Triage:
                 if rule.kind == "unless":
                     taken_back.add(rule.topic)
                 else:
-                    raised[rule.topic] = rule.pattern.source
+                    raised[rule.topic] = rule
         return {self._topics[place][0]: raised[place] for place in sorted(raised) if place not in taken_back}
 
     def _read(self, words: Sequence[Word]) -> tuple[str, set[int]]:
@@ -146,7 +148,8 @@ class Triage:
 
 
 _CUES = tuple(Cues.__dataclass_fields__)
-_KINDS = ("when", "even", "unless")
+_KINDS = ("sure", "when", "even", "unless")
+"""In the order in which they are tried."""
 
 
 def stands_in(parts: Bank[Part], sentence: str) -> bool:
@@ -155,7 +158,7 @@ def stands_in(parts: Bank[Part], sentence: str) -> bool:
 
 
 def _matches(rule: Rule, sentences: Sequence[str], contexts: Sequence[Context]) -> bool:
-    """Whether a rule matches outside denials and history and, if it is of the kind `when`, general questions."""
+    """Whether a rule matches outside denials and history and, unless its kind is `even`, general questions."""
     parts = rule.pattern.parts
     if rule.pattern.anywhere:
         return all(any(_live(part, rule, sentences, contexts)) for part in parts)
@@ -167,7 +170,7 @@ def _matches(rule: Rule, sentences: Sequence[str], contexts: Sequence[Context]) 
 
 def _live(part: Part, rule: Rule, sentences: Sequence[str], contexts: Sequence[Context]) -> Iterator[bool]:
     for sentence, context in zip(sentences, contexts, strict=True):
-        if rule.kind != "when" or not context.general:
+        if rule.kind in ("even", "unless") or not context.general:
             for first, _ in part.places(sentence):
                 if rule.kind == "unless" or first not in (context.denied if rule.firm else context.quiet):
                     yield True
