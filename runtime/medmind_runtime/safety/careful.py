@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from medmind_runtime.guard import Before
 from medmind_runtime.library.index import Library
+from medmind_runtime.loading import DEFAULT_CONTEXT
 from medmind_runtime.safety.doses import DoseWatch
 from medmind_runtime.safety.triage import triage
 from medmind_runtime.turn import Passage, Turn
@@ -17,6 +18,8 @@ NOTHING = (
     "or pharmacist."
 )
 _SELF_HARM = "self_harm"
+_CHARACTERS = 8
+"""Of a token: no text of words has as many on average (English about four)."""
 
 
 class Careful:
@@ -24,10 +27,12 @@ class Careful:
 
     Args:
         library: where passages come from; None answers without sources.
+        context: tokens that a model will hold; of a text that cannot fit, the ends alone are looked at for emergencies.
     """
 
-    def __init__(self, library: Library | None = None) -> None:
+    def __init__(self, library: Library | None = None, *, context: int = DEFAULT_CONTEXT) -> None:
         self._library = library
+        self._longest = context * _CHARACTERS
         self._triage = triage()
 
     @property
@@ -39,7 +44,7 @@ class Careful:
 
     def before(self, question: str, earlier: Sequence[Turn]) -> Before:
         """What to do now, in an emergency; then the passages."""
-        alarms = self._triage.alarms(question)
+        alarms = self._triage.alarms(question, self._longest)
         shown = alarms[:1] + [alarm for alarm in alarms[1:] if alarm.topic == _SELF_HARM]
         opening, rule = "\n\n".join(alarm.say for alarm in shown), ",".join(alarm.topic for alarm in shown)
         if self._library is None:
