@@ -147,8 +147,8 @@ class Connection(BaseHTTPRequestHandler):
             guard=served.guard,
         )
         conversation.turns.extend(request.turns)
-        prompt = conversation.fit(request.question, drop=False)
-        refusal = prompt.apart if prompt.before.alone else ""
+        prompt = _fitted(conversation, request.question)
+        refusal = prompt.before.opening if request.sampling.grammar and prompt.before.alone else ""
         writer = Writer.begin(secrets.token_hex(12), served.name)
         stop = StopText(request.stop)
         deadline = time.monotonic() + self.server.limits.answer_seconds
@@ -181,6 +181,8 @@ class Connection(BaseHTTPRequestHandler):
             return stop.found or time.monotonic() > deadline or self._gone()
 
         with closing(conversation.answer(prompt, cancel=cancel)) as answer:
+            if prompt.before.opening:
+                yield next(answer)  # whole, whatever the client's stop texts are
             for text in answer:
                 if ready := stop.feed(text):
                     yield ready
@@ -198,7 +200,7 @@ class Connection(BaseHTTPRequestHandler):
     def _more(prompt: Prompt) -> dict[str, Any]:
         """What medmind says beside the answer."""
         sources = [asdict(passage) for passage in prompt.passages]
-        first_aid = "" if prompt.before.alone else prompt.apart
+        first_aid = prompt.before.opening if prompt.before.rule else ""
         return {"notice": NOTICE, "rule": prompt.before.rule or None, "first_aid": first_aid, "sources": sources}
 
     def _begin_stream(self, writer: Writer, more: Mapping[str, Any]) -> None:
@@ -237,6 +239,16 @@ class Connection(BaseHTTPRequestHandler):
                 self._send(refused.status, refused.document())
         except OSError:
             self.close_connection = True
+
+
+def _fitted(conversation: Conversation, question: str) -> Prompt:
+    try:
+        return conversation.fit(question, drop=False)
+    except DoesNotFit as error:
+        if not (opening := conversation.consider(question).opening):
+            raise
+        # what to do now does not depend on the length
+        raise Refused(400, f"{opening}\n\n{error.message}", code="context_length_exceeded", param="messages") from error
 
 
 def _encoded(document: Mapping[str, Any]) -> bytes:

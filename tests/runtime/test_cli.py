@@ -60,6 +60,20 @@ def test_a_schema_shapes_the_answer(run_chat: Run, model: Path, tmp_path: Path) 
     assert run_chat(model, "-p", "q", "--schema", "none.json").returncode == 1
 
 
+def test_in_an_emergency_what_to_do_now_is_on_stdout_in_place_of_json(
+    run_chat: Run, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "schema.json").write_text('{"type": "object"}', encoding="utf-8")
+    asked = (model, "-p", "my baby is not breathing", "--schema", "schema.json", "--threads", 1)
+    done = run_chat(*asked)
+    assert done.returncode == 1
+    assert done.stdout.startswith(b"Call your local emergency number now")
+    assert done.stderr.splitlines()[-1].startswith(b"error: no JSON was made: the question tells of an emergency")
+    in_envelope = run_chat(*asked, "--json")
+    assert in_envelope.returncode == 1
+    assert json.loads(in_envelope.stdout)["answer"].encode() == done.stdout.rstrip(b"\n")
+
+
 def test_the_system_prompt_comes_from_the_model_unless_given(run_chat: Run, model: Path) -> None:
     counts = [
         json.loads(run_chat(model, "--json", "-p", "q", *FEW, *extra).stdout)["usage"]["prompt_tokens"]

@@ -145,13 +145,11 @@ def test_a_json_schema_becomes_the_grammar_of_the_answer_and_nothing_else_is_in_
     schema = {"type": "object", "properties": {"risk": {"type": "string"}}, "required": ["risk"]}
     wanted = {"type": "json_schema", "json_schema": {"name": "risk", "schema": schema, "strict": True}}
     engine = FakeEngine(['{"risk": "low"}'])
-    with serving(engine, Warns()) as client:
+    with serving(engine) as client:
         _, answer = client.ask(response_format=wanted)
         assert json.loads(answer["choices"][0]["message"]["content"]) == {"risk": "low"}
-        assert answer["medmind"]["first_aid"] == "Call now."
-        first, *pieces, _last, _done = client.events(response_format={"type": "json_object"})
+        _first, *pieces, _last, _done = client.events(response_format={"type": "json_object"})
         assert "".join(piece["choices"][0]["delta"]["content"] for piece in pieces) == '{"risk": "low"}'
-        assert first["medmind"]["first_aid"] == "Call now."
         client.ask(response_format={"type": "text"})
     of_schema, of_object, of_text = (sampling.grammar for sampling in engine.samplings)
     assert "risk" in of_schema
@@ -160,14 +158,26 @@ def test_a_json_schema_becomes_the_grammar_of_the_answer_and_nothing_else_is_in_
     assert of_text == ""
 
 
-def test_a_document_that_no_model_is_asked_for_is_refused_in_openais_field() -> None:
+@pytest.mark.parametrize(("guard", "says"), [(Warns(), "Call now."), (Refers(), "Ask a doctor.")])
+def test_in_a_documents_place_stands_what_the_guard_says_for_every_client_to_see(guard: Guard, says: str) -> None:
     engine = FakeEngine(["{}"])
-    with serving(engine, Refers()) as client:
+    with serving(engine, guard) as client:
         _, answer = client.ask(response_format={"type": "json_object"})
-        assert answer["choices"][0]["message"] == {"role": "assistant", "content": None, "refusal": "Ask a doctor."}
+        assert answer["choices"][0]["message"] == {"role": "assistant", "content": says, "refusal": says}
+        assert answer["choices"][0]["finish_reason"] == "stop"
+        assert answer["medmind"]["first_aid"] == ("Call now." if answer["medmind"]["rule"] else "")
         events = client.events(response_format={"type": "json_object"})
-        assert events[1]["choices"][0]["delta"] == {"refusal": "Ask a doctor."}
+        assert [event["choices"][0]["delta"] for event in events[1:3]] == [{"content": says}, {"refusal": says}]
     assert engine.prompts == []
+
+
+def test_neither_a_stop_text_nor_a_full_context_cuts_off_what_to_do_now() -> None:
+    with serving(FakeEngine(["calm down"], context=60), Warns()) as client:
+        _, answer = client.ask(stop=["now", " down"])
+        assert answer["choices"][0]["message"]["content"] == "Call now.\n\ncalm"
+        status, refused = client.ask([{"role": "user", "content": "x" * 500}])
+        assert (status, refused["error"]["code"]) == (400, "context_length_exceeded")
+        assert refused["error"]["message"].startswith("Call now.")
 
 
 def test_models_are_listed() -> None:
