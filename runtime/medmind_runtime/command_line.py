@@ -107,7 +107,7 @@ def chat(
     schema: Annotated[
         Path | None,
         typer.Option(
-            help="one shot: the answer is JSON of this JSON schema; in an emergency what to do now, as text, exit code 1",
+            help="one shot: the answer is JSON of this JSON schema; in an emergency it is what to do now, exit code 1",
             show_default=False,
         ),
     ] = None,
@@ -149,7 +149,10 @@ def serve(
         ),
     ] = None,
     body_limit: Annotated[int, typer.Option(min=1, help="largest request, in KiB")] = 1024,
-    time_limit: Annotated[float, typer.Option(min=1, help="longest time for one answer, in seconds")] = 300.0,
+    time_limit: Annotated[
+        float,
+        typer.Option(min=1, help="longest time for one answer, in seconds; to send a request, clients have 15 s"),
+    ] = 300.0,
     waiting: Annotated[int, typer.Option(min=0, help="requests that may wait while one is answered")] = 4,
     system: Annotated[
         str | None, typer.Option(help="system prompt of requests without one; '' for none", show_default=False)

@@ -6,7 +6,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -288,7 +288,7 @@ def test_a_client_that_leaves_gives_the_engine_back() -> None:
     "half", [b"GET /v1/models", b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 9\r\n\r\n{"]
 )
 def test_half_a_request_is_not_waited_for(half: bytes) -> None:
-    with serving(FakeEngine(["x"]), read_seconds=0.3) as client:
+    with serving(FakeEngine(["x"]), header_seconds=0.3, read_seconds=0.3) as client:
         head = half.replace(b"\r\n", f"\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n".encode(), 1)
         with socket.create_connection(("127.0.0.1", client.server.server_port), timeout=5) as raw:
             raw.sendall(head)
@@ -296,16 +296,63 @@ def test_half_a_request_is_not_waited_for(half: bytes) -> None:
                 pass
 
 
-def test_more_connections_than_allowed_are_closed() -> None:
-    with serving(FakeEngine(["x"]), connections=2, read_seconds=5) as client:
-        idle = [socket.create_connection(("127.0.0.1", client.server.server_port)) for _ in range(2)]
-        time.sleep(0.1)
-        with socket.create_connection(("127.0.0.1", client.server.server_port), timeout=5) as third:
-            assert third.recv(1) == b""
-        for one in idle:
+@contextmanager
+def connected(server: Server, count: int) -> Iterator[list[socket.socket]]:
+    raw = [socket.create_connection(("127.0.0.1", server.server_port), timeout=5) for _ in range(count)]
+    try:
+        yield raw
+    finally:
+        for one in raw:
             one.close()
-        time.sleep(0.3)
+
+
+def test_who_shows_no_token_keeps_nobody_out_and_the_oldest_of_them_is_closed() -> None:
+    with serving(FakeEngine(["x"]), strangers=3) as client, connected(client.server, 40) as idle:
         assert client.ask()[0] == 200
+        assert b"503 Service Unavailable\r\nRetry-After: 5" in idle[0].recv(100)
+        idle[-1].sendall(
+            f"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
+        )
+        assert idle[-1].recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_more_connections_with_a_token_than_allowed_are_refused_for_now() -> None:
+    request = f"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
+    with serving(FakeEngine(["x"]), connections=2) as client, connected(client.server, 2) as kept:
+        for one in kept:
+            one.sendall(request)
+            assert one.recv(4096).startswith(b"HTTP/1.1 200")
+        refused = client.send("GET", "/v1/models")
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
+        assert json.loads(refused.read())["error"]["code"] == "overloaded"
+        kept[0].sendall(request)
+        assert kept[0].recv(4096).startswith(b"HTTP/1.1 200")
+
+
+def test_a_request_that_drips_has_no_more_time_than_another() -> None:
+    drips = {
+        b"GET /v1/models HTTP/1.1\r\nX: ": b"",
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+        "Content-Length: 99\r\n\r\n".encode(): b"HTTP/1.1 408",
+    }
+    with serving(FakeEngine(["x"]), header_seconds=0.3, read_seconds=0.3) as client:
+        for begun, answer in drips.items():
+            with connected(client.server, 1) as (raw,):
+                raw.sendall(begun)
+                raw.settimeout(0.05)
+                started = time.monotonic()
+                while True:
+                    try:
+                        said = raw.recv(12)
+                        break
+                    except TimeoutError:
+                        assert time.monotonic() - started < 3
+                        with suppress(OSError):
+                            raw.sendall(b"x")
+                    except ConnectionResetError:
+                        said = b""
+                        break
+                assert said == answer
 
 
 def test_only_loopback_and_a_free_port() -> None:
