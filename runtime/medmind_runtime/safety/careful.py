@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from medmind_runtime.guard import Before
 from medmind_runtime.library.index import Library
+from medmind_runtime.library.question import take_apart
 from medmind_runtime.loading import DEFAULT_CONTEXT
 from medmind_runtime.safety.doses import DoseWatch
 from medmind_runtime.safety.triage import triage
@@ -16,6 +17,10 @@ from medmind_runtime.turn import Passage, Turn
 NOTHING = (
     "The library has nothing on this, so there is no answer rather than a guess. Ask it in other words, or ask a doctor "  # noqa: E501
     "or pharmacist."
+)
+UNNAMED = (
+    "The question names no illness, medicine or other subject, so nothing was looked up. Name it in the question, as in: "  # noqa: E501
+    "symptoms of asthma."
 )
 _SELF_HARM = "self_harm"
 _CHARACTERS = 8
@@ -50,10 +55,13 @@ class Careful:
         if self._library is None:
             return Before(opening, rule=rule)
         passages = self._library.find(question)
+        meant = question
         if not passages and earlier:
-            passages = self._library.find(f"{earlier[-1].question} {question}")
+            meant = f"{earlier[-1].question} {question}"
+            passages = self._library.find(meant)
         if not passages:
-            return Before(opening or self._nothing(question), alone=True, rule=rule)  # first aid is enough by itself
+            nothing = UNNAMED if take_apart(meant).unnamed else self._nothing(question)
+            return Before(opening or nothing, alone=True, rule=rule)  # first aid is enough by itself
         return Before(opening, passages=passages, rule=rule)
 
     def _nothing(self, question: str) -> str:
