@@ -100,7 +100,7 @@ class Engine:
             demand_room(path, context=wanted, batch=batch, kv_type=kv_type)
         weights = Weights(lib, path, load_mode=load_mode, gpu_layers=gpu_layers, adapter=adapter, progress=progress)
         try:
-            size = _context(lib, weights, context)
+            size = _context(lib, path, weights, context)
             decoder = Decoder(lib, weights, context=size, threads=threads, batch=batch, kv_type=kv_type)
         except BaseException:
             weights.close()
@@ -287,9 +287,11 @@ class Engine:
         self.close()
 
 
-def _context(lib: ModuleType, weights: Weights, wanted: int | None) -> int:
+def _context(lib: ModuleType, path: Path, weights: Weights, wanted: int | None) -> int:
     """Tokens of the KV cache."""
     trained = int(lib.llama_model_n_ctx_train(weights.handle))
+    if trained < 1:
+        raise MedmindError(f"{path} is damaged: its context length is {trained}", "copy or convert it again")
     if wanted is not None and wanted > trained:
         raise MedmindError(
             f"a context of {wanted} tokens is longer than this model's {trained}", f"use --context {trained} or less"

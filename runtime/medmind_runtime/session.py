@@ -81,6 +81,8 @@ def open_model(path: Path, config: ChatConfig, guard: Background[Guard], cancel:
             notes.append(
                 f"warning: {path} carries no chat template; the built-in '{engine.fallback_template}' stands in for it"
             )
+        if config.context not in {None, engine.context}:
+            notes.append(f"The context is {engine.context} tokens: llama.cpp rounds {config.context} up.")
         system = engine.metadata.get("medmind.system_prompt", "") if config.system is None else config.system
         conversation = Conversation(
             engine, system=system, sampling=sampling, max_tokens=config.max_tokens, guard=guard.wait(cancel)
