@@ -52,6 +52,8 @@ def run(
             prompt = sys.stdin.read()
         if prompt is not None and not prompt.strip():
             raise MedmindError("the question is empty", "give it with --prompt or on standard input")
+        if sys.__stdout__ is None:
+            raise MedmindError("standard output is closed, so that no answer could be seen", "leave >&- out")
         if as_json and prompt is None:
             raise MedmindError("--json answers one question", "give it with --prompt or on standard input")
         if schema is not None:

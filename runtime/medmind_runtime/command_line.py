@@ -105,7 +105,11 @@ def chat(
     library: _Library = _DEFAULTS.library,
     lookup: _Lookup = _DEFAULTS.lookup,
     schema: Annotated[
-        Path | None, typer.Option(help="one shot: the answer is JSON of this JSON schema", show_default=False)
+        Path | None,
+        typer.Option(
+            help="one shot: the answer is JSON of this JSON schema; in an emergency it is what to do now, exit code 1",
+            show_default=False,
+        ),
     ] = None,
     allow_unproved: _Unproved = False,
     prove_offline: Annotated[
@@ -145,7 +149,10 @@ def serve(
         ),
     ] = None,
     body_limit: Annotated[int, typer.Option(min=1, help="largest request, in KiB")] = 1024,
-    time_limit: Annotated[float, typer.Option(min=1, help="longest time for one answer, in seconds")] = 300.0,
+    time_limit: Annotated[
+        float,
+        typer.Option(min=1, help="longest time for one answer, in seconds; to send a request, clients have 15 s"),
+    ] = 300.0,
     waiting: Annotated[int, typer.Option(min=0, help="requests that may wait while one is answered")] = 4,
     system: Annotated[
         str | None, typer.Option(help="system prompt of requests without one; '' for none", show_default=False)
@@ -165,6 +172,8 @@ def serve(
     """Serve a model to programs on this machine: OpenAI's /v1/chat/completions and /v1/models, on loopback alone.
 
     Clients show the token as `Authorization: Bearer TOKEN`. One request is answered at a time; nothing is kept of any.
+    Where a response_format asks for JSON and the question tells of an emergency, the content is what to do now, as
+    text, and stands in `refusal` too.
     """
     from medmind import gguf_header
     from medmind_runtime import models, private_file, session

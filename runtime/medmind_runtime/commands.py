@@ -29,7 +29,8 @@ COMMANDS = {
     "/info": "model, memory and settings",
     "/sources": "the passages that the last answer was given",
     "/save": "write the conversation to a file that only you can read: /save [FILE]; with --state also what the model "
-    "computed of it, so that /load goes on at once",
+    "computed of it, so that /load goes on at once; a file with another conversation is not replaced",
+    "/save!": "the same, and replace the file if it is there: /save! FILE",
     "/load": "go on with a saved conversation: /load FILE",
     "/model": "show the model, or go on with another: /model FILE or RUN",
     "/exit": "leave (also Ctrl-D, or Ctrl-C twice)",
@@ -39,6 +40,7 @@ ARGUMENTS: Arguments = {
     "/set": [f"{name} " for name in chat_settings.NAMES],
     "/system": ["-"],
     "/save": None,
+    "/save!": None,
     "/load": None,
     "/model": None,
 }
@@ -54,7 +56,7 @@ class Commands:
 
     def __init__(self, load: Callable[[str, Opened], Background[Opened]]) -> None:
         self._load = load
-        self._saved: set[Path] = set()
+        self._saved: dict[Path, list[Turn]] = {}
         self._actions: Mapping[str, Callable[[Terminal, str], None]] = {
             "/help": lambda _terminal, _rest: _table(COMMANDS),
             "/new": self._new,
@@ -68,6 +70,7 @@ class Commands:
             "/info": self._info,
             "/sources": self._sources,
             "/save": self._save,
+            "/save!": lambda terminal, rest: self._save(terminal, rest, replace=True),
             "/load": self._read,
             "/model": self._model,
         }
@@ -194,18 +197,21 @@ class Commands:
             console.note(printable(f"[{number}] {passage.source} {passage.url}".rstrip()))
             console.note(printable(passage.text) + "\n")
 
-    def _save(self, terminal: Terminal, rest: str) -> None:
+    def _save(self, terminal: Terminal, rest: str, *, replace: bool = False) -> None:
         opened = terminal.opened()
         rest, with_state = _flag(rest, "--state")
         path = Path(rest).expanduser() if rest else Path(datetime.now().strftime("conversation-%Y%m%d-%H%M%S.json"))
         state = _state_beside(path)
-        for file in (path, state) if with_state else (path,):
-            if file.exists() and path.resolve() not in self._saved:
-                raise MedmindError(f"{file} exists already", "give another name")
         conversation = opened.conversation
+        before = self._saved.get(path.resolve())
+        goes_on = before is not None and conversation.turns[: len(before)] == before
+        for file in (path, state) if with_state else (path,):
+            if file.exists() and not (goes_on or replace):
+                raise MedmindError(f"{file} exists already", f"give another name, or replace it: /save! {path}")
+        again = " again, with what was said since" if goes_on and path.exists() else ""
         saved.write(path, model=opened.name, system=conversation.system, turns=conversation.turns)
-        self._saved.add(path.resolve())
-        console.note(f"Saved to {path}; only you can read it (0600).")
+        self._saved[path.resolve()] = list(conversation.turns)
+        console.note(f"Saved to {path}{again}; only you can read it (0600).")
         if with_state and opened.memory is not None:
             conversation.evaluate_next()
             tokens = opened.memory.save_state(state)
@@ -227,7 +233,7 @@ class Commands:
                 opened.memory.load_state(state)
             except MedmindError as error:  # it only saves time
                 console.note(f"[the conversation will be read anew: {error.message}]")
-        self._saved.add(path.resolve())
+        self._saved[path.resolve()] = turns
         console.note(f"Loaded {len(turns)} question{'s' * (len(turns) != 1)} with answers from {path}.")
         if turns:
             console.note(f"The last was: {printable(turns[-1].question)}")

@@ -4,6 +4,7 @@ Knows HTTP and the conversation; the format is `openai_request`'s and `openai_an
 """
 
 import hmac
+import io
 import json
 import secrets
 import select
@@ -19,6 +20,7 @@ from medmind.errors import MedmindError
 from medmind_runtime import openai_answer, openai_request
 from medmind_runtime.config import NOTICE
 from medmind_runtime.conversation import Conversation, DoesNotFit
+from medmind_runtime.door import TimedReader
 from medmind_runtime.exchange import Prompt
 from medmind_runtime.openai_answer import StopText, Writer
 from medmind_runtime.openai_request import Refused, Request
@@ -36,9 +38,25 @@ class Connection(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def setup(self) -> None:
-        """Bound the time between two bytes."""
+        """Bound the time of reading."""
         super().setup()
-        self.connection.settimeout(self.server.limits.read_seconds)
+        self.rfile.close()
+        self._timed = TimedReader(self.connection, self.server.limits.read_seconds)
+        self.rfile = self._buffered = io.BufferedReader(self._timed)
+
+    def handle_one_request(self) -> None:
+        """Wait for a request; from its first byte on its time runs."""
+        limits = self.server.limits
+        seconds = limits.read_seconds if self.server.door.knows(self.connection) else limits.header_seconds
+        try:
+            self._timed.deadline = time.monotonic() + seconds
+            self._buffered.peek(1)
+        except OSError:
+            self.close_connection = True
+            return
+        self._begun = time.monotonic()
+        self._timed.deadline = self._begun + seconds
+        super().handle_one_request()
 
     def version_string(self) -> str:
         """Not which Python this is."""
@@ -87,6 +105,9 @@ class Connection(BaseHTTPRequestHandler):
         shown = self.headers.get("Authorization", "").removeprefix("Bearer ").strip()
         if not hmac.compare_digest(shown.encode(), self.server.token.encode()):
             raise Refused(401, "the token is missing or wrong", kind="authentication_error", code="invalid_api_key")
+        if not self.server.door.admit(self.connection):
+            raise Refused(503, "too many connections are open", kind="server_error", code="overloaded")
+        self._timed.deadline = self._begun + self.server.limits.read_seconds
 
     def _get(self) -> None:
         served = self.server.served
@@ -121,13 +142,12 @@ class Connection(BaseHTTPRequestHandler):
             raise Refused(411, "the request must have a Content-Length")
         if len(length) > 18 or int(length) > most:
             raise Refused(413, f"the request is larger than {most} bytes", code="request_too_large")
-        deadline = time.monotonic() + self.server.limits.read_seconds
-        body = b""
-        while len(body) < int(length):
-            piece = self.rfile.read1(int(length) - len(body))
-            if not piece or time.monotonic() > deadline:
-                raise Refused(408, "the request did not arrive whole in time")
-            body += piece
+        try:
+            body = self.rfile.read(int(length))
+        except TimeoutError:
+            body = b""
+        if len(body) < int(length):
+            raise Refused(408, f"the request did not arrive whole within {self.server.limits.read_seconds:.0f} s")
         return body
 
     def _gone(self) -> bool:
@@ -147,8 +167,8 @@ class Connection(BaseHTTPRequestHandler):
             guard=served.guard,
         )
         conversation.turns.extend(request.turns)
-        prompt = conversation.fit(request.question, drop=False)
-        refusal = prompt.apart if prompt.before.alone else ""
+        prompt = _fitted(conversation, request.question)
+        refusal = prompt.before.opening if request.sampling.grammar and prompt.before.alone else ""
         writer = Writer.begin(secrets.token_hex(12), served.name)
         stop = StopText(request.stop)
         deadline = time.monotonic() + self.server.limits.answer_seconds
@@ -181,6 +201,8 @@ class Connection(BaseHTTPRequestHandler):
             return stop.found or time.monotonic() > deadline or self._gone()
 
         with closing(conversation.answer(prompt, cancel=cancel)) as answer:
+            if prompt.before.opening:
+                yield next(answer)  # whole, whatever the client's stop texts are
             for text in answer:
                 if ready := stop.feed(text):
                     yield ready
@@ -198,7 +220,7 @@ class Connection(BaseHTTPRequestHandler):
     def _more(prompt: Prompt) -> dict[str, Any]:
         """What medmind says beside the answer."""
         sources = [asdict(passage) for passage in prompt.passages]
-        first_aid = "" if prompt.before.alone else prompt.apart
+        first_aid = prompt.before.opening if prompt.before.rule else ""
         return {"notice": NOTICE, "rule": prompt.before.rule or None, "first_aid": first_aid, "sources": sources}
 
     def _begin_stream(self, writer: Writer, more: Mapping[str, Any]) -> None:
@@ -220,7 +242,7 @@ class Connection(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
-        if status == 429:
+        if status in {429, 503}:
             self.send_header("Retry-After", "5")
         if status >= 400:  # what is left of the body is not read
             self.send_header("Connection", "close")
@@ -237,6 +259,16 @@ class Connection(BaseHTTPRequestHandler):
                 self._send(refused.status, refused.document())
         except OSError:
             self.close_connection = True
+
+
+def _fitted(conversation: Conversation, question: str) -> Prompt:
+    try:
+        return conversation.fit(question, drop=False)
+    except DoesNotFit as error:
+        if not (opening := conversation.consider(question).opening):
+            raise
+        # what to do now does not depend on the length
+        raise Refused(400, f"{opening}\n\n{error.message}", code="context_length_exceeded", param="messages") from error
 
 
 def _encoded(document: Mapping[str, Any]) -> bytes:

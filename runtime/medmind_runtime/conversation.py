@@ -100,7 +100,8 @@ class Conversation:
         """Make the prompt for a question; the oldest turns leave the context if it would not fit otherwise.
 
         A quarter of the context, or `max_tokens` if that is less, is kept free for the answer. Turns leave first; the
-        question's passages, the last of them first, only when they do not fit even alone.
+        question's passages, the last of them first, only when they do not fit even alone. Where the answer would be a
+        document and the guard has something to say first, that is the whole answer.
 
         Args:
             question: as typed.
@@ -112,8 +113,8 @@ class Conversation:
         """
         before = before or self.consider(question)
         document = bool(self.sampling.grammar)
-        if before.alone:
-            return Prompt(question, (), 0, before, document=document)
+        if before.alone or (document and before.opening):  # JSON cannot begin with what to do now: none is made
+            return Prompt(question, (), 0, replace(before, alone=True))
         context, reserve = self.engine.context, self._reserve()
         taken = 0
         for passages, first in self._ways_to_fit(before, drop):
@@ -175,17 +176,15 @@ class Conversation:
             prompt: of `fit`.
             cancel: asked often; True ends the answer.
             sampling: in place of the conversation's.
-            opened: the guard's opening has been shown already and is not streamed again; nor is it into a document,
-                which must be JSON (see `Prompt.apart`).
+            opened: the guard's opening has been shown already and is not streamed again.
         """
         said: list[str] = []
         opening = prompt.before.opening
-        shown = not (opened or prompt.document)
         if opening:
             said.append(opening if prompt.before.alone else f"{opening}\n\n")
         if prompt.before.alone:
             self._keep(prompt, said, "stop", Timings(), None)
-            if shown:
+            if not opened:
                 yield from said
             return
         sampling = sampling or self.sampling
@@ -214,7 +213,7 @@ class Conversation:
         )
         try:
             circle = Circle()
-            if shown:
+            if not opened:
                 yield from tuple(said)
             for token in tokens:
                 if self.engine.is_end(token):

@@ -16,7 +16,7 @@ from medmind_runtime.chat_format import ChatFormat
 from medmind_runtime.decoder import KV_TYPES, Decoder, KvType, Memory, prompt_step
 from medmind_runtime.forecast import demand_room
 from medmind_runtime.interruption import never
-from medmind_runtime.loading import GpuLayers, LoadMode
+from medmind_runtime.loading import DEFAULT_CONTEXT, GpuLayers, LoadMode
 from medmind_runtime.sampling import Sampling
 from medmind_runtime.speculation import Exact
 from medmind_runtime.threads import physical_cores
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "Memory", "Sampling", "Timings"]
 
-_DEFAULT_CONTEXT = 4096
 MOST_THREADS = 512
 """Source: GGML_MAX_N_THREADS of ggml.h."""
 
@@ -96,12 +95,12 @@ class Engine:
         header = gguf_header.scalars(path)
         batch = batch or prompt_step(header, threads)
         if check_memory and kv_type in KV_TYPES and not (gpu_layers and lib.llama_supports_gpu_offload()):
-            trained = int(header.get(f"{header.get('general.architecture')}.context_length", _DEFAULT_CONTEXT))
-            wanted = context or min(trained, _DEFAULT_CONTEXT)
+            trained = int(header.get(f"{header.get('general.architecture')}.context_length", DEFAULT_CONTEXT))
+            wanted = context or min(trained, DEFAULT_CONTEXT)
             demand_room(path, context=wanted, batch=batch, kv_type=kv_type)
         weights = Weights(lib, path, load_mode=load_mode, gpu_layers=gpu_layers, adapter=adapter, progress=progress)
         try:
-            size = _context(lib, weights, context)
+            size = _context(lib, path, weights, context)
             decoder = Decoder(lib, weights, context=size, threads=threads, batch=batch, kv_type=kv_type)
         except BaseException:
             weights.close()
@@ -288,11 +287,13 @@ class Engine:
         self.close()
 
 
-def _context(lib: ModuleType, weights: Weights, wanted: int | None) -> int:
+def _context(lib: ModuleType, path: Path, weights: Weights, wanted: int | None) -> int:
     """Tokens of the KV cache."""
     trained = int(lib.llama_model_n_ctx_train(weights.handle))
+    if trained < 1:
+        raise MedmindError(f"{path} is damaged: its context length is {trained}", "copy or convert it again")
     if wanted is not None and wanted > trained:
         raise MedmindError(
             f"a context of {wanted} tokens is longer than this model's {trained}", f"use --context {trained} or less"
         )
-    return wanted or min(trained, _DEFAULT_CONTEXT)
+    return wanted or min(trained, DEFAULT_CONTEXT)

@@ -22,7 +22,7 @@ class Prompt:
         dropped: earlier turns that had to leave the context now; they are not in `tokens`.
         before: what the guard decided.
         passages: those of its passages that are in `tokens`; the others did not fit.
-        document: whether the answer is one that must be JSON.
+        document: whether the answer is one that must be JSON; never where the guard's words are the answer.
     """
 
     question: str
@@ -31,11 +31,6 @@ class Prompt:
     before: Before = field(default_factory=Before)
     passages: Sequence[Passage] = ()
     document: bool = False
-
-    @property
-    def apart(self) -> str:
-        """What the guard says first where the answer has no room for it and does not begin with it: show it beside."""
-        return self.before.opening if self.document else ""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The ways in which weights come into memory, by name. Imports nothing heavy: a command line lists them at once."""
+"""How a model may be loaded: choices and a default. Imports nothing heavy: a command line lists them at once."""
 
 from typing import Literal
 
@@ -11,3 +11,6 @@ system's file cache where a tensor is used as it lies in the file. Only Linux ha
 """
 GpuLayers = int | Literal["auto"]
 """Layers on the GPU; `auto` as many as fit its free memory, none where llama.cpp was built without one."""
+
+DEFAULT_CONTEXT = 4096
+"""Tokens that are remembered unless told otherwise, at most: a model may have been trained on fewer."""

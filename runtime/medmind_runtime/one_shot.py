@@ -8,9 +8,11 @@ from typing import Any
 
 import medmind
 from medmind import console
+from medmind.errors import MedmindError
 from medmind_runtime import display
 from medmind_runtime.config import NOTICE, ChatConfig
 from medmind_runtime.conversation import Conversation, DoesNotFit
+from medmind_runtime.exchange import Prompt
 from medmind_runtime.session import guard_for, open_model
 from medmind_runtime.terminal import ending
 
@@ -19,7 +21,8 @@ def answer(path: Path, config: ChatConfig, question: str, *, as_json: bool) -> N
     """Answer on standard output.
 
     Raises:
-        MedmindError: the model cannot be loaded, or the question does not fit.
+        MedmindError: the model cannot be loaded, the question does not fit, or what was said first took the place of
+            the JSON that a schema asks for.
     """
     started = time.perf_counter()
     opened = open_model(path, config, guard_for(config))
@@ -27,25 +30,30 @@ def answer(path: Path, config: ChatConfig, question: str, *, as_json: bool) -> N
     try:
         for note in opened.notes:
             console.note(note)
+        prompt = _fitted(opened.conversation, question)
         if as_json:
-            console.emit_json(_document(opened.conversation, path, opened.metadata, question, loaded))
-            return
-        _as_text(opened.conversation, question, markdown=config.markdown)
+            console.emit_json(_document(opened.conversation, path, opened.metadata, prompt, loaded))
+        else:
+            _as_text(opened.conversation, prompt, markdown=config.markdown)
     finally:
         opened.close()
+    if config.grammar and prompt.before.alone:
+        why = "the question tells of an emergency" if prompt.before.rule else "no model was asked"
+        raise MedmindError(f"no JSON was made: {why}", "the answer is words for a person")
 
 
-def _as_text(conversation: Conversation, question: str, *, markdown: bool) -> None:
+def _fitted(conversation: Conversation, question: str) -> Prompt:
     try:
-        prompt = conversation.fit(question)
+        return conversation.fit(question)
     except DoesNotFit:
         if opening := conversation.consider(question).opening:  # what to do now does not depend on the length
             console.note(opening)
         raise
+
+
+def _as_text(conversation: Conversation, prompt: Prompt, *, markdown: bool) -> None:
     console.note(NOTICE)
     shown = display.of_answers(markdown=markdown and not prompt.document)
-    if prompt.apart:
-        console.note(prompt.apart)
     try:
         for text in conversation.answer(prompt):
             shown.feed(text)
@@ -56,9 +64,8 @@ def _as_text(conversation: Conversation, question: str, *, markdown: bool) -> No
 
 
 def _document(
-    conversation: Conversation, path: Path, metadata: Mapping[str, str], question: str, load_seconds: float
+    conversation: Conversation, path: Path, metadata: Mapping[str, str], prompt: Prompt, load_seconds: float
 ) -> dict[str, Any]:
-    prompt = conversation.fit(question)
     text = "".join(conversation.answer(prompt))
     reply = conversation.last
     assert reply is not None
@@ -67,7 +74,7 @@ def _document(
         "format": "medmind-answer/1",
         "version": medmind.__version__,
         "answer": text,
-        "first_aid": prompt.apart,
+        "first_aid": prompt.before.opening if prompt.before.rule else "",
         "finish": reply.finish,
         "notice": NOTICE,
         "rule": prompt.before.rule or None,

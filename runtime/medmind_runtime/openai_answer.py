@@ -65,8 +65,11 @@ class Writer:
     def completion(
         self, text: str, finish: str, usage: Mapping[str, Any], more: Mapping[str, Any], *, refusal: str = ""
     ) -> dict[str, Any]:
-        """A whole answer; `more` is medmind's own, under that name; `refusal` says why a document is not given."""
-        message = {"role": "assistant", "content": None if refusal else text, "refusal": refusal or None}
+        """A whole answer; `more` is medmind's own, under that name; `refusal`: the text stands in a document's place.
+
+        It is the content too, where clients that know no refusals look.
+        """
+        message = {"role": "assistant", "content": text, "refusal": refusal or None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
         return {**self._head("chat.completion"), "choices": [choice], "usage": usage, "medmind": more}
 

@@ -17,6 +17,7 @@ from medmind import console
 from medmind.errors import MedmindError
 from medmind_runtime.connection import Connection
 from medmind_runtime.conversation import ChatEngine
+from medmind_runtime.door import Door
 from medmind_runtime.guard import Guard
 from medmind_runtime.openai_request import Refused
 from medmind_runtime.sampling import Sampling
@@ -28,17 +29,22 @@ class Limits:
 
     Attributes:
         body_bytes: of a request.
-        read_seconds: between two bytes of a request, and of a reader that does not read.
+        header_seconds: until the whole header of a client that has shown no token yet.
+        read_seconds: for a whole request, header and body, from its first byte on; to wait for the next one on a
+            connection; and of a reader that does not read.
         answer_seconds: of one answer, its waiting not counted.
         waiting: requests that may wait for their turn; more are refused.
-        connections: open at a time; more are closed at once.
+        strangers: connections that have shown no token yet; for one more the oldest of them is closed.
+        connections: that have shown it; more are refused.
     """
 
     body_bytes: int = 1 << 20
+    header_seconds: float = 5.0
     read_seconds: float = 15.0
     answer_seconds: float = 300.0
     waiting: int = 4
-    connections: int = 32
+    strangers: int = 8
+    connections: int = 24
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
     block_on_close = False
-    request_queue_size = 16
+    request_queue_size = 128
 
     def __init__(self, host: str, port: int, token: str, limits: Limits | None = None) -> None:
         import ipaddress
@@ -121,7 +127,7 @@ class Server(ThreadingHTTPServer):
         self.started = int(time.time())
         self.served: Served
         self.stopping = False
-        self._open = threading.BoundedSemaphore(self.limits.connections)
+        self.door = Door(strangers=self.limits.strangers, known=self.limits.connections)
         try:
             super().__init__((host, port), Connection)
         except OSError as error:
@@ -151,14 +157,12 @@ class Server(ThreadingHTTPServer):
             self.server_close()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Begin a thread, or close what is too much."""
-        if not self._open.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
+        """Begin a thread; it is let in as a stranger."""
+        self.door.enter(request)
         try:
             super().process_request(request, client_address)
         except BaseException:
-            self._open.release()
+            self.door.leave(request)
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -166,7 +170,7 @@ class Server(ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._open.release()
+            self.door.leave(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that leaves is no error; of others the kind is told, never what was said."""

@@ -16,6 +16,7 @@ from medmind_runtime.config import NOTICE, ChatConfig
 from medmind_runtime.conversation import Conversation
 from medmind_runtime.guard import Before, Guard
 from medmind_runtime.interruption import never
+from medmind_runtime.loading import DEFAULT_CONTEXT
 from medmind_runtime.sampling import Sampling
 from medmind_runtime.terminal import Opened, Terminal
 
@@ -35,7 +36,7 @@ def guard_for(config: ChatConfig) -> Background[Guard]:
     def careful(_cancel: Callable[[], bool]) -> Guard:
         from medmind_runtime.safety.careful import Careful
 
-        return Careful(library)
+        return Careful(library, context=config.context or DEFAULT_CONTEXT)
 
     return Background(careful)
 
@@ -80,6 +81,8 @@ def open_model(path: Path, config: ChatConfig, guard: Background[Guard], cancel:
             notes.append(
                 f"warning: {path} carries no chat template; the built-in '{engine.fallback_template}' stands in for it"
             )
+        if config.context not in {None, engine.context}:
+            notes.append(f"The context is {engine.context} tokens: llama.cpp rounds {config.context} up.")
         system = engine.metadata.get("medmind.system_prompt", "") if config.system is None else config.system
         conversation = Conversation(
             engine, system=system, sampling=sampling, max_tokens=config.max_tokens, guard=guard.wait(cancel)

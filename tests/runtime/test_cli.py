@@ -60,6 +60,20 @@ def test_a_schema_shapes_the_answer(run_chat: Run, model: Path, tmp_path: Path) 
     assert run_chat(model, "-p", "q", "--schema", "none.json").returncode == 1
 
 
+def test_in_an_emergency_what_to_do_now_is_on_stdout_in_place_of_json(
+    run_chat: Run, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "schema.json").write_text('{"type": "object"}', encoding="utf-8")
+    asked = (model, "-p", "my baby is not breathing", "--schema", "schema.json", "--threads", 1)
+    done = run_chat(*asked)
+    assert done.returncode == 1
+    assert done.stdout.startswith(b"Call your local emergency number now")
+    assert done.stderr.splitlines()[-1].startswith(b"error: no JSON was made: the question tells of an emergency")
+    in_envelope = run_chat(*asked, "--json")
+    assert in_envelope.returncode == 1
+    assert json.loads(in_envelope.stdout)["answer"].encode() == done.stdout.rstrip(b"\n")
+
+
 def test_the_system_prompt_comes_from_the_model_unless_given(run_chat: Run, model: Path) -> None:
     counts = [
         json.loads(run_chat(model, "--json", "-p", "q", *FEW, *extra).stdout)["usage"]["prompt_tokens"]
@@ -119,6 +133,7 @@ BAD = {
     "embedded run not converted": (("medmind-tiny",), "make one with: medmind-convert gguf q8_0 medmind-tiny"),
     "not a gguf": (("text.gguf",), "text.gguf is not a GGUF file"),
     "cut off": (("cut.gguf",), "cut.gguf is cut off"),
+    "context length 0": (("short.gguf",), "short.gguf is damaged: its context length is 0"),
     "no template": (("bare.gguf",), "bare.gguf carries no chat template"),
     "hostile template": (("loop.gguf",), "did not finish within 2 s"),
     "empty question": (("tiny.gguf", "-p", " "), "the question is empty"),
@@ -146,6 +161,8 @@ def test_bad_input_is_one_line_and_exit_code_1(
     (tmp_path / "cut.gguf").write_bytes(data[: len(data) // 2])
     bare = data.replace(b"tokenizer.chat_template", b"tokenizer.chat_tempaaaa").replace(b"INST]", b"XXXX]")
     (tmp_path / "bare.gguf").write_bytes(bare)
+    length = data.index(b"llama.context_length") + len("llama.context_length") + 4  # behind the value's type
+    (tmp_path / "short.gguf").write_bytes(data[:length] + bytes(4) + data[length + 4 :])
     if kind == "hostile template":
         endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
         (tmp_path / "loop.gguf").write_bytes(make_model(template=endless).read_bytes())
@@ -218,10 +235,18 @@ def test_no_color_is_respected(run_chat: Run) -> None:
     assert b"31m" not in plain.stderr
 
 
-def test_a_closed_standard_output_is_no_traceback(model: Path) -> None:
-    command = [sys.executable, "-c", "from medmind_runtime.cli import main; main()", str(model), "-p", "q"]
-    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *command], capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr
+def test_with_standard_output_closed_no_answer_is_made_and_lost(model: Path) -> None:
+    command = [*CHAT, str(model), "-p", "q"]
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *command], capture_output=True, check=False)
+    assert done.returncode == 1
+    assert one_line(done.stderr).startswith("error: standard output is closed")
+
+
+def test_a_context_that_llama_cpp_rounds_up_is_told(run_chat: Run, model: Path) -> None:
+    done = run_chat(model, "-p", "q", *FEW, "--context", 5)
+    assert done.returncode == 0
+    assert b"The context is 256 tokens: llama.cpp rounds 5 up." in done.stderr
+    assert b"rounds" not in run_chat(model, "-p", "q", *FEW, "--context", 256).stderr
 
 
 def test_more_threads_than_llama_cpp_takes_are_refused(

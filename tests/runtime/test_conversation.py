@@ -222,18 +222,16 @@ def test_the_guards_opening_comes_first_and_its_watch_sees_every_word() -> None:
     assert conversation.turns[2].answer.startswith("Call now.")
 
 
-def test_a_document_does_not_begin_with_the_guards_opening_which_stands_apart() -> None:
-    conversation = guarded(FakeEngine(['{"a": 5}']))
-    assert conversation.fit("pain").apart == ""
+def test_where_the_guard_has_something_to_say_no_document_is_made() -> None:
+    engine = FakeEngine(['{"a": 5}'])
+    conversation = guarded(engine)
     conversation.sampling = Sampling(grammar='root ::= "{}"')
     prompt = conversation.fit("pain")
-    assert prompt.apart == "Call now."
-    assert "".join(conversation.answer(prompt)).startswith("{")
-    assert conversation.turns[0].answer.startswith("Call now.")
-    alone = guarded(FakeEngine([]), alone=True)
-    alone.sampling = conversation.sampling
-    prompt = alone.fit("pain")
-    assert (prompt.apart, list(alone.answer(prompt))) == ("Call now.", [])
+    assert not prompt.document
+    assert list(conversation.answer(prompt)) == ["Call now."]
+    assert conversation.turns[0].answer == "Call now."
+    assert engine.prompts == []
+    assert conversation.fit("fine").document
 
 
 def test_a_guard_may_answer_alone_also_when_the_question_is_longer_than_the_context() -> None:

@@ -7,7 +7,8 @@ import pytest
 from medmind.errors import MedmindError
 from medmind_runtime.library.index import PASSAGE_WORDS, Library, cut, write
 from medmind_runtime.library.read import Answer, answers
-from medmind_runtime.safety.careful import NOTHING, Careful
+from medmind_runtime.safety.careful import NOTHING, UNNAMED, Careful
+from medmind_runtime.turn import Turn
 
 ROWS = [
     {"focus": "Asthma", "question_type": "symptoms", "question": "zebra?", "answer": "Wheezing and coughing at night.", "source": "A", "source_url": "https://a.example"},  # noqa: E501
@@ -41,6 +42,23 @@ def test_nothing_found_is_said_and_no_model_asked(library: Path) -> None:
         assert before.opening == NOTHING
         placed = guard.before("medicines for gout", [])
         assert guard.place("medicines for gout", placed.passages).startswith("[1] Gout: Rest")
+
+
+def test_a_question_of_asking_words_alone_is_told_that_a_subject_is_missing(tmp_path: Path) -> None:
+    rows = [
+        Answer("", "treatment", "What treatment there is. Symptoms and their causes.", "S", ""),
+        Answer("Gout", "treatment", "Rest and ice.", "S", ""),
+        Answer("Clinical Trials", "information", "People who help research.", "S", ""),
+    ]
+    write(rows, tmp_path / "a.library")
+    with Library(tmp_path / "a.library") as opened:
+        guard = Careful(opened)
+        for question in ("symptoms?", "treatment", "what causes it?", "what is it", "symptoms of the disease"):
+            before = guard.before(question, [])
+            assert (before.opening, before.alone, before.passages) == (UNNAMED, True, ()), question
+        asked = [Turn("What is gout?", "An illness.", ())]
+        assert [passage.text for passage in guard.before("treatment", asked).passages] == ["Gout: Rest and ice."]
+        assert opened.search("What are clinical trials?")[0][0].focus == "Clinical Trials"
 
 
 def test_first_aid_is_not_followed_by_words_about_the_library(library: Path) -> None:

@@ -6,7 +6,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -145,13 +145,11 @@ def test_a_json_schema_becomes_the_grammar_of_the_answer_and_nothing_else_is_in_
     schema = {"type": "object", "properties": {"risk": {"type": "string"}}, "required": ["risk"]}
     wanted = {"type": "json_schema", "json_schema": {"name": "risk", "schema": schema, "strict": True}}
     engine = FakeEngine(['{"risk": "low"}'])
-    with serving(engine, Warns()) as client:
+    with serving(engine) as client:
         _, answer = client.ask(response_format=wanted)
         assert json.loads(answer["choices"][0]["message"]["content"]) == {"risk": "low"}
-        assert answer["medmind"]["first_aid"] == "Call now."
-        first, *pieces, _last, _done = client.events(response_format={"type": "json_object"})
+        _first, *pieces, _last, _done = client.events(response_format={"type": "json_object"})
         assert "".join(piece["choices"][0]["delta"]["content"] for piece in pieces) == '{"risk": "low"}'
-        assert first["medmind"]["first_aid"] == "Call now."
         client.ask(response_format={"type": "text"})
     of_schema, of_object, of_text = (sampling.grammar for sampling in engine.samplings)
     assert "risk" in of_schema
@@ -160,14 +158,26 @@ def test_a_json_schema_becomes_the_grammar_of_the_answer_and_nothing_else_is_in_
     assert of_text == ""
 
 
-def test_a_document_that_no_model_is_asked_for_is_refused_in_openais_field() -> None:
+@pytest.mark.parametrize(("guard", "says"), [(Warns(), "Call now."), (Refers(), "Ask a doctor.")])
+def test_in_a_documents_place_stands_what_the_guard_says_for_every_client_to_see(guard: Guard, says: str) -> None:
     engine = FakeEngine(["{}"])
-    with serving(engine, Refers()) as client:
+    with serving(engine, guard) as client:
         _, answer = client.ask(response_format={"type": "json_object"})
-        assert answer["choices"][0]["message"] == {"role": "assistant", "content": None, "refusal": "Ask a doctor."}
+        assert answer["choices"][0]["message"] == {"role": "assistant", "content": says, "refusal": says}
+        assert answer["choices"][0]["finish_reason"] == "stop"
+        assert answer["medmind"]["first_aid"] == ("Call now." if answer["medmind"]["rule"] else "")
         events = client.events(response_format={"type": "json_object"})
-        assert events[1]["choices"][0]["delta"] == {"refusal": "Ask a doctor."}
+        assert [event["choices"][0]["delta"] for event in events[1:3]] == [{"content": says}, {"refusal": says}]
     assert engine.prompts == []
+
+
+def test_neither_a_stop_text_nor_a_full_context_cuts_off_what_to_do_now() -> None:
+    with serving(FakeEngine(["calm down"], context=60), Warns()) as client:
+        _, answer = client.ask(stop=["now", " down"])
+        assert answer["choices"][0]["message"]["content"] == "Call now.\n\ncalm"
+        status, refused = client.ask([{"role": "user", "content": "x" * 500}])
+        assert (status, refused["error"]["code"]) == (400, "context_length_exceeded")
+        assert refused["error"]["message"].startswith("Call now.")
 
 
 def test_models_are_listed() -> None:
@@ -278,7 +288,7 @@ def test_a_client_that_leaves_gives_the_engine_back() -> None:
     "half", [b"GET /v1/models", b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 9\r\n\r\n{"]
 )
 def test_half_a_request_is_not_waited_for(half: bytes) -> None:
-    with serving(FakeEngine(["x"]), read_seconds=0.3) as client:
+    with serving(FakeEngine(["x"]), header_seconds=0.3, read_seconds=0.3) as client:
         head = half.replace(b"\r\n", f"\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n".encode(), 1)
         with socket.create_connection(("127.0.0.1", client.server.server_port), timeout=5) as raw:
             raw.sendall(head)
@@ -286,16 +296,63 @@ def test_half_a_request_is_not_waited_for(half: bytes) -> None:
                 pass
 
 
-def test_more_connections_than_allowed_are_closed() -> None:
-    with serving(FakeEngine(["x"]), connections=2, read_seconds=5) as client:
-        idle = [socket.create_connection(("127.0.0.1", client.server.server_port)) for _ in range(2)]
-        time.sleep(0.1)
-        with socket.create_connection(("127.0.0.1", client.server.server_port), timeout=5) as third:
-            assert third.recv(1) == b""
-        for one in idle:
+@contextmanager
+def connected(server: Server, count: int) -> Iterator[list[socket.socket]]:
+    raw = [socket.create_connection(("127.0.0.1", server.server_port), timeout=5) for _ in range(count)]
+    try:
+        yield raw
+    finally:
+        for one in raw:
             one.close()
-        time.sleep(0.3)
+
+
+def test_who_shows_no_token_keeps_nobody_out_and_the_oldest_of_them_is_closed() -> None:
+    with serving(FakeEngine(["x"]), strangers=3) as client, connected(client.server, 40) as idle:
         assert client.ask()[0] == 200
+        assert b"503 Service Unavailable\r\nRetry-After: 5" in idle[0].recv(100)
+        idle[-1].sendall(
+            f"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
+        )
+        assert idle[-1].recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_more_connections_with_a_token_than_allowed_are_refused_for_now() -> None:
+    request = f"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
+    with serving(FakeEngine(["x"]), connections=2) as client, connected(client.server, 2) as kept:
+        for one in kept:
+            one.sendall(request)
+            assert one.recv(4096).startswith(b"HTTP/1.1 200")
+        refused = client.send("GET", "/v1/models")
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
+        assert json.loads(refused.read())["error"]["code"] == "overloaded"
+        kept[0].sendall(request)
+        assert kept[0].recv(4096).startswith(b"HTTP/1.1 200")
+
+
+def test_a_request_that_drips_has_no_more_time_than_another() -> None:
+    drips = {
+        b"GET /v1/models HTTP/1.1\r\nX: ": b"",
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+        "Content-Length: 99\r\n\r\n".encode(): b"HTTP/1.1 408",
+    }
+    with serving(FakeEngine(["x"]), header_seconds=0.3, read_seconds=0.3) as client:
+        for begun, answer in drips.items():
+            with connected(client.server, 1) as (raw,):
+                raw.sendall(begun)
+                raw.settimeout(0.05)
+                started = time.monotonic()
+                while True:
+                    try:
+                        said = raw.recv(12)
+                        break
+                    except TimeoutError:
+                        assert time.monotonic() - started < 3
+                        with suppress(OSError):
+                            raw.sendall(b"x")
+                    except ConnectionResetError:
+                        said = b""
+                        break
+                assert said == answer
 
 
 def test_only_loopback_and_a_free_port() -> None:

@@ -379,7 +379,13 @@ def test_edit_set_context_save_and_load(tmp_path: Path) -> None:
         command("/new", "A new conversation.")
         command("/load talk.json", "Loaded 1 question with answers from talk.json.")
         command("more", "first")
-        command("/save talk.json", "Saved to talk.json")
+        command("/save talk.json", "Saved to talk.json again, with what was said since")
+        command("/new", "A new conversation.")
+        command("other", "second.")
+        command("/save talk.json", "error: talk.json exists already")
+        command("/save! other.json", "Saved to other.json; only you can read it (0600).")
+        command("/save! talk.json", "Saved to talk.json; only you can read it (0600).")
+        command("/load other.json", "Loaded 1 question")
         command("/exit", "PROMPTS")
         assert session.wait_for_end() == 0
         shown = session.output.decode().replace("\r\n", "")
@@ -388,8 +394,8 @@ def test_edit_set_context_save_and_load(tmp_path: Path) -> None:
     saved = tmp_path / "talk.json"
     assert saved.stat().st_mode & 0o777 == 0o600
     document = json.loads(saved.read_text(encoding="utf-8"))
-    assert [turn["answer"] for turn in document["turns"]] == ["second.", "**first**."]
-    assert [path.name for path in tmp_path.iterdir()] == ["talk.json"]
+    assert [turn["question"] for turn in document["turns"]] == ["other"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.json", "talk.json"]
 
 
 def test_markdown_is_drawn_and_can_be_turned_off(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ _SMALL = frozenset([
     "best"
 ])
 # fmt: on
+_VAGUE = frozenset(["disease", "diseases", "condition", "conditions", "disorder", "illness", "sickness", "problem"])
+"""Words that stand for a subject and name none when they are alone ("symptoms of the disease")."""
 _JOINING = frozenset({"and", "of"})
 """Little words that stand in names."""
 _ASPECTS: tuple[tuple[str, str], ...] = (
@@ -52,11 +54,13 @@ class Asked:
         subject: words that carry meaning and do not ask for a side, in order, each once; where every word asks, all.
         runs: the same words as they stand beside each other, little words and words of asking between.
         sides: beginnings of words by which a source names the sides that are asked for.
+        unnamed: every word asks ("symptoms?", "what is it?"): only a subject of that very name can be meant.
     """
 
     subject: tuple[str, ...]
     runs: tuple[tuple[str, ...], ...]
     sides: tuple[str, ...]
+    unnamed: bool
 
     def fits(self, kind: str) -> bool:
         """Whether an answer of this type is of a side that is asked for."""
@@ -71,9 +75,11 @@ def take_apart(question: str) -> Asked:
     for cue, names in _ASPECTS:
         rest, often = re.subn(rf"\b(?:{cue})\b", " | ", rest)
         sides += names.split() if often else []
-    runs = _runs(rest) or _runs(question.lower())
+    runs = _runs(rest)
+    unnamed = all(word in _VAGUE for run in runs for word in run)
+    runs = runs or _runs(question.lower())
     subject = tuple(dict.fromkeys(word for run in runs for word in run))[:_WORDS]
-    return Asked(subject, runs, tuple(sides or _GENERAL.split()))
+    return Asked(subject, runs, tuple(sides or _GENERAL.split()), unnamed)
 
 
 def _runs(text: str) -> tuple[tuple[str, ...], ...]:

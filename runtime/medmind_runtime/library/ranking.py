@@ -67,7 +67,8 @@ def best(base: sqlite3.Connection, passages: int, asked: Asked) -> list[int]:
             held = 1 - missing / name.whole
             if held >= _HELD:
                 found.append((name.score + _SIDE * (held + asked.fits(kind)), -row))
-    return [-row for _, row in sorted(found, reverse=True)] or _nameless(base, words)
+    rows = [-row for _, row in sorted(found, reverse=True)]
+    return rows if rows or asked.unnamed else _nameless(base, words)
 
 
 def _names(base: sqlite3.Connection, words: Mapping[str, float], asked: Asked) -> list[_Name]:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from medmind_runtime.guard import Before
 from medmind_runtime.library.index import Library
+from medmind_runtime.library.question import take_apart
+from medmind_runtime.loading import DEFAULT_CONTEXT
 from medmind_runtime.safety.doses import DoseWatch
 from medmind_runtime.safety.triage import triage
 from medmind_runtime.turn import Passage, Turn
@@ -16,7 +18,13 @@ NOTHING = (
     "The library has nothing on this, so there is no answer rather than a guess. Ask it in other words, or ask a doctor "  # noqa: E501
     "or pharmacist."
 )
+UNNAMED = (
+    "The question names no illness, medicine or other subject, so nothing was looked up. Name it in the question, as in: "  # noqa: E501
+    "symptoms of asthma."
+)
 _SELF_HARM = "self_harm"
+_CHARACTERS = 8
+"""Of a token: no text of words has as many on average (English about four)."""
 
 
 class Careful:
@@ -24,10 +32,12 @@ class Careful:
 
     Args:
         library: where passages come from; None answers without sources.
+        context: tokens that a model will hold; of a text that cannot fit, the ends alone are looked at for emergencies.
     """
 
-    def __init__(self, library: Library | None = None) -> None:
+    def __init__(self, library: Library | None = None, *, context: int = DEFAULT_CONTEXT) -> None:
         self._library = library
+        self._longest = context * _CHARACTERS
         self._triage = triage()
 
     @property
@@ -39,16 +49,19 @@ class Careful:
 
     def before(self, question: str, earlier: Sequence[Turn]) -> Before:
         """What to do now, in an emergency; then the passages."""
-        alarms = self._triage.alarms(question)
+        alarms = self._triage.alarms(question, self._longest)
         shown = alarms[:1] + [alarm for alarm in alarms[1:] if alarm.topic == _SELF_HARM]
         opening, rule = "\n\n".join(alarm.say for alarm in shown), ",".join(alarm.topic for alarm in shown)
         if self._library is None:
             return Before(opening, rule=rule)
         passages = self._library.find(question)
+        meant = question
         if not passages and earlier:
-            passages = self._library.find(f"{earlier[-1].question} {question}")
+            meant = f"{earlier[-1].question} {question}"
+            passages = self._library.find(meant)
         if not passages:
-            return Before(opening or self._nothing(question), alone=True, rule=rule)  # first aid is enough by itself
+            nothing = UNNAMED if take_apart(meant).unnamed else self._nothing(question)
+            return Before(opening or nothing, alone=True, rule=rule)  # first aid is enough by itself
         return Before(opening, passages=passages, rule=rule)
 
     def _nothing(self, question: str) -> str:

@@ -84,17 +84,18 @@ class Leaning:
         self._quiet = bounds.get("quiet", -math.inf)
         self._self_harm = bounds.get("self_harm", math.inf)
 
-    def judged(self, found: Set[str], topics: Set[str], sure: Set[str]) -> set[str]:
+    def judged(self, found: Set[str], topics: Set[str], sure: Set[str], more: float = 0.0) -> set[str]:
         """The topics, with those that the words as a whole add, or the sure ones where they lean to nothing at all.
 
         Args:
             found: what `signs` gives, with the topics' own signs.
             topics: what the rules raised.
             sure: those of them that the words as a whole cannot take back.
+            more: log-odds by which every bound is higher.
         """
         known = [self._weights[sign] for sign in found & self._weights.keys()]
-        alarm = self._start[0] + math.fsum(weight for weight, _ in known)  # exact, in whatever order a set is
-        harm = self._start[1] + math.fsum(weight for _, weight in known)
+        alarm = self._start[0] - more + math.fsum(weight for weight, _ in known)  # exact, in whatever order a set is
+        harm = self._start[1] - more + math.fsum(weight for _, weight in known)
         heard = set(topics if alarm > self._quiet else sure)
         if harm > self._self_harm and alarm > 0:
             heard.add(SELF_HARM)

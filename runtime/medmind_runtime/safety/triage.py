@@ -4,8 +4,9 @@ Knows the rules' and weights' files. The order of the topics in rules.toml is th
 """
 
 import json
+import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -13,13 +14,14 @@ from typing import Any
 
 from medmind_runtime.safety import measures
 from medmind_runtime.safety.context import Context, Cues, read
-from medmind_runtime.safety.leaning import Leaning, concepts, own_signs, signs
+from medmind_runtime.safety.leaning import URGENT, Leaning, concepts, own_signs, signs
 from medmind_runtime.safety.patterns import OTHER, Bank, Compiler, Part, Pattern
 from medmind_runtime.safety.spelling import Speller
+from medmind_runtime.safety.windows import demand, sentences, windows
 from medmind_runtime.safety.words import Word, split
 
-LONGEST = 4000
-"""Characters that are read of each end of a long text."""
+_SAYS_WHO = frozenset(["i", "me", "my", "we", "our", "he", "she", "his", "her", "him"])
+"""Words that tell of somebody's state: without them, what no rule knows raises no alarm within a long text."""
 
 
 @dataclass(frozen=True)
@@ -94,28 +96,67 @@ class Triage:
         self._concepts = concepts(lists)
         self._leaning = Leaning(weights)
 
-    def alarms(self, text: str) -> list[Alarm]:
-        """What the text tells of, most urgent first; empty for nearly every text."""
-        found, raised = self._found(text)
-        sure = {topic for topic, rule in raised.items() if rule.kind == "sure"}
-        heard = self._leaning.judged(found, raised.keys(), sure)
-        places = sorted(self._places[topic] for topic in heard)
-        because = {topic: rule.pattern.source for topic, rule in raised.items()}
-        return [Alarm(*self._topics[place], because.get(self._topics[place][0], "leaning")) for place in places]
+    def alarms(self, text: str, longest: int = sys.maxsize) -> list[Alarm]:
+        """What the text tells of, most urgent first; empty for nearly every text.
+
+        A long text is judged window by window (see `windows`), its single sentences too: by a higher bound the more
+        there are, but at its ends as if each stood alone; and only where a rule or words on somebody call for it.
+
+        Args:
+            text: as typed.
+            longest: characters that are read; of a longer text half of it at either end.
+        """
+        if len(text) > longest:
+            text = f"{text[: longest // 2]}\n{text[-(longest // 2) :]}"
+        words = split(text, self._spellings)
+        if not any(len(word.text) > 1 and word.text.isalpha() for word in words):
+            return []
+        parts = windows(words)
+        if len(parts) == 1:
+            raised = self._heard(words, lambda _, __: True)
+        else:
+            raised = {}
+            more = demand(len(parts))
+            for part in parts:
+                at_an_end = part.start == 0 or part.stop == len(words)
+                raised |= self._heard(words[part.start : part.stop], _tells_of_somebody, 0 if at_an_end else more)
+            for part in sentences(words):  # what stands around a cry may drown it
+                raised |= self._heard(words[part.start : part.stop], lambda _, topics: bool(topics), more)
+        if len(raised) > 1:
+            raised.pop(URGENT, None)
+        places = sorted(self._places[topic] for topic in raised)
+        return [Alarm(*self._topics[place], raised[self._topics[place][0]]) for place in places]
 
     def signs(self, text: str) -> set[str]:
         """What the weights are fitted to: signs of the words, and of what the rules raise."""
-        return self._found(text)[0]
+        literal, raised = self._found(split(text, self._spellings))
+        return self._signs(literal, raised.keys())
 
-    def _found(self, text: str) -> tuple[set[str], dict[str, Rule]]:
-        """The signs of a text; the topics that the rules raise, each with the first rule that does."""
-        if len(text) > 2 * LONGEST:
-            text = f"{text[:LONGEST]}\n{text[-LONGEST:]}"
-        words = split(text, self._spellings)
+    def _heard(
+        self, words: Sequence[Word], worth_it: Callable[[Sequence[Word], Set[str]], bool], more: float = 0.0
+    ) -> dict[str, str]:
+        """Topics of one window, each with what raised it.
+
+        Args:
+            words: of the window.
+            worth_it: asked with its words and what the rules raise whether its words shall be weighed.
+            more: see `Leaning.judged`.
+        """
+        literal, raised = self._found(words)
+        if not worth_it(literal, raised.keys()):
+            return {}
+        sure = {topic for topic, rule in raised.items() if rule.kind == "sure"}
+        heard = self._leaning.judged(self._signs(literal, raised.keys()), raised.keys(), sure, more)
+        return {topic: raised[topic].pattern.source if topic in raised else "leaning" for topic in heard}
+
+    def _signs(self, literal: Sequence[Word], topics: Set[str]) -> set[str]:
+        return signs(literal, self._concepts) | own_signs(topics)
+
+    def _found(self, words: Sequence[Word]) -> tuple[list[Word], dict[str, Rule]]:
+        """The words without figures of speech; the topics that the rules raise, each with the first rule that does."""
         read_as, figures = self._read(words)
         raised = self._raised([sentence for sentence in read_as.split("\n") if sentence])
-        literal = [word for at, word in enumerate(words) if at not in figures]
-        return signs(literal, self._concepts) | own_signs(raised.keys()), raised
+        return [word for at, word in enumerate(words) if at not in figures], raised
 
     def _raised(self, sentences: Sequence[str]) -> dict[str, Rule]:
         apart = any(stands_in(self._cues.learning, one) or stands_in(self._cues.animals, one) for one in sentences)
@@ -150,6 +191,10 @@ class Triage:
 _CUES = tuple(Cues.__dataclass_fields__)
 _KINDS = ("sure", "when", "even", "unless")
 """In the order in which they are tried."""
+
+
+def _tells_of_somebody(words: Sequence[Word], topics: Set[str]) -> bool:
+    return bool(topics) or any(word.text in _SAYS_WHO for word in words)
 
 
 def stands_in(parts: Bank[Part], sentence: str) -> bool:

@@ -12,6 +12,11 @@ SENTENCE, BREAK = ".", ","
 """What stands for the end of a sentence, and for a comma, a bracket or a dash within one."""
 
 _PIECE = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|\d+(?:[.,/]\d+)*|[.!?…\n]+|[,;:()\[\]{}—–]|°")
+_TOKENS = re.compile(
+    r"<\|[^<>|\s]{1,40}\|>|</?s>|<(?:unk|pad|bos|eos|mask|0x[0-9a-f]{2})>|</?(?:start|end)_of_(?:turn|text)>|<</?sys>>|"
+    r"\[/?(?:inst|system_prompt|available_tools|tool_calls|tool_results)\]"
+)
+"""Special tokens typed as text: no words of a person. Source: chat templates of Mistral, Llama, Qwen and Gemma."""
 _QUOTES = str.maketrans(dict.fromkeys("’‘`´ʼ′＇", "'"))
 _RUN = re.compile(r"([^\W\d_])\1{2,}")
 _ENDINGS = {"'m": "am", "'re": "are", "'ve": "have", "'ll": "will", "'d": "would"}
@@ -42,12 +47,13 @@ def split(text: str, spellings: Mapping[str, str]) -> list[Word]:
     """The words of a text, in order.
 
     Args:
-        text: as typed, at most some thousand characters.
+        text: as typed.
         spellings: what a word that people run together or shorten stands for, one or several words
             ("cant" → "can not").
     """
     plain = unicodedata.normalize("NFKC", text).translate(_QUOTES).casefold()
     plain = "".join(sign for sign in plain if unicodedata.category(sign) not in ("Cf", "Mn"))
+    plain = _TOKENS.sub(" ", plain)
     plain = _RUN.sub(r"\1\1", plain)
     words: list[Word] = []
     for found in _PIECE.finditer(plain):
