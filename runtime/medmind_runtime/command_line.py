@@ -105,7 +105,12 @@ def chat(
     library: _Library = _DEFAULTS.library,
     lookup: _Lookup = _DEFAULTS.lookup,
     schema: Annotated[
-        Path | None, typer.Option(help="one shot: the answer is JSON of this JSON schema", show_default=False)
+        Path | None,
+        typer.Option(
+            help="one shot: the answer is JSON of this JSON schema, shown when it is whole; a dose "
+            "that no source gives is left out of a string, and in a number holds the document back (exit code 1)",
+            show_default=False,
+        ),
     ] = None,
     allow_unproved: _Unproved = False,
     prove_offline: Annotated[
@@ -165,6 +170,7 @@ def serve(
     """Serve a model to programs on this machine: OpenAI's /v1/chat/completions and /v1/models, on loopback alone.
 
     Clients show the token as `Authorization: Bearer TOKEN`. One request is answered at a time; nothing is kept of any.
+    An answer in JSON comes when it is whole; one with a number that is a dose no source gives is refused, in `refusal`.
     """
     from medmind import gguf_header
     from medmind_runtime import models, private_file, session

@@ -8,6 +8,7 @@ from typing import Any
 
 import medmind
 from medmind import console
+from medmind.errors import MedmindError
 from medmind_runtime import display
 from medmind_runtime.config import NOTICE, ChatConfig
 from medmind_runtime.conversation import Conversation, DoesNotFit
@@ -19,7 +20,7 @@ def answer(path: Path, config: ChatConfig, question: str, *, as_json: bool) -> N
     """Answer on standard output.
 
     Raises:
-        MedmindError: the model cannot be loaded, or the question does not fit.
+        MedmindError: the model cannot be loaded, the question does not fit, or the answer's document is held back.
     """
     started = time.perf_counter()
     opened = open_model(path, config, guard_for(config))
@@ -29,8 +30,10 @@ def answer(path: Path, config: ChatConfig, question: str, *, as_json: bool) -> N
             console.note(note)
         if as_json:
             console.emit_json(_document(opened.conversation, path, opened.metadata, question, loaded))
-            return
-        _as_text(opened.conversation, question, markdown=config.markdown)
+        else:
+            _as_text(opened.conversation, question, markdown=config.markdown)
+        if opened.conversation.last and opened.conversation.last.refusal:
+            raise MedmindError(opened.conversation.last.refusal)
     finally:
         opened.close()
 
@@ -66,7 +69,8 @@ def _document(
     return {
         "format": "medmind-answer/1",
         "version": medmind.__version__,
-        "answer": text,
+        "answer": None if reply.refusal else text,
+        "refusal": reply.refusal or None,
         "first_aid": prompt.apart,
         "finish": reply.finish,
         "notice": NOTICE,

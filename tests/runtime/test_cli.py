@@ -60,6 +60,19 @@ def test_a_schema_shapes_the_answer(run_chat: Run, model: Path, tmp_path: Path) 
     assert run_chat(model, "-p", "q", "--schema", "none.json").returncode == 1
 
 
+def test_a_document_whose_number_is_an_invented_dose_is_held_back(run_chat: Run, model: Path, tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"dose_mg": {"const": 800}}, "required": ["dose_mg"]}
+    (tmp_path / "schema.json").write_text(json.dumps(schema), encoding="utf-8")
+    asked = ("-p", "how much?", "--schema", "schema.json", "--max-tokens", 200, "--threads", 1)
+    done = run_chat(model, *asked)
+    assert (done.returncode, done.stdout.strip()) == (1, b"")
+    assert b"held back" in done.stderr
+    done = run_chat(model, "--json", *asked)
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["answer"]) == (1, None)
+    assert "held back" in document["refusal"]
+
+
 def test_the_system_prompt_comes_from_the_model_unless_given(run_chat: Run, model: Path) -> None:
     counts = [
         json.loads(run_chat(model, "--json", "-p", "q", *FEW, *extra).stdout)["usage"]["prompt_tokens"]
