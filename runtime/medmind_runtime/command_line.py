@@ -107,7 +107,9 @@ def chat(
     schema: Annotated[
         Path | None,
         typer.Option(
-            help="one shot: the answer is JSON of this JSON schema; in an emergency it is what to do now, exit code 1",
+            help="one shot: the answer is JSON of this JSON schema, shown when it is whole; a dose that no source "
+            "gives is left out of a string, and in a number holds the document back (exit code 1); in an emergency "
+            "the answer is what to do now instead (exit code 1)",
             show_default=False,
         ),
     ] = None,
@@ -172,8 +174,8 @@ def serve(
     """Serve a model to programs on this machine: OpenAI's /v1/chat/completions and /v1/models, on loopback alone.
 
     Clients show the token as `Authorization: Bearer TOKEN`. One request is answered at a time; nothing is kept of any.
-    Where a response_format asks for JSON and the question tells of an emergency, the content is what to do now, as
-    text, and stands in `refusal` too.
+    An answer in JSON comes when it is whole; one with a dose as a number that no source gives is refused, in `refusal`.
+    Where the question tells of an emergency, the content is what to do now, as text, and stands in `refusal` too.
     """
     from medmind import gguf_header
     from medmind_runtime import models, private_file, session

@@ -182,6 +182,7 @@ class Connection(BaseHTTPRequestHandler):
             text = "".join(pieces)
         self._demand_in_time(deadline)
         assert conversation.last is not None
+        refusal = refusal or conversation.last.refusal
         finish = openai_answer.finish_reason(conversation.last.finish, stop.found)
         usage = openai_answer.usage(conversation.last.timings)
         if not request.stream:

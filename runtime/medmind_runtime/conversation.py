@@ -231,13 +231,20 @@ class Conversation:
                 yield text
         finally:
             spent = replace(self.engine.timings)
-            self._keep(prompt, said, finish or self._unfinished(spent, cancelled), spent, first_seconds)
+            why = finish or self._unfinished(spent, cancelled)
+            self._keep(prompt, said, why, spent, first_seconds, watch.refusal)
 
     def _keep(
-        self, prompt: Prompt, said: list[str], finish: Finish, timings: Timings, first_seconds: float | None
+        self,
+        prompt: Prompt,
+        said: list[str],
+        finish: Finish,
+        timings: Timings,
+        first_seconds: float | None,
+        refusal: str = "",
     ) -> None:
         text = "".join(said)
-        self.last = Reply(text, finish, timings, first_seconds)
+        self.last = Reply(text, finish, timings, first_seconds, refusal)
         if said or finish != "cancelled":
             self.turns.append(Turn(prompt.question, text, tuple(prompt.passages)))
 

@@ -42,12 +42,14 @@ class Reply:
         finish: why it ended.
         timings: tokens and seconds.
         first_seconds: from asking to the first text of the model; None if there was none.
+        refusal: why the guard holds a document back, which is empty then; empty for none.
     """
 
     text: str
     finish: Finish
     timings: Timings
     first_seconds: float | None
+    refusal: str = ""
 
 
 @dataclass(frozen=True)

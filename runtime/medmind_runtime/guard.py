@@ -30,6 +30,11 @@ class Before:
 class Watch(Protocol):
     """Looks at one answer while it streams."""
 
+    @property
+    def refusal(self) -> str:
+        """Why nothing is shown of a document that has ended; empty when it is shown."""
+        ...
+
     def feed(self, text: str) -> str:
         """Take the next words of the model; return what may be shown now, maybe with a note in it, maybe nothing."""
         ...
@@ -62,6 +67,8 @@ class Guard(Protocol):
 
 class _Nothing:
     """A watch that lets everything through."""
+
+    refusal = ""
 
     def feed(self, text: str) -> str:
         return text

@@ -21,8 +21,8 @@ def answer(path: Path, config: ChatConfig, question: str, *, as_json: bool) -> N
     """Answer on standard output.
 
     Raises:
-        MedmindError: the model cannot be loaded, the question does not fit, or what was said first took the place of
-            the JSON that a schema asks for.
+        MedmindError: the model cannot be loaded, the question does not fit, or there is no document of the schema: what
+            was said first took its place, or it is held back.
     """
     started = time.perf_counter()
     opened = open_model(path, config, guard_for(config))
@@ -35,6 +35,8 @@ def answer(path: Path, config: ChatConfig, question: str, *, as_json: bool) -> N
             console.emit_json(_document(opened.conversation, path, opened.metadata, prompt, loaded))
         else:
             _as_text(opened.conversation, prompt, markdown=config.markdown)
+        if opened.conversation.last and opened.conversation.last.refusal:
+            raise MedmindError(opened.conversation.last.refusal)
     finally:
         opened.close()
     if config.grammar and prompt.before.alone:
@@ -73,7 +75,8 @@ def _document(
     return {
         "format": "medmind-answer/1",
         "version": medmind.__version__,
-        "answer": text,
+        "answer": None if reply.refusal else text,
+        "refusal": reply.refusal or None,
         "first_aid": prompt.before.opening if prompt.before.rule else "",
         "finish": reply.finish,
         "notice": NOTICE,

@@ -74,6 +74,19 @@ def test_in_an_emergency_what_to_do_now_is_on_stdout_in_place_of_json(
     assert json.loads(in_envelope.stdout)["answer"].encode() == done.stdout.rstrip(b"\n")
 
 
+def test_a_document_whose_number_is_an_invented_dose_is_held_back(run_chat: Run, model: Path, tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"dose_mg": {"const": 800}}, "required": ["dose_mg"]}
+    (tmp_path / "schema.json").write_text(json.dumps(schema), encoding="utf-8")
+    asked = ("-p", "how much?", "--schema", "schema.json", "--max-tokens", 200, "--threads", 1)
+    done = run_chat(model, *asked)
+    assert (done.returncode, done.stdout.strip()) == (1, b"")
+    assert b"held back" in done.stderr
+    done = run_chat(model, "--json", *asked)
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["answer"]) == (1, None)
+    assert "held back" in document["refusal"]
+
+
 def test_the_system_prompt_comes_from_the_model_unless_given(run_chat: Run, model: Path) -> None:
     counts = [
         json.loads(run_chat(model, "--json", "-p", "q", *FEW, *extra).stdout)["usage"]["prompt_tokens"]

@@ -194,7 +194,7 @@ class Careful:
         return Careful.Held()
 
     class Held:
-        held = ""
+        held = refusal = ""
 
         def feed(self, text: str) -> str:
             self.held += "".join(filter(str.isdigit, text))

@@ -1,6 +1,9 @@
-import itertools
+import json
 import random
+import sys
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -8,16 +11,6 @@ from medmind_runtime.guard import Before
 from medmind_runtime.safety.careful import NOTHING, Careful
 from medmind_runtime.safety.doses import NOTE, DoseWatch
 from medmind_runtime.turn import Passage
-
-NUMBERS = [
-    "500", "2.5", "0.25", "1,000", "1 000", "½", "1/2", "5-10", "5 to 10", "between 5 and 10", "five", "five hundred", "half a",  # noqa: E501
-    "twenty-five", "one thousand two hundred", "two and a half", "５００", "2 x 500",
-]  # fmt: skip
-UNITS = [
-    "mg", "mcg", "µg", "g", "ml", "milligrams", "micrograms", "mg/kg", "mg per kg per day", "units", "IU", "tablets", "drops", "puffs",  # noqa: E501
-    "teaspoons", "grams",
-]  # fmt: skip
-DRUGS = ["ibuprofen", "paracetamol", "warfarin", "insulin", "amoxicillin"]
 
 
 def streamed(text: str, sizes: random.Random, *passages: str, question: str = "") -> str:
@@ -30,18 +23,161 @@ def streamed(text: str, sizes: random.Random, *passages: str, question: str = ""
     return shown + watch.finish()
 
 
-def test_no_invented_dose_gets_through_however_it_is_written_and_cut() -> None:
+@dataclass(frozen=True)
+class Sentence:
+    text: str
+    passages: tuple[str, ...]
+    shown: bool
+
+
+SENTENCES = [
+    Sentence(row["text"], tuple(row["passages"]), row["shown"])
+    for row in map(json.loads, Path(__file__).with_name("dose_sentences.jsonl").read_text("utf-8").splitlines())
+]
+
+
+def test_of_300_sentences_no_invented_dose_gets_through_and_the_harmless_are_shown() -> None:
+    """Whole, a sign at a time, and cut at random places."""
+    assert len({sentence.text for sentence in SENTENCES}) >= 300
+    harmless = [sentence for sentence in SENTENCES if sentence.shown]
+    assert 3 * len(harmless) >= len(SENTENCES)
     chance = random.Random(4)
-    cases = list(itertools.product(NUMBERS, UNITS))
-    assert len(cases) >= 288
-    for number, unit in cases:
-        drug = chance.choice(DRUGS)
-        text = f"For pain take {number} {unit} of {drug} every few hours, and rest well afterwards at home today."
-        shown = streamed(text, chance, f"{drug} is a medicine. Take 7 mg of {drug} a day.")
-        assert NOTE in shown, (number, unit)
-        digits = [part for part in number.replace("-", " ").split() if any(sign.isdigit() for sign in part)]
-        assert not any(part in shown for part in digits), shown
-        assert f"{number} {unit}" not in shown
+    cut = set()
+    for sentence in SENTENCES:
+        for pieces in ([sentence.text], list(sentence.text), None):
+            watch = DoseWatch(sentence.passages)
+            if pieces is None:
+                shown = streamed(sentence.text, chance, *sentence.passages)
+            else:
+                shown = "".join(map(watch.feed, pieces)) + watch.finish()
+            if sentence.shown and shown != sentence.text:
+                cut.add(sentence.text)
+            assert sentence.shown or NOTE in shown, sentence
+    assert len(cut) < 0.05 * len(harmless), cut
+
+
+@pytest.mark.parametrize("place", range(1, 34))
+def test_wherever_it_is_cut_in_two(place: int) -> None:
+    text = "Take **800**&nbsp;mg of ibuprofen."
+    watch = DoseWatch(["Ibuprofen 200 mg."])
+    shown = watch.feed(text[:place]) + watch.feed(text[place:]) + watch.finish()
+    assert NOTE in shown
+    assert "800" not in shown
+
+
+NUMBERS = ["⅕", "⅚", "⅞", "٨٠٠", "८००", "８００", "8×10²", "1k", "sixhundred", "three tenths of a", "hundreds of"]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize(
+    "unit", ["mg", "㎎", "㎍", "ｍｇ", "мг", "cm³", "cubic centimeters", "grains", "USP units", "gelcaps"]
+)
+def test_numbers_and_units_of_all_scripts(number: str, unit: str) -> None:
+    shown = streamed(f"Take {number} {unit} of aspirin, and rest well.", random.Random(5), "Take 7 mg of aspirin.")
+    assert NOTE in shown
+    assert number not in shown
+
+
+@pytest.mark.parametrize(
+    ("said", "source"),
+    [
+        ("Take morphine 510 mg.", "Morphine 5-10 mg."),
+        ("Take morphine 25 mg.", "Morphine 2,5 mg."),
+        ("Take 11/2 tablets of warfarin.", "Warfarin 1 1/2 tablets."),
+        ("Take ibuprofen 1000 mg.", "Ibuprofen 400 mg or paracetamol 1000 mg."),
+        ("Take Xanax 400 mg.", "Ibuprofen 400 mg."),
+        ("Take xanor 400 mg.", "Ibuprofen 400 mg."),
+        ("Take ibuprofen 4000 mg.", "Ibuprofen 4000 mg is toxic."),
+        ("Take ibuprofen 4000 mg.", "Do not take more than 4000 mg of ibuprofen."),
+        ("Take ibuprofen 400 mg.", "Ibuprofen 400 mg/kg."),
+    ],
+)
+def test_nearly_the_passages_dose_is_not_it(said: str, source: str) -> None:
+    assert NOTE in streamed(said, random.Random(6), source, question="ibuprofen with Xanax?")
+
+
+@pytest.mark.parametrize(
+    ("said", "source"),
+    [
+        ("Take 1½ tablets of warfarin.", "Warfarin 1 1/2 tablets."),
+        ("Take ibuprofen 0.4 g.", "Ibuprofen 400 mg or paracetamol 1000 mg."),
+        ("Take at most 4000 mg of ibuprofen.", "Do not take more than 4000 mg of ibuprofen."),
+        ("Two doses of MMR vaccine are enough.", "Two doses of MMR vaccine."),
+        ("Take five hundred milligrams of ibuprofen.", "Ibuprofen: 500 mg."),
+    ],
+)
+def test_the_passages_dose_in_other_words_is_it(said: str, source: str) -> None:
+    assert streamed(said, random.Random(7), source) == said
+
+
+PIECES = ["1 ", "mg ", "((((", "*", "**a** ", "1/", "one ", "| 1 mg ", "[1, ", "\\", "&amp;", "a\n"]
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_the_cost_grows_with_the_length_and_no_faster(piece: str) -> None:
+    def calls(size: int) -> int:
+        text = (piece * size)[:size]
+        counted = 0
+
+        def count(*_: object) -> None:
+            nonlocal counted
+            counted += 1
+
+        before = sys.getprofile()
+        sys.setprofile(count)
+        try:
+            watch = DoseWatch([text])
+            for at in range(0, size, 100):
+                watch.feed(text[at : at + 100])
+            watch.finish()
+        finally:
+            sys.setprofile(before)
+        return counted
+
+    assert calls(1600) < 2.6 * calls(800)
+
+
+IBUPROFEN = "Adults take ibuprofen 200 mg to 400 mg every 4 to 6 hours."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"drug":"ibuprofen","dose":800,"unit":"mg","dose_mg":800}',
+        '{"dose": {"value": 800, "unit": "mg"}}',
+        '{"ibuprofen": 800}',
+        '{"800 mg": "ibuprofen"}',
+        '{"drug": "Xanax", "dose": 400, "unit": "mg"}',
+        '{"unit": "mg", "doses": [400, 800], "drug": "ibuprofen"}',
+        '{"drug": "ibuprofen", "dose": 80',
+    ],
+)
+def test_a_document_with_an_invented_dose_in_a_number_is_held_back(text: str) -> None:
+    watch = Careful().watch("q", [Passage(IBUPROFEN, "s", "u")], document=True)
+    assert "".join(map(watch.feed, text)) + watch.finish() == ""
+    assert "held back" in watch.refusal
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"drug":"ibuprofen","dose":400,"unit":"mg","dose_mg":400}',
+        '{"drug": "ibuprofen", "age": 12,  "answer": "Ibuprofen 200 mg to 400 mg"}',
+        '{"name":"asthma","count":3,"score":0.50,"more":[1, 2],"none":null}',
+        '{"name": "ast',
+    ],
+)
+def test_other_documents_stay_as_they_are(text: str) -> None:
+    watch = Careful().watch("q", [Passage(IBUPROFEN, "s", "u")], document=True)
+    assert "".join(map(watch.feed, text)) + watch.finish() == text
+    assert not watch.refusal
+
+
+def test_an_invented_dose_in_a_documents_string_is_left_out_and_the_document_stays_valid() -> None:
+    watch = Careful().watch("q", [Passage(IBUPROFEN, "s", "u")], document=True)
+    watch.feed('{"drug": "ibuprofen", "dose": "800", "how": "Take 800 mg [1] [7].", "dose": "800", "pages": 2.50}')
+    shown = json.loads(watch.finish())
+    assert shown == {"drug": "ibuprofen", "dose": NOTE, "how": f"Take {NOTE} [1] .", "pages": 2.5}
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from medmind_runtime import private_file
 from medmind_runtime.fake_engine import FakeEngine
 from medmind_runtime.guard import Before, Guard, Unguarded
 from medmind_runtime.openai_answer import StopText
+from medmind_runtime.safety.careful import Careful
 from medmind_runtime.sampling import Sampling
 from medmind_runtime.server import Limits, Served, Server
 from medmind_runtime.turn import Passage, Turn
@@ -178,6 +179,18 @@ def test_neither_a_stop_text_nor_a_full_context_cuts_off_what_to_do_now() -> Non
         status, refused = client.ask([{"role": "user", "content": "x" * 500}])
         assert (status, refused["error"]["code"]) == (400, "context_length_exceeded")
         assert refused["error"]["message"].startswith("Call now.")
+
+
+def test_a_document_whose_number_is_an_invented_dose_is_refused_in_openais_field() -> None:
+    engine = FakeEngine(['{"drug": "ibuprofen", "dose": 800}'])
+    with serving(engine, Careful()) as client:
+        _, answer = client.ask(response_format={"type": "json_object"})
+        message = answer["choices"][0]["message"]
+        assert message["content"] is None
+        assert "held back" in message["refusal"]
+        events = client.events(response_format={"type": "json_object"})
+        assert "800" not in json.dumps(events)
+        assert [event["choices"][0]["delta"] for event in events[1:-2]] == [{"refusal": message["refusal"]}]
 
 
 def test_models_are_listed() -> None:

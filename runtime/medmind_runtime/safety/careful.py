@@ -10,7 +10,7 @@ from medmind_runtime.guard import Before
 from medmind_runtime.library.index import Library
 from medmind_runtime.library.question import take_apart
 from medmind_runtime.loading import DEFAULT_CONTEXT
-from medmind_runtime.safety.doses import DoseWatch
+from medmind_runtime.safety.doses import DoseDocument, DoseWatch
 from medmind_runtime.safety.triage import triage
 from medmind_runtime.turn import Passage, Turn
 
@@ -77,17 +77,23 @@ class Careful:
 
     def watch(self, question: str, passages: Sequence[Passage], *, document: bool = False) -> "AnswerWatch":
         """Watch doses and citations."""
-        return AnswerWatch(question, passages, named=not document)
+        return AnswerWatch(question, passages, document=document)
 
 
 class AnswerWatch:
-    """Holds back what may be a dose or a citation; names the sources at the end, if they shall be `named` there."""
+    """Holds back what may be a dose or a citation, a `document` to its end; names the sources behind an answer."""
 
-    def __init__(self, question: str, passages: Sequence[Passage], *, named: bool = True) -> None:
-        self._named = named
-        self._doses = DoseWatch([passage.text for passage in passages], question)
+    def __init__(self, question: str, passages: Sequence[Passage], *, document: bool = False) -> None:
         self._passages = passages
+        texts = [passage.text for passage in passages]
+        self._document = DoseDocument(texts, question, self._resolved) if document else None
+        self._doses = self._document or DoseWatch(texts, question)
         self._held = ""
+
+    @property
+    def refusal(self) -> str:
+        """See `medmind_runtime.guard.Watch`."""
+        return self._document.refusal if self._document else ""
 
     def feed(self, text: str) -> str:
         """See `medmind_runtime.guard.Watch`."""
@@ -100,7 +106,7 @@ class AnswerWatch:
     def finish(self) -> str:
         """What was held back, then the sources."""
         ready, self._held = self._held + self._doses.finish(), ""
-        return self._resolved(ready) + (self._sources() if self._named else "")
+        return ready if self._document else self._resolved(ready) + self._sources()
 
     def _resolved(self, text: str) -> str:
         """Without citations of passages that were not given."""

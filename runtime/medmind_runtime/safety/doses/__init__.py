@@ -1,0 +1,6 @@
+"""Doses in a model's words: a number with a unit of dose that no passage has for the same drug is not shown as fact."""
+
+from medmind_runtime.safety.doses.document import DoseDocument
+from medmind_runtime.safety.doses.watch import NOTE, DoseWatch
+
+__all__ = ["NOTE", "DoseDocument", "DoseWatch"]

@@ -1,0 +1,257 @@
+"""Which drug a dose is of, and in which sense it is said: to be taken, the most, too much.
+
+Knows where a drug's name stands beside a dose. A capitalised or unknown word in that place is a drug of its own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from medmind_runtime.safety.doses.mentions import Mention
+from medmind_runtime.safety.doses.reading import Token
+from medmind_runtime.safety.doses.terms import terms
+
+_AHEAD = 10
+_LONGEST, _BACK = 80, 300
+"""Tokens of a sentence on either side of a dose; to look back for the drug that was named last."""
+_ENDS = frozenset({".", "\n"})
+
+
+@dataclass(frozen=True)
+class Said:
+    """A dose as it is said of a drug.
+
+    Attributes:
+        mention: the dose.
+        drugs: the names it is of, one drug's; empty where none is named.
+        kind: `take`, `most` or `harm`.
+        words: of the sentence.
+    """
+
+    mention: Mention
+    drugs: frozenset[str]
+    kind: str
+    words: frozenset[str]
+
+
+def said(row: Sequence[Token], mentions: Sequence[Mention], *, strict: bool) -> list[Said]:
+    """Each dose with its drug.
+
+    Args:
+        row: tokens of a text.
+        mentions: its doses, in their order.
+        strict: a word of harm anywhere in the sentence counts, not only beside the dose.
+    """
+    made: list[Said] = []
+    for place, mention in enumerate(mentions):
+        before = mentions[place - 1].last if place else 0
+        after = mentions[place + 1].first if place + 1 < len(mentions) else len(row)
+        names = _names(row, mention, before, after, strict=strict)
+        first, last = _sentence(row, mention)
+        made.append(
+            Said(
+                mention,
+                names,
+                _kind(row, mention, before, after, strict),
+                frozenset(stem(t.text) for t in row[first:last]),
+            )
+        )
+    return made
+
+
+def stem(word: str) -> str:
+    """A drug's name without the plural."""
+    return word.removesuffix("'s").removesuffix("s") if len(word) > 4 else word
+
+
+def drugs(row: Sequence[Token]) -> frozenset[str]:
+    """All that look like a drug's name."""
+    return frozenset(stem(token.text) for token in row if token.is_word and terms().is_drug(token.text))
+
+
+def _sentence(row: Sequence[Token], mention: Mention) -> tuple[int, int]:
+    first, last = mention.first, mention.last
+    while first and row[first - 1].text != "." and mention.first - first < _LONGEST:
+        first -= 1
+    while last < len(row) and row[last].text != "." and last - mention.last < _LONGEST:
+        last += 1
+    return first, last
+
+
+def _names(row: Sequence[Token], mention: Mention, before: int, after: int, *, strict: bool) -> frozenset[str]:
+    inside = range(mention.last - 1, mention.first - 1, -1)
+    if (at := _first_named(row, inside)) is None and (ahead := _of(row, mention, after)):
+        return ahead
+    own = range(mention.first - 1, max(before, mention.first - _LONGEST) - 1, -1)
+    ahead_of_it = range(mention.last, min(after, mention.last + _AHEAD))
+    earlier = range(mention.first - 1, max(-1, mention.first - _BACK), -1)
+    for found in (at, _directly_before(row, mention), _directly_after(row, mention, after)):
+        if found is not None:
+            return _run(row, found)
+    for found in (
+        _first_named(row, own, frozenset(".")),
+        _first_named(row, ahead_of_it, _ENDS),
+        _first_named(row, earlier),
+    ):
+        if found is not None:
+            return _run(row, found) if strict else _run(row, found) | _others(row, found, before)
+    return frozenset()
+
+
+def _others(row: Sequence[Token], at: int, before: int) -> frozenset[str]:
+    """The drugs named before one in its sentence: where a dose stands beside none, it may be any one's."""
+    made: list[Token] = []
+    while at > 0 and row[at - 1].text != "." and at != before and len(made) < _LONGEST:
+        at -= 1
+        made.append(row[at])
+    return drugs(made)
+
+
+def _first_named(row: Sequence[Token], places: range, ends: frozenset[str] = frozenset()) -> int | None:
+    for at in places:
+        if row[at].text in ends:
+            return None
+        if _named(row, at):
+            return at
+    return None
+
+
+def _named(row: Sequence[Token], at: int) -> bool:
+    """A drug's name, or a name in capitals within a sentence."""
+    token = row[at]
+    if not token.is_word or len(token.text) < 2:
+        return False
+    known = terms()
+    if known.is_drug(token.text):
+        return True
+    begins = at == 0 or not (row[at - 1].is_word or row[at - 1].text in {",", "/", "("})
+    return not begins and token.written[:1].isupper() and _strange(token)
+
+
+def _strange(token: Token) -> bool:
+    known = terms()
+    word = token.text
+    return (
+        token.is_word
+        and len(word) > 2
+        and word not in known.beside["plain"]
+        and word not in known.beside["counted"]
+        and word not in known.beside["modifiers"]
+        and word not in known.beside["weighing"]
+        and word not in known.beside["taking"]
+        and stem(word) not in known.beside["plain"]
+        and known.unit([word], 0) is None
+        and not known.is_number(word)
+    )
+
+
+def _run(row: Sequence[Token], at: int) -> frozenset[str]:
+    """A name with the others of the same drug: `ibuprofen (Advil)`, `insulin glargine`."""
+    made = {stem(row[at].text)}
+    for step in (-1, 1):
+        place, gap = at + step, 0
+        while 0 <= place < len(row) and gap < 4:
+            if _named(row, place) or (
+                gap == 0
+                and step > 0
+                and row[place].is_word
+                and row[place].written[:1].isupper()
+                and _strange(row[place])
+            ):
+                made.add(stem(row[place].text))
+                gap = 0
+            elif row[place].text in terms().beside["named_so"]:
+                gap += 1
+            else:
+                break
+            place += step
+    return frozenset(made)
+
+
+def _of(row: Sequence[Token], mention: Mention, after: int) -> frozenset[str]:
+    """`of the MMR vaccine`, right after a dose or its tablets."""
+    at = mention.last
+    while at < after and (terms().unit([row[at].text], 0) or row[at].text in {"(", ")", '"', "each", "daily"}):
+        at += 1
+    if at >= len(row) or row[at].text != "of":
+        return frozenset()
+    made: list[str] = []
+    for place in range(at + 1, min(len(row), at + 7)):
+        text = row[place].text
+        if not made and text in terms().beside["pronouns"]:
+            return frozenset()
+        if _strange(row[place]) or _named(row, place):
+            made.append(stem(text))
+        elif made or text in _ENDS:
+            break
+    return frozenset(made[:4])
+
+
+def _directly_before(row: Sequence[Token], mention: Mention) -> int | None:
+    for at in range(mention.first - 1, max(-1, mention.first - 6), -1):
+        token = row[at]
+        if token.text == ".":
+            return None
+        if _named(row, at) or _strange(token):
+            return at if _named(row, at) or _in_drug_position(row, at) else None
+        if token.text not in terms().beside["before_number"]:
+            return None
+    return None
+
+
+def _in_drug_position(row: Sequence[Token], at: int) -> bool:
+    """What a strange word follows where it is a drug: the beginning, a verb of taking, `of`."""
+    if row[at].written[:1].isupper():
+        return True
+    before = row[at - 1].text if at else "."
+    return (
+        not before[:1].isalpha()
+        or before in terms().beside["taking"]
+        or before in {"of", "the", "your", "with", "for", "more"}
+    )
+
+
+def _directly_after(row: Sequence[Token], mention: Mention, after: int) -> int | None:
+    for at in range(mention.last, min(after, mention.last + 4)):
+        token = row[at]
+        if _named(row, at):
+            return at
+        if _strange(token) and at == mention.last and _after_is_drug(row, at):
+            return at
+        if (
+            token.text not in terms().beside["modifiers"]
+            and token.text not in {"(", "-", '"'}
+            and not terms().unit([token.text], 0)
+        ):
+            return None
+    return None
+
+
+def _after_is_drug(row: Sequence[Token], at: int) -> bool:
+    """`400 mg xanax every day`: a strange word and then none that it could belong to."""
+    following = row[at + 1] if at + 1 < len(row) else None
+    return following is None or not following.is_word or following.text in terms().beside["plain"]
+
+
+def _kind(row: Sequence[Token], mention: Mention, before: int, after: int, strict: bool) -> str:
+    first, last = _sentence(row, mention)
+    near_first, near_last = mention.first, mention.last
+    while near_first > max(first, before) and row[near_first - 1].text not in {",", ":", "\n", "but"}:
+        near_first -= 1
+    while near_last < min(last, after) and row[near_last].text not in {",", "\n", "but"}:
+        near_last += 1
+    if strict and last + 1 < len(row) and row[last + 1].text in {"this", "that", "it", "such", "these"}:
+        following = last + 1
+        last = next((at for at in range(following, min(len(row), following + _LONGEST)) if row[at].text == "."), last)
+    known = terms()
+    harm = (first, last) if strict else (near_first, near_last)
+    if _has(row, known.harm, *harm):
+        return "harm"
+    return "most" if _has(row, known.most, near_first, near_last) else "take"
+
+
+def _has(row: Sequence[Token], phrases: dict[str, list[tuple[str, ...]]], first: int, last: int) -> bool:
+    return any(
+        tuple(token.text for token in row[at : at + len(phrase)]) == phrase
+        for at in range(first, last)
+        for phrase in phrases.get(row[at].text, ())
+    )

@@ -1,0 +1,84 @@
+"""Whether a passage has a dose of an answer, for the same drug and in the same sense. Knows no stream."""
+
+from collections.abc import Sequence
+from copy import copy
+
+from medmind_runtime.safety.doses import mentions, subjects
+from medmind_runtime.safety.doses.reading import Token, tokens
+from medmind_runtime.safety.doses.subjects import Said
+
+_BODY = frozenset({"kg", "lb", "m2", "minute", "hour"})
+_PIECES = frozenset({"tablet", "capsule", "count", "lozenge", "suppository", "sachet"})
+_SENSES = {"take": {"take"}, "most": {"take", "most"}, "harm": {"most", "harm"}}
+"""Which senses of a passage's dose support an answer's: a maximum is no dose to take."""
+
+
+class Passages:
+    """The doses of all passages.
+
+    Args:
+        texts: of the passages.
+        asked: the question, whose drug is meant where an answer names none.
+    """
+
+    def __init__(self, texts: Sequence[str], asked: str = "") -> None:
+        self._said: list[Said] = []
+        self._drugs: set[str] = set()
+        for text in texts:
+            row = read(text)
+            self._said += subjects.said(row, list(mentions.find(row)), strict=True)
+            self._drugs |= subjects.drugs(row)
+        self.asked = subjects.drugs(list(tokens(asked)))
+
+    def when_asked(self, asked: str) -> "Passages":
+        """The same passages, for another question."""
+        made = copy(self)
+        made.asked = subjects.drugs(list(tokens(asked)))
+        return made
+
+    def have(self, claim: Said, inherited: frozenset[str] = frozenset(), *, any_unit: bool = False) -> bool:
+        """Whether one of them has it.
+
+        Args:
+            claim: the dose of an answer.
+            inherited: the drug that was named before, if the answer's sentence names none.
+            any_unit: the unit is not known.
+        """
+        names = claim.drugs or inherited or self.asked
+        if not names and len(self._drugs) > 1:
+            return False
+        return any(
+            _same(claim, known, any_unit) and known.kind in _SENSES[claim.kind] and self._of_same(names, known)
+            for known in self._said
+        )
+
+    @staticmethod
+    def _of_same(names: frozenset[str], known: Said) -> bool:
+        return names <= (known.drugs or known.words)
+
+
+def read(text: str) -> list[Token]:
+    """The tokens of a whole text, its lines' ends among them."""
+    row: list[Token] = []
+    at = 0
+    for line in text.splitlines(keepends=True):
+        row += tokens(line, at)
+        at += len(line)
+        if line.endswith("\n"):
+            row.append(Token("\n", at - 1, at))
+    return row
+
+
+def _same(claim: Said, known: Said, any_unit: bool) -> bool:
+    mine, theirs = claim.mention, known.mention
+    if not (
+        any_unit
+        or mine.unit == theirs.unit
+        or ("count" in {mine.unit, theirs.unit} and {mine.unit, theirs.unit} <= _PIECES)
+    ):
+        return False
+    if mine.rates & _BODY != theirs.rates & _BODY or not mine.rates <= theirs.rates:
+        return False
+    if mine.values == theirs.values:
+        return mine.product == theirs.product
+    return len(mine.values) == 1 and not theirs.product and mine.values[0] in theirs.values

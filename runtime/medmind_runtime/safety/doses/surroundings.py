@@ -1,0 +1,196 @@
+"""What stands around a number: units, rates, verbs of taking, drugs, labels; and whether it is a dose's number there.
+
+Knows the words near a place of a text. Knows not how a dose is put together; see `mentions`.
+"""
+
+from collections.abc import Sequence
+
+from medmind_runtime.safety.doses import amounts
+from medmind_runtime.safety.doses.reading import Token
+from medmind_runtime.safety.doses.terms import Unit, terms
+
+NEAR = 12
+"""Tokens before a number that may say what it is of."""
+
+
+class Surroundings:
+    """Of the places in one text.
+
+    Args:
+        row: its tokens.
+        words: the same in lower case, but for units in capitals.
+    """
+
+    def __init__(self, row: Sequence[Token], words: list[str]) -> None:
+        self.row, self.words = row, words
+        self.texts = [token.text for token in row]
+        self.known = terms()
+
+    def rates(self, at: int) -> tuple[int, frozenset[str]]:
+        """What a dose is meant for, from `mg/kg` to `daily`; and where that ends."""
+        named = self.known.rates
+        made: set[str] = set()
+        while at < len(self.row):
+            if self.texts[at] in named["alone"]:
+                word, size = self.texts[at], 1
+            elif self.texts[at] in named["per"] and at + 1 < len(self.row):
+                word, size = self.texts[at + 1], 2
+            else:
+                break
+            rate = next(
+                (name for name in ("kg", "lb", "m2", "day", "hour", "minute", "week", "dose") if word in named[name]),
+                "",
+            )
+            if word == "m" and self.texts[at + 2 : at + 3] in (["²"], ["2"]):
+                rate, size = "m2", 3
+            if not rate:
+                break
+            made.add(rate)
+            at += size
+        return at, frozenset(made)
+
+    def unit_at(self, at: int) -> tuple[Unit, int] | None:
+        """The unit that begins here, and how many tokens it takes."""
+        word = self.words[at]
+        if word in self.known.capitals:
+            if word == "U" and self.texts[at + 1 : at + 2] == ["."]:
+                following = self.words[at + 2 : at + 3]
+                if following in (["s"], ["S"]):
+                    return None
+            return self.known.by_name[self.known.capitals[word]], 1
+        if self.texts[at + 1 : at + 2] == ["-"]:
+            found = self.known.unit([self.texts[at], *self.texts[at + 2 : at + 3]], 0)
+            return (found[0], found[1] + (found[1] > 1)) if found else None  # `milli-grams` is three tokens
+        return self.known.unit(self.texts[at : at + 3], 0)
+
+    def large(self, at: int) -> bool:
+        """Whether a number is none that names a kind: `connexin 26`."""
+        value = self.row[at].value
+        return value is None or value >= amounts.LARGE or value < 1
+
+    def numbered_unit(self, at: int) -> bool:
+        """Whether a number stands before a unit already."""
+        return any(amounts.is_number(self.row, place) for place in range(max(0, at - 2), at))
+
+    def means_dose(self, unit: Unit, first: int, end: int) -> bool:
+        """Whether a number with a unit is one of a dose, here."""
+        texts, asked = self.texts, self.asked_to_take(first)
+        if self._of_laboratory(unit, end) or self._of_food(unit, first, end) or self._weighs(unit, first, end):
+            return False
+        if texts[end - 1] == "g" and self.row[end - 1].written == "G":
+            return asked or self.in_clause(first, "drug")
+        if unit.kind == "weight":
+            return asked or self.drug_ahead(end)
+        if unit.kind == "soft":
+            given_once = texts[end - 1] in {"shot", "dose", "injection", "liter", "spray"}
+            once = given_once and (texts[end - 2] == "one" or texts[first - 1 : first] == ["in"])
+            return not once and (asked or self.in_clause(first, "drug") or self.in_clause(first, "taking"))
+        return True
+
+    def _of_laboratory(self, unit: Unit, end: int) -> bool:
+        """`126 mg/dL`."""
+        under, rates = self.over(end), self.known.rates
+        traces = unit.spelt in rates["trace_over_ml"] and under in {"ml", "milliliter", "millilitre"}
+        return traces or under in rates["laboratory"]
+
+    def _of_food(self, unit: Unit, first: int, end: int) -> bool:
+        """`8 cups of water`; with a drug beside, only what is no unit of mass or volume."""
+        beside = self.known.beside
+        substance = next((text for text in self.texts[end : end + 4] if text not in beside["of_what"]), "")
+        if substance not in beside["no_medicine"]:
+            return False
+        return unit.kind != "" or not self.in_clause(first, "drug")
+
+    def over(self, at: int) -> str:
+        """What stands under a unit."""
+        if self.texts[at : at + 1] and self.texts[at] in {"/", "per"} and at + 1 < len(self.row):
+            return self.texts[at + 1]
+        return ""
+
+    def _weighs(self, unit: Unit, first: int, end: int) -> bool:
+        if unit.spelt not in {"g", "kg", "ounce", "pound"}:
+            return False
+        near = self.texts[max(0, first - 8) : first] + self.texts[end : end + 3]
+        return any(text in self.known.beside["weighing"] for text in near)
+
+    def denied(self, at: int) -> bool:
+        """Whether a negation stands before."""
+        return any(text in self.known.negations for text in self.clause_before(at))
+
+    def clause_before(self, at: int) -> list[str]:
+        """The words of the clause before a place, the nearest first."""
+        made: list[str] = []
+        for place in range(at - 1, max(-1, at - NEAR), -1):
+            if self.texts[place] in {".", "\n", ";", "!"}:
+                break
+            made.append(self.texts[place])
+        return made
+
+    def asked_to_take(self, at: int) -> bool:
+        """Whether a verb of taking stands before, with nothing but small words between."""
+        for place in range(at - 1, max(-1, at - 7), -1):
+            text = self.texts[place]
+            if text in self.known.beside["taking"]:
+                return True
+            if text not in self.known.beside["about"] and not self.is_drug(place):
+                return False
+        return False
+
+    def in_clause(self, at: int, what: str) -> bool:
+        """Whether the clause has a drug, or a word of a list before."""
+        if what == "drug":
+            return any(self.known.is_drug(text) for text in self.clause_before(at)) or self.drug_ahead(at)
+        return any(text in self.known.beside[what] for text in self.clause_before(at))
+
+    def drug_ahead(self, at: int) -> bool:
+        """Whether a drug's name follows soon."""
+        for place in range(at, min(len(self.row), at + 8)):
+            if self.texts[place] in {".", "\n"}:
+                return False
+            if self.is_drug(place):
+                return True
+        return False
+
+    def is_drug(self, at: int) -> bool:
+        """Whether a word looks like a drug's name."""
+        return self.row[at].is_word and self.known.is_drug(self.texts[at])
+
+    def is_name(self, at: int) -> bool:
+        """Whether a word is a drug's name, or any name."""
+        token = self.row[at]
+        return self.is_drug(at) or (
+            token.is_word and token.written[:1].isupper() and token.text not in self.known.beside["plain"]
+        )
+
+    def is_label(self, at: int, end: int) -> bool:
+        """`type 2`, `section 3`, the number of a line in a list, a year."""
+        before = self.texts[at - 1] if at else ""
+        if before in self.known.beside["labels"] and self.row[at].value is not None:
+            return True
+        if (
+            (not at or before == "\n")
+            and end == at + 1
+            and end < len(self.row)
+            and self.row[at].value is not None
+            and self.texts[end] in {".", ")"}
+        ):
+            return self.row[end].glued
+        return False
+
+    def citation(self, at: int) -> int:
+        """The end of `[1, 2]`, unless a unit follows; 0 for no citation."""
+        place = at + 1
+        while (
+            place < len(self.row)
+            and place < at + 12
+            and (
+                (self.texts[place].isdigit() and len(self.texts[place]) < 3)
+                or self.texts[place] in {",", "-", "–", "."}
+            )
+        ):
+            place += 1
+        if place == at + 1 or place >= len(self.row) or self.texts[place] != "]":
+            return 0
+        if place + 1 < len(self.row) and (found := self.unit_at(place + 1)) and found[0].kind != "soft":
+            return 0
+        return place + 1

@@ -1,0 +1,113 @@
+"""The words of doses.toml, looked up: numbers, units, what stands beside a dose, what looks like a drug's name.
+
+Knows single words and phrases; knows no sentence.
+"""
+
+import re
+import tomllib
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit of dose.
+
+    Attributes:
+        name: what it is compared by: `mg` for all masses, `ml` for all volumes.
+        factor: its size in that.
+        kind: "" counts wherever it stands; `form` is counted in tablets and the like; `soft` has other meanings, too;
+            `household` measures food as well; `weight` is mostly a person's.
+        spelt: its own name.
+    """
+
+    name: str
+    factor: Fraction
+    kind: str
+    spelt: str
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def _phrases(text: str) -> dict[str, list[tuple[str, ...]]]:
+    """By their first word, the longest first."""
+    made: dict[str, list[tuple[str, ...]]] = {}
+    for phrase in sorted(text.split(), key=len, reverse=True):
+        words = tuple(phrase.split("_"))
+        made.setdefault(words[0], []).append(words)
+    return made
+
+
+class Terms:
+    """The lists; see doses.toml.
+
+    Args:
+        data: its content.
+    """
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.numbers = {word: Fraction(value) for word, value in data["numbers"].items()}
+        self.scales = {word: Fraction(value) for word, value in data["scales"].items()}
+        self.parts = {word: Fraction(1, value) for word, value in data["parts"].items()}
+        beside, rates, drugs = data["beside"], data["rates"], data["drugs"]
+        self.beside = {name: _words(text) for name, text in beside.items()}
+        for name in ("soft", "equals"):  # a line may end between a number and its unit
+            self.beside[name] |= {"\n"}
+        self.rates: dict[str, frozenset[str]] = {name: _words(text) for name, text in rates.items()}
+        self.document = {name: _words(text) for name, text in data["document"].items()}
+        self.harm, self.most = _phrases(data["kinds"]["harm"]), _phrases(data["kinds"]["most"])
+        self.negations = _words(data["kinds"]["negations"])
+        self.capitals: dict[str, str] = data["capitals"]
+        self._units: dict[str, list[tuple[tuple[str, ...], Unit]]] = {}
+        self.by_name: dict[str, Unit] = {}
+        for spelt, row in data["units"].items():
+            unit = Unit(row.get("as", spelt), Fraction(row.get("factor", "1")), row.get("kind", ""), spelt)
+            self.by_name[spelt] = unit
+            for phrase in row["words"].replace("µ", "μ").split():
+                words = tuple(phrase.split("_"))
+                self._units.setdefault(words[0], []).append((words, unit))
+        for rows in self._units.values():
+            rows.sort(key=lambda row: -len(row[0]))
+        endings = "|".join(drugs["endings"].split())
+        self._ending = re.compile(rf"[a-z]{{3,}}(?:{endings})s?", re.I)
+        self._named, self._no_drugs = _words(drugs["names"]), _words(drugs["no_drugs"])
+        known = sorted(self.numbers.keys() | self.scales.keys() - {"k"} | self.parts.keys(), key=len, reverse=True)
+        self._glued = re.compile(rf"(?:{'|'.join(known)})+")
+        self._known = re.compile("|".join(known))
+
+    def unit(self, words: list[str], at: int) -> tuple[Unit, int] | None:
+        """The unit that begins at a word, and how many words it takes."""
+        for phrase, unit in self._units.get(words[at], ()):
+            if tuple(words[at : at + len(phrase)]) == phrase:
+                return unit, len(phrase)
+        return None
+
+    @cache  # noqa: B019 - one instance, kept as long as the process
+    def is_drug(self, word: str) -> bool:
+        """Whether it looks like a drug's name."""
+        if word in self._no_drugs or word in self.beside["plain"] or word.removesuffix("s") in self._no_drugs:
+            return False
+        return word in self._named or (
+            len(word) < 40 and bool(self._ending.fullmatch(word)) and not self.is_number(word)
+        )
+
+    def is_number(self, word: str) -> bool:
+        """Whether it says a number, several written as one word too."""
+        return word in self.numbers or word in self.scales or word in self.parts or bool(self.split(word))
+
+    def split(self, word: str) -> list[str]:
+        """The number words that one word is made of; empty when it is not made of two or more."""
+        if not 6 <= len(word) <= 40 or not self._glued.fullmatch(word):
+            return []
+        return self._known.findall(word)
+
+
+@cache
+def terms() -> Terms:
+    """The terms that medmind carries."""
+    return Terms(tomllib.loads((files(__package__) / "doses.toml").read_text(encoding="utf-8")))

@@ -1,0 +1,206 @@
+"""A stream of an answer's words without the doses that no passage has.
+
+Holds text back while it may be a part of a dose; costs the same for every word. Knows neither Markdown nor units.
+"""
+
+import re
+from collections import deque
+from collections.abc import Sequence
+
+from medmind_runtime.safety.doses import amounts, mentions, subjects
+from medmind_runtime.safety.doses.reading import Token, tokens
+from medmind_runtime.safety.doses.support import Passages
+from medmind_runtime.safety.doses.terms import Unit, terms
+
+NOTE = "[dose left out: no source here gives it; ask a doctor or pharmacist]"
+
+_WORD = re.compile(r"\s*\S+\s")
+_SETTLED, _SETTLED_ARTICLE = 7, 4
+"""Words without a number after which a dose is complete; after `a` and the like."""
+_CONTEXT = 90
+"""Tokens kept of what was shown."""
+_MOST_HELD, _KEPT_BACK = 160, 50
+"""Words: of a row of numbers without an end the first are shown when that many are held, and the last not yet."""
+_LONGEST_WORD = 600
+
+
+class DoseWatch:
+    """Lets a stream through but for doses that no passage has for the same drug.
+
+    Args:
+        passages: the texts of what the model was given, or what was made of them.
+        asked: the question, whose drug is meant where the answer names none.
+    """
+
+    def __init__(self, passages: Sequence[str] | Passages, asked: str = "") -> None:
+        self._passages = passages.when_asked(asked) if isinstance(passages, Passages) else Passages(passages, asked)
+        self._pending: list[str] = []
+        self._pending_size = 0
+        self._words: deque[tuple[str, list[Token]]] = deque()
+        self._left = 0
+        self._shown: list[Token] = []
+        self._named: frozenset[str] = frozenset()
+        self._table = _Table()
+        self._line_ended = False
+
+    def feed(self, text: str) -> str:
+        """Take the next words; return what may be shown."""
+        self._pending.append(text)
+        self._pending_size += len(text)
+        if not any(sign.isspace() for sign in text) and self._pending_size < _LONGEST_WORD:
+            return ""
+        whole = "".join(self._pending)
+        made, at = [], 0
+        while found := _WORD.match(whole, at):
+            made.append(self._take(found.group()))
+            at = found.end()
+        if len(whole) - at >= _LONGEST_WORD:
+            cut = next(
+                (place for place in range(len(whole), at + _LONGEST_WORD // 2, -1) if not whole[place - 1].isalnum()),
+                len(whole) - 64,
+            )
+            made.append(self._take(whole[at:cut]))
+            at = cut
+        self._pending, self._pending_size = [whole[at:]], len(whole) - at
+        return "".join(made)
+
+    def finish(self) -> str:
+        """What was held back."""
+        rest, self._pending, self._pending_size = "".join(self._pending), [], 0
+        made = self._take(rest) if rest else ""
+        return made + self._release()
+
+    def _take(self, word: str) -> str:
+        """One more word; what may be shown."""
+        row = [Token("\n", 0, 0)] if "\n" in word[: len(word) - len(word.lstrip())] else []
+        row += tokens(word)
+        made = ""
+        paragraph = self._line_ended and bool(row) and row[0].text == "\n"
+        if paragraph or (self._table.unit and self._table.ends(row)):
+            made = self._release()
+            self._left = 0
+        self._line_ended = word.endswith("\n")
+        self._table.take(row)
+        if self._line_ended:
+            row.append(Token("\n", len(word) - 1, len(word)))
+            self._table.take(row[-1:])
+        self._words.append((word, row))
+        self._left = max(self._left - 1, _window(row))
+        if not self._left:
+            return made + self._release()
+        if len(self._words) > _MOST_HELD:
+            return made + self._release(_KEPT_BACK)
+        return made
+
+    def _release(self, kept_back: int = 0) -> str:
+        """What is held, checked, but for the last words."""
+        if not self._words:
+            return ""
+        text = "".join(word for word, _ in self._words)
+        row = list(self._shown)
+        known = len(row)
+        ends: list[tuple[int, int]] = []
+        at = 0
+        for word, own in self._words:
+            row += [Token(t.text, t.start + at, t.end + at, t.value, t.written, t.glued) for t in own] if at else own
+            at += len(word)
+            ends.append((at, len(row)))
+        if not self._left and not any(_window(own) for _, own in self._words):
+            self._words.clear()
+            self._keep(row)
+            return text
+        found = list(mentions.find(row, self._table.unit))
+        claims = subjects.said(row, found, strict=False)
+        end, last = ends[-1 - kept_back]
+        for claim in claims:
+            while claim.mention.first < last < claim.mention.last and len(ends) - 1 > kept_back:
+                kept_back += 1
+                end, last = ends[-1 - kept_back]
+        cuts = [
+            (row[claim.mention.first].start, row[claim.mention.last - 1].end)
+            for claim in claims
+            if known <= claim.mention.first < last and not self._passages.have(claim, self._named)
+        ]
+        for _ in range(len(ends) - kept_back):
+            self._words.popleft()
+        self._keep(row[:last])
+        return _without(text[:end], cuts)
+
+    def _keep(self, row: list[Token]) -> None:
+        """Remember the end of what was shown, and the drug that was named last before it."""
+        gone = row[:-_CONTEXT]
+        for token in reversed(gone):
+            if token.is_word and terms().is_drug(token.text):
+                self._named = frozenset({subjects.stem(token.text)})
+                break
+        self._shown = row[-_CONTEXT:]
+
+
+class _Table:
+    """The unit that stands in a table's head."""
+
+    def __init__(self) -> None:
+        self.unit: Unit | None = None
+        self._bars = self._any = False
+        self._unit: Unit | None = None
+
+    def take(self, row: Sequence[Token]) -> None:
+        for place, token in enumerate(row):
+            if token.text == "\n":
+                if self._any:
+                    self.unit = (self._unit or self.unit) if self._bars else None
+                self._bars = self._any = False
+                self._unit = None
+                continue
+            self._any = True
+            self._bars = self._bars or token.text == "|"
+            found = terms().unit([each.text for each in row[place : place + 3]], 0)
+            if found and found[0].kind in {"", "form"} and not (place and row[place - 1].value is not None):
+                self._unit = found[0]
+
+    def ends(self, row: Sequence[Token]) -> bool:
+        """Whether a word begins a line that belongs to the table no more."""
+        return not self._any and bool(row) and row[0].text not in {"|", "\n"}
+
+
+def _window(row: Sequence[Token]) -> int:
+    """For how many words a dose may go on."""
+    known = terms()
+    window = 0
+    for at, token in enumerate(row):
+        text = token.text
+        if text in {"a", "an", "another", "one"}:
+            window = max(window, _SETTLED_ARTICLE)
+        if (
+            token.value is not None
+            or text in known.beside["all"] - {"every"}
+            or text in known.beside["vague"]
+            or text in known.beside["multiples"]
+            or amounts.is_number(row, at)
+        ):
+            window = _SETTLED
+    return window
+
+
+def _without(text: str, cuts: list[tuple[int, int]]) -> str:
+    """A text with notes in place of its cuts; signs of Markdown stay in pairs, neighbouring notes become one."""
+    made: list[str] = []
+    at = 0
+    for start, end in (_with_marks(text, *cut) for cut in cuts):
+        between = text[at:start]
+        if made and re.fullmatch(r"[\s\-–—/~]*(?:to|or|and)?[\s\-–—/~]*", between):
+            at = end
+            continue
+        made += [between, NOTE]
+        at = end
+    return "".join(made) + text[at:]
+
+
+def _with_marks(text: str, start: int, end: int) -> tuple[int, int]:
+    """A cut with the other one of a pair of Markdown's signs that it has one of."""
+    mark = next((mark for mark in ("***", "**", "__", "*", "_", "`") if text[start:end].count(mark) % 2), "")
+    if mark and text[max(0, start - len(mark)) : start] == mark:
+        return start - len(mark), end
+    if mark and text[end : end + len(mark)] == mark:
+        return start, end + len(mark)
+    return start, end
