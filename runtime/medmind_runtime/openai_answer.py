@@ -65,11 +65,15 @@ class Writer:
     def completion(
         self, text: str, finish: str, usage: Mapping[str, Any], more: Mapping[str, Any], *, refusal: str = ""
     ) -> dict[str, Any]:
-        """A whole answer; `more` is medmind's own, under that name; `refusal`: the text stands in a document's place.
+        """A whole answer.
 
-        It is the content too, where clients that know no refusals look.
+        Args:
+            text: the content; where a document is refused, what is said in its place, if anything.
+            finish, usage: as OpenAI has them.
+            more: medmind's own, under that name.
+            refusal: why there is no document.
         """
-        message = {"role": "assistant", "content": text, "refusal": refusal or None}
+        message = {"role": "assistant", "content": (text or None) if refusal else text, "refusal": refusal or None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
         return {**self._head("chat.completion"), "choices": [choice], "usage": usage, "medmind": more}
 
