@@ -172,8 +172,9 @@ def serve(
     """Serve a model to programs on this machine: OpenAI's /v1/chat/completions and /v1/models, on loopback alone.
 
     Clients show the token as `Authorization: Bearer TOKEN`. One request is answered at a time; nothing is kept of any.
-    Where a response_format asks for JSON and the question tells of an emergency, the content is what to do now, as
-    text, and stands in `refusal` too.
+
+    A response_format asks for JSON; in an emergency the content is what to do
+    now instead, as text, and `refusal` too.
     """
     from medmind import gguf_header
     from medmind_runtime import models, private_file, session
