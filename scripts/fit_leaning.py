@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from medmind_runtime.safety.leaning import Leaning
+from medmind_runtime.safety.leaning import WEIGHED, Leaning
 from medmind_runtime.safety.triage import Triage
 
 Floats = npt.NDArray[np.float64]
@@ -29,10 +29,12 @@ PENALTY, LEAST, FOLDS = 8.0, 3, 5
 """LEAST: texts that a sign has to stand in."""
 DIGITS = 2
 """Of a weight; those of nothing but zeros are left out."""
-BOUNDS = {"alarm": -0.3, "quiet": -0.3, "self_harm": -1.6}
-"""Log-odds, by cross-validation."""
-TRIED = {"alarm": (-0.6, -0.3, 0.0, 0.3), "quiet": (-0.6, -0.3), "self_harm": (-2.0, -1.6, -0.8)}
+CHOSEN = {"trouble": -1.0, "alarm": -0.3, "quiet": -0.6, "self_harm": -2.8}
+"""Bounds in log-odds, by cross-validation."""
+TRIED = {"trouble": (-1.5, -1.0, -0.5), "alarm": (-0.3, 0.0), "quiet": (-0.6, -0.3), "self_harm": (-2.8, -2.0)}
 """Bounds that `--check` shows."""
+VIGNETTE, EVERYDAY = "development*.jsonl", "everyday*.jsonl"
+"""Files: alarms and harmless texts in their words; what people say on any day."""
 
 
 def read(pattern: str) -> list[dict[str, str]]:
@@ -52,51 +54,54 @@ def solved(gram: Floats, target: Floats) -> Floats:
     return dual
 
 
-def targets(labels: Sequence[str]) -> list[Floats]:
-    """Any alarm, self-harm."""
-    return [
-        np.array([label != "none" for label in labels], dtype=np.float64),
-        np.array([label == "self_harm" for label in labels], dtype=np.float64),
-    ]
+def fitted_on(labels: Sequence[str], everyday: Sequence[bool]) -> list[tuple[npt.NDArray[np.bool_], Floats]]:
+    """For each of `leaning.WEIGHED`: the texts that it is fitted to, and what is to be told of them."""
+    talk = np.array(everyday)
+    alarm, harm = np.array([label != "none" for label in labels]), np.array([label == "self_harm" for label in labels])
+    return [(talk | alarm, alarm.astype(float)), (~talk, alarm.astype(float)), (~talk, harm.astype(float))]
 
 
 def check(
-    rows: Sequence[dict[str, str]], topics: Sequence[tuple[set[str], set[str]]], gram: Floats, asked: set[str]
+    rows: Sequence[dict[str, str]], everyday: Sequence[bool], topics: Sequence[tuple[set[str], set[str]]], gram: Floats
 ) -> dict[tuple[float, ...], Counter[str]]:
-    """Of each combination of bounds, how many texts of a label were judged rightly by weights fitted without them.
+    """Of each combination of bounds, how many texts of a kind were judged rightly by weights fitted without them.
 
     Args:
         topics: of each text, what the rules raise, and which of it they are sure of.
     """
-    labels = [row["label"] for row in rows]
     fold = np.array([hashlib.sha256(row["id"].encode()).digest()[1] % FOLDS for row in rows])
-    odds = np.zeros((2, len(rows)))
+    odds = np.zeros((len(WEIGHED), len(rows)))
     for out in range(FOLDS):
-        known, unseen = np.flatnonzero(fold != out), np.flatnonzero(fold == out)
-        for place, target in enumerate(targets(labels)):
+        unseen = np.flatnonzero(fold == out)
+        for place, (texts, target) in enumerate(fitted_on([row["label"] for row in rows], everyday)):
+            known = np.flatnonzero((fold != out) & texts)
             odds[place, unseen] = gram[np.ix_(unseen, known)] @ solved(gram[np.ix_(known, known)], target[known])
     found: dict[tuple[float, ...], Counter[str]] = {}
     for bounds in product(*TRIED.values()):
         hits = found[bounds] = Counter()
         for at, row in enumerate(rows):
-            if row["id"] in asked:
-                named = dict(zip(TRIED, bounds, strict=True))
-                heard = Leaning({"weights": {}, "start": odds[:, at], "bounds": named}).judged(set(), *topics[at])
-                right = {"emergency": bool(heard), "self_harm": "self_harm" in heard, "none": not heard}
-                hits[row["label"]] += right[row["label"]]
+            named = dict(zip(TRIED, bounds, strict=True))
+            heard = Leaning({"weights": {}, "start": odds[:, at], "bounds": named}).judged(set(), *topics[at])
+            right = {"emergency": bool(heard), "self_harm": "self_harm" in heard, "none": not heard}
+            hits["everyday" if everyday[at] else row["label"]] += right[row["label"]]
     return found
 
 
 def main() -> None:
     """Write leaning.json, or cross-validate."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", metavar="FILE", help="cross-validate on these vignettes, and write nothing")
+    parser.add_argument("--check", action="store_true", help="cross-validate, and write nothing")
     asked = parser.parse_args()
     lexicon, rules = (
         tomllib.loads((SAFETY / f"{name}.toml").read_text(encoding="utf-8")) for name in ("lexicon", "rules")
     )
-    bare = Triage(lexicon, rules, {"start": [0.0, 0.0], "bounds": {}, "weights": {}})
-    rows = read("development*.jsonl")
+    never = {"trouble": math.inf, "alarm": math.inf, "self_harm": math.inf}
+    bare, certain = (
+        Triage(lexicon, rules, {"start": [0.0] * len(WEIGHED), "bounds": {**never, "quiet": quiet}, "weights": {}})
+        for quiet in (-math.inf, math.inf)
+    )
+    rows = read(VIGNETTE) + read(EVERYDAY)
+    everyday = [False] * len(read(VIGNETTE)) + [True] * len(read(EVERYDAY))
     found = [bare.signs(row["text"]) for row in rows]
     counts = Counter(sign for signs in found for sign in signs)
     names = {sign: at for at, sign in enumerate(sorted(sign for sign, count in counts.items() if count >= LEAST))}
@@ -105,9 +110,7 @@ def main() -> None:
         design[at, [names[sign] for sign in signs if sign in names]] = 1
     gram = (design @ design.T).astype(np.float64) + 1.0  # the intercept is a sign of every text
     if asked.check:
-        checked = read(asked.check)
-        sizes = Counter(row["label"] for row in checked)
-        certain = Triage(lexicon, rules, {"start": [0.0, 0.0], "bounds": {"quiet": math.inf}, "weights": {}})
+        kinds = Counter("everyday" if talk else row["label"] for talk, row in zip(everyday, rows, strict=True))
         topics = [
             (
                 {alarm.topic for alarm in bare.alarms(row["text"])},
@@ -115,16 +118,20 @@ def main() -> None:
             )
             for row in rows
         ]
-        for bounds, hits in check(rows, topics, gram, {row["id"] for row in checked}).items():
-            shares = (f"{label} {hits[label]}/{size} {hits[label] / size:.1%}" for label, size in sorted(sizes.items()))
+        for bounds, hits in check(rows, everyday, topics, gram).items():
+            shares = (f"{kind} {hits[kind]}/{size} {hits[kind] / size:.1%}" for kind, size in sorted(kinds.items()))
             sys.stdout.write(f"{dict(zip(TRIED, bounds, strict=True))} {', '.join(shares)}\n")
         return
-    duals = [solved(gram, target) for target in targets([row["label"] for row in rows])]
-    weights = np.round([design.T @ dual for dual in duals], DIGITS)
+    starts, columns = [], []
+    for texts, target in fitted_on([row["label"] for row in rows], everyday):
+        dual = solved(gram[np.ix_(texts, texts)], target[texts])
+        starts.append(round(float(dual.sum()), DIGITS))
+        columns.append(np.round(design[texts].T @ dual, DIGITS))
+    weights = np.array(columns)
     document = {
-        "about": "Written by scripts/fit_leaning.py. Log-odds towards [any alarm, self-harm]; signs: see leaning.py.",
-        "start": [round(float(dual.sum()), DIGITS) for dual in duals],
-        "bounds": BOUNDS,
+        "about": f"Written by scripts/fit_leaning.py. Log-odds towards {list(WEIGHED)}; signs: see leaning.py.",
+        "start": starts,
+        "bounds": CHOSEN,
         "weights": {name: [float(one) for one in weights[:, at]] for name, at in names.items() if weights[:, at].any()},
     }
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).replace("],", "],\n").replace("},", "},\n")

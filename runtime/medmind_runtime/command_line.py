@@ -174,8 +174,10 @@ def serve(
     """Serve a model to programs on this machine: OpenAI's /v1/chat/completions and /v1/models, on loopback alone.
 
     Clients show the token as `Authorization: Bearer TOKEN`. One request is answered at a time; nothing is kept of any.
-    An answer in JSON comes when it is whole; one with a dose as a number that no source gives is refused, in `refusal`.
-    Where the question tells of an emergency, the content is what to do now, as text, and stands in `refusal` too.
+
+    An answer in JSON comes when it is whole; one with a number that is a dose
+    no source gives is refused, in `refusal`. In an emergency the content is
+    what to do now instead, as text, and `refusal` too.
     """
     from medmind import gguf_header
     from medmind_runtime import models, private_file, session

@@ -13,6 +13,9 @@ from medmind_runtime.safety.words import BREAK, SENTENCE, Word
 
 SELF_HARM, URGENT = "self_harm", "urgent"
 """The topics that it can add."""
+WEIGHED = ("trouble", "alarm", "self_harm")
+"""Whether it is no everyday talk; whether it is an alarm, among texts that use the words of alarms; whether it is
+self-harm, among the same."""
 _LAST = 400
 """Words that are looked at."""
 _APART, _LENGTHS, _LETTERS = 4, (4, 8, 16, 32, 64), (4, 5)
@@ -79,10 +82,8 @@ class Leaning:
     def __init__(self, weights: Mapping[str, Any]) -> None:
         self._weights: dict[str, Sequence[float]] = weights["weights"]
         self._start: Sequence[float] = weights["start"]
-        bounds: Mapping[str, float] = weights["bounds"]
-        self._alarm = bounds.get("alarm", math.inf)
-        self._quiet = bounds.get("quiet", -math.inf)
-        self._self_harm = bounds.get("self_harm", math.inf)
+        self._bounds: Sequence[float] = [weights["bounds"][name] for name in WEIGHED]
+        self._quiet: float = weights["bounds"]["quiet"]
 
     def judged(self, found: Set[str], topics: Set[str], sure: Set[str], more: float = 0.0) -> set[str]:
         """The topics, with those that the words as a whole add, or the sure ones where they lean to nothing at all.
@@ -94,12 +95,14 @@ class Leaning:
             more: log-odds by which every bound is higher.
         """
         known = [self._weights[sign] for sign in found & self._weights.keys()]
-        alarm = self._start[0] - more + math.fsum(weight for weight, _ in known)  # exact, in whatever order a set is
-        harm = self._start[1] - more + math.fsum(weight for _, weight in known)
-        heard = set(topics if alarm > self._quiet else sure)
-        if harm > self._self_harm and alarm > 0:
+        odds = [  # exact, in whatever order a set is
+            start - more + math.fsum(weights[place] for weights in known) for place, start in enumerate(self._start)
+        ]
+        trouble, alarm, harm = (one > bound for one, bound in zip(odds, self._bounds, strict=True))
+        heard = set(topics if odds[1] > self._quiet else sure)
+        if trouble and alarm and harm:
             heard.add(SELF_HARM)
-        if alarm > self._alarm and not heard:
+        if trouble and alarm and not heard:
             heard.add(URGENT)
         return heard
 
