@@ -122,7 +122,7 @@ def quants(
     json_output: Annotated[bool, typer.Option("--json", help="The report as JSON on stdout.")] = False,
 ) -> None:
     """Compare quantization levels of one model: perplexity, fidelity, memory and speed. Goes on where it stopped."""
-    from medmind_benchmarks import options, plan, report_files, sources
+    from medmind_benchmarks import options, pairing, plan, report_files, sources
     from medmind_benchmarks.quants import run
 
     console.require("matplotlib", "bench")
@@ -173,15 +173,15 @@ def quants(
     _announce(planned)
     outcome = run(planned, console.progress, fresh=fresh, save_kl_base=save_kl_base)
     with atomic_directory(found.out, force=force) as folder:
-        write_json(folder / "report.json", outcome.report.to_json())
-        write_jsonl(folder / "rows.jsonl", outcome.rows)
-        write_jsonl(folder / "chunks.jsonl", outcome.chunks)
-        write_jsonl(folder / "questions.jsonl", outcome.questions)
-        report_files.write(outcome.report, folder)
+        for name, records in zip(pairing.FILES, (outcome.rows, outcome.chunks, outcome.questions), strict=True):
+            write_jsonl(folder / name, records)
+        report = dataclasses.replace(outcome.report, beside=pairing.digests(folder))
+        write_json(folder / "report.json", report.to_json())
+        report_files.write(report, folder)
     if json_output:
-        console.emit_json(outcome.report.to_json())
+        console.emit_json(report.to_json())
     else:
-        _show(outcome.report, found.out)
+        _show(report, found.out)
     outcome.demand_whole(found.out / "report.md")
 
 

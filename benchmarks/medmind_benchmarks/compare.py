@@ -8,14 +8,16 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from medmind_benchmarks import pairing, verdict
-from medmind_benchmarks.figures import Choice, Fidelity, Figures, Perplexity
+from medmind_benchmarks import compare_quality, pairing, verdict
+from medmind_benchmarks.figures import Figures
 from medmind_benchmarks.pairing import Beside
 from medmind_benchmarks.results import Level, RawText, Report
 from medmind_benchmarks.statistics import Estimate, Repeated
 from medmind_benchmarks.verdict import Change, Limits
 
-SCHEMA = "medmind-benchmark-comparison/2"
+SCHEMA = "medmind-benchmark-comparison/3"
+_COSTS = ("peak memory", "smallest machine", "prompt speed", "answer speed", "load seconds", "first token seconds")
+"""How the figures begin that depend on the machine."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Comparison:
 
     Attributes:
         notes: conditions that differ, in words.
+        unpaired: files of records without which figures were compared unpaired, so that only larger changes show.
     """
 
     schema: str
@@ -31,12 +34,25 @@ class Comparison:
     now: str
     limits: Limits
     notes: tuple[str, ...]
+    unpaired: tuple[str, ...]
     changes: tuple[Change, ...]
 
     @property
     def regressions(self) -> list[Change]:
         """What became worse beyond noise and limit, or is not there any more."""
         return [one for one in self.changes if one.verdict in ("worse", "missing")]
+
+    @property
+    def undecided(self) -> list[Change]:
+        """Answers that were measured on something else in one report than in the other."""
+        return [one for one in self.changes if one.verdict == "not comparable" and not one.figure.startswith(_COSTS)]
+
+    @property
+    def unseen(self) -> list[Change]:
+        """Of each figure that is the same within noise, the level whose noise hides most beyond the limit."""
+        hidden = [one for one in self.changes if one.verdict == "same" and (one.least or 0) > (one.limit or math.inf)]
+        hidden.sort(key=lambda one: -(one.least or 0))
+        return list({one.figure: one for one in reversed(hidden)}.values())[::-1]
 
     @property
     def compared(self) -> list[Change]:
@@ -73,7 +89,8 @@ def compare(
             continue
         changes += _level(level, other, limits, beside, same)
     changes += [verdict.lone(level.label, "level", None, 1.0) for level in now.levels if level.label not in labels]
-    return Comparison(SCHEMA, names[0], names[1], limits, tuple(_notes(before, now, same)), tuple(changes))
+    notes, unpaired = tuple(_notes(before, now, same)), tuple(_unpaired(before, now, beside))
+    return Comparison(SCHEMA, names[0], names[1], limits, notes, unpaired, tuple(changes))
 
 
 @dataclass(frozen=True)
@@ -107,6 +124,9 @@ class _Same:
 
 def _level(before: Level, now: Level, limits: Limits, beside: tuple[Beside, Beside], same: _Same) -> Iterator[Change]:
     label = now.label
+    gone = {gap.cell for gap in now.gaps if gap.status != "skipped"} - {gap.cell for gap in before.gaps}
+    for cell in sorted(gone):
+        yield verdict.lone(label, f"cell: {cell}", 1.0, None)
     yield verdict.exact(label, "file size", before.size, now.size, limits.size)
     yield from _figures(label, before.figures, now.figures, limits, beside, same)
     old, new = ({one.kv_type: one for one in level.kv} for level in (before, now))
@@ -123,22 +143,29 @@ def _figures(
 ) -> Iterator[Change]:
     rows, chunks = (beside[0].rows, beside[1].rows), (beside[0].chunks, beside[1].chunks)
     ratio = pairing.perplexity(*rows, label)
-    yield from _perplexity(label, "perplexity", old.answers, new.answers, ratio, limits, alike=same.text)
+    yield from compare_quality.perplexity(label, "perplexity", old.answers, new.answers, ratio, limits, alike=same.text)
     difference = pairing.divergence(*rows, label)
     alike = same.text and same.reference
-    yield from _kl(label, "mean KL", old.answers_fidelity, new.answers_fidelity, difference, limits, alike=alike)
+    yield from compare_quality.fidelity(
+        label, "", old.answers_fidelity, new.answers_fidelity, difference, limits, alike=alike
+    )
     ratio = pairing.perplexity(*chunks, label)
-    yield from _perplexity(label, "perplexity, raw text", old.raw, new.raw, ratio, limits, alike=same.raw)
+    yield from compare_quality.perplexity(
+        label, "perplexity, raw text", old.raw, new.raw, ratio, limits, alike=same.raw
+    )
     difference = pairing.divergence(*chunks, label)
     alike = same.raw and same.raw_reference
-    yield from _kl(label, "mean KL, raw text", old.raw_fidelity, new.raw_fidelity, difference, limits, alike=alike)
+    yield from compare_quality.fidelity(
+        label, ", raw text", old.raw_fidelity, new.raw_fidelity, difference, limits, alike=alike
+    )
     asked, asks = ({one.task: one for one in figures.choices} for figures in (old, new))
     for task in dict.fromkeys([*asked, *asks]):
-        yield _accuracy(label, task, asked.get(task), asks.get(task), beside, limits, alike=task not in same.tasks)
+        pair = asked.get(task), asks.get(task)
+        yield compare_quality.accuracy(label, task, *pair, beside, limits, alike=task not in same.tasks)
     for change in _costs(label, old, new, limits):
         if same.machine:
             yield change
-        elif change.before is not None and change.now is not None:
+        else:
             yield verdict.incomparable(label, change.figure, change.before, change.now)
 
 
@@ -169,81 +196,23 @@ def _costs(label: str, old: Figures, new: Figures, limits: Limits) -> Iterator[C
             yield verdict.ratio(label, figure, first, second, limits.speed, floor=limits.seconds_floor)
 
 
-def _perplexity(
-    label: str,
-    figure: str,
-    before: Perplexity | None,
-    now: Perplexity | None,
-    paired: Estimate | None,
-    limits: Limits,
-    *,
-    alike: bool,
-) -> Iterator[Change]:
-    if before is None and now is None:
-        return
-    old, new = (one.perplexity if one else None for one in (before, now))
-    if not alike:
-        yield verdict.incomparable(label, figure, old.value if old else None, new.value if new else None)
-    elif old is None or new is None or paired is None:
-        yield verdict.ratio(label, figure, old, new, limits.perplexity)
-    else:
-        change = paired.value - 1
-        found = verdict.judge(change, paired.error, limits.perplexity)
-        yield Change(label, figure, old.value, new.value, change, paired.error, True, found)
-
-
-def _kl(
-    label: str,
-    figure: str,
-    before: Fidelity | None,
-    now: Fidelity | None,
-    paired: Estimate | None,
-    limits: Limits,
-    *,
-    alike: bool,
-) -> Iterator[Change]:
-    if before is None and now is None:
-        return
-    old, new = (one.kl_mean if one else None for one in (before, now))
-    if not alike:
-        yield verdict.incomparable(label, figure, old.value if old else None, new.value if new else None)
-    elif old is None or new is None or paired is None or max(old.value, new.value) < limits.kl_floor:
-        yield verdict.ratio(label, figure, old, new, limits.kl, floor=limits.kl_floor)
-    else:
-        base = max(old.value, limits.kl_floor)
-        change, error = paired.value / base, None if paired.error is None else paired.error / base
-        found = verdict.judge(change, error, limits.kl)
-        yield Change(label, figure, old.value, new.value, change, error, True, found)
-
-
-def _accuracy(
-    label: str,
-    task: str,
-    before: Choice | None,
-    now: Choice | None,
-    beside: tuple[Beside, Beside],
-    limits: Limits,
-    *,
-    alike: bool,
-) -> Change:
-    figure = f"right, {task}"
-    old, new = (one.quoted if one else None for one in (before, now))
-    if old is None or new is None or not alike:
-        return verdict.incomparable(label, figure, old.value if old else None, new.value if new else None)
-    paired = pairing.answered(beside[0].questions, beside[1].questions, task, label)
-    if paired:
-        change, error = paired.difference.value, paired.difference.error
-        found = verdict.judge(-change, 0.0 if paired.p < 0.05 else math.inf, limits.accuracy)
-    else:
-        change, error = new.value - old.value, math.hypot(old.error or 0, new.error or 0)
-        found = verdict.judge(-change, error, limits.accuracy)
-    return Change(label, figure, old.value, new.value, change, error, paired is not None, found)
-
-
 def _mean(found: Repeated | None) -> Estimate | None:
     if found is None:
         return None
     return Estimate(found.mean, None if found.deviation is None else found.deviation / math.sqrt(len(found.samples)))
+
+
+def _unpaired(before: Report, now: Report, beside: tuple[Beside, Beside]) -> Iterator[str]:
+    """Files of records that lie not beside both reports, though both measured what they are of."""
+    figures = [[level.figures for level in report.levels] for report in (before, now)]
+    for name, measured, records in (
+        (pairing.FILES[0], "answers", [one.rows for one in beside]),
+        (pairing.FILES[1], "raw", [one.chunks for one in beside]),
+        (pairing.FILES[2], "choices", [one.questions for one in beside]),
+    ):
+        both = all(any(getattr(one, measured) for one in report) for report in figures)
+        if both and not all(records):
+            yield name
 
 
 def _asked(report: Report) -> dict[str, str]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from medmind_benchmarks.verdict import Change
 
 _DEFAULTS = Limits()
+_SHARES = ("right", "same top token")
+"""How the figures begin that are shares, compared by their difference."""
 
 
 def register(app: typer.Typer) -> None:
@@ -35,9 +37,17 @@ def _compare(
     speed: Annotated[
         float, typer.Option(min=0, help="Loss of speed, or longer waits, allowed, percent.")
     ] = _DEFAULTS.speed * 100,
+    allow_incomparable: Annotated[
+        bool, typer.Option("--allow-incomparable", help="Pass although answers were measured on something else.")
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="The comparison as JSON on stdout.")] = False,
 ) -> None:
-    """Say what changed between two reports beyond noise; exit with 1 when something became worse."""
+    """Say what changed between two reports beyond noise; exit with 1 when something became worse, or is gone.
+
+    Judged: perplexity; mean, median and 99 % of KL, RMS Δp (--kl); right answers and the same top token (--accuracy);
+    size, memory at every context and load mode, the smallest machine, speeds and waits. Told alone: the largest KL of
+    one token, and the pick. Rows, chunks and questions are paired where they lie beside both reports.
+    """
     from medmind_benchmarks import compare, pairing, results
 
     paths = [path / "report.json" if path.is_dir() else path for path in (before, now)]
@@ -50,9 +60,10 @@ def _compare(
         memory=memory / 100,
         speed=speed / 100,
     )
-    found = compare.compare(
-        old, new, limits, beside=(pairing.read(paths[0]), pairing.read(paths[1])), names=(str(before), str(now))
-    )
+    beside = (pairing.read(paths[0], old.beside), pairing.read(paths[1], new.beside))
+    found = compare.compare(old, new, limits, beside=beside, names=(str(before), str(now)))
+    if paths[0].samefile(paths[1]):
+        console.note("both are the same report")
     if json_output:
         console.emit_json(dataclasses.asdict(found))
     else:
@@ -67,6 +78,11 @@ def _compare(
         if any(one.verdict == "worse" for one in worse):
             hints.append("allow more with --perplexity, --speed …")
         raise MedmindError(f"{len(worse)} regressions: {listed}{more}", ", ".join(hints))
+    if found.undecided and not allow_incomparable:
+        raise MedmindError(
+            f"{len(found.undecided)} figures of answers cannot be compared",
+            "measure both on the same text and against the same reference, or pass with --allow-incomparable",
+        )
 
 
 def _show(found: "Comparison") -> None:
@@ -75,6 +91,11 @@ def _show(found: "Comparison") -> None:
 
     for note in found.notes:
         console.out.print(Text(note, style="yellow"))
+    if found.unpaired:
+        console.out.print(Text(f"not paired, for want of {', '.join(found.unpaired)} of both reports", style="yellow"))
+    for one in found.unseen:
+        share = f"{100 * (one.least or 0):.2g} {'points' if one.figure.startswith(_SHARES) else '%'}"
+        console.out.print(Text(f"{one.figure}: under {share} may hide in noise ({one.level})", style="dim"))
     compared = found.compared
     lost = len(found.changes) - len(compared)
     aside = f"; {lost} figures cannot be compared and have no verdict" if lost else ""
@@ -105,7 +126,7 @@ def _value(change: "Change", value: float | None) -> str:
         return "–" if value is None else "there"
     if change.figure.startswith(("file size", "peak memory", "smallest machine")):
         return human_bytes(value)
-    return f"{value * 100:.1f} %" if change.figure.startswith("right") else f"{value:.4g}"
+    return f"{value * 100:.1f} %" if change.figure.startswith(_SHARES) else f"{value:.4g}"
 
 
 def _change(change: "Change") -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medmind.artifacts import read_jsonl
+from medmind.artifacts import read_jsonl, sha256
+from medmind.errors import MedmindError
 from medmind_benchmarks import proportions, statistics
 from medmind_benchmarks.statistics import Estimate
 
@@ -33,10 +34,35 @@ class Answered:
     p: float
 
 
-def read(report: Path) -> Beside:
-    """What lies beside a report.json."""
-    files = (report.with_name(name) for name in ("rows.jsonl", "chunks.jsonl", "questions.jsonl"))
-    return Beside(*(read_jsonl(file) if file.is_file() else [] for file in files))
+FILES = ("rows.jsonl", "chunks.jsonl", "questions.jsonl")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Of the files in it, for `Report.beside`."""
+    return {name: sha256(folder / name) for name in FILES}
+
+
+def read(report: Path, known: Mapping[str, str]) -> Beside:
+    """What lies beside a report.json, as far as the report knows of it.
+
+    Args:
+        report: the file.
+        known: its `Report.beside`.
+
+    Raises:
+        MedmindError: a file is another than the one that was written with the report.
+    """
+    found: dict[str, Records] = {}
+    for name in FILES:
+        file = report.with_name(name)
+        if name in known and file.is_file():
+            if sha256(file) != known[name]:
+                raise MedmindError(
+                    f"{file} is not the file that {report.name} was written with",
+                    "measure again with: medmind-bench quants --force; or take it away, to compare without it",
+                )
+            found[name] = read_jsonl(file)
+    return Beside(*(found.get(name, ()) for name in FILES))
 
 
 def perplexity(before: Records, now: Records, label: str) -> Estimate | None:

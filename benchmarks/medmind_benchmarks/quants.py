@@ -87,6 +87,7 @@ def run(
         conditions=_conditions(plan, outcome, len(cells)),
         levels=levels,
         pick=pick([level for level in levels if not level.base], plan.reference, plan.config.tolerance),
+        beside={},
     )
     names = [{"row": index, "id": plan.rows[index].get("id")} for index in plan.chosen]
     rows = _table(plan, outcome, "answers", names)

@@ -15,8 +15,10 @@ from medmind_benchmarks.figures import Bandwidth, Figures, Memory, Perplexity, S
 from medmind_benchmarks.statistics import Repeated
 from medmind_benchmarks.typed_json import decode_as
 
-SCHEMA = "medmind-benchmark-quants/2"
+SCHEMA = "medmind-benchmark-quants/3"
 _FAMILY = SCHEMA.partition("/")[0]
+_BEFORE = f"{_FAMILY}/2"
+"""As this one, without `Report.beside`."""
 
 Status = Literal["measured", "failed", "refused"]
 
@@ -213,6 +215,7 @@ class Report:
         run: name of the run directory.
         reference: label of the level the others are compared with.
         random_weights: whether the model was never trained: only sizes, memory and speed mean anything.
+        beside: name → `sha256:…` of the files of single rows, chunks and questions that were written with it.
     """
 
     schema: str
@@ -224,6 +227,7 @@ class Report:
     conditions: Conditions
     levels: tuple[Level, ...]
     pick: Pick
+    beside: dict[str, str]
 
     def level(self, label: str) -> Level:
         """The level called `label`."""
@@ -251,7 +255,9 @@ class Report:
             MedmindError: another schema, an earlier version of it, or a field missing or of another kind.
         """
         schema = document.get("schema")
-        if schema != SCHEMA and isinstance(schema, str) and schema.startswith(f"{_FAMILY}/"):
+        if schema == _BEFORE:
+            document = {**document, "schema": SCHEMA, "beside": {}}
+        elif schema != SCHEMA and isinstance(schema, str) and schema.startswith(f"{_FAMILY}/"):
             raise MedmindError(
                 f"this report has the schema {schema}, this medmind reads {SCHEMA}",
                 "measure again with: medmind-bench quants --force",

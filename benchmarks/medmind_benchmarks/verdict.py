@@ -7,7 +7,7 @@ from typing import Literal
 from medmind.errors import MedmindError
 from medmind_benchmarks.statistics import TWO_SIDED_95, Estimate
 
-Verdict = Literal["better", "worse", "same", "within limits", "missing", "new", "not comparable"]
+Verdict = Literal["better", "worse", "same", "within limits", "missing", "new", "not judged", "not comparable"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Limits:
         perplexity, kl, size, memory, speed: relative to what it was; 0.01 = 1 %. `speed` holds for seconds too.
         accuracy: a difference of shares.
         kl_floor: nats; a KL divergence below it is as good as none.
+        delta_p_floor: an RMS Δp below it is as good as none.
         seconds_floor: a wait shorter than it is as good as none.
     """
 
@@ -28,6 +29,7 @@ class Limits:
     size: float = 0.01
     memory: float = 0.05
     speed: float = 0.10
+    delta_p_floor: float = 1e-3
     seconds_floor: float = 0.1
 
 
@@ -42,7 +44,10 @@ class Change:
         error: standard error of `change`; None where the figure has none (sizes, peaks).
         paired: whether the same rows were compared with one another.
         verdict: `better` and `worse` are beyond noise and limit; `within limits` is worse beyond noise, not beyond the
-            limit; `missing` was measured before and is not now; `not comparable` was measured on something else.
+            limit; `missing` was measured before and is not now; `not judged` is an extreme, whose noise nobody knows;
+            `not comparable` was measured on something else.
+        limit: what was allowed, as `change`; None where nothing is judged.
+        least: the smallest worsening that would have been `worse`: the limit, or the noise where that is more.
     """
 
     level: str
@@ -53,6 +58,8 @@ class Change:
     error: float | None
     paired: bool
     verdict: Verdict
+    limit: float | None = None
+    least: float | None = None
 
 
 def ratio(
@@ -82,7 +89,7 @@ def ratio(
     if before.error is not None and now.error is not None:
         error = math.hypot(now.error / base, before.error * now.value / base**2)
     verdict = judge(-change if more_is_better else change, error, limit)
-    return Change(label, figure, before.value, now.value, change, error, False, verdict)
+    return Change(label, figure, before.value, now.value, change, error, False, verdict, limit, least(error, limit))
 
 
 def exact(label: str, figure: str, before: float | None, now: float | None, limit: float) -> Change:
@@ -91,7 +98,7 @@ def exact(label: str, figure: str, before: float | None, now: float | None, limi
         return lone(label, figure, before, now)
     _demand_positive(label, figure, before, now)
     change = (now - before) / before
-    return Change(label, figure, before, now, change, None, False, judge(change, None, limit))
+    return Change(label, figure, before, now, change, None, False, judge(change, None, limit), limit, limit)
 
 
 def lone(label: str, figure: str, before: float | None, now: float | None) -> Change:
@@ -114,6 +121,11 @@ def judge(worsening: float, error: float | None, limit: float) -> Verdict:
     if worsening < 0:
         return "better"
     return "worse" if worsening > limit else "within limits"
+
+
+def least(error: float | None, limit: float) -> float:
+    """The smallest worsening that `judge` calls worse."""
+    return limit if error is None else max(limit, TWO_SIDED_95 * error)
 
 
 def _demand_positive(label: str, figure: str, before: float, now: float) -> None:

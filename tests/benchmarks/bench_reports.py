@@ -71,6 +71,7 @@ def level(
 
 def report(*levels: Level, tolerance: float = 0.02, run: str | None = "night") -> Report:
     return Report(
+        beside={},
         schema=results.SCHEMA,
         run=run,
         reference=levels[0].label,
