@@ -1,15 +1,15 @@
 """Importance matrices: both formats, what is collected against a product by hand and llama-imatrix, and resuming."""
 
 import json
+import os
 import signal
 import struct
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 from tiny_bases import WORDS, Shape, write_base
@@ -226,29 +226,23 @@ def test_held_signals_reach_their_handler_at_the_end_and_what_is_ignored_stays_i
         signal.signal(signal.SIGINT, before)
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from medmind_convert import activations
-from medmind_convert.model_run import ModelRun
-run, count = ModelRun.run, 0
-def killed(self, tokens):
-    global count
-    count += 1
-    if count == 4:
-        os.kill(os.getpid(), signal.SIGKILL)
-    run(self, tokens)
-ModelRun.run = killed
-text = activations.Text("words.txt", sys.argv[3], special=False)
-activations.collect(Path(sys.argv[1]), text, Path(sys.argv[2]), threads=1, length=32, most=6, saving=1e9)
-"""
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nothing kills so")
+@pytest.mark.skipif(not forked.available, reason="no fork here")
 def test_a_killed_collection_goes_on_after_the_last_state(model: Path, tmp_path: Path):
-    out = tmp_path / "killed.gguf"
-    done = subprocess.run([sys.executable, "-c", KILLED, model, out, TEXT.text], capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL
+    out, run, count = tmp_path / "killed.gguf", ModelRun.run, 0
+
+    def killed(self: ModelRun, tokens: list[int]) -> None:
+        nonlocal count
+        count += 1
+        if count == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        run(self, tokens)
+
+    def collection() -> None:
+        ModelRun.run = killed  # type: ignore[method-assign]
+        collect(model, TEXT, out, threads=1, length=32, most=6, saving=1e9)
+
+    assert forked.Forked(collection, cwd=tmp_path).wait().returncode == -signal.SIGKILL
+    assert not out.exists()
     assert collect(model, TEXT, out, threads=1, length=32, most=6).resumed == 3
 
 

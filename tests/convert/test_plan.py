@@ -81,7 +81,7 @@ def test_every_type_is_planned_and_no_weight_is_read(make_run: Callable[..., Pat
 
 def test_sizes_of_what_a_matrix_is_needed_for_or_changes(make_run: Callable[..., Path]):
     """Planned before there is one, as what comes once there is; eight layers, of which a matrix changes the first."""
-    run = make_run(hidden=256, ffn=256, layers=8, heads=4, heads_kv=4)
+    run = make_run(hidden=256, ffn=256, layers=8, heads=4, heads_kv=1)
     names = ["q2_k_s", "q4_0", "q8_0"]
     before = planned(*names, run, "--no-imatrix")
     ones = np.ones(256, np.float32)
