@@ -109,7 +109,9 @@ def convert(
         _require_space(conversion.source.out, finals)
         for final, layout in finals.items():
             outputs.append(Partial(final, layout, made_from, begun=begun))
-        agreement = _check(conversion, outputs, [len(layouts) for layouts in plans.values()])
+        agreement = _check(
+            conversion, outputs, [len(layouts) for layouts in plans.values()], provenance=options.provenance
+        )
         run_pass(
             conversion,
             conversion.steps(),
@@ -198,8 +200,20 @@ def _require_space(out: Path, finals: Mapping[Path, Layout]) -> None:
     artifacts.require_space(out, need, "the conversion")
 
 
-def _check(conversion: Conversion, outputs: Sequence[Partial], shards: Sequence[int]) -> Agreement:
+def _check(conversion: Conversion, outputs: Sequence[Partial], shards: Sequence[int], *, provenance: bool) -> Agreement:
     """Load each file's header by llama.cpp and compare its tokenizer, before the hours that its weights may take."""
+    try:
+        return _agreement(conversion, outputs, shards)
+    except MedmindError as error:
+        if provenance:
+            raise
+        raise MedmindError(
+            error.message,
+            "with --no-provenance the file says of its tokenizer what llama.cpp's own converter says: leave it out",
+        ) from error
+
+
+def _agreement(conversion: Conversion, outputs: Sequence[Partial], shards: Sequence[int]) -> Agreement:
     agreement: Agreement | None = None
     start = 0
     for count in shards:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from medmind import llama
 from medmind.errors import MedmindError
 from medmind_convert import graph
+from medmind_convert.held_signals import HeldSignals
 
 Watch = Callable[[str, "Product"], None]
 """Is told of a matrix product: the weight's name as in the file, and the product."""
@@ -53,10 +54,12 @@ class ModelRun:
         self._lib = llama.load()
         self._watch = watch
         self._failure: BaseException | None = None
+        self._signals = HeldSignals()
         llama.log.mark()
         params = self._lib.llama_model_default_params()
         self._context = None
-        self._model = self._lib.llama_model_load_from_file(str(path).encode(), params)
+        with self._signals:  # the log is a callback too
+            self._model = self._lib.llama_model_load_from_file(str(path).encode(), params)
         if not self._model:
             raise MedmindError(f"llama.cpp cannot load {path}: {llama.log.first_error() or 'no reason given'}")
         self._vocab = self._lib.llama_model_get_vocab(self._model)
@@ -68,7 +71,8 @@ class ModelRun:
         if watch is not None:
             self._callback = self._lib.ggml_backend_sched_eval_callback(self._look)
             context.cb_eval = self._callback
-        self._context = self._lib.llama_init_from_model(self._model, context)
+        with self._signals:
+            self._context = self._lib.llama_init_from_model(self._model, context)
         if not self._context:
             self._lib.llama_model_free(self._model)
             raise MedmindError(
@@ -105,8 +109,10 @@ class ModelRun:
     def run(self, tokens: Sequence[int]) -> None:
         """Compute a chunk from an empty cache, every position's output too.
 
+        A signal ends it before the next product is looked at, and is handled once llama.cpp has returned.
+
         Raises:
-            MedmindError: llama.cpp failed; or whatever `watch` raised.
+            MedmindError: llama.cpp failed; or whatever `watch` or the handler of a signal raised.
         """
         if len(tokens) > self.length:
             raise ValueError(f"{len(tokens)} tokens in a context of {self.length}")
@@ -118,8 +124,9 @@ class ModelRun:
             batch.n_seq_id[place], batch.seq_id[place][0] = 1, 0
             batch.logits[place] = True
         self._failure = None
-        code = self._lib.llama_decode(self._context, batch)
-        self._lib.llama_synchronize(self._context)
+        with self._signals:
+            code = self._lib.llama_decode(self._context, batch)
+            self._lib.llama_synchronize(self._context)
         if self._failure is not None:
             raise self._failure
         if code != 0:
@@ -128,8 +135,11 @@ class ModelRun:
     def _look(self, address: int, ask: bool, _data: object) -> bool:
         """ggml's eval callback: whether a node is wanted, then the node itself; false there ends the computation.
 
-        Nothing may leave it: ctypes prints what a callback raises and goes on, Ctrl-C included.
+        Nothing may leave it: ctypes prints what a callback raises and goes on. Signals are held meanwhile, as one that
+        lands before the `try` would get away.
         """
+        if self._signals or self._failure is not None:
+            return ask  # the next node there is, to say false of it
         try:
             node = ctypes.cast(address, ctypes.POINTER(graph.TensorHead)).contents
             if self._watch is None:
@@ -145,5 +155,5 @@ class ModelRun:
                 self._watch(name, Product(node))
         except BaseException as error:
             self._failure = error
-            return False
+            return ask
         return True

@@ -98,12 +98,15 @@ def find(name: str) -> Quant:
     """The file type called `name`, in any case.
 
     Raises:
-        MedmindError: there is none; the nearest name is suggested.
+        MedmindError: there is none; the nearest name is suggested, or the way to write several.
     """
     key = _normal(name)
     key = ALIASES.get(key, key)
     if key in QUANTS:
         return QUANTS[key]
+    parts = name.split(",")
+    if len(parts) > 1 and all(map(is_quant, parts)):
+        raise MedmindError(f"'{name}' are several quantizations in one word", f"write {' '.join(parts)}")
     nearest = near(name, cutoff=0.0)
     raise MedmindError(f"there is no quantization '{name}'", f"did you mean {nearest}? All: {', '.join(QUANTS)}")
 

@@ -123,8 +123,9 @@ def _refuse_damage(files: Sequence[Integrity]) -> None:
             tensors = [part for part in each.damaged if part != HEADER]
             parts = [HEADER] if HEADER in each.damaged else []
             parts += tensors[:3] + ([f"{len(tensors) - 3} more tensors"] if len(tensors) > 3 else [])
+            differ = "differs" if len(each.damaged) == 1 else "differ"
             raise MedmindError(
-                f"{each.file} is damaged: {' and '.join(parts)} differ from the digest", "copy or convert it again"
+                f"{each.file} is damaged: {' and '.join(parts)} {differ} from the digest", "copy or convert it again"
             )
 
 

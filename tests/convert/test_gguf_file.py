@@ -133,6 +133,21 @@ def test_a_quantized_file_is_made_from_the_bases_own_type(dtype: str, make_base:
     assert again.read_bytes() == quantized.file.read_bytes()
 
 
+def test_what_llama_cpps_own_converter_gets_wrong_is_laid_to_no_provenance(make_base: Callable[..., Path]):
+    """Where nothing says otherwise, its files put a space before a text, which this tokenizer does not."""
+    base = make_base()
+    config = base / "tokenizer_config.json"
+    document = json.loads(config.read_text())
+    del document["add_prefix_space"]
+    config.write_text(json.dumps(document))
+    source = find(str(base), out=base.parent / "out")
+    with pytest.raises(MedmindError, match="otherwise than transformers") as caught:
+        convert(source, quants.parse(["q8_0"]), Options(provenance=False))
+    assert "with --no-provenance" in caught.value.hint
+    assert not source.out.exists()
+    assert convert(source, quants.parse(["q8_0"]))[0][0].file.exists()
+
+
 def test_tied_embeddings_leave_out_the_output_layer(make_base: Callable[..., Path]):
     names = {t["name"] for t in read(made(make_base(tied=True), "f16")["f16"])["tensors"]}
     assert "token_embd.weight" in names

@@ -1,15 +1,15 @@
 """Importance matrices: both formats, what is collected against a product by hand and llama-imatrix, and resuming."""
 
 import json
+import os
 import signal
 import struct
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 from tiny_bases import WORDS, Shape, write_base
@@ -21,6 +21,7 @@ from medmind_convert import activations, calibration, quants
 from medmind_convert.activations import Text, collect, state_of
 from medmind_convert.cli import app
 from medmind_convert.convert import convert
+from medmind_convert.held_signals import HeldSignals
 from medmind_convert.imatrix import Entry, Imatrix, read_imatrix, write_imatrix
 from medmind_convert.model_run import ModelRun, Product
 from medmind_convert.source import find
@@ -161,29 +162,87 @@ def test_ctrl_c_within_a_chunk_keeps_the_chunks_before_it(model: Path, tmp_path:
     assert (tmp_path / "cut.gguf").read_bytes() == (tmp_path / "whole.gguf").read_bytes()
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from medmind_convert import activations
-from medmind_convert.model_run import ModelRun
-run, count = ModelRun.run, 0
-def killed(self, tokens):
-    global count
-    count += 1
-    if count == 4:
-        os.kill(os.getpid(), signal.SIGKILL)
-    run(self, tokens)
-ModelRun.run = killed
-text = activations.Text("words.txt", sys.argv[3], special=False)
-activations.collect(Path(sys.argv[1]), text, Path(sys.argv[2]), threads=1, length=32, most=6, saving=1e9)
-"""
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_at_the_entry_of_the_callback_ends_the_chunk(
+    name: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    """There an exception would be printed by ctypes, and lost."""
+    number = getattr(signal, name, None)
+    if number is None:
+        pytest.skip("no such signal here")
+    look, add, looks, products = ModelRun._look, activations.Sums.add, 0, 0
+
+    def interrupted(self: ModelRun, address: int, ask: bool, data: object) -> bool:
+        nonlocal looks
+        if products >= 2 * 14 + 5:  # 14 weights a chunk: the third is begun
+            looks += 1
+            if looks == 1:
+                signal.raise_signal(number)
+        return look(self, address, ask, data)
+
+    def counted(self: activations.Sums, name: str, product: Product) -> None:
+        nonlocal products
+        products += 1
+        add(self, name, product)
+
+    def handler(*_: object) -> None:
+        raise KeyboardInterrupt(name)
+
+    before = signal.signal(number, handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(ModelRun, "_look", interrupted)
+            patch.setattr(activations.Sums, "add", counted)
+            with pytest.raises(KeyboardInterrupt, match=name):
+                collect(model, TEXT, tmp_path / "cut.gguf", threads=1, length=32, most=4, saving=0)
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, before)
+    assert (looks, products) == (2, 2 * 14 + 5)  # the node that was due, of which nothing more is wanted
+    said = capfd.readouterr().err
+    assert "2 chunks are kept in" in said
+    assert "Exception ignored" not in said
+    assert read_imatrix(state_of(tmp_path / "cut.gguf")).chunks == 2
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nothing kills so")
+def test_held_signals_reach_their_handler_at_the_end_and_what_is_ignored_stays_ignored():
+    seen: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
+    try:
+        with HeldSignals() as held:
+            assert not held
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            assert held
+            assert seen == []
+        assert seen == [signal.SIGINT]  # once, however often it came
+        signal.raise_signal(signal.SIGINT)
+        assert len(seen) == 2
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with held:
+            signal.raise_signal(signal.SIGINT)
+            assert not held
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.skipif(not forked.available, reason="no fork here")
 def test_a_killed_collection_goes_on_after_the_last_state(model: Path, tmp_path: Path):
-    out = tmp_path / "killed.gguf"
-    done = subprocess.run([sys.executable, "-c", KILLED, model, out, TEXT.text], capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL
+    out, run, count = tmp_path / "killed.gguf", ModelRun.run, 0
+
+    def killed(self: ModelRun, tokens: list[int]) -> None:
+        nonlocal count
+        count += 1
+        if count == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        run(self, tokens)
+
+    def collection() -> None:
+        ModelRun.run = killed  # type: ignore[method-assign]
+        collect(model, TEXT, out, threads=1, length=32, most=6, saving=1e9)
+
+    assert forked.Forked(collection, cwd=tmp_path).wait().returncode == -signal.SIGKILL
+    assert not out.exists()
     assert collect(model, TEXT, out, threads=1, length=32, most=6).resumed == 3
 
 

@@ -116,6 +116,12 @@ def test_an_unknown_name_suggests_the_nearest_and_lists_all(wrong: str, near: st
     assert all(name in raised.value.hint for name in quants.QUANTS)
 
 
+def test_types_with_commas_between_are_told_to_be_words_of_their_own():
+    with pytest.raises(MedmindError, match="several quantizations in one word") as raised:
+        quants.find("q4_k_m,Q8_0")
+    assert raised.value.hint == "write q4_k_m Q8_0"
+
+
 @pytest.mark.parametrize("name", [quant.name for quant in quants.QUANTS.values() if quant.needs_imatrix])
 def test_a_type_that_needs_an_imatrix_points_to_one_that_does_not(name: str):
     near = quants.smallest_without_imatrix(quants.QUANTS[name])

@@ -123,7 +123,7 @@ def test_a_split_model_is_verified_by_any_of_its_files(make_run: Callable[..., P
     data = bytearray(parts[2].read_bytes())
     data[tensor.offset] ^= 4
     parts[2].write_bytes(data)
-    assert f"{parts[2]} is damaged: {tensor.name} differ" in verify(file)["error"]
+    assert f"{parts[2]} is damaged: {tensor.name} differs from the digest" in verify(file)["error"]
     shutil.copy(parts[0], parts[2])
     assert f"{parts[2]} is not part 3 of its model" in verify(file)["error"]
     parts[2].unlink()

@@ -38,12 +38,18 @@ def test_a_directory_without_config_is_refused(model_dir: Path) -> None:
     assert "no config.json" in refused(model_dir)
 
 
-@pytest.mark.parametrize("named", [["GPT2LMHeadModel"], [], None, 7, "MistralForCausalLM"])
+@pytest.mark.parametrize("named", [["GPT2LMHeadModel"], [], None])
 def test_an_architecture_that_is_not_supported_is_refused_by_name(model_dir: Path, named: object) -> None:
     (model_dir / "config.json").write_text(json.dumps({"architectures": named}))
     line = refused(model_dir)
     assert "does not support" in line
     assert "MistralForCausalLM, LlamaForCausalLM" in line
+
+
+@pytest.mark.parametrize("named", [7, "MistralForCausalLM"])
+def test_architectures_of_a_wrong_type_are_refused_by_field(model_dir: Path, named: object) -> None:
+    (model_dir / "config.json").write_text(json.dumps({"architectures": named}))
+    assert f"config.json gives architectures as {json.dumps(named)} — it must be a list" in refused(model_dir)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "consolidated.00.pth", "model.ckpt"])
