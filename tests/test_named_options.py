@@ -29,7 +29,8 @@ APPS: dict[str, Any] = {
     "medmind-bench": typer.main.get_command(medmind_benchmarks.cli.app),
 }
 OTHERS = {
-    # of llama-perplexity, pip, torchrun, nvidia-smi, tensorboard, xcode-select, a C++ compiler
+    # of llama-gguf-split, llama-perplexity, pip, torchrun, nvidia-smi, tensorboard, xcode-select, a C++ compiler
+    "--merge",
     "--kl-divergence",
     "--kl-divergence-base",
     "--disable-pip-version-check",
