@@ -17,7 +17,7 @@ from medmind_runtime.safety.context import Context, Cues, read
 from medmind_runtime.safety.leaning import URGENT, Leaning, concepts, own_signs, signs
 from medmind_runtime.safety.patterns import OTHER, Bank, Compiler, Part, Pattern
 from medmind_runtime.safety.spelling import Speller
-from medmind_runtime.safety.windows import demand, sentences, windows
+from medmind_runtime.safety.windows import APART, demand, sentences, windows
 from medmind_runtime.safety.words import Word, split
 
 _SAYS_WHO = frozenset(["i", "me", "my", "we", "our", "he", "she", "his", "her", "him"])
@@ -99,8 +99,9 @@ class Triage:
     def alarms(self, text: str, longest: int = sys.maxsize) -> list[Alarm]:
         """What the text tells of, most urgent first; empty for nearly every text.
 
-        A long text is judged window by window (see `windows`), its single sentences too: by a higher bound the more
-        there are, but at its ends as if each stood alone; and only where a rule or words on somebody call for it.
+        A long text is judged window by window (see `windows`): by a higher bound the more there are, but at its ends as
+        if each stood alone. The single sentences of every text are judged too, by a bound that is higher still: what
+        stands around a cry may drown it.
 
         Args:
             text: as typed.
@@ -112,16 +113,14 @@ class Triage:
         if not any(len(word.text) > 1 and word.text.isalpha() for word in words):
             return []
         parts = windows(words)
-        if len(parts) == 1:
-            raised = self._heard(words, lambda _, __: True)
-        else:
-            raised = {}
-            more = demand(len(parts))
-            for part in parts:
-                at_an_end = part.start == 0 or part.stop == len(words)
-                raised |= self._heard(words[part.start : part.stop], _tells_of_somebody, 0 if at_an_end else more)
-            for part in sentences(words):  # what stands around a cry may drown it
-                raised |= self._heard(words[part.start : part.stop], lambda _, topics: bool(topics), more)
+        raised: dict[str, str] = {}
+        more = demand(len(parts))
+        for part in parts:
+            at_an_end = part.start == 0 or part.stop == len(words)
+            worth_it = _tells_of_somebody if len(parts) > 1 else _always
+            raised |= self._heard(words[part.start : part.stop], worth_it, 0 if at_an_end else more)
+        for part in sentences(words):
+            raised |= self._heard(words[part.start : part.stop], _tells_of_somebody, more + APART)
         if len(raised) > 1:
             raised.pop(URGENT, None)
         places = sorted(self._places[topic] for topic in raised)
@@ -191,6 +190,10 @@ class Triage:
 _CUES = tuple(Cues.__dataclass_fields__)
 _KINDS = ("sure", "when", "even", "unless")
 """In the order in which they are tried."""
+
+
+def _always(words: Sequence[Word], topics: Set[str]) -> bool:
+    return True
 
 
 def _tells_of_somebody(words: Sequence[Word], topics: Set[str]) -> bool:

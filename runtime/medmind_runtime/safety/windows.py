@@ -18,6 +18,10 @@ _TRIES = 0.4
 """Log-odds asked for on top of a bound for each e-fold of windows: of many, some lean too far by chance."""
 
 
+APART = 1.25
+"""Log-odds asked for on top of a bound of a sentence that is judged without those around it."""
+
+
 def windows(words: Sequence[Word]) -> list[range]:
     """The places of the words in each window; a short text is one.
 
