@@ -90,6 +90,10 @@ def test_numbers_and_units_of_all_scripts(number: str, unit: str) -> None:
         ("Take ibuprofen 4000 mg.", "Ibuprofen 4000 mg is toxic."),
         ("Take ibuprofen 4000 mg.", "Do not take more than 4000 mg of ibuprofen."),
         ("Take ibuprofen 400 mg.", "Ibuprofen 400 mg/kg."),
+        ("Double the dose of warfarin.", "Halve the dose of warfarin."),
+        ("Take triple the usual dose of ibuprofen.", "Take twice the usual dose of ibuprofen."),
+        ("Take several tablets of ibuprofen.", "Take both tablets of ibuprofen."),
+        (f"Take ibuprofen {'9' * 25} mg.", f"Take ibuprofen {'1' * 25} mg."),
     ],
 )
 def test_nearly_the_passages_dose_is_not_it(said: str, source: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from medmind_runtime.safety.doses import amounts, subjects
 from medmind_runtime.safety.doses.mentions import Mention
-from medmind_runtime.safety.doses.reading import Token, tokens
+from medmind_runtime.safety.doses.reading import UNREADABLE, Token, tokens
 from medmind_runtime.safety.doses.subjects import Said
 from medmind_runtime.safety.doses.support import Passages
 from medmind_runtime.safety.doses.terms import Unit, terms
@@ -159,7 +159,7 @@ class _Number:
 
 def _values(written: str) -> tuple[Fraction, ...]:
     if _NUMBER.fullmatch(written):
-        return (Fraction(written) if _PLAIN_NUMBER.fullmatch(written) else Fraction(-1),)
+        return (Fraction(written) if _PLAIN_NUMBER.fullmatch(written) else UNREADABLE,)
     row = list(tokens(written))
     found = next((amounts.read(row, at) for at in range(len(row)) if amounts.is_number(row, at)), None)
     return found.values if found else ()

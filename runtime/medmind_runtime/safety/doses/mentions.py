@@ -14,7 +14,8 @@ from medmind_runtime.safety.doses.terms import Unit, terms
 
 _COUNT = Unit("count", Fraction(1), "", "count")
 """Of `two ibuprofen`; and where a dose is named without its unit."""
-_MULTIPLE = Unit("usual", Fraction(1), "", "usual")
+_BY_WORD = Fraction(-2)
+"""The value of an amount that a word alone says."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,12 @@ class Mention:
 
     Attributes:
         first, last: its tokens, `last` not among them.
-        values: in the unit's base, such as mg for all masses.
+        values: in the unit's base, such as mg for all masses; below zero where it is said by `word` alone, or where a
+            number cannot be read (`reading.UNREADABLE`).
         unit: what it is compared by.
         product: see `amounts.Amount`.
         rates: what it is meant for: kg, day, hour, ...
+        word: that says how much in place of a number: `several` tablets, `double` the dose.
     """
 
     first: int
@@ -35,6 +38,7 @@ class Mention:
     unit: str
     product: bool = False
     rates: frozenset[str] = frozenset()
+    word: str = ""
 
 
 def find(row: Sequence[Token], unit_above: Unit | None = None) -> Iterator[Mention]:
@@ -238,8 +242,9 @@ class _Reader(Surroundings):
         if not counts or not self.means_dose(unit, at, end):
             return None
         end, rates = self.rates(end)
-        value = Fraction(1) if text in beside["articles"] else Fraction(-2)
-        return Mention(at, end, (value * unit.factor,), unit.name, rates=rates)
+        if text in beside["articles"]:
+            return Mention(at, end, (unit.factor,), unit.name, rates=rates)
+        return Mention(at, end, (_BY_WORD,), unit.name, rates=rates, word=text)
 
     def _one(self, at: int, place: int, end: int, unit: Unit) -> bool:
         """Whether `a` with a unit means one of it, as in `take a tablet`, not in `it comes as a tablet`."""
@@ -274,4 +279,4 @@ class _Reader(Surroundings):
             return None
         if self.denied(at) or (self.texts[at + 1 : at + 2] in (["dose"], ["doses"], ["a"]) and not asked):
             return None
-        return Mention(at, place + 1 if ends else place, (Fraction(-3),), "usual")
+        return Mention(at, place + 1 if ends else place, (_BY_WORD,), "usual", word=self.texts[at])

@@ -26,6 +26,8 @@ _TOKEN = re.compile(
     r"|(?P<word>[^\W\d_²³¹⁰⁴-₎¼-¾⅐-⅞↉]{1,60}(?:['’][^\W\d_²³¹⁰⁴-₎¼-¾⅐-⅞↉]{1,10}){0,2})|(?P<sign>[^\s\x00])",
 )
 _RAISED = frozenset("¹²³⁰⁴⁵⁶⁷⁸⁹₀₁₂₃₄₅₆₇₈₉")
+UNREADABLE = Fraction(-1)
+"""The value of a number that nobody writes so; it equals none."""
 _LONGEST = 24
 """Digits of a number that is still read; a longer one equals none."""
 
@@ -118,7 +120,7 @@ def _seen(text: str) -> tuple[str, list[int]]:
 def number(written: str) -> Fraction:
     """The value of a number in digits: a comma before three digits groups them, otherwise it begins the decimals."""
     if len(written) > _LONGEST:
-        return Fraction(-1)
+        return UNREADABLE
     text = written.replace("'", "").replace("’", "")
     last = max(text.rfind("."), text.rfind(","))
     if last < 0:
@@ -129,7 +131,7 @@ def number(written: str) -> Fraction:
     if not both and grouped and (mark == "," or len(parts) > 2):
         return Fraction("".join(parts))
     if text.count(mark) > 1:
-        return Fraction(-1)
+        return UNREADABLE
     return Fraction(f"{''.join(parts[:-1]) or '0'}.{parts[-1]}")
 
 

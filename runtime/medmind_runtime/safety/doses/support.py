@@ -71,6 +71,8 @@ def read(text: str) -> list[Token]:
 
 def _same(claim: Said, known: Said, any_unit: bool) -> bool:
     mine, theirs = claim.mention, known.mention
+    if mine.word != theirs.word or (not mine.word and min(mine.values) < 0):  # what cannot be read equals nothing
+        return False
     if not (
         any_unit
         or mine.unit == theirs.unit
