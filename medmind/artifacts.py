@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medmind import embedded
+from medmind import embedded, manifest_fields
 from medmind.console import human_bytes
 from medmind.errors import MedmindError
 
@@ -220,6 +220,7 @@ def read_run(run: Path) -> dict[str, Any]:
             f"{run / MANIFEST} has the format {manifest.get('format')!r}, this medmind reads {RUN_FORMAT!r}",
             "use the medmind version that made it",
         )
+    manifest_fields.check(manifest, run / MANIFEST)
     return manifest
 
 

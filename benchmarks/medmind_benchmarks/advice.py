@@ -93,6 +93,9 @@ def _choose(report: Report, able: list[Level]) -> tuple[Level, str]:
     best = min(judged, key=lambda level: _ratio(level) or 1.0)
     ratio = _ratio(best)
     if ratio is None:
+        unknown = [level.label for level in report.levels if level.size < best.size and _ratio(level) is None]
+        if unknown:
+            return best, f"the reference itself; of {', '.join(unknown)} the perplexity is not known."
         return best, "the reference itself, which nothing smaller equals within the tolerance."
     beyond = f"beyond the tolerance of {report.pick.tolerance * 100:g} %, " if best.size < _size(report) else ""
     return best, f"the best that fits; {beyond}{(ratio - 1) * 100:+.2g} % perplexity against {report.reference}."

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,12 @@ def _questions(config: QuantsConfig, rows: list[dict[str, Any]]) -> tuple[tuple[
     if "choices" not in config.measure:
         return (), ""
     if config.questions:
-        return tuple(files.load(source).first(config.most_questions) for source in config.questions), ""
+        sets = [files.load(source).first(config.most_questions) for source in config.questions]
+        names = Counter(one.name for one in sets)
+        return tuple(
+            replace(one, name=f"{one.name}, {source}") if names[one.name] > 1 else one
+            for one, source in zip(sets, config.questions, strict=True)
+        ), ""
     try:
         return (matching.build(rows).first(config.most_questions),), ""
     except MedmindError as error:

@@ -28,7 +28,8 @@ def _merge(
         Path | None, typer.Option(metavar="DIR", help="Directory to make; by default merged/ in the run.")
     ] = None,
     max_shard_size: Annotated[
-        str, typer.Option(metavar="SIZE", help="Split the weights into files of at most this much.")
+        str,
+        typer.Option(metavar="SIZE", help="Split the weights into files of this much; no tensor is cut."),
     ] = "50G",
     force: Annotated[bool, typer.Option("--force", help="Replace a directory that exists.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, max=512, help="By default all cores.")] = None,

@@ -37,7 +37,8 @@ Out = Annotated[Path | None, typer.Option(help="Directory of the results; by def
 Name = Annotated[str | None, typer.Option(help="File name of the results, before .QUANT.gguf.")]
 Threads = Annotated[int | None, typer.Option(min=1, max=512, help="Threads to quantize with; by default all cores.")]
 SplitMaxSize = Annotated[
-    str | None, typer.Option(metavar="SIZE", help="Split into files of at most this much, as 2GiB or 500M.")
+    str | None,
+    typer.Option(metavar="SIZE", help="Split into files of this much, as 2GiB or 500M; no tensor is cut."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a download.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

@@ -8,10 +8,11 @@ import pytest
 
 from medmind.artifacts import read_jsonl
 from medmind.errors import MedmindError
-from medmind_benchmarks import proportions
+from medmind_benchmarks import plan, proportions
 from medmind_benchmarks.answers import accuracy, cell, files, matching, questions
 from medmind_benchmarks.answers.cell import AnswersResult
-from medmind_benchmarks.answers.questions import Question
+from medmind_benchmarks.answers.questions import Question, QuestionSet
+from medmind_benchmarks.config import QuantsConfig
 
 MEDMCQA = {"id": "a", "question": "Which vitamin?", "opa": "A", "opb": "B", "opc": "C", "opd": "D"}
 MEDQA = {
@@ -322,3 +323,17 @@ def test_a_hub_out_of_reach_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(MedmindError, match=r"clinic/questions .* out of reach: HF_HUB_OFFLINE is set"):
         files.load("clinic/questions")
+
+
+def test_of_pubmedqa_the_labelled_part_alone_is_scored(tmp_path: Path) -> None:
+    for part in ("pqa_artificial", "pqa_labeled"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "train-00000-of-00001.jsonl").touch()
+    assert [path.parent.name for path in files._files(tmp_path)] == ["pqa_labeled"]
+
+
+def test_two_sets_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "load", lambda _: QuestionSet("MMLU medical", (), {}))
+    asked = ("anatomy_test.csv", "virology_test.csv")
+    sets, _ = plan._questions(QuantsConfig(measure=("choices",), questions=asked), [])
+    assert [one.name for one in sets] == ["MMLU medical, anatomy_test.csv", "MMLU medical, virology_test.csv"]

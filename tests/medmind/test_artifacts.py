@@ -248,3 +248,16 @@ def test_what_lies_beside_models_is_no_model(tmp_path: Path):
         os.utime(file, (place + 1, place + 1))  # the only model is the oldest
     assert artifacts.newest_model(tmp_path / "runs").name == "a.q8_0.gguf"
     assert [path.name for path in artifacts.models_in(tmp_path / "runs" / "a", "q8_0")] == ["a.q8_0.gguf"]
+
+
+@pytest.mark.parametrize(
+    "field", ["base", "adapter", "data", "config", "name", "context", "data.source", "base.digest"]
+)
+@pytest.mark.parametrize("wrong", [[1], 1.5, True, -1])
+def test_a_manifest_with_a_field_of_another_kind_is_refused_by_name(tmp_path: Path, field: str, wrong: object) -> None:
+    manifest: dict[str, object] = {"format": artifacts.RUN_FORMAT, "name": "a", "context": 512, "base": {}, "data": {}}
+    name, _, inner = field.partition(".")
+    manifest[name] = {inner: wrong} if inner else wrong
+    (tmp_path / artifacts.MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(MedmindError, match=rf"medmind.json: {field} is "):
+        artifacts.read_run(tmp_path)

@@ -56,7 +56,7 @@ def _files(folder: Path) -> list[Path]:
     found = sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES and not path.name.startswith("."))
     if not found:
         raise MedmindError(f"{folder} holds no file of questions", f"the forms read are {', '.join(_SUFFIXES)}")
-    return found
+    return [path for path in found if _LABELLED in path.parts] or found
 
 
 def _best(files: Sequence[Path], source: str) -> QuestionSet:
@@ -164,8 +164,8 @@ def _csv(path: Path) -> Iterator[Record]:
 
 
 def _parquet(path: Path) -> Iterator[Record]:
-    parquet = require("pyarrow.parquet", "train")
-    arrow = require("pyarrow", "train")
+    parquet = require("pyarrow.parquet", "bench")
+    arrow = require("pyarrow", "bench")
     try:
         rows = parquet.read_table(path).to_pylist()
     except (OSError, arrow.ArrowException) as error:
