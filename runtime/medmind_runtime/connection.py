@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from medmind.errors import MedmindError
 from medmind_runtime import openai_answer, openai_request
@@ -102,6 +103,8 @@ class Connection(BaseHTTPRequestHandler):
         host = self.headers.get("Host", "")
         if host.removesuffix(f":{self.server.server_port}") not in _HOSTS:  # a web page that points a name here
             raise Refused(403, "the Host header names no loopback address")
+        if not _of_this_machine(self.headers.get("Origin", "http://localhost")):
+            raise Refused(403, "the Origin header names a page that is not of this machine")
         shown = self.headers.get("Authorization", "").removeprefix("Bearer ").strip()
         if not hmac.compare_digest(shown.encode(), self.server.token.encode()):
             raise Refused(401, "the token is missing or wrong", kind="authentication_error", code="invalid_api_key")
@@ -270,6 +273,13 @@ def _fitted(conversation: Conversation, question: str) -> Prompt:
             raise
         # what to do now does not depend on the length
         raise Refused(400, f"{opening}\n\n{error.message}", code="context_length_exceeded", param="messages") from error
+
+
+def _of_this_machine(origin: str) -> bool:
+    try:
+        return urlsplit(origin).hostname in {host.strip("[]") for host in _HOSTS}
+    except ValueError:
+        return False
 
 
 def _encoded(document: Mapping[str, Any]) -> bytes:

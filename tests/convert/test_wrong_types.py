@@ -77,13 +77,16 @@ def wrong(run: Path, folder: Path) -> Iterator[tuple[Path, tuple[Any, ...], Any,
 @pytest.mark.parametrize("every", [41, pytest.param(1, marks=pytest.mark.slow)])
 def test_no_wrong_type_is_a_traceback(every: int, make_run: Callable[..., Path], tmp_path: Path):
     run = make_run(layers=1, heldout=[])
-    failed = []
+    failed, told = [], []
     for file, place, value, text in islice(wrong(run, json_only(tmp_path / "base")), 0, None, every):
         before = file.read_text()
         file.write_text(text)
         try:
-            outcome(run, whole=file.name != "adapter_config.json")
+            told.append(outcome(run, whole=file.name != "adapter_config.json"))
         except BaseException as error:  # a panic of the Rust tokenizer is no Exception
             failed.append((file.name, place, value, repr(error)[:200]))
         file.write_text(before)
     assert not failed, "\n".join(map(str, failed))
+    refused = [one for one in told if one != "made"]
+    assert len(refused) > 10 and len(told) > len(refused)
+    assert [one for one in refused if len(one.splitlines()) != 1] == []

@@ -253,6 +253,10 @@ def test_who_has_no_token_or_comes_by_another_name_learns_nothing() -> None:
         for header in ("", "Bearer", "Bearer wrong", f"Bearer {TOKEN}x", "Bearer \xe9"):
             assert client.send("GET", "/v1/models", Authorization=header).status == 401
         assert client.send("GET", "/v1/models", Host="evil.example").status == 403
+        for origin in ("http://evil.example", "null", "http://[", "https://localhost.evil.example"):
+            assert client.send("GET", "/v1/models", Origin=origin).status == 403
+        for origin in ("http://localhost:3000", "http://[::1]", "http://127.0.0.1"):
+            assert client.send("GET", "/v1/models", Origin=origin).status == 200
         for method, path, status in (
             ("GET", "/v1/nothing", 404),
             ("POST", "/v1/models", 405),
