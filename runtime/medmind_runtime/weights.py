@@ -5,6 +5,7 @@ Knows llama.cpp's loader. Knows no KV cache, no tokens and no text.
 
 import ctypes
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,6 +25,9 @@ _RELEASE_EVERY = 0.02
 """Part of the weights that may lie in memory twice while loading."""
 _DONTNEED = 4
 """MADV_DONTNEED of Linux: for a shared mapping of a file, the pages leave the process and stay in the file cache."""
+_PART = re.compile(r"-(?P<place>\d{5})-of-(?P<count>\d{5})[.]gguf$")
+_FIRST = "00001"
+"""How llama.cpp names the files of a split model (`llama_split_path`)."""
 
 
 class Weights:
@@ -62,6 +66,12 @@ class Weights:
         """
         if load_mode not in _MODES:
             raise MedmindError(f"there is no load mode {load_mode}", f"use one of {', '.join(_MODES)}")
+        part = _PART.search(path.name)
+        if part and part["place"] != _FIRST:
+            first = f"{path.name[: part.start('place')]}{_FIRST}{path.name[part.end('place') :]}"
+            raise MedmindError(
+                f"{path} is a later file of a model in {int(part['count'])} files", f"give the first: {first}"
+            )
         self._lib = lib
         self._path = path
         self.handle: Any = None

@@ -1,5 +1,6 @@
 """How weights come into memory, what is forecast, and what is refused before it is loaded."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,3 +162,11 @@ def test_reuse_ends_at_the_first_token_that_differs_where_the_system_text_moves(
         messages.append(
             {"role": "assistant", "content": b"".join(map(engine.detokenize, said)).decode("utf-8", "replace")}
         )
+
+
+def test_of_a_split_model_the_first_file_is_asked_for(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    later = tmp_path / "m-00003-of-00005.gguf"
+    shutil.copy(make_model(), later)
+    with pytest.raises(MedmindError, match="in 5 files") as refused, Engine.load(later, threads=1):
+        pass
+    assert refused.value.hint == "give the first: m-00001-of-00005.gguf"
