@@ -11,18 +11,17 @@ A run directory (`runs/NAME`) is all that the next stage needs:
     NAME.<quant>.gguf what `medmind-convert` made of it
 """
 
-import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from medmind import embedded, manifest_fields
-from medmind.console import human_bytes
+from medmind.console import FULL, human_bytes
 from medmind.errors import MedmindError
 
 RUNS = Path("runs")
@@ -39,10 +38,6 @@ TRAINED_ON = "nf4"
 """What the base was while an adapter was trained: QLoRA's 4-bit NormalFloat with double quantization."""
 ROWS_LEFT_OUT = "left out"
 """What `rows` of a manifest says where the run was copied without held-out and validation rows."""
-
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says of a disk, a quota or a file that is full."""
 
 
 def sha256(path: Path) -> str:
@@ -104,9 +99,11 @@ def atomic_file(final: Path, *, force: bool = True) -> Iterator[Path]:
     """Write a file under a temporary name beside `final`; sync and rename it when the block ends well.
 
     Yields:
-        The temporary path. When the block raises, it is removed and `final` is left as it was.
+        The temporary path. When the block raises, it is removed, a directory that was made for it too, and `final` is
+        left as it was.
     """
     refuse_existing(final, force=force)
+    made = not final.parent.exists()
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
     try:
@@ -116,11 +113,14 @@ def atomic_file(final: Path, *, force: bool = True) -> Iterator[Path]:
         partial.replace(final)
         sync_directory(final.parent)
     except OSError as error:
-        if error.errno in _FULL and not error.filename:  # an open file's errors do not say which
+        if error.errno in FULL and not error.filename:  # an open file's errors do not say which
             raise OSError(error.errno, error.strerror, str(final)) from error
         raise
     finally:
         partial.unlink(missing_ok=True)
+        if made and not final.exists():
+            with suppress(OSError):  # somebody else has written there meanwhile
+                final.parent.rmdir()
 
 
 @contextmanager

@@ -71,7 +71,10 @@ class Tensor:
                 except OSError as error:
                     raise OSError(error.errno, error.strerror, str(self.file)) from error
                 if not count:
-                    raise MedmindError(f"{self.file} ends within {self.name}", "it was cut while it was read")
+                    raise MedmindError(
+                        f"{self.file} ends within {self.name}",
+                        "it was cut while it was read: restore it, and start again",
+                    )
                 done += count
         return data.view(kind).reshape(stop - start, *inner)
 
