@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,11 +99,9 @@ def atomic_file(final: Path, *, force: bool = True) -> Iterator[Path]:
     """Write a file under a temporary name beside `final`; sync and rename it when the block ends well.
 
     Yields:
-        The temporary path. When the block raises, it is removed, a directory that was made for it too, and `final` is
-        left as it was.
+        The temporary path. When the block raises, it is removed and `final` is left as it was.
     """
     refuse_existing(final, force=force)
-    made = not final.parent.exists()
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
     try:
@@ -118,9 +116,6 @@ def atomic_file(final: Path, *, force: bool = True) -> Iterator[Path]:
         raise
     finally:
         partial.unlink(missing_ok=True)
-        if made and not final.exists():
-            with suppress(OSError):  # somebody else has written there meanwhile
-                final.parent.rmdir()
 
 
 @contextmanager

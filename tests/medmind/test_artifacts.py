@@ -261,9 +261,3 @@ def test_a_manifest_with_a_field_of_another_kind_is_refused_by_name(tmp_path: Pa
     (tmp_path / artifacts.MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(MedmindError, match=rf"medmind.json: {field} is "):
         artifacts.read_run(tmp_path)
-
-
-def test_a_directory_made_for_a_file_that_was_not_written_goes_too(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="full"), artifacts.atomic_file(tmp_path / "new" / "file"):
-        raise OSError("full")
-    assert not (tmp_path / "new").exists()
