@@ -189,7 +189,7 @@ def test_a_document_whose_number_is_an_invented_dose_is_refused_in_openais_field
         assert message["content"] is None
         assert "held back" in message["refusal"]
         events = client.events(response_format={"type": "json_object"})
-        assert "800" not in json.dumps(events)
+        assert "800" not in json.dumps([event["choices"] for event in events[:-1]])  # times hold any digits
         assert [event["choices"][0]["delta"] for event in events[1:-2]] == [{"refusal": message["refusal"]}]
 
 
