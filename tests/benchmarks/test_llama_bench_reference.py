@@ -12,16 +12,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from llama_tools import run_tool
+from signed_ranks import located
 
 from medmind_benchmarks import pace
 from medmind_benchmarks.process import run_cell
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from llama_tools import run_tool
-
 pytestmark = pytest.mark.reference
 PAIRS, REPEATS = int(os.environ.get("MEDMIND_BENCH_PAIRS", "40")), 5
-_ONE_SIDED_95 = 1.645
 
 
 @pytest.fixture(scope="module")
@@ -44,24 +42,6 @@ def by_us(model: Path, turn: int) -> tuple[float, float]:
     request = pace.Request("speed", str(model), "f16", 1, 512, 128, REPEATS, turn)
     found = run_cell(request, pace.Result, advance=lambda: None)
     return statistics.median(found.prompt), statistics.median(found.generation)
-
-
-def located(values: list[float]) -> tuple[float, float, float]:
-    """The Hodges-Lehmann estimate of the middle and its bounds, each one-sided 95 %, by Wilcoxon's signed ranks: single
-    runs that another program disturbed move it little.
-    """
-    n = len(values)
-    walsh = sorted((one + other) / 2 for place, one in enumerate(values) for other in values[place:])
-    off = n * (n + 1) / 4 - _ONE_SIDED_95 * math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
-    place = max(0, math.floor(off))
-    return statistics.median(walsh), walsh[place], walsh[-1 - place]
-
-
-def test_the_middle_of_what_is_known_is_found_with_its_bounds() -> None:
-    middle, low, high = located([-0.01, 0.0, 0.01] * 13 + [5.0])
-    assert abs(middle) < 0.002
-    assert -0.01 <= low <= middle <= high <= 0.01
-    assert high - low < 0.01
 
 
 def test_speeds_are_within_two_percent_of_llama_bench(model: Path) -> None:
