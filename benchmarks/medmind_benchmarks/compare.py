@@ -13,11 +13,9 @@ from medmind_benchmarks.figures import Figures
 from medmind_benchmarks.pairing import Beside
 from medmind_benchmarks.results import Level, RawText, Report
 from medmind_benchmarks.statistics import Estimate, Repeated
-from medmind_benchmarks.verdict import Change, Limits
+from medmind_benchmarks.verdict import Change, Figure, Limits, Unit
 
-SCHEMA = "medmind-benchmark-comparison/3"
-_COSTS = ("peak memory", "smallest machine", "prompt speed", "answer speed", "load seconds", "first token seconds")
-"""How the figures begin that depend on the machine."""
+SCHEMA = "medmind-benchmark-comparison/4"
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Comparison:
     @property
     def undecided(self) -> list[Change]:
         """Answers that were measured on something else in one report than in the other."""
-        return [one for one in self.changes if one.verdict == "not comparable" and not one.figure.startswith(_COSTS)]
+        return [one for one in self.changes if one.verdict == "not comparable" and one.kind == "answers"]
 
     @property
     def unseen(self) -> list[Change]:
@@ -85,10 +83,12 @@ def compare(
     for level in before.levels:
         other = next((one for one in now.levels if one.label == level.label), None)
         if other is None:
-            changes.append(verdict.lone(level.label, "level", 1.0, None))
+            changes.append(verdict.lone(_there(level.label, "level"), 1.0, None))
             continue
         changes += _level(level, other, limits, beside, same)
-    changes += [verdict.lone(level.label, "level", None, 1.0) for level in now.levels if level.label not in labels]
+    changes += [
+        verdict.lone(_there(level.label, "level"), None, 1.0) for level in now.levels if level.label not in labels
+    ]
     notes, unpaired = tuple(_notes(before, now, same)), tuple(_unpaired(before, now, beside))
     return Comparison(SCHEMA, names[0], names[1], limits, notes, unpaired, tuple(changes))
 
@@ -126,8 +126,8 @@ def _level(before: Level, now: Level, limits: Limits, beside: tuple[Beside, Besi
     label = now.label
     gone = {gap.cell for gap in now.gaps if gap.status != "skipped"} - {gap.cell for gap in before.gaps}
     for cell in sorted(gone):
-        yield verdict.lone(label, f"cell: {cell}", 1.0, None)
-    yield verdict.exact(label, "file size", before.size, now.size, limits.size)
+        yield verdict.lone(_there(label, f"cell: {cell}"), 1.0, None)
+    yield verdict.exact(Figure(label, "file size", "size", "bytes"), before.size, now.size, limits.size)
     yield from _figures(label, before.figures, now.figures, limits, beside, same)
     old, new = ({one.kv_type: one for one in level.kv} for level in (before, now))
     for kv_type in dict.fromkeys([*old, *new]):
@@ -143,16 +143,14 @@ def _figures(
 ) -> Iterator[Change]:
     rows, chunks = (beside[0].rows, beside[1].rows), (beside[0].chunks, beside[1].chunks)
     ratio = pairing.perplexity(*rows, label)
-    yield from compare_quality.perplexity(label, "perplexity", old.answers, new.answers, ratio, limits, alike=same.text)
+    yield from compare_quality.perplexity(label, "", old.answers, new.answers, ratio, limits, alike=same.text)
     difference = pairing.divergence(*rows, label)
     alike = same.text and same.reference
     yield from compare_quality.fidelity(
         label, "", old.answers_fidelity, new.answers_fidelity, difference, limits, alike=alike
     )
     ratio = pairing.perplexity(*chunks, label)
-    yield from compare_quality.perplexity(
-        label, "perplexity, raw text", old.raw, new.raw, ratio, limits, alike=same.raw
-    )
+    yield from compare_quality.perplexity(label, ", raw text", old.raw, new.raw, ratio, limits, alike=same.raw)
     difference = pairing.divergence(*chunks, label)
     alike = same.raw and same.raw_reference
     yield from compare_quality.fidelity(
@@ -166,7 +164,8 @@ def _figures(
         if same.machine:
             yield change
         else:
-            yield verdict.incomparable(label, change.figure, change.before, change.now)
+            of = Figure(label, change.figure, change.kind, change.unit)
+            yield verdict.incomparable(of, change.before, change.now)
 
 
 def _costs(label: str, old: Figures, new: Figures, limits: Limits) -> Iterator[Change]:
@@ -174,26 +173,38 @@ def _costs(label: str, old: Figures, new: Figures, limits: Limits) -> Iterator[C
     peaks = [{(one.load_mode, one.context): one.peak for one in figures.memory} for figures in (old, new)]
     for mode, context in dict.fromkeys([*peaks[0], *peaks[1]]):
         before, now = (found.get((mode, context)) for found in peaks)
-        yield verdict.exact(label, f"peak memory, {mode}, {context:,} tokens", before, now, limits.memory)
+        yield verdict.exact(
+            _cost(label, f"peak memory, {mode}, {context:,} tokens", "bytes"), before, now, limits.memory
+        )
     machines = [{one.context: one.machine for one in figures.needs} for figures in (old, new)]
     for context in dict.fromkeys([*machines[0], *machines[1]]):
         before, now = (found.get(context) for found in machines)
         if before is not None or now is not None:
-            yield verdict.exact(label, f"smallest machine, {context:,} tokens", before, now, 0.0)
-    for figure, speeds in (
+            yield verdict.exact(_cost(label, f"smallest machine, {context:,} tokens", "bytes"), before, now, 0.0)
+    for name, speeds in (
         ("prompt speed", (old.prompt, new.prompt)),
         ("answer speed", (old.generation, new.generation)),
     ):
         if any(speeds):
             paces = [_mean(one.tokens_per_second if one else None) for one in speeds]
-            yield verdict.ratio(label, figure, paces[0], paces[1], limits.speed, more_is_better=True)
-    for figure, waits in (
+            yield verdict.ratio(_cost(label, name, "tokens/s"), paces[0], paces[1], limits.speed, more_is_better=True)
+    for name, waits in (
         ("load seconds", (old.load_seconds, new.load_seconds)),
         ("first token seconds", (old.first_token_seconds, new.first_token_seconds)),
     ):
         if any(waits):
             first, second = map(_mean, waits)
-            yield verdict.ratio(label, figure, first, second, limits.speed, floor=limits.seconds_floor)
+            yield verdict.ratio(_cost(label, name, "seconds"), first, second, limits.speed, floor=limits.seconds_floor)
+
+
+def _there(label: str, name: str) -> Figure:
+    """What is there or is not."""
+    return Figure(label, name, "presence", "presence")
+
+
+def _cost(label: str, name: str, unit: Unit) -> Figure:
+    """What depends on the machine."""
+    return Figure(label, name, "cost", unit)
 
 
 def _mean(found: Repeated | None) -> Estimate | None:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from medmind_benchmarks.verdict import Change
 
 _DEFAULTS = Limits()
-_SHARES = ("right", "same top token")
-"""How the figures begin that are shares, compared by their difference."""
 
 
 def register(app: typer.Typer) -> None:
@@ -94,7 +92,7 @@ def _show(found: "Comparison") -> None:
     if found.unpaired:
         console.out.print(Text(f"not paired, for want of {', '.join(found.unpaired)} of both reports", style="yellow"))
     for one in found.unseen:
-        share = f"{100 * (one.least or 0):.2g} {'points' if one.figure.startswith(_SHARES) else '%'}"
+        share = f"{100 * (one.least or 0):.2g} {'points' if one.unit == 'share' else '%'}"
         console.out.print(Text(f"{one.figure}: under {share} may hide in noise ({one.level})", style="dim"))
     compared = found.compared
     lost = len(found.changes) - len(compared)
@@ -122,11 +120,13 @@ def _show(found: "Comparison") -> None:
 
 
 def _value(change: "Change", value: float | None) -> str:
-    if value is None or change.figure == "level":
-        return "–" if value is None else "there"
-    if change.figure.startswith(("file size", "peak memory", "smallest machine")):
+    if value is None:
+        return "–"
+    if change.unit == "presence":
+        return "there"
+    if change.unit == "bytes":
         return human_bytes(value)
-    return f"{value * 100:.1f} %" if change.figure.startswith(_SHARES) else f"{value:.4g}"
+    return f"{value * 100:.1f} %" if change.unit == "share" else f"{value:.4g}"
 
 
 def _change(change: "Change") -> str:

@@ -3,19 +3,18 @@
 Paired wherever the records of the same rows, chunks and questions are at hand; else errors are added in squares.
 """
 
-import math
 from collections.abc import Iterator
 
 from medmind_benchmarks import pairing, verdict
 from medmind_benchmarks.figures import Choice, Fidelity, Perplexity
 from medmind_benchmarks.pairing import Beside
 from medmind_benchmarks.statistics import Estimate
-from medmind_benchmarks.verdict import Change, Limits
+from medmind_benchmarks.verdict import Change, Figure, Limits, Unit
 
 
 def perplexity(
     label: str,
-    figure: str,
+    text: str,
     before: Perplexity | None,
     now: Perplexity | None,
     paired: Estimate | None,
@@ -23,19 +22,17 @@ def perplexity(
     *,
     alike: bool,
 ) -> Iterator[Change]:
-    """Of one text; `paired` is the ratio over the same groups, None where they cannot be paired."""
+    """Of one text; `text` ends the figure's name, `paired` is the ratio over the same groups, None without such."""
     if before is None and now is None:
         return
+    of = Figure(label, f"perplexity{text}", "answers", "perplexity")
     old, new = (one.perplexity if one else None for one in (before, now))
     if not alike:
-        yield verdict.incomparable(label, figure, old.value if old else None, new.value if new else None)
+        yield verdict.incomparable(of, old, new)
     elif old is None or new is None or paired is None:
-        yield verdict.ratio(label, figure, old, new, limits.perplexity)
+        yield verdict.ratio(of, old, new, limits.perplexity)
     else:
-        change = paired.value - 1
-        found = verdict.judge(change, paired.error, limits.perplexity)
-        least = verdict.least(paired.error, limits.perplexity)
-        yield Change(label, figure, old.value, new.value, change, paired.error, True, found, limits.perplexity, least)
+        yield verdict.judged(of, old.value, new.value, paired.value - 1, paired.error, limits.perplexity, paired=True)
 
 
 def fidelity(
@@ -55,51 +52,45 @@ def fidelity(
     """
     if before is None and now is None:
         return
-    yield from _mean_kl(label, f"mean KL{text}", before, now, paired, limits, alike=alike)
-    for figure, pick, limit, floor in (
-        ("median KL", "kl_median", limits.kl, limits.kl_floor),
-        ("99 % of KL", "kl_p99", limits.kl, limits.kl_floor),
-        ("RMS Δp", "rms_delta_p", limits.kl, limits.delta_p_floor),
-    ):
-        old, new = (None if one is None else getattr(one, pick) for one in (before, now))
+    yield _mean_kl(Figure(label, f"mean KL{text}", "answers", "nats"), before, now, paired, limits, alike=alike)
+    spread: tuple[tuple[str, Unit, str, float], ...] = (
+        ("median KL", "nats", "kl_median", limits.kl_floor),
+        ("99 % of KL", "nats", "kl_p99", limits.kl_floor),
+        ("RMS Δp", "probability", "rms_delta_p", limits.delta_p_floor),
+    )
+    for name, unit, field, floor in spread:
+        of = Figure(label, name + text, "answers", unit)
+        old, new = (None if one is None else getattr(one, field) for one in (before, now))
         if alike:
-            yield verdict.ratio(label, figure + text, old, new, limit, floor=floor)
+            yield verdict.ratio(of, old, new, limits.kl, floor=floor)
         else:
-            yield verdict.incomparable(label, figure + text, old and old.value, new and new.value)
+            yield verdict.incomparable(of, old, new)
     if before is None or now is None or not alike:
         return
-    same = now.same_top.value - before.same_top.value
-    error = math.hypot(now.same_top.error or 0, before.same_top.error or 0)
-    shares = before.same_top.value, now.same_top.value
-    found = verdict.judge(-same, error, limits.accuracy)
-    least = verdict.least(error, limits.accuracy)
-    yield Change(label, f"same top token{text}", *shares, same, error, False, found, limits.accuracy, least)
+    of = Figure(label, f"same top token{text}", "answers", "share")
+    yield verdict.difference(of, before.same_top, now.same_top, limits.accuracy)
     if now.kl_max > max(before.kl_max, limits.kl_floor) * (1 + limits.kl):
         grown = now.kl_max / max(before.kl_max, limits.kl_floor) - 1
-        yield Change(label, f"largest KL{text}", before.kl_max, now.kl_max, grown, None, False, "not judged")
+        yield verdict.told(Figure(label, f"largest KL{text}", "answers", "nats"), before.kl_max, now.kl_max, grown)
 
 
 def _mean_kl(
-    label: str,
-    figure: str,
+    of: Figure,
     before: Fidelity | None,
     now: Fidelity | None,
     paired: Estimate | None,
     limits: Limits,
     *,
     alike: bool,
-) -> Iterator[Change]:
+) -> Change:
     old, new = (one.kl_mean if one else None for one in (before, now))
     if not alike:
-        yield verdict.incomparable(label, figure, old.value if old else None, new.value if new else None)
-    elif old is None or new is None or paired is None or max(old.value, new.value) < limits.kl_floor:
-        yield verdict.ratio(label, figure, old, new, limits.kl, floor=limits.kl_floor)
-    else:
-        base = max(old.value, limits.kl_floor)
-        change, error = paired.value / base, None if paired.error is None else paired.error / base
-        found = verdict.judge(change, error, limits.kl)
-        least = verdict.least(error, limits.kl)
-        yield Change(label, figure, old.value, new.value, change, error, True, found, limits.kl, least)
+        return verdict.incomparable(of, old, new)
+    if old is None or new is None or paired is None or max(old.value, new.value) < limits.kl_floor:
+        return verdict.ratio(of, old, new, limits.kl, floor=limits.kl_floor)
+    base = max(old.value, limits.kl_floor)
+    error = None if paired.error is None else paired.error / base
+    return verdict.judged(of, old.value, new.value, paired.value / base, error, limits.kl, paired=True)
 
 
 def accuracy(
@@ -113,16 +104,22 @@ def accuracy(
     alike: bool,
 ) -> Change:
     """Of one set of questions, by McNemar's test where they are the same ones."""
-    figure = f"right, {task}"
+    of = Figure(label, f"right, {task}", "answers", "share")
     old, new = (one.quoted if one else None for one in (before, now))
     if old is None or new is None or not alike:
-        return verdict.incomparable(label, figure, old.value if old else None, new.value if new else None)
+        return verdict.incomparable(of, old, new)
     paired = pairing.answered(beside[0].questions, beside[1].questions, task, label)
-    if paired:
-        change, error = paired.difference.value, paired.difference.error
-        found = verdict.judge(-change, 0.0 if paired.p < 0.05 else math.inf, limits.accuracy)
-    else:
-        change, error = new.value - old.value, math.hypot(old.error or 0, new.error or 0)
-        found = verdict.judge(-change, error, limits.accuracy)
-    least = verdict.least(error, limits.accuracy)
-    return Change(label, figure, old.value, new.value, change, error, paired is not None, found, limits.accuracy, least)
+    if paired is None:
+        return verdict.difference(of, old, new, limits.accuracy)
+    change, error = paired.difference.value, paired.difference.error
+    return verdict.judged(
+        of,
+        old.value,
+        new.value,
+        change,
+        error,
+        limits.accuracy,
+        paired=True,
+        more_is_better=True,
+        beyond_noise=paired.p < 0.05,
+    )

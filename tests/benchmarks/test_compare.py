@@ -303,7 +303,7 @@ def test_the_command_is_a_gate(tmp_path: Path) -> None:
     assert "1 regressions: q4_k_m answer speed" in worse.stderr
     shown = medmind_bench("compare", tmp_path / "b", tmp_path / "a").stdout
     assert "…" not in shown and max(map(len, shown.splitlines())) <= 80
-    assert json.loads(worse.stdout)["schema"] == "medmind-benchmark-comparison/3"
+    assert json.loads(worse.stdout)["schema"] == "medmind-benchmark-comparison/4"
     assert medmind_bench("compare", tmp_path / "a", tmp_path / "b", "--speed", "90").returncode == 0
     (tmp_path / "c.json").write_text("{}", encoding="utf-8")
     bad = medmind_bench("compare", tmp_path / "a", tmp_path / "c.json")
