@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from medmind_benchmarks import compare_quality, pairing, verdict
+from medmind_benchmarks.compare_quality import On
 from medmind_benchmarks.figures import Figures
 from medmind_benchmarks.pairing import Beside
 from medmind_benchmarks.results import Level, RawText, Report
 from medmind_benchmarks.statistics import Estimate, Repeated
-from medmind_benchmarks.verdict import Change, Figure, Limits, Unit
+from medmind_benchmarks.verdict import Change, Figure, Groups, Limits, Unit
 
 SCHEMA = "medmind-benchmark-comparison/4"
 
@@ -99,6 +100,7 @@ class _Same:
 
     Attributes:
         tasks: names of question sets that hold other questions.
+        rows, chunks: how many of them each measured on.
     """
 
     text: bool
@@ -107,6 +109,8 @@ class _Same:
     reference: bool
     raw_reference: bool
     tasks: frozenset[str]
+    rows: Groups
+    chunks: Groups
 
     @staticmethod
     def of(before: Report, now: Report) -> "_Same":
@@ -119,6 +123,8 @@ class _Same:
             reference=before.reference == now.reference,
             raw_reference=before.reference == now.reference or bool(before.kl_base and now.kl_base),
             tasks=frozenset(task for task in asked.keys() & asks.keys() if asked[task] != asks[task]),
+            rows=(old.rows, new.rows) if old and new else None,
+            chunks=(before.raw_text.chunks, now.raw_text.chunks) if before.raw_text and now.raw_text else None,
         )
 
 
@@ -142,20 +148,16 @@ def _figures(
     label: str, old: Figures, new: Figures, limits: Limits, beside: tuple[Beside, Beside], same: _Same
 ) -> Iterator[Change]:
     rows, chunks = (beside[0].rows, beside[1].rows), (beside[0].chunks, beside[1].chunks)
-    ratio = pairing.perplexity(*rows, label)
-    yield from compare_quality.perplexity(label, "", old.answers, new.answers, ratio, limits, alike=same.text)
+    on = On(label, "", same.text, same.rows)
+    yield from compare_quality.perplexity(on, old.answers, new.answers, pairing.perplexity(*rows, label), limits)
+    on = replace(on, alike=same.text and same.reference)
     difference = pairing.divergence(*rows, label)
-    alike = same.text and same.reference
-    yield from compare_quality.fidelity(
-        label, "", old.answers_fidelity, new.answers_fidelity, difference, limits, alike=alike
-    )
-    ratio = pairing.perplexity(*chunks, label)
-    yield from compare_quality.perplexity(label, ", raw text", old.raw, new.raw, ratio, limits, alike=same.raw)
+    yield from compare_quality.fidelity(on, old.answers_fidelity, new.answers_fidelity, difference, limits)
+    on = On(label, ", raw text", same.raw, None)  # its perplexity's error is over tokens
+    yield from compare_quality.perplexity(on, old.raw, new.raw, pairing.perplexity(*chunks, label), limits)
+    on = replace(on, alike=same.raw and same.raw_reference, groups=same.chunks)
     difference = pairing.divergence(*chunks, label)
-    alike = same.raw and same.raw_reference
-    yield from compare_quality.fidelity(
-        label, ", raw text", old.raw_fidelity, new.raw_fidelity, difference, limits, alike=alike
-    )
+    yield from compare_quality.fidelity(on, old.raw_fidelity, new.raw_fidelity, difference, limits)
     asked, asks = ({one.task: one for one in figures.choices} for figures in (old, new))
     for task in dict.fromkeys([*asked, *asks]):
         pair = asked.get(task), asks.get(task)
@@ -186,15 +188,16 @@ def _costs(label: str, old: Figures, new: Figures, limits: Limits) -> Iterator[C
         ("answer speed", (old.generation, new.generation)),
     ):
         if any(speeds):
-            paces = [_mean(one.tokens_per_second if one else None) for one in speeds]
-            yield verdict.ratio(_cost(label, name, "tokens/s"), paces[0], paces[1], limits.speed, more_is_better=True)
+            of = _cost(label, name, "tokens/s")
+            paces = [one.tokens_per_second if one else None for one in speeds]
+            yield _repeated(of, paces[0], paces[1], limits.speed, more_is_better=True)
     for name, waits in (
         ("load seconds", (old.load_seconds, new.load_seconds)),
         ("first token seconds", (old.first_token_seconds, new.first_token_seconds)),
     ):
         if any(waits):
-            first, second = map(_mean, waits)
-            yield verdict.ratio(_cost(label, name, "seconds"), first, second, limits.speed, floor=limits.seconds_floor)
+            of = _cost(label, name, "seconds")
+            yield _repeated(of, *waits, limits.speed, floor=limits.seconds_floor)
 
 
 def _there(label: str, name: str) -> Figure:
@@ -205,6 +208,20 @@ def _there(label: str, name: str) -> Figure:
 def _cost(label: str, name: str, unit: Unit) -> Figure:
     """What depends on the machine."""
     return Figure(label, name, "cost", unit)
+
+
+def _repeated(
+    of: Figure,
+    before: Repeated | None,
+    now: Repeated | None,
+    limit: float,
+    *,
+    more_is_better: bool = False,
+    floor: float = 0.0,
+) -> Change:
+    groups = (len(before.samples), len(now.samples)) if before and now else None
+    means = _mean(before), _mean(now)
+    return verdict.ratio(of, *means, limit, more_is_better=more_is_better, floor=floor, groups=groups)
 
 
 def _mean(found: Repeated | None) -> Estimate | None:

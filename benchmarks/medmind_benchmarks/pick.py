@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from medmind_benchmarks.results import Level, Pick
-from medmind_benchmarks.statistics import ONE_SIDED_95
+from medmind_benchmarks.statistics import one_sided_95
 
 
-def pick(levels: Sequence[Level], reference: str, tolerance: float) -> Pick:
+def pick(levels: Sequence[Level], reference: str, tolerance: float, rows: int | None = None) -> Pick:
     """The smallest file whose perplexity ratio to the reference has its upper 95 % bound within the tolerance.
 
     "Not measurably worse" would not do: on too few rows no level is measurably worse. Here too few rows widen the
@@ -16,9 +16,10 @@ def pick(levels: Sequence[Level], reference: str, tolerance: float) -> Pick:
         levels: measured or not.
         reference: label of the level that ratios refer to.
         tolerance: relative rise of perplexity that is acceptable, 0.02 = 2 %.
+        rows: held-out ones that the ratios' errors were estimated from; None: so many that the errors are known.
     """
     bounds = {
-        level.label: level.quality.ratio.value + ONE_SIDED_95 * level.quality.ratio.error
+        level.label: level.quality.ratio.value + one_sided_95(rows) * level.quality.ratio.error
         for level in levels
         if level.quality and level.quality.ratio and level.quality.ratio.error is not None
     }

@@ -86,7 +86,12 @@ def run(
         raw_text=plan.texts.raw_text,
         conditions=_conditions(plan, outcome, len(cells)),
         levels=levels,
-        pick=pick([level for level in levels if not level.base], plan.reference, plan.config.tolerance),
+        pick=pick(
+            [level for level in levels if not level.base],
+            plan.reference,
+            plan.config.tolerance,
+            plan.texts.held_out.rows if plan.texts.held_out else None,
+        ),
         beside={},
     )
     names = [{"row": index, "id": plan.rows[index].get("id")} for index in plan.chosen]

@@ -19,6 +19,7 @@ from medmind_benchmarks.verdict import Change, Limits
 
 SPREAD = {"median KL", "99 % of KL", "RMS Δp"}
 """What is compared of a fidelity beside its mean."""
+FAR = reports.divergence(0.01)
 
 
 def changed(report: Report, label: str, **figures: object) -> Report:
@@ -223,6 +224,45 @@ def test_waits_are_compared_beyond_noise() -> None:
     assert of(before, changed(before, "q4_k_m", first_token_seconds=None), "first token seconds").verdict == "missing"
 
 
+def test_a_few_repetitions_must_differ_by_more_than_many() -> None:
+    before, after = [2.0, 2.2], [2.4, 2.6]  # 2.6 standard errors apart
+    for often, verdict in ((1, "same"), (10, "worse")):
+        old, now = (changed(reports.full(), "q4_k_m", load_seconds=repeated(one * often)) for one in (before, after))
+        assert of(old, now, "load seconds").verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("figure", "fields"),
+    [
+        ("mean KL", {"answers_fidelity": dataclasses.replace(FAR, kl_mean=Estimate(-1.0, 0.1))}),
+        ("99 % of KL", {"answers_fidelity": dataclasses.replace(FAR, kl_p99=Estimate(-1.0, 0.1))}),
+        (
+            "RMS Δp",
+            {"answers_fidelity": dataclasses.replace(FAR, rms_delta_p=Estimate(-1.0, 1.0))},
+        ),
+        (
+            "same top token",
+            {"answers_fidelity": dataclasses.replace(FAR, same_top=Estimate(1.5, 0))},
+        ),
+        ("right, held-out answers", {"choices": (reports.choice(1.1, 3),)}),
+        ("load seconds", {"load_seconds": repeated([0.0, 0.0])}),
+        ("first token seconds", {"first_token_seconds": repeated([-1.0, -1.0])}),
+        ("answer speed", {"generation": reports.speed(0.0, 1.5)}),
+    ],
+)
+def test_what_nothing_measured_can_be_is_refused_in_either_report(figure: str, fields: dict[str, object]) -> None:
+    good = reports.full()
+    bad = changed(good, "q4_k_m", **fields)
+    for pair, which in (((bad, good), "earlier"), ((good, bad), "later"), ((bad, bad), "earlier")):
+        with pytest.raises(MedmindError, match=f"q4_k_m: its {figure} is .* in the {which} of the two reports"):
+            compare(*pair, Limits())
+
+
+def test_a_divergence_below_zero_by_rounding_alone_is_none() -> None:
+    near = dataclasses.replace(reports.divergence(1e-7), kl_mean=Estimate(-1e-7, 1e-8))
+    assert of(*[changed(reports.full(), "q4_k_m", answers_fidelity=near)] * 2, "mean KL").verdict == "same"
+
+
 def test_what_cannot_be_compared_is_said_and_has_no_verdict() -> None:
     before = reports.full()
     assert before.held_out
@@ -401,7 +441,7 @@ def test_what_noise_hides_and_what_is_not_paired_is_said() -> None:
     assert found.unpaired == ("rows.jsonl", "questions.jsonl")
     (hidden,) = (one for one in found.unseen if one.figure == "perplexity")
     assert hidden.error is not None
-    assert hidden.least == pytest.approx(1.96 * hidden.error, rel=1e-3)
+    assert hidden.least == pytest.approx(1.991 * hidden.error, rel=1e-3), "Student's t of twice 40 rows"
     paired = compare(before, before, Limits(), beside=(rows(0), rows(0)))
     assert paired.unpaired == ("questions.jsonl",)
 
