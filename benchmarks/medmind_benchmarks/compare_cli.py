@@ -46,7 +46,7 @@ def _compare(
     size, memory at every context and load mode, the smallest machine, speeds and waits. Told alone: the largest KL of
     one token, and the pick. Rows, chunks and questions are paired where they lie beside both reports.
     """
-    from medmind_benchmarks import compare, pairing, results
+    from medmind_benchmarks import compare, pairing, recount, results
 
     paths = [path / "report.json" if path.is_dir() else path for path in (before, now)]
     old, new = (results.read_report(path) for path in paths)
@@ -59,6 +59,8 @@ def _compare(
         speed=speed / 100,
     )
     beside = (pairing.read(paths[0], old.beside), pairing.read(paths[1], new.beside))
+    for path, report, records in zip(paths, (old, new), beside, strict=True):
+        recount.demand(path, report, records)
     found = compare.compare(old, new, limits, beside=beside, names=(str(before), str(now)))
     if paths[0].samefile(paths[1]):
         console.note("both are the same report")

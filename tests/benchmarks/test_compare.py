@@ -10,7 +10,7 @@ import pytest
 from bench_command import medmind_bench
 
 from medmind.errors import MedmindError
-from medmind_benchmarks import pairing
+from medmind_benchmarks import pairing, recount
 from medmind_benchmarks.compare import compare
 from medmind_benchmarks.pairing import Beside
 from medmind_benchmarks.results import Gap, Level, RawText, Report
@@ -397,6 +397,13 @@ def test_records_of_another_report_are_refused_and_unknown_ones_not_used(tmp_pat
     (tmp_path / "rows.jsonl").write_text("{}\n", encoding="utf-8")
     with pytest.raises(MedmindError, match=r"rows.jsonl is not the file that report.json was written with"):
         pairing.read(report, known)
+
+
+def test_right_answers_that_are_not_those_of_the_questions_are_refused(tmp_path: Path) -> None:
+    report = changed(reports.full(), "q4_k_m", choices=(reports.choice(0.6, 3),))
+    recount.demand(tmp_path, report, questions(0, 0))
+    with pytest.raises(MedmindError, match=r"q4_k_m's right, held-out answers is 0\.6, the records .* come to 0\.57"):
+        recount.demand(tmp_path, report, questions(3, 0))
 
 
 def test_a_report_of_the_schema_before_is_read_without_its_records() -> None:
