@@ -299,6 +299,19 @@ def test_what_cannot_be_a_chain_is_refused_before_anything_runs(clinic: Path, co
         make(copy)
 
 
+def test_the_untuned_base_beside_the_files_is_no_step(copy: Path) -> None:
+    """It lies there for `medmind-bench quants`, which compares with it."""
+    base = {"medmind.base.digest": "sha256:b"}
+    bench_model.write(copy / "clinic.f16.gguf", facts={**base, "medmind.adapter.digest": ADAPTER})
+    bench_model.write(copy / "base.f16.gguf", seed=5, facts=base)
+    planned = plan.make(copy, None, None, None, ChainConfig())
+    assert [(file.label, file.refusal) for file in planned.files] == [("f16", "")]
+    assert planned.left_out == ("base.f16.gguf",)
+    bench_model.write(copy / "base.f16.gguf", seed=5, facts={"medmind.base.digest": "sha256:c"})
+    (refused,) = (file for file in plan.make(copy, None, None, None, ChainConfig()).files if file.refusal)
+    assert refused.refusal == "it was made of no adapter", "of another base: it is in the wrong place"
+
+
 def test_a_file_that_memory_cannot_hold_is_refused_by_the_plan(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan.machine, "available_memory", lambda: (1000, 2000))
     assert "needs" in plan.make(copy, None, None, None, ChainConfig()).files[0].refusal

@@ -67,6 +67,8 @@ def _chain(
     planned = plan.make(run, heldout, out, base, config)
     refuse_foreign(planned.out, force=force, report=_REPORT)
     labels = ", ".join(file.label for file in planned.files)
+    if planned.left_out:
+        console.note(f"of the untuned base, no step of this chain: {', '.join(planned.left_out)}")
     console.note(f"{planned.name}: base, trained, both merges, {labels}; rows of {planned.heldout}")
     try:
         found = steps.run(planned, console.progress)
