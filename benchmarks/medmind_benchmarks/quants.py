@@ -171,7 +171,9 @@ def _save(
 
 def _level(plan: Plan, level: Planned, outcome: runner.Outcome, digest: str) -> Level:
     model = level.model
-    gaps = [Gap("level", "refused", level.refusal)] if level.refusal else list(outcome.gaps.get(level.label, []))
+    gaps = (
+        [Gap("level", "refused", level.refusal, "memory")] if level.refusal else list(outcome.gaps.get(level.label, []))
+    )
     if not level.refusal and plan.texts.raw_gap:
         gaps.append(Gap("raw text", "skipped", plan.texts.raw_gap))
     if not level.refusal and plan.questions_gap:

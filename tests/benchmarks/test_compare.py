@@ -406,10 +406,19 @@ def test_right_answers_that_are_not_those_of_the_questions_are_refused(tmp_path:
         recount.demand(tmp_path, report, questions(3, 0))
 
 
-def test_a_report_of_the_schema_before_is_read_without_its_records() -> None:
-    document = {**reports.full().to_json(), "schema": "medmind-benchmark-quants/2"}
+def test_reports_of_the_schemas_before_are_read_without_what_they_did_not_say() -> None:
+    whole = reports.full()
+    assert whole.levels[0].gaps
+    document = {**whole.to_json(), "schema": "medmind-benchmark-quants/3"}
+    for level in document["levels"]:
+        for gap in level["gaps"]:
+            del gap["cause"]
+    assert Report.from_json(document) == whole
     del document["beside"]
-    assert Report.from_json(document) == reports.full()
+    assert Report.from_json({**document, "schema": "medmind-benchmark-quants/2"}) == whole
+    for broken in ({}, {"levels": 3}, {"levels": [3]}, {"levels": [{"gaps": [3]}]}):
+        with pytest.raises(MedmindError):
+            Report.from_json({"schema": "medmind-benchmark-quants/3", **broken})
 
 
 def test_the_rest_of_a_distribution_is_judged_and_its_extreme_told() -> None:
