@@ -202,9 +202,9 @@ class Pick:
     """The file to take: the smallest that is, with 95 % confidence, at most `tolerance` above the reference.
 
     Attributes:
-        label: the level picked; None when none could be judged, or none but the reference passes.
+        label: the level picked; None when none could be judged, none but the reference passes, or the rows are too few.
         tolerance: relative, 0.02 = 2 %.
-        bounds: label → upper end of the one-sided 95 % interval of its perplexity ratio.
+        bounds: label → upper end of the one-sided 95 % interval of its perplexity ratio, by Student's t over the rows.
     """
 
     label: str | None

@@ -74,6 +74,9 @@ def ratio_of_sums(sums: Sequence[float], counts: Sequence[int]) -> Estimate:
 def perplexity_of_tokens(nll: float, squares: float, tokens: int) -> Estimate:
     """Perplexity with the standard error that llama-perplexity gives, which takes tokens as independent.
 
+    Tokens of one chunk are not: over chunks the error would be larger. This one is what llama-perplexity prints, and no
+    verdict rests on it.
+
     Source: `perplexity` of llama.cpp's tools/perplexity/perplexity.cpp.
 
     Args:
