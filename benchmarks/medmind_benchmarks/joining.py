@@ -42,7 +42,7 @@ def figures(plan: Plan, outcome: Outcome, level: Planned, kv_type: KvType) -> Fi
         raw=_perplexity(raw, outcome.get(raw_reference, "raw", "f16") if raw_reference else None, by_token=True),
         answers_fidelity=answers.fidelity if answers else None,
         raw_fidelity=raw.fidelity if raw else None,
-        choices=_choices(plan, outcome, level.label, reference) if kv_type == "f16" else (),
+        choices=_choices(plan, outcome, level.label, kv_type, reference),
         memory=memory,
         needs=_needs(plan.config.contexts, memory),
         prompt=_speed(plan.prompt_tokens, mine, theirs, lambda one: one.prompt),
@@ -84,11 +84,11 @@ def _perplexity(mine: score.Result | None, reference: score.Result | None, *, by
     )
 
 
-def _choices(plan: Plan, outcome: Outcome, label: str, reference: str | None) -> tuple[Choice, ...]:
+def _choices(plan: Plan, outcome: Outcome, label: str, kv_type: KvType, reference: str | None) -> tuple[Choice, ...]:
     found = []
     for place, asked in enumerate(plan.questions):
-        mine = outcome.get(label, "choices", place)
-        theirs = outcome.get(reference, "choices", place) if reference else None
+        mine = outcome.get(label, "choices", kv_type, place)
+        theirs = outcome.get(reference, "choices", "f16", place) if reference else None
         if theirs and mine and theirs.token_digest != mine.token_digest:  # the untuned base's template is another
             theirs = None
         if mine:

@@ -75,7 +75,7 @@ def sections(report: Report) -> list[tuple[str, Table, str]]:
     if any(level.prompt or level.generation for level in report.levels):
         found.append(("Speed", tables.speed(report), _about_speed(report)))
     if any(level.kv for level in report.levels):
-        found.append(("Quantized KV cache", tables_detail.kv(report), ""))
+        found.append(("Quantized KV cache", tables_detail.kv(report), _about_kv(report)))
     found.append(
         (
             "Files",
@@ -198,6 +198,18 @@ def _about_speed(report: Report) -> str:
         "the memory bandwidth measured in between; above 100 % where a model lies in the processor's caches. The first "
         f"token is that after a prompt of {found.prompt_tokens} tokens."
     )
+
+
+def _about_kv(report: Report) -> str:
+    figures = [one for level in report.levels for one in (level.figures, *level.kv)]
+    text = "held-out answers" if any(one.answers for one in figures) else "raw text"
+    parts = []
+    if any(one.answers or one.raw for one in figures):
+        parts.append(f"Perplexity and KL are of {text}, KL from {report.reference} with a 16-bit cache.")
+    if any(one.choices for one in figures):
+        parts.append(f"Lost and won are questions, against {report.reference} with a 16-bit cache.")
+    parts.append("All other tables, and the files of single rows, chunks and questions, are of the 16-bit cache.")
+    return " ".join(parts)
 
 
 def _caches(report: Report) -> str:

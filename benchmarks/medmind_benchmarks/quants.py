@@ -250,7 +250,9 @@ def _table(
 def _questions(plan: Plan, outcome: runner.Outcome) -> Iterator[Mapping[str, Any]]:
     """One record a question: its task and id, and by level whether it was answered rightly, by the headline's rule."""
     for place, asked in enumerate(plan.questions):
-        results = {level.label: found for level in plan.levels if (found := outcome.get(level.label, "choices", place))}
+        results = {
+            level.label: found for level in plan.levels if (found := outcome.get(level.label, "choices", "f16", place))
+        }
         rule = accuracy.headline(asked.questions)
         chosen = {label: accuracy.chosen(found, rule) for label, found in results.items()}
         for number, question in enumerate(asked.questions):
