@@ -205,7 +205,11 @@ def _about_kv(report: Report) -> str:
     text = "held-out answers" if any(one.answers for one in figures) else "raw text"
     parts = []
     if any(one.answers or one.raw for one in figures):
-        parts.append(f"Perplexity and KL are of {text}, KL from {report.reference} with a 16-bit cache.")
+        parts.append(
+            f"Perplexity and KL are of {text}, KL from {report.reference} with a 16-bit cache. Changes are paired: "
+            "against the same file with its 16-bit cache, which is what the cache alone costs, and against "
+            f"{report.reference} with a 16-bit cache."
+        )
     if any(one.choices for one in figures):
         parts.append(f"Lost and won are questions, against {report.reference} with a 16-bit cache.")
     parts.append("All other tables, and the files of single rows, chunks and questions, are of the 16-bit cache.")

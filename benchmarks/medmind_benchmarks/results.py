@@ -19,7 +19,7 @@ from medmind_benchmarks.typed_json import decode_as
 SCHEMA = "medmind-benchmark-quants/4"
 _FAMILY = SCHEMA.partition("/")[0]
 _UNCAUSED = f"{_FAMILY}/3"
-"""As this one, without `Gap.cause`."""
+"""As this one, without `Gap.cause` and `Perplexity.cache_ratio`."""
 _ALONE = f"{_FAMILY}/2"
 """As the one after it, without `Report.beside`."""
 
@@ -263,7 +263,7 @@ class Report:
         if schema == _ALONE:
             schema, document = _UNCAUSED, {**document, "beside": {}}
         if schema == _UNCAUSED:
-            document = {**document, "schema": SCHEMA, "levels": _with_causes(document.get("levels"))}
+            document = {**document, "schema": SCHEMA, "levels": _completed(document.get("levels"))}
         elif schema != SCHEMA and isinstance(schema, str) and schema.startswith(f"{_FAMILY}/"):
             raise MedmindError(
                 f"this report has the schema {schema}, this medmind reads {SCHEMA}",
@@ -272,10 +272,23 @@ class Report:
         return decode_as(Report, SCHEMA, document, what="benchmark report", how="make one with: medmind-bench quants")
 
 
-def _with_causes(levels: Any) -> Any:
-    """Levels of a report from before gaps had causes; what has no such shape is left to the decoder."""
+def _completed(levels: Any) -> Any:
+    """Levels of a report of the schema before this one; what has no such shape is left to the decoder."""
+
+    def figures(old: Any) -> Any:
+        texts = {name: old[name] and {**old[name], "cache_ratio": None} for name in ("answers", "raw")}
+        return {**old, **texts}
+
     try:
-        return [{**level, "gaps": [{**gap, "cause": "other"} for gap in level["gaps"]]} for level in levels]
+        return [
+            {
+                **level,
+                "gaps": [{**gap, "cause": "other"} for gap in level["gaps"]],
+                "figures": figures(level["figures"]),
+                "kv": [figures(one) for one in level["kv"]],
+            }
+            for level in levels
+        ]
     except (KeyError, TypeError):
         return levels
 

@@ -139,6 +139,10 @@ def kv(report: Report) -> Table:
     """Quantized KV caches against the 16-bit one; columns that have nothing in them are left out."""
     columns: dict[str, Callable[[Figures], str]] = {
         "perplexity ± SE": lambda one: estimate(text.perplexity if (text := one.answers or one.raw) else None),
+        "against its 16-bit cache": lambda one: change(text.cache_ratio if (text := one.answers or one.raw) else None),
+        f"against {report.reference}, 16-bit": lambda one: change(
+            text.ratio if (text := one.answers or one.raw) else None
+        ),
         "mean KL ± SE": lambda one: small(kl.kl_mean) if (kl := one.answers_fidelity or one.raw_fidelity) else NONE,
         "KV cache": lambda one: human_bytes(max(memory.kv_cache for memory in one.memory)) if one.memory else NONE,
         "answer tokens/s": lambda one: rate(one.generation),
