@@ -122,8 +122,8 @@ def _about_bounds(rows: int) -> str:
         return "From a single row no SE can be told."
     one, two = statistics.one_sided_95(rows), statistics.two_sided_95(rows)
     return (
-        f"The SE are of {rows} rows; bounds and intervals of 95 % are by Student's t with {rows - 1} degrees of "
-        f"freedom: a bound lies {one:.2f} SE from its figure, a change of less than {two:.2f} SE is within the noise."
+        f"The SE are of {rows} rows; bounds and intervals of 95 % are by Student's t (degrees of freedom: {rows - 1}): "
+        f"a bound lies {one:.2f} SE from its figure, a change of less than {two:.2f} SE is within the noise."
     )
 
 

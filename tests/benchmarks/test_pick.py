@@ -73,5 +73,5 @@ def test_advice_chooses_nothing_by_too_few_rows() -> None:
 
 def test_the_page_says_how_many_rows_there_are_and_how_far_a_bound_lies() -> None:
     page = markdown.render(few(12))
-    assert "The SE are of 12 rows" in page and "Student's t with 11 degrees of freedom" in page
+    assert "The SE are of 12 rows" in page and "Student's t (degrees of freedom: 11)" in page
     assert "a bound lies 1.80 SE" in page and "less than 2.20 SE" in page
