@@ -170,7 +170,7 @@ def test_a_file_is_held_against_the_merge_that_it_says_it_was_made_of(found: tup
 
 
 def test_the_nearer_of_the_two_merges_is_named(report: Report) -> None:
-    def said(nats: float, error: float) -> str:
+    def said(nats: float, error: float | None) -> str:
         other = report.of("merged-nf4")
         assert other.divergence
         mean = dataclasses.replace(other.divergence.mean, value=nats, error=error)
@@ -181,6 +181,7 @@ def test_the_nearer_of_the_two_merges_is_named(report: Report) -> None:
     assert "Nearer to the trained model is the merge onto NF4." in said(0.001, 0.002)
     assert "Nearer to the trained model is the merge onto the base." in said(0.04, 0.002)
     assert "Neither is nearer beyond the noise." in said(0.021, 0.002)
+    assert "nearer to the trained model, a single row does not tell" in said(0.001, None)
     without = dataclasses.replace(report, steps=tuple(step for step in report.steps if step.kind != "merged-nf4"))
     assert (
         "NF4" not in "\n".join(tables.verdict(without)) and "merged-nf4" not in markdown.render(without).split("KL")[0]

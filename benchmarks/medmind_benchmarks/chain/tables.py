@@ -103,7 +103,9 @@ def _said_of_merges(merged: Step, other: Step, rows: int) -> list[str]:
     if not merged.divergence:
         return [said]
     one, two = merged.divergence.mean, other.divergence.mean
-    apart = abs(one.value - two.value) > two_sided_95(rows) * math.hypot(one.error or 0, two.error or 0)
+    if one.error is None or two.error is None:
+        return [f"{said} Which is nearer to the trained model, a single row does not tell."]
+    apart = abs(one.value - two.value) > two_sided_95(rows) * math.hypot(one.error, two.error)
     nearer = "the merge onto NF4" if two.value < one.value else "the merge onto the base"
     verdict = f"Nearer to the trained model is {nearer}." if apart else "Neither is nearer beyond the noise."
     return [f"{said} {verdict}"]
@@ -135,7 +137,9 @@ def _share(figure: Estimate) -> str:
 
 def _noise(ratio: Estimate, rows: int) -> str:
     """Said of a change that could be none."""
-    if ratio.error is None or abs(ratio.value - 1) > two_sided_95(rows) * ratio.error:
+    if ratio.error is None:
+        return ", whose noise a single row does not tell"
+    if abs(ratio.value - 1) > two_sided_95(rows) * ratio.error:
         return ""
     return ", which is within the noise"
 
