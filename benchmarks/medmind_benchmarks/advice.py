@@ -6,6 +6,7 @@ from itertools import groupby
 from medmind.console import human_bytes
 from medmind_benchmarks.figures import Need
 from medmind_benchmarks.results import Level, Report
+from medmind_benchmarks.tables import too_few
 
 MACHINES = (4, 6, 8, 12, 16)
 """GiB of memory."""
@@ -88,8 +89,9 @@ def _choose(report: Report, able: list[Level]) -> tuple[Level, str]:
         also = f" {finest.label} would fit as well." if finest else ""
         return picked, f"the smallest within {report.pick.tolerance * 100:g} % of {report.reference}.{also}"
     judged = [level for level in able if _ratio(level) is not None or level.label == report.reference]
-    if not judged:
-        return max(able, key=lambda level: level.bits_per_weight), "the most precise that fits; quality not measured."
+    if not judged or too_few(report):
+        why = "the held-out rows are too few to choose by" if judged else "quality not measured"
+        return max(able, key=lambda level: level.bits_per_weight), f"the most precise that fits; {why}."
     best = min(judged, key=lambda level: _ratio(level) or 1.0)
     ratio = _ratio(best)
     if ratio is None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from medmind.console import require
 from medmind_benchmarks.results import Level, Report
-from medmind_benchmarks.statistics import TWO_SIDED_95
+from medmind_benchmarks.statistics import two_sided_95
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -129,11 +129,12 @@ def _relative(axes: "Axes", report: Report, levels: list[Level], divisor: int) -
         fontsize=8,
         color=_PICK,
     )
+    rows = report.held_out.rows if report.held_out else None
     for level in levels:
         assert level.quality
         ratio = level.quality.ratio
         if ratio is not None:
-            error = TWO_SIDED_95 * (ratio.error or 0) * 100
+            error = two_sided_95(rows) * (ratio.error or 0) * 100
             _point(axes, report, level, x=level.size / divisor, y=(ratio.value - 1) * 100, error=error)
         elif level.label == report.reference:
             _point(axes, report, level, x=level.size / divisor, y=0, error=0)

@@ -9,15 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from medmind_benchmarks import compare_quality, pairing, verdict
+from medmind_benchmarks.compare_quality import On
 from medmind_benchmarks.figures import Figures
 from medmind_benchmarks.pairing import Beside
 from medmind_benchmarks.results import Level, RawText, Report
 from medmind_benchmarks.statistics import Estimate, Repeated
-from medmind_benchmarks.verdict import Change, Limits
+from medmind_benchmarks.verdict import Change, Figure, Groups, Limits, Unit
 
-SCHEMA = "medmind-benchmark-comparison/3"
-_COSTS = ("peak memory", "smallest machine", "prompt speed", "answer speed", "load seconds", "first token seconds")
-"""How the figures begin that depend on the machine."""
+SCHEMA = "medmind-benchmark-comparison/4"
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Comparison:
     @property
     def undecided(self) -> list[Change]:
         """Answers that were measured on something else in one report than in the other."""
-        return [one for one in self.changes if one.verdict == "not comparable" and not one.figure.startswith(_COSTS)]
+        return [one for one in self.changes if one.verdict == "not comparable" and one.kind == "answers"]
 
     @property
     def unseen(self) -> list[Change]:
@@ -85,10 +84,12 @@ def compare(
     for level in before.levels:
         other = next((one for one in now.levels if one.label == level.label), None)
         if other is None:
-            changes.append(verdict.lone(level.label, "level", 1.0, None))
+            changes.append(verdict.lone(_there(level.label, "level"), 1.0, None))
             continue
         changes += _level(level, other, limits, beside, same)
-    changes += [verdict.lone(level.label, "level", None, 1.0) for level in now.levels if level.label not in labels]
+    changes += [
+        verdict.lone(_there(level.label, "level"), None, 1.0) for level in now.levels if level.label not in labels
+    ]
     notes, unpaired = tuple(_notes(before, now, same)), tuple(_unpaired(before, now, beside))
     return Comparison(SCHEMA, names[0], names[1], limits, notes, unpaired, tuple(changes))
 
@@ -99,6 +100,7 @@ class _Same:
 
     Attributes:
         tasks: names of question sets that hold other questions.
+        rows, chunks: how many of them each measured on.
     """
 
     text: bool
@@ -107,6 +109,8 @@ class _Same:
     reference: bool
     raw_reference: bool
     tasks: frozenset[str]
+    rows: Groups
+    chunks: Groups
 
     @staticmethod
     def of(before: Report, now: Report) -> "_Same":
@@ -119,6 +123,8 @@ class _Same:
             reference=before.reference == now.reference,
             raw_reference=before.reference == now.reference or bool(before.kl_base and now.kl_base),
             tasks=frozenset(task for task in asked.keys() & asks.keys() if asked[task] != asks[task]),
+            rows=(old.rows, new.rows) if old and new else None,
+            chunks=(before.raw_text.chunks, now.raw_text.chunks) if before.raw_text and now.raw_text else None,
         )
 
 
@@ -126,8 +132,8 @@ def _level(before: Level, now: Level, limits: Limits, beside: tuple[Beside, Besi
     label = now.label
     gone = {gap.cell for gap in now.gaps if gap.status != "skipped"} - {gap.cell for gap in before.gaps}
     for cell in sorted(gone):
-        yield verdict.lone(label, f"cell: {cell}", 1.0, None)
-    yield verdict.exact(label, "file size", before.size, now.size, limits.size)
+        yield verdict.lone(_there(label, f"cell: {cell}"), 1.0, None)
+    yield verdict.exact(Figure(label, "file size", "size", "bytes"), before.size, now.size, limits.size)
     yield from _figures(label, before.figures, now.figures, limits, beside, same)
     old, new = ({one.kv_type: one for one in level.kv} for level in (before, now))
     for kv_type in dict.fromkeys([*old, *new]):
@@ -142,22 +148,16 @@ def _figures(
     label: str, old: Figures, new: Figures, limits: Limits, beside: tuple[Beside, Beside], same: _Same
 ) -> Iterator[Change]:
     rows, chunks = (beside[0].rows, beside[1].rows), (beside[0].chunks, beside[1].chunks)
-    ratio = pairing.perplexity(*rows, label)
-    yield from compare_quality.perplexity(label, "perplexity", old.answers, new.answers, ratio, limits, alike=same.text)
+    on = On(label, "", same.text, same.rows)
+    yield from compare_quality.perplexity(on, old.answers, new.answers, pairing.perplexity(*rows, label), limits)
+    on = replace(on, alike=same.text and same.reference)
     difference = pairing.divergence(*rows, label)
-    alike = same.text and same.reference
-    yield from compare_quality.fidelity(
-        label, "", old.answers_fidelity, new.answers_fidelity, difference, limits, alike=alike
-    )
-    ratio = pairing.perplexity(*chunks, label)
-    yield from compare_quality.perplexity(
-        label, "perplexity, raw text", old.raw, new.raw, ratio, limits, alike=same.raw
-    )
+    yield from compare_quality.fidelity(on, old.answers_fidelity, new.answers_fidelity, difference, limits)
+    on = On(label, ", raw text", same.raw, None)  # its perplexity's error is over tokens
+    yield from compare_quality.perplexity(on, old.raw, new.raw, pairing.perplexity(*chunks, label), limits)
+    on = replace(on, alike=same.raw and same.raw_reference, groups=same.chunks)
     difference = pairing.divergence(*chunks, label)
-    alike = same.raw and same.raw_reference
-    yield from compare_quality.fidelity(
-        label, ", raw text", old.raw_fidelity, new.raw_fidelity, difference, limits, alike=alike
-    )
+    yield from compare_quality.fidelity(on, old.raw_fidelity, new.raw_fidelity, difference, limits)
     asked, asks = ({one.task: one for one in figures.choices} for figures in (old, new))
     for task in dict.fromkeys([*asked, *asks]):
         pair = asked.get(task), asks.get(task)
@@ -166,7 +166,8 @@ def _figures(
         if same.machine:
             yield change
         else:
-            yield verdict.incomparable(label, change.figure, change.before, change.now)
+            of = Figure(label, change.figure, change.kind, change.unit)
+            yield verdict.incomparable(of, change.before, change.now)
 
 
 def _costs(label: str, old: Figures, new: Figures, limits: Limits) -> Iterator[Change]:
@@ -174,26 +175,53 @@ def _costs(label: str, old: Figures, new: Figures, limits: Limits) -> Iterator[C
     peaks = [{(one.load_mode, one.context): one.peak for one in figures.memory} for figures in (old, new)]
     for mode, context in dict.fromkeys([*peaks[0], *peaks[1]]):
         before, now = (found.get((mode, context)) for found in peaks)
-        yield verdict.exact(label, f"peak memory, {mode}, {context:,} tokens", before, now, limits.memory)
+        yield verdict.exact(
+            _cost(label, f"peak memory, {mode}, {context:,} tokens", "bytes"), before, now, limits.memory
+        )
     machines = [{one.context: one.machine for one in figures.needs} for figures in (old, new)]
     for context in dict.fromkeys([*machines[0], *machines[1]]):
         before, now = (found.get(context) for found in machines)
         if before is not None or now is not None:
-            yield verdict.exact(label, f"smallest machine, {context:,} tokens", before, now, 0.0)
-    for figure, speeds in (
+            yield verdict.exact(_cost(label, f"smallest machine, {context:,} tokens", "bytes"), before, now, 0.0)
+    for name, speeds in (
         ("prompt speed", (old.prompt, new.prompt)),
         ("answer speed", (old.generation, new.generation)),
     ):
         if any(speeds):
-            paces = [_mean(one.tokens_per_second if one else None) for one in speeds]
-            yield verdict.ratio(label, figure, paces[0], paces[1], limits.speed, more_is_better=True)
-    for figure, waits in (
+            of = _cost(label, name, "tokens/s")
+            paces = [one.tokens_per_second if one else None for one in speeds]
+            yield _repeated(of, paces[0], paces[1], limits.speed, more_is_better=True)
+    for name, waits in (
         ("load seconds", (old.load_seconds, new.load_seconds)),
         ("first token seconds", (old.first_token_seconds, new.first_token_seconds)),
     ):
         if any(waits):
-            first, second = map(_mean, waits)
-            yield verdict.ratio(label, figure, first, second, limits.speed, floor=limits.seconds_floor)
+            of = _cost(label, name, "seconds")
+            yield _repeated(of, *waits, limits.speed, floor=limits.seconds_floor)
+
+
+def _there(label: str, name: str) -> Figure:
+    """What is there or is not."""
+    return Figure(label, name, "presence", "presence")
+
+
+def _cost(label: str, name: str, unit: Unit) -> Figure:
+    """What depends on the machine."""
+    return Figure(label, name, "cost", unit)
+
+
+def _repeated(
+    of: Figure,
+    before: Repeated | None,
+    now: Repeated | None,
+    limit: float,
+    *,
+    more_is_better: bool = False,
+    floor: float = 0.0,
+) -> Change:
+    groups = (len(before.samples), len(now.samples)) if before and now else None
+    means = _mean(before), _mean(now)
+    return verdict.ratio(of, *means, limit, more_is_better=more_is_better, floor=floor, groups=groups)
 
 
 def _mean(found: Repeated | None) -> Estimate | None:

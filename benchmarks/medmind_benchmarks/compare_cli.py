@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from medmind_benchmarks.verdict import Change
 
 _DEFAULTS = Limits()
-_SHARES = ("right", "same top token")
-"""How the figures begin that are shares, compared by their difference."""
 
 
 def register(app: typer.Typer) -> None:
@@ -48,7 +46,7 @@ def _compare(
     size, memory at every context and load mode, the smallest machine, speeds and waits. Told alone: the largest KL of
     one token, and the pick. Rows, chunks and questions are paired where they lie beside both reports.
     """
-    from medmind_benchmarks import compare, pairing, results
+    from medmind_benchmarks import compare, pairing, recount, results
 
     paths = [path / "report.json" if path.is_dir() else path for path in (before, now)]
     old, new = (results.read_report(path) for path in paths)
@@ -61,6 +59,8 @@ def _compare(
         speed=speed / 100,
     )
     beside = (pairing.read(paths[0], old.beside), pairing.read(paths[1], new.beside))
+    for path, report, records in zip(paths, (old, new), beside, strict=True):
+        recount.demand(path, report, records)
     found = compare.compare(old, new, limits, beside=beside, names=(str(before), str(now)))
     if paths[0].samefile(paths[1]):
         console.note("both are the same report")
@@ -94,7 +94,7 @@ def _show(found: "Comparison") -> None:
     if found.unpaired:
         console.out.print(Text(f"not paired, for want of {', '.join(found.unpaired)} of both reports", style="yellow"))
     for one in found.unseen:
-        share = f"{100 * (one.least or 0):.2g} {'points' if one.figure.startswith(_SHARES) else '%'}"
+        share = f"{100 * (one.least or 0):.2g} {'points' if one.unit == 'share' else '%'}"
         console.out.print(Text(f"{one.figure}: under {share} may hide in noise ({one.level})", style="dim"))
     compared = found.compared
     lost = len(found.changes) - len(compared)
@@ -122,11 +122,13 @@ def _show(found: "Comparison") -> None:
 
 
 def _value(change: "Change", value: float | None) -> str:
-    if value is None or change.figure == "level":
-        return "–" if value is None else "there"
-    if change.figure.startswith(("file size", "peak memory", "smallest machine")):
+    if value is None:
+        return "–"
+    if change.unit == "presence":
+        return "there"
+    if change.unit == "bytes":
         return human_bytes(value)
-    return f"{value * 100:.1f} %" if change.figure.startswith(_SHARES) else f"{value:.4g}"
+    return f"{value * 100:.1f} %" if change.unit == "share" else f"{value:.4g}"
 
 
 def _change(change: "Change") -> str:

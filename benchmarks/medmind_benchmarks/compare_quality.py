@@ -3,103 +3,119 @@
 Paired wherever the records of the same rows, chunks and questions are at hand; else errors are added in squares.
 """
 
-import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from medmind_benchmarks import pairing, verdict
 from medmind_benchmarks.figures import Choice, Fidelity, Perplexity
-from medmind_benchmarks.pairing import Beside
-from medmind_benchmarks.statistics import Estimate
-from medmind_benchmarks.verdict import Change, Limits
+from medmind_benchmarks.pairing import Beside, Paired
+from medmind_benchmarks.verdict import Change, Figure, Groups, Limits, Unit
+
+
+@dataclass(frozen=True)
+class On:
+    """A text of one level.
+
+    Attributes:
+        label: of the level.
+        text: what the names of its figures end with.
+        alike: whether both reports measured on the same one, against the same reference where there is one.
+        groups: of it, rows or chunks, that the errors before and now were estimated from.
+    """
+
+    label: str
+    text: str
+    alike: bool
+    groups: Groups
+
+    def figure(self, name: str, unit: Unit) -> Figure:
+        """One of its figures."""
+        return Figure(self.label, name + self.text, "answers", unit)
 
 
 def perplexity(
-    label: str,
-    figure: str,
+    on: On,
     before: Perplexity | None,
     now: Perplexity | None,
-    paired: Estimate | None,
+    paired: Paired | None,
     limits: Limits,
-    *,
-    alike: bool,
 ) -> Iterator[Change]:
-    """Of one text; `paired` is the ratio over the same groups, None where they cannot be paired."""
+    """Of one text; `paired` is the ratio over the same groups, None without such."""
     if before is None and now is None:
         return
+    of = on.figure("perplexity", "perplexity")
     old, new = (one.perplexity if one else None for one in (before, now))
-    if not alike:
-        yield verdict.incomparable(label, figure, old.value if old else None, new.value if new else None)
+    if not on.alike:
+        yield verdict.incomparable(of, old, new)
     elif old is None or new is None or paired is None:
-        yield verdict.ratio(label, figure, old, new, limits.perplexity)
+        yield verdict.ratio(of, old, new, limits.perplexity, groups=on.groups)
     else:
-        change = paired.value - 1
-        found = verdict.judge(change, paired.error, limits.perplexity)
-        least = verdict.least(paired.error, limits.perplexity)
-        yield Change(label, figure, old.value, new.value, change, paired.error, True, found, limits.perplexity, least)
+        yield verdict.judged(
+            of,
+            old.value,
+            new.value,
+            paired.change.value - 1,
+            paired.change.error,
+            limits.perplexity,
+            paired=True,
+            groups=paired.groups,
+        )
 
 
 def fidelity(
-    label: str,
-    text: str,
+    on: On,
     before: Fidelity | None,
     now: Fidelity | None,
-    paired: Estimate | None,
+    paired: Paired | None,
     limits: Limits,
-    *,
-    alike: bool,
 ) -> Iterator[Change]:
-    """Of one text; `text` ends the figures' names, `paired` is the difference of mean KL over the same groups.
+    """Of one text; `paired` is the difference of mean KL over the same groups.
 
     Median, 99 % quantile and RMS Δp are compared with their own errors, added in squares; the largest KL of one token
     is told where it grew beyond the limit, and not judged.
     """
     if before is None and now is None:
         return
-    yield from _mean_kl(label, f"mean KL{text}", before, now, paired, limits, alike=alike)
-    for figure, pick, limit, floor in (
-        ("median KL", "kl_median", limits.kl, limits.kl_floor),
-        ("99 % of KL", "kl_p99", limits.kl, limits.kl_floor),
-        ("RMS Δp", "rms_delta_p", limits.kl, limits.delta_p_floor),
-    ):
-        old, new = (None if one is None else getattr(one, pick) for one in (before, now))
-        if alike:
-            yield verdict.ratio(label, figure + text, old, new, limit, floor=floor)
+    yield _mean_kl(on, before, now, paired, limits)
+    spread: tuple[tuple[str, Unit, str, float], ...] = (
+        ("median KL", "nats", "kl_median", limits.kl_floor),
+        ("99 % of KL", "nats", "kl_p99", limits.kl_floor),
+        ("RMS Δp", "probability", "rms_delta_p", limits.delta_p_floor),
+    )
+    for name, unit, field, floor in spread:
+        of = on.figure(name, unit)
+        old, new = (None if one is None else getattr(one, field) for one in (before, now))
+        if on.alike:
+            yield verdict.ratio(of, old, new, limits.kl, floor=floor, groups=on.groups)
         else:
-            yield verdict.incomparable(label, figure + text, old and old.value, new and new.value)
-    if before is None or now is None or not alike:
+            yield verdict.incomparable(of, old, new)
+    if before is None or now is None or not on.alike:
         return
-    same = now.same_top.value - before.same_top.value
-    error = math.hypot(now.same_top.error or 0, before.same_top.error or 0)
-    shares = before.same_top.value, now.same_top.value
-    found = verdict.judge(-same, error, limits.accuracy)
-    least = verdict.least(error, limits.accuracy)
-    yield Change(label, f"same top token{text}", *shares, same, error, False, found, limits.accuracy, least)
+    of = on.figure("same top token", "share")
+    yield verdict.difference(of, before.same_top, now.same_top, limits.accuracy, groups=on.groups)
     if now.kl_max > max(before.kl_max, limits.kl_floor) * (1 + limits.kl):
         grown = now.kl_max / max(before.kl_max, limits.kl_floor) - 1
-        yield Change(label, f"largest KL{text}", before.kl_max, now.kl_max, grown, None, False, "not judged")
+        yield verdict.told(on.figure("largest KL", "nats"), before.kl_max, now.kl_max, grown)
 
 
 def _mean_kl(
-    label: str,
-    figure: str,
+    on: On,
     before: Fidelity | None,
     now: Fidelity | None,
-    paired: Estimate | None,
+    paired: Paired | None,
     limits: Limits,
-    *,
-    alike: bool,
-) -> Iterator[Change]:
+) -> Change:
+    of = on.figure("mean KL", "nats")
     old, new = (one.kl_mean if one else None for one in (before, now))
-    if not alike:
-        yield verdict.incomparable(label, figure, old.value if old else None, new.value if new else None)
-    elif old is None or new is None or paired is None or max(old.value, new.value) < limits.kl_floor:
-        yield verdict.ratio(label, figure, old, new, limits.kl, floor=limits.kl_floor)
-    else:
-        base = max(old.value, limits.kl_floor)
-        change, error = paired.value / base, None if paired.error is None else paired.error / base
-        found = verdict.judge(change, error, limits.kl)
-        least = verdict.least(error, limits.kl)
-        yield Change(label, figure, old.value, new.value, change, error, True, found, limits.kl, least)
+    if not on.alike:
+        return verdict.incomparable(of, old, new)
+    if old is None or new is None or paired is None or max(old.value, new.value) < limits.kl_floor:
+        return verdict.ratio(of, old, new, limits.kl, floor=limits.kl_floor, groups=on.groups)
+    base = max(old.value, limits.kl_floor)
+    error = None if paired.change.error is None else paired.change.error / base
+    return verdict.judged(
+        of, old.value, new.value, paired.change.value / base, error, limits.kl, paired=True, groups=paired.groups
+    )
 
 
 def accuracy(
@@ -113,16 +129,22 @@ def accuracy(
     alike: bool,
 ) -> Change:
     """Of one set of questions, by McNemar's test where they are the same ones."""
-    figure = f"right, {task}"
+    of = Figure(label, f"right, {task}", "answers", "share")
     old, new = (one.quoted if one else None for one in (before, now))
     if old is None or new is None or not alike:
-        return verdict.incomparable(label, figure, old.value if old else None, new.value if new else None)
+        return verdict.incomparable(of, old, new)
     paired = pairing.answered(beside[0].questions, beside[1].questions, task, label)
-    if paired:
-        change, error = paired.difference.value, paired.difference.error
-        found = verdict.judge(-change, 0.0 if paired.p < 0.05 else math.inf, limits.accuracy)
-    else:
-        change, error = new.value - old.value, math.hypot(old.error or 0, new.error or 0)
-        found = verdict.judge(-change, error, limits.accuracy)
-    least = verdict.least(error, limits.accuracy)
-    return Change(label, figure, old.value, new.value, change, error, paired is not None, found, limits.accuracy, least)
+    if paired is None:
+        return verdict.difference(of, old, new, limits.accuracy)
+    change, error = paired.difference.value, paired.difference.error
+    return verdict.judged(
+        of,
+        old.value,
+        new.value,
+        change,
+        error,
+        limits.accuracy,
+        paired=True,
+        more_is_better=True,
+        beyond_noise=paired.p < 0.05,
+    )

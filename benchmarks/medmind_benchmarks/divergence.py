@@ -70,7 +70,11 @@ class Comparison:
         return tuple(np.bincount(np.concatenate(self._group), np.concatenate(self._kl), groups).tolist())
 
     def fidelity(self) -> Fidelity:
-        """What was gathered, with errors that take groups, not tokens, as independent."""
+        """What was gathered, with errors that take groups, not tokens, as independent.
+
+        llama-perplexity prints ± over tokens, as if they were independent (`kl_divergence` of llama.cpp's
+        tools/perplexity/perplexity.cpp): its errors of KL, Δp and the same top token are mostly the smaller ones.
+        """
         kl, delta = np.concatenate(self._kl), np.concatenate(self._delta)
         same = np.concatenate(self._same).astype(np.float64)
         _, group = np.unique(np.concatenate(self._group), return_inverse=True)

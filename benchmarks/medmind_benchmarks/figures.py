@@ -24,6 +24,8 @@ class Perplexity:
         ratio, difference: against the reference, paired by rows (answers) or chunks (raw text).
         tokens: scored.
         seconds: that the scoring took, the reference beside it included.
+        cache_ratio: with a quantized KV cache, against the same file with the 16-bit one, paired in the same way; None
+            for the 16-bit one, and in reports from before it was told.
     """
 
     perplexity: Estimate
@@ -31,6 +33,7 @@ class Perplexity:
     difference: Estimate | None
     tokens: int
     seconds: float
+    cache_ratio: Estimate | None = None
 
 
 @dataclass(frozen=True)

@@ -36,13 +36,22 @@ def figures(plan: Plan, outcome: Outcome, level: Planned, kv_type: KvType) -> Fi
     mine = _speeds(plan, outcome, level.label, kv_type)
     theirs = _speeds(plan, outcome, reference, "f16") if reference else {}
     moved = level.model.read_bytes + level.model.kv_cache_bytes(plan.generated_tokens, kv_type) // 2
+
+    def own(text: str) -> score.Result | None:
+        """What the same file made of it with the 16-bit cache, where this is another."""
+        return None if kv_type == "f16" else outcome.get(level.label, text, "f16")
+
     return Figures(
         kv_type=kv_type,
-        answers=_perplexity(answers, outcome.get(reference, "answers", "f16") if reference else None, by_token=False),
-        raw=_perplexity(raw, outcome.get(raw_reference, "raw", "f16") if raw_reference else None, by_token=True),
+        answers=_perplexity(
+            answers, outcome.get(reference, "answers", "f16") if reference else None, own("answers"), by_token=False
+        ),
+        raw=_perplexity(
+            raw, outcome.get(raw_reference, "raw", "f16") if raw_reference else None, own("raw"), by_token=True
+        ),
         answers_fidelity=answers.fidelity if answers else None,
         raw_fidelity=raw.fidelity if raw else None,
-        choices=_choices(plan, outcome, level.label, reference) if kv_type == "f16" else (),
+        choices=_choices(plan, outcome, level.label, kv_type, reference),
         memory=memory,
         needs=_needs(plan.config.contexts, memory),
         prompt=_speed(plan.prompt_tokens, mine, theirs, lambda one: one.prompt),
@@ -65,7 +74,9 @@ def bandwidth(plan: Plan, outcome: Outcome) -> Bandwidth | None:
     return replace(rounds[0], bytes_per_second=statistics.repeated(samples))
 
 
-def _perplexity(mine: score.Result | None, reference: score.Result | None, *, by_token: bool) -> Perplexity | None:
+def _perplexity(
+    mine: score.Result | None, reference: score.Result | None, own: score.Result | None, *, by_token: bool
+) -> Perplexity | None:
     """Raw text's error is llama-perplexity's own, over tokens; comparisons are paired by groups for both texts."""
     if mine is None:
         return None
@@ -73,6 +84,7 @@ def _perplexity(mine: score.Result | None, reference: score.Result | None, *, by
     nll, tokens = [mine.nll[index] for index in scored], [mine.tokens[index] for index in scored]
     other = reference.nll if reference else mine.reference_nll
     theirs = [other[index] for index in scored] if other else None
+    uncached = [own.nll[index] for index in scored] if own else None
     return Perplexity(
         perplexity=statistics.perplexity_of_tokens(math.fsum(nll), mine.squares, sum(tokens))
         if by_token
@@ -81,14 +93,15 @@ def _perplexity(mine: score.Result | None, reference: score.Result | None, *, by
         difference=statistics.perplexity_difference(nll, theirs, tokens) if theirs else None,
         tokens=sum(tokens),
         seconds=mine.seconds,
+        cache_ratio=statistics.perplexity_ratio(nll, uncached, tokens) if uncached else None,
     )
 
 
-def _choices(plan: Plan, outcome: Outcome, label: str, reference: str | None) -> tuple[Choice, ...]:
+def _choices(plan: Plan, outcome: Outcome, label: str, kv_type: KvType, reference: str | None) -> tuple[Choice, ...]:
     found = []
     for place, asked in enumerate(plan.questions):
-        mine = outcome.get(label, "choices", place)
-        theirs = outcome.get(reference, "choices", place) if reference else None
+        mine = outcome.get(label, "choices", kv_type, place)
+        theirs = outcome.get(reference, "choices", "f16", place) if reference else None
         if theirs and mine and theirs.token_digest != mine.token_digest:  # the untuned base's template is another
             theirs = None
         if mine:

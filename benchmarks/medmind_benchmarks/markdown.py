@@ -1,7 +1,7 @@
 """report.md: a report for people, every figure out of the typed report. Measures nothing, draws nothing."""
 
 from medmind.console import human_bytes
-from medmind_benchmarks import advice, footprint, pictures, tables, tables_detail
+from medmind_benchmarks import advice, footprint, pictures, statistics, tables, tables_detail
 from medmind_benchmarks.results import Report
 from medmind_benchmarks.tables import Table
 
@@ -64,9 +64,8 @@ def sections(report: Report) -> list[tuple[str, Table, str]]:
         if known:
             what = "held-out answers" if where == "answers" else "raw text"
             reference = report.reference if where == "answers" else report.raw_reference()
-            found.append(
-                (f"Fidelity to {reference}, {what}", tables_detail.fidelity(report, known), _about_fidelity(reference))
-            )
+            about = _about_fidelity(reference, _groups(report, where))
+            found.append((f"Fidelity to {reference}, {what}", tables_detail.fidelity(report, known), about))
     for task in dict.fromkeys(one.task for level in report.levels for one in level.figures.choices):
         found.append((f"Multiple choice: {task}", tables_detail.choices(report, task), _about_choices(report, task)))
     if any(level.figures.needs for level in report.levels):
@@ -76,7 +75,7 @@ def sections(report: Report) -> list[tuple[str, Table, str]]:
     if any(level.prompt or level.generation for level in report.levels):
         found.append(("Speed", tables.speed(report), _about_speed(report)))
     if any(level.kv for level in report.levels):
-        found.append(("Quantized KV cache", tables_detail.kv(report), ""))
+        found.append(("Quantized KV cache", tables_detail.kv(report), _about_kv(report)))
     found.append(
         (
             "Files",
@@ -113,7 +112,18 @@ def _about_quality(report: Report) -> str:
         f"that ends an answer included.{cut}{dropped} Perplexity is exp(Σ negative log-likelihood ÷ tokens) of the "
         "answers given their questions. The standard error (SE) treats rows, not tokens, as independent. Difference "
         "and change are paired: both models read the same rows, so what makes a row hard for both cancels, and their "
-        "SE is the one to judge a level by; a change of less than two SE is within the noise."
+        f"SE is the one to judge a level by. {_about_bounds(held_out.rows)}"
+    )
+
+
+def _about_bounds(rows: int) -> str:
+    """How far a 95 % bound over so many rows lies from its figure."""
+    if rows < 2:
+        return "From a single row no SE can be told."
+    one, two = statistics.one_sided_95(rows), statistics.two_sided_95(rows)
+    return (
+        f"The SE are of {rows} rows; bounds and intervals of 95 % are by Student's t (degrees of freedom: {rows - 1}): "
+        f"a bound lies {one:.2f} SE from its figure, a change of less than {two:.2f} SE is within the noise."
     )
 
 
@@ -123,16 +133,24 @@ def _about_raw(report: Report) -> str:
         return ""
     return (
         f"By llama-perplexity's method on {text.source}: {text.chunks} of {text.chunks_in_text} chunks of {text.chunk} "
-        "tokens, each beginning with BOS, its second half scored. The standard error is over tokens."
+        "tokens, each beginning with BOS, its second half scored. The standard error is llama-perplexity's, over "
+        "tokens as if they were independent; that of the change is over chunks, paired."
     )
 
 
-def _about_fidelity(reference: str) -> str:
+def _about_fidelity(reference: str, groups: str) -> str:
     return (
         f"KL divergence of each next-token distribution from that of {reference}, over the whole vocabulary, in nats, "
         "on the same tokens. Same top token: both find the same token likeliest. Δp: of the token that stands in the "
-        "text."
+        f"text. The standard errors take {groups} as independent."
     )
+
+
+def _groups(report: Report, where: str) -> str:
+    """What the standard errors of a text are over, with how many there are."""
+    if where == "answers":
+        return f"{report.held_out.rows} rows, not tokens," if report.held_out else "rows, not tokens,"
+    return f"{report.raw_text.chunks} chunks, not tokens," if report.raw_text else "chunks, not tokens,"
 
 
 def _about_choices(report: Report, task: str) -> str:
@@ -180,6 +198,22 @@ def _about_speed(report: Report) -> str:
         "the memory bandwidth measured in between; above 100 % where a model lies in the processor's caches. The first "
         f"token is that after a prompt of {found.prompt_tokens} tokens."
     )
+
+
+def _about_kv(report: Report) -> str:
+    figures = [one for level in report.levels for one in (level.figures, *level.kv)]
+    text = "held-out answers" if any(one.answers for one in figures) else "raw text"
+    parts = []
+    if any(one.answers or one.raw for one in figures):
+        parts.append(
+            f"Perplexity and KL are of {text}, KL from {report.reference} with a 16-bit cache. Changes are paired: "
+            "against the same file with its 16-bit cache, which is what the cache alone costs, and against "
+            f"{report.reference} with a 16-bit cache."
+        )
+    if any(one.choices for one in figures):
+        parts.append(f"Lost and won are questions, against {report.reference} with a 16-bit cache.")
+    parts.append("All other tables, and the files of single rows, chunks and questions, are of the 16-bit cache.")
+    return " ".join(parts)
 
 
 def _caches(report: Report) -> str:

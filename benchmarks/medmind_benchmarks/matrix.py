@@ -86,7 +86,9 @@ def cells(plan: Plan, files: Files) -> list[Cell]:
     for kv_type in kv_types:
         for level in able:
             found += _scores(plan, files, level, kv_type)
-    found += [_choices(plan, files, level, place) for place in range(len(plan.questions)) for level in able]
+    for kv_type in kv_types:
+        for place in range(len(plan.questions)):
+            found += [_choices(plan, files, level, kv_type, place) for level in able]
     if "memory" in plan.config.measure:
         for kv_type in kv_types:
             for level in able:
@@ -172,13 +174,13 @@ def _score(plan: Plan, level: Planned, kv_type: KvType, text: Text, place: tuple
     )
 
 
-def _choices(plan: Plan, files: Files, level: Planned, place: int) -> Cell:
+def _choices(plan: Plan, files: Files, level: Planned, kv_type: KvType, place: int) -> Cell:
     asked = plan.questions[place]
     characters = sum(len(one.prompt) + 2 * sum(map(len, one.scored)) for one in asked.questions)
     return Cell(
         level=level.label,
-        key=("choices", place),
-        name=f"multiple choice, {asked.name}",
+        key=("choices", kv_type, place),
+        name=_of(f"multiple choice, {asked.name}", kv_type),
         request=answers.Request(
             kind="answers",
             model=str(level.model.path),
@@ -186,13 +188,13 @@ def _choices(plan: Plan, files: Files, level: Planned, place: int) -> Cell:
             digest=asked.digest,
             context=plan.context,
             threads=plan.threads,
-            kv_type="f16",
+            kv_type=kv_type,
             system_prompt=level.model.system_prompt,
         ),
         result=answers.AnswersResult,
         steps=len(asked.questions),
         work=_START_SECONDS + 2 * characters / _CHARACTERS * level.model.parameters / _FLOPS,
-        refusal=_lack(plan, _need(level, plan.context, "f16")),
+        refusal=_lack(plan, _need(level, plan.context, kv_type)),
     )
 
 

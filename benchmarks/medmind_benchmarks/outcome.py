@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from medmind.errors import MedmindError
-from medmind_benchmarks.process import FREE
-from medmind_benchmarks.results import Gap, Level, Report
+from medmind_benchmarks.cause import REMEDIES
+from medmind_benchmarks.results import Level, Report
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,5 @@ class Outcome:
         gap = next(gap for gap in worst.gaps if gap.status != "skipped")
         raise MedmindError(
             f"nothing could be measured: {worst.label}, {gap.cell} {gap.status}: {gap.reason}",
-            f"{_remedy(gap)}; all reasons are in {report}",
+            f"{REMEDIES[gap.cause]}; all reasons are in {report}",
         )
-
-
-def _remedy(gap: Gap) -> str:
-    if gap.status == "refused" or FREE in gap.reason:
-        return "give smaller files, a smaller --context, or a machine with more memory"
-    for option in ("--cell-time", "--cell-memory"):
-        if option in gap.reason:
-            return f"allow more with {option}"
-    return "see what medmind-chat says to the file"

@@ -27,6 +27,14 @@ class Beside:
 
 
 @dataclass(frozen=True)
+class Paired:
+    """A text's groups (rows or chunks) in two reports: what their differences come to, and how many there are."""
+
+    change: Estimate
+    groups: int
+
+
+@dataclass(frozen=True)
 class Answered:
     """A task's questions in two reports: the difference of the shares answered rightly, and McNemar's exact p."""
 
@@ -65,18 +73,19 @@ def read(report: Path, known: Mapping[str, str]) -> Beside:
     return Beside(*(found.get(name, ()) for name in FILES))
 
 
-def perplexity(before: Records, now: Records, label: str) -> Estimate | None:
+def perplexity(before: Records, now: Records, label: str) -> Paired | None:
     """Perplexity now / before of one level over the same groups; None unless both have all of them."""
     found = _paired(before, now, "nll", label)
-    return statistics.perplexity_ratio(found[1], found[0], found[2]) if found else None
+    return Paired(statistics.perplexity_ratio(found[1], found[0], found[2]), len(found[2])) if found else None
 
 
-def divergence(before: Records, now: Records, label: str) -> Estimate | None:
+def divergence(before: Records, now: Records, label: str) -> Paired | None:
     """Mean KL divergence now − before of one level over the same groups, in nats; None unless both have all of them."""
     found = _paired(before, now, "kl", label)
     if not found:
         return None
-    return statistics.ratio_of_sums([new - old for old, new in zip(*found[:2], strict=True)], found[2])
+    differences = [new - old for old, new in zip(*found[:2], strict=True)]
+    return Paired(statistics.ratio_of_sums(differences, found[2]), len(differences))
 
 
 def answered(before: Records, now: Records, task: str, label: str) -> Answered | None:

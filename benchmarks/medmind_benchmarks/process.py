@@ -20,6 +20,7 @@ import psutil
 
 from medmind.console import human_bytes
 from medmind.errors import MedmindError
+from medmind_benchmarks.cause import Cause
 from medmind_benchmarks.typed_json import decode
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ CELL = (sys.executable, "-P", "-m", "medmind_benchmarks.cell")
 """-P: a file in the current directory must not stand in for a library."""
 
 
-FREE = "(nearly all that was free)"
-"""Where a limit of memory comes from that nobody gave."""
 _LOOK_EVERY = 0.2
 """Seconds between two looks at a cell's memory; what it allocates faster than that, the system's own limit must end."""
 
@@ -54,7 +53,11 @@ class Limits:
 
 
 class CellError(MedmindError):
-    """A cell that ended without a result; the message says why. Other cells can still run."""
+    """A cell that ended without a result; the message says why, `cause` of what kind that is. Others can still run."""
+
+    def __init__(self, message: str, hint: str = "", *, cause: Cause = "other") -> None:
+        super().__init__(message, hint)
+        self.cause: Cause = cause
 
 
 def run_cell(
@@ -89,7 +92,7 @@ def run_cell(
             start_new_session=sys.platform != "win32",
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
-        ended: list[str] = []
+        ended: list[CellError] = []
         try:
             with _watched(process, limits, ended):
                 answer = _follow(process, json.dumps(dataclasses.asdict(request)), advance)
@@ -102,7 +105,7 @@ def run_cell(
         errors.seek(0)
         noise = errors.read().decode("utf-8", "replace")
     if ended and (answer is None or "result" not in answer):
-        raise CellError(ended[0])
+        raise ended[0]
     if answer is None:
         raise CellError(_why(code, noise))
     if "error" in answer:
@@ -135,7 +138,7 @@ def _follow(process: "subprocess.Popen[str]", request: str, advance: Callable[[]
 
 
 @contextmanager
-def _watched(process: "subprocess.Popen[str]", limits: Limits, ended: list[str]) -> Iterator[None]:
+def _watched(process: "subprocess.Popen[str]", limits: Limits, ended: list[CellError]) -> Iterator[None]:
     """End the process when it goes over a limit, and put the reason into `ended`."""
     over = threading.Event()
 
@@ -143,12 +146,13 @@ def _watched(process: "subprocess.Popen[str]", limits: Limits, ended: list[str])
         began = time.monotonic()
         while not over.wait(_LOOK_EVERY):
             if limits.seconds is not None and time.monotonic() - began > limits.seconds:
-                ended.append(f"it took longer than its limit of {limits.seconds:g} s (--cell-time)")
+                reason = f"it took longer than its limit of {limits.seconds:g} s (--cell-time)"
+                ended.append(CellError(reason, cause="cell time"))
             elif limits.memory is not None and (used := _own_memory(process.pid)) > limits.memory:
-                ended.append(
-                    f"it had {human_bytes(used)} of memory of its own, its limit is {human_bytes(limits.memory)} "
-                    + ("(--cell-memory)" if limits.asked else FREE)
-                )
+                whose = "--cell-memory" if limits.asked else "nearly all that was free"
+                own, most = human_bytes(used), human_bytes(limits.memory)
+                reason = f"it had {own} of memory of its own, its limit is {most} ({whose})"
+                ended.append(CellError(reason, cause="cell memory" if limits.asked else "memory"))
             if ended:
                 process.kill()
                 return

@@ -86,7 +86,12 @@ def run(
         raw_text=plan.texts.raw_text,
         conditions=_conditions(plan, outcome, len(cells)),
         levels=levels,
-        pick=pick([level for level in levels if not level.base], plan.reference, plan.config.tolerance),
+        pick=pick(
+            [level for level in levels if not level.base],
+            plan.reference,
+            plan.config.tolerance,
+            plan.texts.held_out.rows if plan.texts.held_out else None,
+        ),
         beside={},
     )
     names = [{"row": index, "id": plan.rows[index].get("id")} for index in plan.chosen]
@@ -166,7 +171,9 @@ def _save(
 
 def _level(plan: Plan, level: Planned, outcome: runner.Outcome, digest: str) -> Level:
     model = level.model
-    gaps = [Gap("level", "refused", level.refusal)] if level.refusal else list(outcome.gaps.get(level.label, []))
+    gaps = (
+        [Gap("level", "refused", level.refusal, "memory")] if level.refusal else list(outcome.gaps.get(level.label, []))
+    )
     if not level.refusal and plan.texts.raw_gap:
         gaps.append(Gap("raw text", "skipped", plan.texts.raw_gap))
     if not level.refusal and plan.questions_gap:
@@ -243,7 +250,9 @@ def _table(
 def _questions(plan: Plan, outcome: runner.Outcome) -> Iterator[Mapping[str, Any]]:
     """One record a question: its task and id, and by level whether it was answered rightly, by the headline's rule."""
     for place, asked in enumerate(plan.questions):
-        results = {level.label: found for level in plan.levels if (found := outcome.get(level.label, "choices", place))}
+        results = {
+            level.label: found for level in plan.levels if (found := outcome.get(level.label, "choices", "f16", place))
+        }
         rule = accuracy.headline(asked.questions)
         chosen = {label: accuracy.chosen(found, rule) for label, found in results.items()}
         for number, question in enumerate(asked.questions):

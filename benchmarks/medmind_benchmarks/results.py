@@ -11,14 +11,17 @@ from typing import Any, Literal
 
 from medmind.artifacts import read_json
 from medmind.errors import MedmindError
+from medmind_benchmarks.cause import Cause
 from medmind_benchmarks.figures import Bandwidth, Figures, Memory, Perplexity, Speed
 from medmind_benchmarks.statistics import Repeated
 from medmind_benchmarks.typed_json import decode_as
 
-SCHEMA = "medmind-benchmark-quants/3"
+SCHEMA = "medmind-benchmark-quants/4"
 _FAMILY = SCHEMA.partition("/")[0]
-_BEFORE = f"{_FAMILY}/2"
-"""As this one, without `Report.beside`."""
+_UNCAUSED = f"{_FAMILY}/3"
+"""As this one, without `Gap.cause` and `Perplexity.cache_ratio`."""
+_ALONE = f"{_FAMILY}/2"
+"""As the one after it, without `Report.beside`."""
 
 Status = Literal["measured", "failed", "refused"]
 
@@ -32,11 +35,13 @@ class Gap:
         status: `failed` while it ran, `refused` by the plan (memory), or `skipped` because it has no meaning here (a
             context longer than the model's); only the first two make a level incomplete.
         reason: in words.
+        cause: of which kind it is.
     """
 
     cell: str
     status: Literal["failed", "refused", "skipped"]
     reason: str
+    cause: Cause = "other"
 
 
 @dataclass(frozen=True)
@@ -197,9 +202,9 @@ class Pick:
     """The file to take: the smallest that is, with 95 % confidence, at most `tolerance` above the reference.
 
     Attributes:
-        label: the level picked; None when none could be judged, or none but the reference passes.
+        label: the level picked; None when none could be judged, none but the reference passes, or the rows are too few.
         tolerance: relative, 0.02 = 2 %.
-        bounds: label → upper end of the one-sided 95 % interval of its perplexity ratio.
+        bounds: label → upper end of the one-sided 95 % interval of its perplexity ratio, by Student's t over the rows.
     """
 
     label: str | None
@@ -255,14 +260,37 @@ class Report:
             MedmindError: another schema, an earlier version of it, or a field missing or of another kind.
         """
         schema = document.get("schema")
-        if schema == _BEFORE:
-            document = {**document, "schema": SCHEMA, "beside": {}}
+        if schema == _ALONE:
+            schema, document = _UNCAUSED, {**document, "beside": {}}
+        if schema == _UNCAUSED:
+            document = {**document, "schema": SCHEMA, "levels": _completed(document.get("levels"))}
         elif schema != SCHEMA and isinstance(schema, str) and schema.startswith(f"{_FAMILY}/"):
             raise MedmindError(
                 f"this report has the schema {schema}, this medmind reads {SCHEMA}",
                 "measure again with: medmind-bench quants --force",
             )
         return decode_as(Report, SCHEMA, document, what="benchmark report", how="make one with: medmind-bench quants")
+
+
+def _completed(levels: Any) -> Any:
+    """Levels of a report of the schema before this one; what has no such shape is left to the decoder."""
+
+    def figures(old: Any) -> Any:
+        texts = {name: old[name] and {**old[name], "cache_ratio": None} for name in ("answers", "raw")}
+        return {**old, **texts}
+
+    try:
+        return [
+            {
+                **level,
+                "gaps": [{**gap, "cause": "other"} for gap in level["gaps"]],
+                "figures": figures(level["figures"]),
+                "kv": [figures(one) for one in level["kv"]],
+            }
+            for level in levels
+        ]
+    except (KeyError, TypeError):
+        return levels
 
 
 def read_report(path: Path) -> Report:

@@ -80,8 +80,8 @@ def run(cells: Sequence[Cell], store: Store, limits: Limits, progress: Progress,
     for cell in cells:
         known = None if cell.refusal else store.get(cell.request, cell.result)
         if cell.refusal:
-            status = "skipped" if cell.skipped else "refused"
-            outcome.lack(cell, Gap(cell.name, status, cell.refusal))  # type: ignore[arg-type]
+            skipped = Gap(cell.name, "skipped", cell.refusal)
+            outcome.lack(cell, skipped if cell.skipped else Gap(cell.name, "refused", cell.refusal, "memory"))
         elif known is not None:
             outcome.take(cell, known)
             outcome.reused += 1
@@ -89,7 +89,7 @@ def run(cells: Sequence[Cell], store: Store, limits: Limits, progress: Progress,
             missing.append(cell)
     queue = _with_files(missing)
     whole = sum(cell.work for cell in queue) or 1
-    failed: dict[tuple[str, str], str] = {}
+    failed: dict[tuple[str, str], CellError] = {}
     with progress("benchmark", len(queue), "cells") as advance:
         for number, cell in enumerate(queue, 1):
             step = cell.work / whole * len(queue) / max(1, cell.steps)
@@ -125,27 +125,25 @@ def _run(
     store: Store,
     limits: Limits,
     outcome: Outcome,
-    failed: dict[tuple[str, str], str],
+    failed: dict[tuple[str, str], CellError],
     tick: Callable[[], None],
     command: Sequence[str],
 ) -> None:
     family = (cell.level, str(cell.key[0]) + (str(cell.key[1]) if cell.key[0] == "speed" else ""))
-    reason = ""
-    if cell.before and (lost := failed.get(("", str(cell.before.key)))):
-        reason = f"the reference's log-probabilities could not be written: {lost}"
-    elif cell.key[0] == "speed" and family in failed:  # what crashed once is not given the chance in every round
+    lost = failed.get(("", str(cell.before.key))) if cell.before else None
+    if not lost and cell.key[0] == "speed" and family in failed:  # what crashed is not given the chance in every round
         return
-    elif cell.refusal:  # of a file that others read: they say so
-        failed["", str(cell.key)] = cell.refusal
+    if not lost and cell.refusal:  # of a file that others read: they say so
+        failed["", str(cell.key)] = CellError(cell.refusal, cause="memory")
         return
     began = time.monotonic()
     try:
-        if reason:
-            raise CellError(reason)
+        if lost:
+            raise CellError(f"the reference's log-probabilities could not be written: {lost}", cause=lost.cause)
         result = run_cell(cell.request, cell.result, advance=tick, command=command, limits=limits)
     except CellError as error:
-        failed[family] = failed["", str(cell.key)] = str(error)
-        outcome.lack(cell, Gap(cell.name, "failed", str(error)))
+        failed[family] = failed["", str(cell.key)] = error
+        outcome.lack(cell, Gap(cell.name, "failed", str(error), error.cause))
         return
     seconds = time.monotonic() - began
     if cell.key[0] == "log-probs":  # its result is a file that goes at the end

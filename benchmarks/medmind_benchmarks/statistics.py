@@ -7,11 +7,9 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from medmind.errors import MedmindError
-
-ONE_SIDED_95 = statistics.NormalDist().inv_cdf(0.95)
-TWO_SIDED_95 = statistics.NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,9 @@ def ratio_of_sums(sums: Sequence[float], counts: Sequence[int]) -> Estimate:
 def perplexity_of_tokens(nll: float, squares: float, tokens: int) -> Estimate:
     """Perplexity with the standard error that llama-perplexity gives, which takes tokens as independent.
 
+    Tokens of one chunk are not: over chunks the error would be larger. This one is what llama-perplexity prints, and no
+    verdict rests on it.
+
     Source: `perplexity` of llama.cpp's tools/perplexity/perplexity.cpp.
 
     Args:
@@ -128,6 +129,61 @@ def spread(samples: Sequence[float]) -> Spread:
 def repeated(samples: Sequence[float]) -> Repeated:
     """Mean ± standard deviation, as llama-bench gives its repetitions."""
     return Repeated(statistics.fmean(samples), statistics.stdev(samples) if len(samples) > 1 else None, tuple(samples))
+
+
+def one_sided_95(groups: int | None) -> float:
+    """How many standard errors a 95 % bound lies from its estimate.
+
+    Args:
+        groups: independent ones that the error was estimated from, such as rows; None: so many that it is known.
+    """
+    return _quantile(0.05, groups)
+
+
+def two_sided_95(groups: int | None) -> float:
+    """How many standard errors a 95 % interval reaches to either side; `groups` as in `one_sided_95`."""
+    return _quantile(0.025, groups)
+
+
+def joint_groups(errors: tuple[float, float], groups: tuple[int, int]) -> int:
+    """As how many groups two independent errors, added in squares, count.
+
+    Welch and Satterthwaite's degrees of freedom (Welch, Biometrika 34, 1947, 28–35), rounded down, and one.
+
+    Args:
+        errors: standard errors.
+        groups: that each was estimated from, at least two.
+    """
+    squares = [error**2 for error in errors]
+    spread = math.fsum(square**2 / (of - 1) for square, of in zip(squares, groups, strict=True))
+    return int(sum(squares) ** 2 / spread) + 1 if spread else sum(groups) - 1
+
+
+@lru_cache
+def _quantile(tail: float, groups: int | None) -> float:
+    """What is exceeded with probability `tail`: of Student's t with groups − 1 degrees of freedom, or of a normal."""
+    normal = statistics.NormalDist().inv_cdf(1 - tail)
+    if groups is None or groups < 2:  # without two there is no error to multiply
+        return normal
+    low, high = normal, math.tan(math.pi * (0.5 - tail))  # one degree of freedom has the widest tails
+    while high - low > 1e-9 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, groups - 1) < 1 - 2 * tail else (low, middle)
+    return high
+
+
+def _within(distance: float, freedom: int) -> float:
+    """P(|t| < distance), by the finite sums of Abramowitz and Stegun 26.7.3 and 26.7.4."""
+    angle = math.atan(distance / math.sqrt(freedom))
+    square = math.cos(angle) ** 2
+    first = 2 + freedom % 2
+    term = total = 1.0 if freedom % 2 == 0 else math.cos(angle)
+    for factor in range(first, freedom - freedom % 2, 2):
+        term *= (factor - 1) / factor * square
+        total += term
+    if freedom % 2 == 0:
+        return math.sin(angle) * total
+    return 2 / math.pi * (angle + (math.sin(angle) * total if freedom > 1 else 0.0))
 
 
 def _rate(nll: Sequence[float], tokens: Sequence[int]) -> float:

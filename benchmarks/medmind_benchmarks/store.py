@@ -74,9 +74,12 @@ class Store:
         key: dict[str, Any] = {"request": fields, "versions": self._versions}
         return {**key, "machine": self._machine} if fields["kind"] in _OF_THIS_MACHINE else key
 
+    def digest(self, request: "DataclassInstance") -> str:
+        """Of everything a result depends on, short enough for a file's name."""
+        return hashlib.sha256(json.dumps(self.key(request), sort_keys=True).encode()).hexdigest()[:24]
+
     def _place(self, request: "DataclassInstance") -> Path:
-        content = json.dumps(self.key(request), sort_keys=True)
-        return self.folder / f"{request.kind}-{hashlib.sha256(content.encode()).hexdigest()[:24]}.json"  # type: ignore[attr-defined]
+        return self.folder / f"{request.kind}-{self.digest(request)}.json"  # type: ignore[attr-defined]
 
     def get(self, request: "DataclassInstance", kind: type[Result]) -> Kept[Result] | None:
         """An earlier result; None when there is none, or one that cannot be read."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from medmind.console import human_bytes
 from medmind_benchmarks.figures import Speed
+from medmind_benchmarks.pick import FEWEST
 from medmind_benchmarks.results import Level, Report
 from medmind_benchmarks.statistics import Estimate
 
@@ -203,6 +204,11 @@ def verdict(report: Report) -> str:
     )
 
 
+def too_few(report: Report) -> bool:
+    """Whether the held-out rows are too few to choose a file by; an earlier version of medmind may have chosen."""
+    return report.pick.label is None and report.held_out is not None and report.held_out.rows < FEWEST
+
+
 def _no_pick(report: Report, reference: Level, limit: str) -> str:
     if len(report.levels) == 1:
         return f"Nothing to choose: {reference.label} is the only file."
@@ -211,6 +217,11 @@ def _no_pick(report: Report, reference: Level, limit: str) -> str:
     smaller = [level for level in report.levels if level.label in report.pick.bounds and level.size < reference.size]
     if not smaller:
         return f"Nothing to choose: no file smaller than {reference.label} could be compared with it."
+    if too_few(report):
+        return (
+            f"No choice can be made: {report.held_out.rows} held-out rows are too few to choose by, at least {FEWEST} "
+            "are wanted, and a hundred are better (--rows 0 takes all of the file)."
+        )
     closest = min(smaller, key=lambda level: report.pick.bounds[level.label])
     measured = change(closest.quality.ratio if closest.quality else None)
     text = (

@@ -1,10 +1,11 @@
 """Tables of what only some reports hold: raw text, fidelity, choices, needs, KV caches, gaps. Measures nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from medmind.console import human_bytes
 from medmind_benchmarks import advice
-from medmind_benchmarks.figures import Fidelity
+from medmind_benchmarks.figures import Fidelity, Figures
 from medmind_benchmarks.results import Level, Report
 from medmind_benchmarks.summary import percent
 from medmind_benchmarks.tables import NONE, Table, change, estimate, rate, small
@@ -135,21 +136,33 @@ def memory(report: Report) -> Table:
 
 
 def kv(report: Report) -> Table:
-    """Quantized KV caches against the 16-bit one."""
-    rows = []
-    for level in report.levels:
-        for one in (level.figures, *level.kv):
-            kl = one.answers_fidelity or one.raw_fidelity
-            rows.append(
-                (
-                    f"{level.label}, KV {one.kv_type}",
-                    estimate(one.answers.perplexity if one.answers else None),
-                    small(kl.kl_mean) if kl else NONE,
-                    human_bytes(max(memory.kv_cache for memory in one.memory)) if one.memory else NONE,
-                    rate(one.generation),
-                )
-            )
-    return Table(("level, KV cache", "perplexity ± SE", "mean KL ± SE", "KV cache", "answer tokens/s"), tuple(rows))
+    """Quantized KV caches against the 16-bit one; columns that have nothing in them are left out."""
+    columns: dict[str, Callable[[Figures], str]] = {
+        "perplexity ± SE": lambda one: estimate(text.perplexity if (text := one.answers or one.raw) else None),
+        "against its 16-bit cache": lambda one: change(text.cache_ratio if (text := one.answers or one.raw) else None),
+        f"against {report.reference}, 16-bit": lambda one: change(
+            text.ratio if (text := one.answers or one.raw) else None
+        ),
+        "mean KL ± SE": lambda one: small(kl.kl_mean) if (kl := one.answers_fidelity or one.raw_fidelity) else NONE,
+        "KV cache": lambda one: human_bytes(max(memory.kv_cache for memory in one.memory)) if one.memory else NONE,
+        "answer tokens/s": lambda one: rate(one.generation),
+    }
+    tasks = dict.fromkeys(one.task for level in report.levels for one in level.figures.choices)
+    columns |= {f"right, {task} ± SE": partial(_right, task) for task in tasks}
+    named = [(f"{level.label}, KV {one.kv_type}", one) for level in report.levels for one in (level.figures, *level.kv)]
+    cells = {column: [text(one) for _, one in named] for column, text in columns.items()}
+    known = {column: texts for column, texts in cells.items() if any(text != NONE for text in texts)}
+    rows = zip([name for name, _ in named], *known.values(), strict=True)
+    return Table(("level, KV cache", *known), tuple(rows))
+
+
+def _right(task: str, figures: Figures) -> str:
+    """The share answered rightly, and what flipped."""
+    found = next((one for one in figures.choices if one.task == task), None)
+    if found is None:
+        return NONE
+    flips = f", {found.flips.lost} lost, {found.flips.won} won" if found.flips else ""
+    return percent(found.quoted.value, found.quoted.error) + flips
 
 
 def gaps(report: Report) -> Table:

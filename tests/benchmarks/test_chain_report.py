@@ -18,7 +18,7 @@ from bench_rows import heldout_rows, write_heldout
 
 from medmind.errors import MedmindError
 from medmind_benchmarks import cli, score, texts
-from medmind_benchmarks.chain import cell, chart, joining, markdown, plan, results, run, tables
+from medmind_benchmarks.chain import cell, chart, joining, markdown, plan, results, run, stages, tables
 from medmind_benchmarks.chain.plan import ChainConfig, Plan
 from medmind_benchmarks.chain.results import Report, Step
 from medmind_benchmarks.examples import Example
@@ -170,7 +170,7 @@ def test_a_file_is_held_against_the_merge_that_it_says_it_was_made_of(found: tup
 
 
 def test_the_nearer_of_the_two_merges_is_named(report: Report) -> None:
-    def said(nats: float, error: float) -> str:
+    def said(nats: float, error: float | None) -> str:
         other = report.of("merged-nf4")
         assert other.divergence
         mean = dataclasses.replace(other.divergence.mean, value=nats, error=error)
@@ -181,6 +181,7 @@ def test_the_nearer_of_the_two_merges_is_named(report: Report) -> None:
     assert "Nearer to the trained model is the merge onto NF4." in said(0.001, 0.002)
     assert "Nearer to the trained model is the merge onto the base." in said(0.04, 0.002)
     assert "Neither is nearer beyond the noise." in said(0.021, 0.002)
+    assert "nearer to the trained model, a single row does not tell" in said(0.001, None)
     without = dataclasses.replace(report, steps=tuple(step for step in report.steps if step.kind != "merged-nf4"))
     assert (
         "NF4" not in "\n".join(tables.verdict(without)) and "merged-nf4" not in markdown.render(without).split("KL")[0]
@@ -252,14 +253,15 @@ def test_a_step_that_fails_is_in_the_report_and_the_chain_goes_on_with_it(
     asked = [line.split("--stage ")[1].split()[0] for line in (copy.parent / "book").read_text().splitlines()]
     assert asked == ["adapter", "base", "merged", "merged-nf4", "base"]
     other = plan.make(copy, None, None, None, ChainConfig(rows=3, threads=1))
-    again = run._Steps(other, copy / "chain.cells", stand_in)
-    assert [path.name for path in (copy / "chain.cells").iterdir()] == ["chain.json"], "other settings begin anew"
     (copy / "chain.cells" / ".trained.npy.1.partial").write_bytes(b"of a killed process")
+    again = stages.Stages(other, stand_in)
+    names = {path.name for path in (copy / "chain.cells").iterdir()}
+    assert names and not any(name.endswith((".npy", ".partial")) for name in names), "what is large serves one setting"
     monkeypatch.setenv("FAULT", "adapter")
     with pytest.raises(CellError):
         again.trained()
-    assert [path.name for path in (copy / "chain.cells").iterdir()] == ["chain.json"]
-    run.forget(other)
+    assert {path.name for path in (copy / "chain.cells").iterdir()} == names, "the results of other settings stay"
+    stages.forget(other)
     assert {path.name for path in copy.iterdir()} == {"medmind.json", "heldout.jsonl", "clinic.f16.gguf"}
 
 
@@ -297,6 +299,19 @@ def test_what_cannot_be_a_chain_is_refused_before_anything_runs(clinic: Path, co
     (copy / "other.gguf").unlink()
     with pytest.raises(MedmindError, match=r"medmind-convert gguf f16 q8_0 q4_k_m"):
         make(copy)
+
+
+def test_the_untuned_base_beside_the_files_is_no_step(copy: Path) -> None:
+    """It lies there for `medmind-bench quants`, which compares with it."""
+    base = {"medmind.base.digest": "sha256:b"}
+    bench_model.write(copy / "clinic.f16.gguf", facts={**base, "medmind.adapter.digest": ADAPTER})
+    bench_model.write(copy / "base.f16.gguf", seed=5, facts=base)
+    planned = plan.make(copy, None, None, None, ChainConfig())
+    assert [(file.label, file.refusal) for file in planned.files] == [("f16", "")]
+    assert planned.left_out == ("base.f16.gguf",)
+    bench_model.write(copy / "base.f16.gguf", seed=5, facts={"medmind.base.digest": "sha256:c"})
+    (refused,) = (file for file in plan.make(copy, None, None, None, ChainConfig()).files if file.refusal)
+    assert refused.refusal == "it was made of no adapter", "of another base: it is in the wrong place"
 
 
 def test_a_file_that_memory_cannot_hold_is_refused_by_the_plan(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,7 +364,7 @@ def test_the_command_says_what_is_amiss_goes_on_with_it_and_leaves_a_report(
     document = json.loads(capsys.readouterr().out)
     assert document == json.loads((out / "chain.json").read_text(encoding="utf-8")) and Report.from_json(document)
     assert {path.name for path in out.iterdir()} == {"chain.json", "chain.md", "chain.png", "chain.svg", "rows.jsonl"}
-    assert not list(copy.glob("chain.cells*"))
+    assert not list(copy.glob("chain.cells/*.npy"))
     asked = [line.split("--stage ")[1].split()[0] for line in (copy.parent / "book").read_text().splitlines()]
     assert asked == ["adapter", "base", "merged", "merged-nf4", "merged"]
     (out / "chain.json").unlink()

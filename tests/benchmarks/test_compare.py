@@ -10,7 +10,7 @@ import pytest
 from bench_command import medmind_bench
 
 from medmind.errors import MedmindError
-from medmind_benchmarks import pairing
+from medmind_benchmarks import pairing, recount
 from medmind_benchmarks.compare import compare
 from medmind_benchmarks.pairing import Beside
 from medmind_benchmarks.results import Gap, Level, RawText, Report
@@ -19,6 +19,7 @@ from medmind_benchmarks.verdict import Change, Limits
 
 SPREAD = {"median KL", "99 % of KL", "RMS Δp"}
 """What is compared of a fidelity beside its mean."""
+FAR = reports.divergence(0.01)
 
 
 def changed(report: Report, label: str, **figures: object) -> Report:
@@ -223,6 +224,45 @@ def test_waits_are_compared_beyond_noise() -> None:
     assert of(before, changed(before, "q4_k_m", first_token_seconds=None), "first token seconds").verdict == "missing"
 
 
+def test_a_few_repetitions_must_differ_by_more_than_many() -> None:
+    before, after = [2.0, 2.2], [2.4, 2.6]  # 2.6 standard errors apart
+    for often, verdict in ((1, "same"), (10, "worse")):
+        old, now = (changed(reports.full(), "q4_k_m", load_seconds=repeated(one * often)) for one in (before, after))
+        assert of(old, now, "load seconds").verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("figure", "fields"),
+    [
+        ("mean KL", {"answers_fidelity": dataclasses.replace(FAR, kl_mean=Estimate(-1.0, 0.1))}),
+        ("99 % of KL", {"answers_fidelity": dataclasses.replace(FAR, kl_p99=Estimate(-1.0, 0.1))}),
+        (
+            "RMS Δp",
+            {"answers_fidelity": dataclasses.replace(FAR, rms_delta_p=Estimate(-1.0, 1.0))},
+        ),
+        (
+            "same top token",
+            {"answers_fidelity": dataclasses.replace(FAR, same_top=Estimate(1.5, 0))},
+        ),
+        ("right, held-out answers", {"choices": (reports.choice(1.1, 3),)}),
+        ("load seconds", {"load_seconds": repeated([0.0, 0.0])}),
+        ("first token seconds", {"first_token_seconds": repeated([-1.0, -1.0])}),
+        ("answer speed", {"generation": reports.speed(0.0, 1.5)}),
+    ],
+)
+def test_what_nothing_measured_can_be_is_refused_in_either_report(figure: str, fields: dict[str, object]) -> None:
+    good = reports.full()
+    bad = changed(good, "q4_k_m", **fields)
+    for pair, which in (((bad, good), "earlier"), ((good, bad), "later"), ((bad, bad), "earlier")):
+        with pytest.raises(MedmindError, match=f"q4_k_m: its {figure} is .* in the {which} of the two reports"):
+            compare(*pair, Limits())
+
+
+def test_a_divergence_below_zero_by_rounding_alone_is_none() -> None:
+    near = dataclasses.replace(reports.divergence(1e-7), kl_mean=Estimate(-1e-7, 1e-8))
+    assert of(*[changed(reports.full(), "q4_k_m", answers_fidelity=near)] * 2, "mean KL").verdict == "same"
+
+
 def test_what_cannot_be_compared_is_said_and_has_no_verdict() -> None:
     before = reports.full()
     assert before.held_out
@@ -303,7 +343,7 @@ def test_the_command_is_a_gate(tmp_path: Path) -> None:
     assert "1 regressions: q4_k_m answer speed" in worse.stderr
     shown = medmind_bench("compare", tmp_path / "b", tmp_path / "a").stdout
     assert "…" not in shown and max(map(len, shown.splitlines())) <= 80
-    assert json.loads(worse.stdout)["schema"] == "medmind-benchmark-comparison/3"
+    assert json.loads(worse.stdout)["schema"] == "medmind-benchmark-comparison/4"
     assert medmind_bench("compare", tmp_path / "a", tmp_path / "b", "--speed", "90").returncode == 0
     (tmp_path / "c.json").write_text("{}", encoding="utf-8")
     bad = medmind_bench("compare", tmp_path / "a", tmp_path / "c.json")
@@ -359,10 +399,26 @@ def test_records_of_another_report_are_refused_and_unknown_ones_not_used(tmp_pat
         pairing.read(report, known)
 
 
-def test_a_report_of_the_schema_before_is_read_without_its_records() -> None:
-    document = {**reports.full().to_json(), "schema": "medmind-benchmark-quants/2"}
+def test_right_answers_that_are_not_those_of_the_questions_are_refused(tmp_path: Path) -> None:
+    report = changed(reports.full(), "q4_k_m", choices=(reports.choice(0.6, 3),))
+    recount.demand(tmp_path, report, questions(0, 0))
+    with pytest.raises(MedmindError, match=r"q4_k_m's right, held-out answers is 0\.6, the records .* come to 0\.57"):
+        recount.demand(tmp_path, report, questions(3, 0))
+
+
+def test_reports_of_the_schemas_before_are_read_without_what_they_did_not_say() -> None:
+    whole = reports.full()
+    assert whole.levels[0].gaps
+    document = {**whole.to_json(), "schema": "medmind-benchmark-quants/3"}
+    for level in document["levels"]:
+        for gap in level["gaps"]:
+            del gap["cause"]
+    assert Report.from_json(document) == whole
     del document["beside"]
-    assert Report.from_json(document) == reports.full()
+    assert Report.from_json({**document, "schema": "medmind-benchmark-quants/2"}) == whole
+    for broken in ({}, {"levels": 3}, {"levels": [3]}, {"levels": [{"gaps": [3]}]}):
+        with pytest.raises(MedmindError):
+            Report.from_json({"schema": "medmind-benchmark-quants/3", **broken})
 
 
 def test_the_rest_of_a_distribution_is_judged_and_its_extreme_told() -> None:
@@ -401,7 +457,7 @@ def test_what_noise_hides_and_what_is_not_paired_is_said() -> None:
     assert found.unpaired == ("rows.jsonl", "questions.jsonl")
     (hidden,) = (one for one in found.unseen if one.figure == "perplexity")
     assert hidden.error is not None
-    assert hidden.least == pytest.approx(1.96 * hidden.error, rel=1e-3)
+    assert hidden.least == pytest.approx(1.991 * hidden.error, rel=1e-3), "Student's t of twice 40 rows"
     paired = compare(before, before, Limits(), beside=(rows(0), rows(0)))
     assert paired.unpaired == ("questions.jsonl",)
 

@@ -10,9 +10,6 @@ import pytest
 from medmind_benchmarks import machine, matrix, need, plan, sources
 from medmind_benchmarks.config import QuantsConfig
 from medmind_benchmarks.model_file import ModelFile
-from medmind_benchmarks.outcome import _remedy
-from medmind_benchmarks.process import FREE
-from medmind_benchmarks.results import Gap
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 SHAPES = {
@@ -54,11 +51,3 @@ def test_a_context_that_does_not_fit_is_refused_alone(tmp_path: Path, monkeypatc
     files = matrix.Files(*(tmp_path / name for name in ("a", "b", "c", "d", "e")))
     assert not made.levels[0].refusal
     assert [(bool(cell.refusal), cell.skipped) for cell in matrix.cells(made, files)] == [(False, False), (True, False)]
-
-
-def test_a_limit_that_nobody_gave_is_not_answered_with_its_option() -> None:
-    hints = [_remedy(Gap("speed", "failed", f"its limit is 1 GiB {origin}")) for origin in ("(--cell-memory)", FREE)]
-    assert hints == [
-        "allow more with --cell-memory",
-        "give smaller files, a smaller --context, or a machine with more memory",
-    ]

@@ -93,23 +93,45 @@ def test_a_link_sorts_and_what_has_no_figure_stays_last(browser: str, folder: Pa
     assert order(dom(browser, folder / "report.html", tmp_path / "a", "#sort=kl:desc"))[0] == "q2_k"
 
 
+def said(browser: str, page: Path, folder: Path, width: int, script: str) -> str:
+    """What a script of the test's own posts to the parent of the page, shown in a frame of that width.
+
+    A headless window is never narrower than 500.
+    """
+    frame = folder / "frame.html"
+    source = page.read_text(encoding="utf-8").replace("</body>", f"<script>{script}</script></body>")
+    quoted = source.replace("&", "&amp;").replace('"', "&quot;")
+    frame.write_text(
+        f'<body><iframe width="{width}" height="800" style="border:0" srcdoc="{quoted}"></iframe>'
+        "<script>addEventListener('message', (event) => document.body.dataset.said = event.data)</script>",
+        encoding="utf-8",
+    )
+    found = re.search(r'data-said="([^"]+)"', dom(browser, frame, folder / "a"))
+    assert found, "it posted nothing"
+    return found[1]
+
+
 @pytest.mark.parametrize("width", [360, 1280])
 def test_nothing_but_the_tables_is_wider_than_the_screen(
     browser: str, folder: Path, tmp_path: Path, width: int
 ) -> None:
-    """In a frame of that width: a headless window is never narrower than 500."""
-    frame = tmp_path / "frame.html"
-    source = (folder / "report.html").read_text(encoding="utf-8")
-    measure = "<script>document.title = document.documentElement.scrollWidth + ' of ' + innerWidth;"
-    measure += "parent.postMessage(document.title, '*')</script></body>"
-    framed = source.replace("</body>", measure).replace("&", "&amp;").replace('"', "&quot;")
-    frame.write_text(
-        f'<body><iframe width="{width}" height="800" style="border:0" srcdoc="{framed}"></iframe>'
-        "<script>addEventListener('message', (event) => document.body.dataset.said = event.data)</script>",
-        encoding="utf-8",
+    measure = "parent.postMessage(document.documentElement.scrollWidth + ' of ' + innerWidth, '*')"
+    wide, of = said(browser, folder / "report.html", tmp_path, width, measure).split(" of ")
+    assert int(of) == width and int(wide) <= width
+
+
+def test_on_a_phone_a_box_that_holds_more_fades_and_reasons_are_read_whole(
+    browser: str, folder: Path, tmp_path: Path
+) -> None:
+    script = (
+        "const box = document.querySelector('.scroll'), words = document.querySelector('.words').parentNode;"
+        "const fades = () => getComputedStyle(box).maskImage.startsWith('linear') ? 'fades' : 'whole';"
+        "const before = fades(); box.scrollLeft = box.scrollWidth;"
+        "box.addEventListener('scroll', () => setTimeout(() => parent.postMessage("
+        "`${before}, at its end ${fades()}, reasons ${words.scrollWidth - words.clientWidth} wider`, '*'), 50));"
     )
-    said = re.search(r'data-said="(\d+) of (\d+)"', dom(browser, frame, tmp_path / "a"))
-    assert said and said[2] == str(width) and int(said[1]) <= width
+    found = said(browser, folder / "report.html", tmp_path, 390, script)
+    assert found == "fades, at its end whole, reasons 0 wider"
 
 
 def test_names_of_files_are_no_markup(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from medmind_benchmarks.cause import REMEDIES
 from medmind_benchmarks.process import CellError, Limits, run_cell
 
 
@@ -63,13 +64,19 @@ def test_a_cell_that_fails_says_why(script: str, words: str) -> None:
 def test_a_cell_over_a_limit_is_ended_with_the_reason() -> None:
     idle = "import sys, time; sys.stdin.readline(); time.sleep(30)"
     hungry = "import sys, time; sys.stdin.readline(); held = b'1' * 2**27; time.sleep(30)"
-    for script, limits, words in (
-        (idle, Limits(seconds=0.5), "longer than its limit of 0.5 s"),
-        (hungry, Limits(memory=2**26), r"memory of its own, its limit is 64.00 MiB \(--cell-memory\)"),
-        (hungry, Limits(memory=2**26, asked=False), r"its limit is 64.00 MiB \(nearly all that was free\)"),
+    for script, limits, words, cause in (
+        (idle, Limits(seconds=0.5), "longer than its limit of 0.5 s", "cell time"),
+        (hungry, Limits(memory=2**26), r"memory of its own, its limit is 64.00 MiB \(--cell-memory\)", "cell memory"),
+        (hungry, Limits(memory=2**26, asked=False), r"its limit is 64.00 MiB \(nearly all that was free\)", "memory"),
     ):
-        with pytest.raises(CellError, match=words):
+        with pytest.raises(CellError, match=words) as ended:
             run_cell(Question(1), Answer, advance=lambda: None, command=[sys.executable, "-c", script], limits=limits)
+        assert ended.value.cause == cause
+
+
+def test_a_limit_that_nobody_gave_is_not_answered_with_its_option() -> None:
+    assert REMEDIES["cell memory"] == "allow more with --cell-memory"
+    assert REMEDIES["memory"] == "give smaller files, a smaller --context, or a machine with more memory"
 
 
 def test_interrupting_the_parent_ends_the_cell(tmp_path: Path) -> None:

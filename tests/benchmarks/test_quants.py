@@ -206,6 +206,30 @@ def test_rows_add_up_to_the_perplexity(finished: tuple[Path, "subprocess.Complet
     assert {chunk["tokens"] for chunk in chunks} == {15}
 
 
+@pytest.mark.parametrize(
+    ("text", "part", "words"),
+    [
+        ("answers", "perplexity", "q2_k's perplexity is"),
+        ("answers_fidelity", "kl_mean", "q2_k's mean KL is"),
+        ("raw", "perplexity", "q2_k's perplexity, raw text is"),
+        ("raw_fidelity", "kl_mean", "q2_k's mean KL, raw text is"),
+    ],
+)
+def test_a_figure_that_is_not_what_its_records_come_to_is_refused(
+    finished: tuple[Path, "subprocess.CompletedProcess[str]"], tmp_path: Path, text: str, part: str, words: str
+) -> None:
+    folder = tmp_path / "edited"
+    shutil.copytree(finished[0], folder)
+    whole = medmind_bench("compare", finished[0], folder)
+    assert whole.returncode == 0, whole.stderr
+    document = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    document["levels"][2]["figures"][text][part]["value"] *= 1.5
+    (folder / "report.json").write_text(json.dumps(document), encoding="utf-8")
+    for pair in ((finished[0], folder), (folder, finished[0])):
+        result = medmind_bench("compare", *pair)
+        assert result.returncode == 1 and words in result.stderr and "records beside it come to" in result.stderr
+
+
 def test_json_is_the_only_thing_on_stdout_and_rows_are_capped(run_folder: Path) -> None:
     result = bench(run_folder, "--json", *QUICK)
     assert result.returncode == 0, result.stderr

@@ -86,3 +86,31 @@ def test_one_row_has_no_error_and_no_tokens_are_refused() -> None:
 def test_spread_is_median_and_extremes_in_the_order_taken() -> None:
     found = statistics.spread([3.0, 1.0, 9.0, 2.0])
     assert (found.median, found.low, found.high, found.samples) == (2.5, 1.0, 9.0, (3.0, 1.0, 9.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("groups", "one", "two"), [(2, 6.3138, 12.7062), (3, 2.9200, 4.3027), (4, 2.3534, 3.1824), (31, 1.6973, 2.0423)]
+)
+def test_few_groups_reach_as_far_as_students_t(groups: int, one: float, two: float) -> None:
+    """The figures are those of any printed table."""
+    assert statistics.one_sided_95(groups) == pytest.approx(one, abs=1e-4)
+    assert statistics.two_sided_95(groups) == pytest.approx(two, abs=1e-4)
+
+
+def test_many_groups_reach_as_far_as_a_normal() -> None:
+    assert statistics.two_sided_95(None) == pytest.approx(1.95996, abs=1e-5)
+    assert statistics.two_sided_95(5001) == pytest.approx(1.95996, abs=1e-3)
+
+
+def test_the_less_certain_of_two_errors_decides_how_many_groups_they_count_as() -> None:
+    assert statistics.joint_groups((0.1, 0.1), (10, 10)) in (18, 19)
+    assert statistics.joint_groups((0.1, 1e-9), (3, 1000)) == 3
+    assert statistics.joint_groups((0.0, 0.0), (3, 4)) == 6
+
+
+def test_an_interval_over_few_groups_holds_as_often_as_it_says() -> None:
+    """Means of 4 groups with the error over them: 1.96 errors miss in one of seven, and should in one of twenty."""
+    drawn = np.random.default_rng(0).normal(size=(4000, 4))
+    found = [statistics.ratio_of_sums(list(row), [1] * 4) for row in drawn]
+    missed = [abs(one.value) > statistics.two_sided_95(4) * (one.error or 0) for one in found]
+    assert np.mean(missed) == pytest.approx(0.05, abs=0.01)

@@ -180,17 +180,32 @@ def test_data_is_packed_for_ours_and_padded_for_others(bench: Callable[..., Repo
     assert len(tables.speed(report).rows) == 2
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="process groups of POSIX")
-def test_interrupting_the_parent_ends_the_cell_and_what_it_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    places = [tmp_path / name for name in ("cell", "child")]
+def cell_with_a_child(folder: Path) -> tuple[list[Path], str]:
+    """A script that starts another process, and where both write their ids, its own last."""
+    places = [folder / name for name in ("cell", "child")]
     script = (
         "import os, subprocess, sys, time; from pathlib import Path\n"
         f"child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
         f"Path({str(places[1])!r}).write_text(str(child.pid)); Path({str(places[0])!r}).write_text(str(os.getpid()))\n"
         "time.sleep(60)"
     )
+    return places, script
+
+
+def demand_gone(places: list[Path]) -> None:
+    for place in places:
+        pid = int(place.read_text())
+        deadline = time.monotonic() + 10
+        while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline, f"{place.name} is still there"
+            time.sleep(0.02)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups of POSIX")
+def test_interrupting_the_parent_ends_the_cell_and_what_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places, script = cell_with_a_child(tmp_path)
 
     def interrupted(self: Any, timeout: float | None = None) -> int:
         if timeout is None:
@@ -203,12 +218,35 @@ def test_interrupting_the_parent_ends_the_cell_and_what_it_started(
     monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         process.run_step([sys.executable, "-c", script], timeout=50)
-    for place in places:
-        pid = int(place.read_text())
-        deadline = time.monotonic() + 10
-        while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-            assert time.monotonic() < deadline, f"{place.name} is still there"
-            time.sleep(0.02)
+    demand_gone(places)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills a process")
+def test_a_cell_and_what_it_started_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+    places, script = cell_with_a_child(tmp_path)
+    run_it = (
+        "import sys\nfrom medmind_benchmarks.training import process\n"
+        f"process.run_step([sys.executable, '-c', {script!r}], timeout=50)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", run_it])
+    deadline = time.monotonic() + 30
+    while not places[0].exists() or not places[0].read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    parent.kill()
+    parent.wait()
+    demand_gone(places)
+
+
+def test_the_signal_and_the_code_that_end_a_cell_are_told() -> None:
+    for script, words in (
+        ("import os; os.kill(os.getpid(), 9)", "it was killed .SIGKILL."),
+        ("import os; os.abort()", "it crashed .SIGABRT."),
+        ("import sys; sys.exit('error: no room')", "^no room$"),
+        ("import sys; print('odd', file=sys.stderr); sys.exit(7)", "exit code 7: odd"),
+    ):
+        with pytest.raises(CellError, match=words):
+            process.run_step([sys.executable, "-c", script], timeout=50)
 
 
 def test_a_report_survives_json(bench: Callable[..., Report]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from medmind.console import require
 from medmind_benchmarks.chain.results import Kind, Report, Step
-from medmind_benchmarks.statistics import TWO_SIDED_95, Estimate
+from medmind_benchmarks.statistics import Estimate, two_sided_95
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,19 +47,20 @@ def compose(report: Report) -> "Figure":
         figure = Figure(figsize=(max(7.0, 1.5 + 0.7 * len(steps)), 6.4), layout="constrained", dpi=_DPI)
         FigureCanvasAgg(figure)
         upper, lower = figure.subplots(2, 1, sharex=True)
+        reach = two_sided_95(report.conditions.rows)
         for place, step in enumerate(steps):
             if step.perplexity:
-                _point(upper, place, step, step.perplexity, f"{step.perplexity.value:#.3g}")
+                _point(upper, place, step, step.perplexity, f"{step.perplexity.value:#.3g}", reach)
             if step.divergence:
                 mean = step.divergence.mean
                 text = f"{mean.value:#.2g}" if mean.value > _LEAST else "0"
-                _point(lower, place, step, replace(mean, value=max(mean.value, _LEAST)), text)
+                _point(lower, place, step, replace(mean, value=max(mean.value, _LEAST)), text, reach)
         _axes(report, upper, lower)
     return figure
 
 
-def _point(axes: "Axes", place: int, step: Step, figure: Estimate, text: str) -> None:
-    error = TWO_SIDED_95 * (figure.error or 0)
+def _point(axes: "Axes", place: int, step: Step, figure: Estimate, text: str, reach: float) -> None:
+    error = reach * (figure.error or 0)
     axes.errorbar(
         place,
         figure.value,

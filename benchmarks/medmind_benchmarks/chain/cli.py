@@ -45,14 +45,17 @@ def _chain(
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that one step may take.")] = 3600.0,
     out: Annotated[Path | None, typer.Option(help="Folder for the report; default: chain/ in the run.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier report.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure anew what an earlier call measured.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="The report as JSON on stdout.")] = False,
 ) -> None:
     """Tell where quality was lost: base, adapter as trained, merged weights and each GGUF, on the same tokens.
 
-    Goes on where it stopped. The steps before the GGUFs are computed by medmind-train, which must be installed.
+    The steps before the GGUFs are computed by medmind-train, which must be installed. Goes on where it stopped: every
+    result is kept beside the report, in chain.cells, and taken again while all that went into it is the same; --fresh
+    forgets them. The trained model's log-probabilities, by far the most of it, go when no step failed.
     """
     from medmind_benchmarks import options
-    from medmind_benchmarks.chain import chart, joining, markdown, plan
+    from medmind_benchmarks.chain import chart, joining, markdown, plan, stages
     from medmind_benchmarks.chain import run as steps
 
     console.require("matplotlib", "bench")
@@ -67,7 +70,11 @@ def _chain(
     planned = plan.make(run, heldout, out, base, config)
     refuse_foreign(planned.out, force=force, report=_REPORT)
     labels = ", ".join(file.label for file in planned.files)
+    if planned.left_out:
+        console.note(f"of the untuned base, no step of this chain: {', '.join(planned.left_out)}")
     console.note(f"{planned.name}: base, trained, both merges, {labels}; rows of {planned.heldout}")
+    if fresh:
+        stages.forget(planned)
     try:
         found = steps.run(planned, console.progress)
     except KeyboardInterrupt:
@@ -79,9 +86,10 @@ def _chain(
         write_jsonl(folder / "rows.jsonl", joining.rows(found))
         write_text(folder / "chain.md", markdown.render(report))
         chart.draw(report, folder, Path(markdown.CHART).stem)
-    missing = [step for step in report.steps if step.status != "measured"]
-    if all(step.status != "failed" for step in missing):
-        steps.forget(planned)
+    if all(step.status != "failed" for step in report.steps):
+        stages.drop_rows(planned)
+    if found.reused:
+        console.note(f"{found.reused} of {len(report.steps)} steps were known from an earlier call; --fresh forgets it")
     if json_output:
         console.emit_json(report.to_json())
     else:

@@ -4,7 +4,6 @@ import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from medmind.artifacts import sha256
@@ -171,7 +170,7 @@ def _merge(model: ModelFile) -> str:
 def _conditions(plan: Plan, found: Found) -> Conditions:
     trained = found.trained
     return Conditions(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=found.created,
         cpu=machine.cpu_model(),
         cores=machine.cores(),
         memory=machine.available_memory()[1],

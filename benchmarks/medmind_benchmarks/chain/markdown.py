@@ -26,7 +26,8 @@ def _about(report: Report) -> str:
     return (
         f"Every step scored the same {found.tokens:,} answer tokens of {found.rows:,} held-out rows. Perplexity is "
         "exp(Σ negative log-likelihood ÷ tokens) of the answers given their questions; its standard error (SE) takes "
-        "rows, not tokens, as independent. Changes are paired: both models read the same rows, so what makes a row "
+        "rows, not tokens, as independent. What is called noise is a 95 % interval by Student's t over those rows. "
+        "Changes are paired: both models read the same rows, so what makes a row "
         "hard for both cancels. The change at a step is against the step that it was made of: the trained model "
         "against the base, both merges against the trained model, each file against the merge that it says it was made "
         "of. KL "

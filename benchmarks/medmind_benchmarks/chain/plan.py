@@ -13,6 +13,7 @@ from medmind.errors import MedmindError
 from medmind_benchmarks import examples, machine
 from medmind_benchmarks.model_file import ModelFile, read
 from medmind_benchmarks.need import process_bytes
+from medmind_benchmarks.sources import is_base
 from medmind_runtime.threads import physical_cores
 
 FOLDER = "chain"
@@ -55,12 +56,14 @@ class Plan:
     Attributes:
         name: how `medmind-train score` finds the run.
         files: from the most precise to the least.
+        left_out: names of files of the untuned base, which `quants` compares with: they are no step of this chain.
         base: the base, where the run's name for it does not lead there; None otherwise.
     """
 
     name: str
     manifest: Mapping[str, Any]
     files: tuple[File, ...]
+    left_out: tuple[str, ...]
     heldout: Path
     out: Path
     base: Path | None
@@ -77,7 +80,9 @@ def make(run: Path | None, heldout: Path | None, out: Path | None, base: Path | 
     folder = run_named(str(run)) if run else newest_model().parent
     carried = is_embedded_run(folder)
     manifest = read_run(digests.verified(folder.name) if carried else folder)
-    models = sorted(map(read, models_in(folder, "f16 q8_0 q4_k_m")), key=lambda one: one.precision, reverse=True)
+    beside = list(map(read, models_in(folder, "f16 q8_0 q4_k_m")))
+    bases = [model for model in beside if is_base(model, beside)]
+    models = sorted((one for one in beside if one not in bases), key=lambda one: one.precision, reverse=True)
     rows = heldout or folder / HELDOUT
     if not rows.is_file():
         raise MedmindError(
@@ -99,6 +104,7 @@ def make(run: Path | None, heldout: Path | None, out: Path | None, base: Path | 
             )
             for model in models
         ),
+        left_out=tuple(model.path.name for model in bases),
         heldout=rows,
         out=out or folder / FOLDER,
         base=base,

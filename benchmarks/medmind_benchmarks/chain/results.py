@@ -96,7 +96,7 @@ class Conditions:
     """Under what conditions the figures hold.
 
     Attributes:
-        created: ISO 8601, UTC.
+        created: when the newest result was there, ISO 8601, UTC.
         device: where transformers computed; llama.cpp computes on the CPU with `threads`.
         rows, left_out: held-out rows scored, and those beyond the limits or with nothing to score.
         heldout, heldout_digest: their file.

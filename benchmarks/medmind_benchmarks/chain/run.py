@@ -1,32 +1,29 @@
 """Runs the steps of a chain, each in its own process, on the same tokens. Renders nothing; joins nothing into a report.
 
 The trained model comes first: what it says of every token goes into a mapped file, which all others are held against.
-An interrupted chain goes on where it stopped.
+What an earlier chain measured of the same things is taken.
 """
 
-import dataclasses
 import itertools
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medmind.artifacts import read_json, sha256, write_json
+from medmind.artifacts import sha256
 from medmind.errors import MedmindError
-from medmind_benchmarks import machine, score, texts
+from medmind_benchmarks import score, texts
 from medmind_benchmarks.chain import cell
 from medmind_benchmarks.chain.plan import File, Plan
+from medmind_benchmarks.chain.stages import Stages
 from medmind_benchmarks.examples import Example
 from medmind_benchmarks.process import CELL, CellError, Limits, run_cell
-from medmind_benchmarks.store import Store, cells_folder
+from medmind_benchmarks.store import Kept, Store, cells_folder
 from medmind_benchmarks.texts import Text
 from medmind_benchmarks.training.plan import STEP
-from medmind_benchmarks.training.process import run_document
-from medmind_benchmarks.typed_json import decode
 from medmind_train.score import tokens
-from medmind_train.score.document import SCHEMA, ScoreDocument, Stage
+from medmind_train.score.document import ScoreDocument, Stage
 
 Progress = Callable[[str, float, str], AbstractContextManager[Callable[..., None]]]
 
@@ -43,6 +40,8 @@ class Found:
         digests: label → digest of the GGUF.
         rows: ids of the rows scored, in order.
         text: the tokens.
+        created: when the newest result was there, ISO 8601, UTC.
+        reused: how many results an earlier chain had measured.
     """
 
     trained: ScoreDocument
@@ -52,6 +51,13 @@ class Found:
     files: dict[str, score.Result] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
+    created: str = ""
+    reused: int = 0
+
+    def take(self, kept: Kept[Any], *, known: bool) -> None:
+        """Note where a result comes from."""
+        self.created = max(self.created, kept.created)
+        self.reused += known
 
 
 def run(plan: Plan, progress: Progress, *, command: Sequence[str] = STEP, cell_command: Sequence[str] = CELL) -> Found:
@@ -66,95 +72,34 @@ def run(plan: Plan, progress: Progress, *, command: Sequence[str] = STEP, cell_c
         MedmindError: the trained model could not be scored: there is nothing to hold the others against.
     """
     folder = cells_folder(plan.out)
-    steps = _Steps(plan, folder, command)
+    scores = Stages(plan, command)
     stages: tuple[Stage, ...] = ("base", "merged", "merged-nf4")
     with progress("chain", 1 + len(stages) + len(plan.files), "steps") as advance:
         advance(0, "the model as it was trained")
         try:
-            trained = steps.trained()
+            kept, known = scores.trained()
         except CellError as error:
-            shutil.rmtree(folder, ignore_errors=True)
             raise MedmindError(f"the trained model could not be scored: {error}", error.hint) from error
         advance(1)
-        found = _begin(trained, steps.file, folder / "text.json")
+        trained = kept.result
+        found = _begin(trained, scores.file, folder / "text.json")
+        found.take(kept, known=known)
         for stage in stages:
             advance(0, stage)
             try:
-                found.stages[stage] = steps.stage(stage, trained)
+                kept, known = scores.stage(stage, trained)
+                found.stages[stage] = kept.result
+                found.take(kept, known=known)
             except CellError as error:
                 found.reasons[stage] = str(error)
             advance(1)
-        known = {str(folder / "text.json"): trained.token_digest, str(steps.file): trained.adapter}
+        digests = {str(folder / "text.json"): trained.token_digest, str(scores.file): scores.rows_digest}
         for file in plan.files:
             advance(0, file.label)
-            found.digests[file.label] = known[str(file.model.path)] = sha256(file.model.path)
-            _file(plan, file, found, Store(folder, known), (folder / "text.json", steps.file), cell_command)
+            found.digests[file.label] = digests[str(file.model.path)] = sha256(file.model.path)
+            _file(plan, file, found, scores, Store(folder, digests), cell_command)
             advance(1)
     return found
-
-
-def forget(plan: Plan) -> None:
-    """Remove what an interrupted chain would go on with, once the report is in place."""
-    shutil.rmtree(cells_folder(plan.out), ignore_errors=True)
-
-
-class _Steps:
-    """`medmind-train score` in its own processes; a stage that was scored before under the same settings is taken."""
-
-    def __init__(self, plan: Plan, folder: Path, command: Sequence[str]) -> None:
-        self.file = folder / "trained.npy"
-        self._plan = plan
-        self._folder = folder
-        self._command = command
-        config = plan.config
-        settings = {
-            "adapter": plan.manifest["adapter"]["digest"],
-            "heldout": sha256(plan.heldout),
-            "limits": [config.rows, config.tokens],
-            "compute": [config.device, config.dtype],
-            "versions": machine.versions(),
-        }
-        place = folder / "chain.json"
-        if folder.exists() and (not place.is_file() or read_json(place) != settings):
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(place, settings)
-
-    def trained(self) -> ScoreDocument:
-        """Write the file that the others are held against."""
-        config = self._plan.config
-        needed = (self._folder / "adapter.json", self.file, tokens.beside(self.file))
-        if not all(path.is_file() for path in needed):
-            for path in (*needed, *self._folder.glob(".*.partial")):  # a killed process leaves those
-                path.unlink(missing_ok=True)
-        limits = ("--rows", str(config.rows), "--tokens", str(config.tokens))
-        return self._run("adapter", "--heldout", str(self._plan.heldout), *limits, "--write", str(self.file))
-
-    def stage(self, stage: Stage, trained: ScoreDocument) -> ScoreDocument:
-        """Score another stage on the tokens of the trained model."""
-        document = self._run(stage, "--against", str(self.file))
-        try:
-            _demand_same(document, trained)
-        except CellError:
-            (self._folder / f"{stage}.json").unlink()
-            raise
-        return document
-
-    def _run(self, stage: Stage, *flags: str) -> ScoreDocument:
-        place = self._folder / f"{stage}.json"
-        if place.is_file():
-            return decode(ScoreDocument, read_json(place))
-        config = self._plan.config
-        base = ("--base", str(self._plan.base)) if self._plan.base else ()
-        where = ("--device", config.device, "--dtype", config.dtype, *base)
-        document = run_document(
-            [*self._command, "score", self._plan.name, "--stage", stage, *flags, *where, "--json"],
-            ScoreDocument,
-            SCHEMA,
-            timeout=config.timeout,
-        )
-        write_json(place, dataclasses.asdict(document))
-        return document
 
 
 def _begin(trained: ScoreDocument, file: Path, place: Path) -> Found:
@@ -175,30 +120,24 @@ def _begin(trained: ScoreDocument, file: Path, place: Path) -> Found:
     return Found(trained, text, tuple(names))
 
 
-def _demand_same(document: ScoreDocument, trained: ScoreDocument) -> None:
-    if (document.token_digest, document.adapter) != (trained.token_digest, trained.adapter):
-        raise CellError("it scored other tokens, or another adapter, than the trained model")
-    if any(row.kl is None for row in document.rows) or document.divergence is None:
-        raise CellError("it said nothing of the divergence from the trained model")
-
-
-def _file(
-    plan: Plan, file: File, found: Found, store: Store, places: tuple[Path, Path], command: Sequence[str]
-) -> None:
-    text, rows = places
+def _file(plan: Plan, file: File, found: Found, scores: Stages, store: Store, command: Sequence[str]) -> None:
     if file.refusal:
         found.reasons[file.label] = file.refusal
         return
-    request = cell.Request("against-trained", str(file.model.path), str(text), str(rows), plan.threads)
+    request = cell.Request(
+        "against-trained", str(file.model.path), str(store.folder / "text.json"), str(scores.file), plan.threads
+    )
     known = store.get(request, score.Result)
     if known:
         found.files[file.label] = known.result
+        found.take(known, known=True)
         return
     try:
+        scores.rows(found.trained)
         limits = Limits(plan.config.timeout)
         result: Any = run_cell(request, score.Result, advance=lambda: None, command=command, limits=limits)
     except CellError as error:
         found.reasons[file.label] = str(error)
         return
     found.files[file.label] = result
-    store.put(request, result, result.seconds)
+    found.take(store.put(request, result, result.seconds), known=False)

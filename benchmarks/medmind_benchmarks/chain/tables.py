@@ -4,7 +4,7 @@ import math
 
 from medmind.console import human_bytes
 from medmind_benchmarks.chain.results import AGREEMENT, Report, Step
-from medmind_benchmarks.statistics import TWO_SIDED_95, Estimate
+from medmind_benchmarks.statistics import Estimate, two_sided_95
 from medmind_benchmarks.tables import NONE, Table, change, estimate, small
 
 
@@ -69,6 +69,7 @@ def agreement(report: Report) -> Table:
 def verdict(report: Report) -> list[str]:
     """Where quality went, in sentences."""
     lines = []
+    rows = report.conditions.rows
     base, trained, merged = (report.of(kind) for kind in ("base", "trained", "merged"))
     if base.perplexity and trained.perplexity:
         lines.append(
@@ -78,11 +79,11 @@ def verdict(report: Report) -> list[str]:
     if merged.change and merged.divergence:
         lines.append(
             f"Merging the adapter onto the {merged.weights} base, instead of the {trained.weights} one that it was "
-            f"trained on, changed it by {change(merged.change)}{_noise(merged.change)}; KL divergence from the trained "
-            f"model: {small(merged.divergence.mean)} nats a token."
+            f"trained on, changed it by {change(merged.change)}{_noise(merged.change, rows)}; KL divergence from the "
+            f"trained model: {small(merged.divergence.mean)} nats a token."
         )
     if report.has("merged-nf4"):
-        lines += _said_of_merges(merged, report.of("merged-nf4"))
+        lines += _said_of_merges(merged, report.of("merged-nf4"), rows)
     files = [step for step in report.steps if step.kind == "file" and step.change and step.perplexity]
     if quantized := [step for step in files if step.label not in {one.label for one in report.agreement}]:
         said = ", ".join(f"{step.label} {change(step.change)}" for step in quantized)
@@ -91,18 +92,20 @@ def verdict(report: Report) -> list[str]:
     return lines
 
 
-def _said_of_merges(merged: Step, other: Step) -> list[str]:
+def _said_of_merges(merged: Step, other: Step, rows: int) -> list[str]:
     """What the merge onto NF4 does, and which of the two is nearer to the trained model."""
     if not other.change or not other.divergence:
         return []
     said = (
         f"Merging it onto what NF4 leaves of the base, in {other.weights}, changed it by {change(other.change)}"
-        f"{_noise(other.change)}; KL divergence: {small(other.divergence.mean)} nats a token."
+        f"{_noise(other.change, rows)}; KL divergence: {small(other.divergence.mean)} nats a token."
     )
     if not merged.divergence:
         return [said]
     one, two = merged.divergence.mean, other.divergence.mean
-    apart = abs(one.value - two.value) > TWO_SIDED_95 * math.hypot(one.error or 0, two.error or 0)
+    if one.error is None or two.error is None:
+        return [f"{said} Which is nearer to the trained model, a single row does not tell."]
+    apart = abs(one.value - two.value) > two_sided_95(rows) * math.hypot(one.error, two.error)
     nearer = "the merge onto NF4" if two.value < one.value else "the merge onto the base"
     verdict = f"Nearer to the trained model is {nearer}." if apart else "Neither is nearer beyond the noise."
     return [f"{said} {verdict}"]
@@ -132,9 +135,11 @@ def _share(figure: Estimate) -> str:
     return f"{figure.value * 100:.1f} ± {figure.error * 100:.1f} %"
 
 
-def _noise(ratio: Estimate) -> str:
+def _noise(ratio: Estimate, rows: int) -> str:
     """Said of a change that could be none."""
-    if ratio.error is None or abs(ratio.value - 1) > TWO_SIDED_95 * ratio.error:
+    if ratio.error is None:
+        return ", whose noise a single row does not tell"
+    if abs(ratio.value - 1) > two_sided_95(rows) * ratio.error:
         return ""
     return ", which is within the noise"
 

@@ -8,7 +8,8 @@ _ABOUT = (
     "Each question is put to the model twice as medmind-chat would put it: alone, and with the passages that the "
     "library has for it and the instruction to use them. Both sides score the same tokens of the same held-out "
     "answer, as many as chat keeps room for. Perplexity is exp(Σ negative log-likelihood ÷ tokens); its standard error "
-    "and that of the paired change take rows, not tokens, as independent. Topic own: a passage of the row's own focus "
+    "and that of the paired change take rows, not tokens, as independent; what is called noise is a 95 % interval by "
+    "Student's t with a degree of freedom for each row but one. Topic own: a passage of the row's own focus "
     "and question type is in the prompt; others: none is. Likelier: the share of rows whose answer the passages "
     "make likelier."
 )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from medmind_benchmarks.figures import Choice
 from medmind_benchmarks.grounding.results import Effect, Library, Pair, Report
-from medmind_benchmarks.statistics import TWO_SIDED_95, Estimate
+from medmind_benchmarks.statistics import Estimate, two_sided_95
 from medmind_benchmarks.tables import NONE, Table, change, estimate
 from medmind_runtime.library.index import PASSAGES
 
@@ -64,14 +64,14 @@ def _said(pair: Pair) -> str:
     why = "; ".join(f"{reason}: {count}" for reason, count in pair.left_out.items())
     told = f"; {left} row{'s' if left > 1 else ''} left out ({why})" if left else ""
     return (
-        f"{pair.model} with {pair.library}: the passages {_word(effect.change)} ({change(effect.change)} perplexity"
-        f"{_and_choice(effect.choice_with_passages)}); {pair.passages.value:.1f} of them take "
-        f"{pair.passage_tokens.value:.0f} tokens of a prompt{told}."
+        f"{pair.model} with {pair.library}: the passages {_word(effect.change, effect.rows)} "
+        f"({change(effect.change)} perplexity{_and_choice(effect.choice_with_passages)}); "
+        f"{pair.passages.value:.1f} of them take {pair.passage_tokens.value:.0f} tokens of a prompt{told}."
     )
 
 
-def _word(ratio: Estimate) -> str:
-    if ratio.error is None or abs(ratio.value - 1) <= TWO_SIDED_95 * ratio.error:
+def _word(ratio: Estimate, rows: int) -> str:
+    if ratio.error is None or abs(ratio.value - 1) <= two_sided_95(rows) * ratio.error:
         return "make no difference beyond the noise to the held-out answers"
     return "make the held-out answers likelier" if ratio.value < 1 else "make the held-out answers less likely"
 

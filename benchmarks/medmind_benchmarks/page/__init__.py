@@ -21,7 +21,7 @@ def render(report: Report) -> str:
         '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
         f"<title>{html.escape(title)}</title>\n<style>\n{_file('style.css')}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(part for part in body if part)
-        + f"\n</main>\n<script>\n{_file('sort.js')}</script>\n</body>\n</html>\n"
+        + f"\n</main>\n<script>\n{_file('sort.js')}</script>\n<script>\n{_file('fade.js')}</script>\n</body>\n</html>\n"
     )
 
 
@@ -98,4 +98,5 @@ def table(content: Table, *, words: bool = False) -> str:
         for first, *rest in content.rows
     )
     kind = ' class="words"' if words else ""
-    return f'<div class="scroll"><table{kind}><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    inside = f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
+    return f'<div class="scroll" tabindex="0"><table{kind}>{inside}</table></div>'

@@ -1,4 +1,7 @@
-"""The parent's side of `medmind-train` commands: one process each, with a limit of time, and never left behind."""
+"""The parent's side of `medmind-train` commands: one process each, with a limit of time, and never left behind.
+
+Not even where the parent is killed: see `leash`.
+"""
 
 import contextlib
 import json
@@ -12,10 +15,12 @@ from typing import IO, TypeVar
 
 from medmind.errors import MedmindError
 from medmind_benchmarks.process import CellError
+from medmind_benchmarks.training import leash
 from medmind_benchmarks.typed_json import decode
 from medmind_train.step.document import SCHEMA, StepDocument
 
 Document = TypeVar("Document")
+_LEASH = (sys.executable, "-I", "-S", leash.__file__)
 
 
 def run_step(command: Sequence[str], *, timeout: float) -> StepDocument:
@@ -46,8 +51,8 @@ def run_document(command: Sequence[str], kind: type[Document], schema: str, *, t
     with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as noise:
         # A session of its own keeps the terminal's Ctrl-C from the cell, and lets what it starts be ended with it.
         process = subprocess.Popen(
-            list(command),
-            stdin=subprocess.DEVNULL,
+            [*_LEASH, *command],
+            stdin=subprocess.PIPE,
             stdout=answer,
             stderr=noise,
             start_new_session=sys.platform != "win32",
@@ -66,10 +71,10 @@ def run_document(command: Sequence[str], kind: type[Document], schema: str, *, t
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
     """Kill the cell and what it started; what is gone already stays so."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if sys.platform == "win32":
-            process.kill()
-        else:
+    assert process.stdin
+    process.stdin.close()  # the leash ends what it holds
+    if sys.platform != "win32":
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
