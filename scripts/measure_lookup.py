@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from medmind import llama
+from medmind.artifacts import read_jsonl
 from medmind_runtime import lookup
 from medmind_runtime.conversation import Conversation
 from medmind_runtime.engine import Engine, Sampling
@@ -132,7 +133,7 @@ def costs(path: Path, threads: int, rounds: int) -> Iterator[dict[str, Any]]:
 
 def answers(path: Path, library: Path, questions: Path, count: int) -> Iterator[dict[str, Any]]:
     """Greedy answers over passages, with and without guesses in turn; one thread, CPU seconds."""
-    rows = [json.loads(line)["messages"] for line in questions.open(encoding="utf-8-sig")]
+    rows = [row["messages"] for row in read_jsonl(questions)]
     random.Random(1).shuffle(rows)
     guard = Careful(Library(library))
     seconds: dict[bool, float] = {True: 0.0, False: 0.0}

@@ -122,7 +122,7 @@ def quants(
     json_output: Annotated[bool, typer.Option("--json", help="The report as JSON on stdout.")] = False,
 ) -> None:
     """Compare quantization levels of one model: perplexity, fidelity, memory and speed. Goes on where it stopped."""
-    from medmind_benchmarks import options, pairing, plan, report_files, sources
+    from medmind_benchmarks import base_origin, options, pairing, plan, report_files, sources
     from medmind_benchmarks.quants import run
 
     console.require("matplotlib", "bench")
@@ -168,7 +168,8 @@ def quants(
     )
     refuse_foreign(found.out, force=force)
     if save_kl_base:
-        refuse_existing(save_kl_base, force=force)
+        for path in (save_kl_base, base_origin.beside(save_kl_base)):
+            refuse_existing(path, force=force)
     planned = plan.make(found, config)
     _announce(planned)
     outcome = run(planned, console.progress, fresh=fresh, save_kl_base=save_kl_base)
@@ -194,6 +195,8 @@ def _announce(plan: "Plan") -> None:
     counted = f"1 level ({labels})" if alone else f"{len(plan.levels)} levels ({labels}) against {plan.reference}"
     base = f", raw text against the model that wrote {plan.texts.kl_base.path.name}" if plan.texts.kl_base else ""
     console.note(f"{counted}{base}{rows}{text}; context {plan.context}, threads {plan.threads}")
+    if plan.texts.kl_doubt:
+        console.note(plan.texts.kl_doubt)
     if plan.reduction:
         console.note(plan.reduction)
     if plan.texts.raw_gap:

@@ -145,6 +145,7 @@ def _texts(
     with texts.speaker(model) as spoken:
         return Texts.make(
             spoken,
+            model,
             sources,
             rows=rows,
             chosen=chosen,

@@ -12,8 +12,9 @@ import numpy as np
 
 from medmind.artifacts import sha256
 from medmind.errors import MedmindError
-from medmind_benchmarks import row_codec, texts
+from medmind_benchmarks import base_origin, row_codec, texts
 from medmind_benchmarks.examples import Example
+from medmind_benchmarks.model_file import ModelFile
 from medmind_benchmarks.results import HeldOut, RawText
 from medmind_benchmarks.row_codec import Base
 from medmind_benchmarks.sources import Sources
@@ -29,6 +30,7 @@ class Texts:
         raw, raw_text: the same of raw text.
         raw_gap: why there is no raw text though it was wanted.
         kl_base: the file of log-probabilities that raw text came from, if it did.
+        kl_doubt: what speaks against comparing these models with it, in words.
         vocabulary: tokens of it.
     """
 
@@ -38,11 +40,13 @@ class Texts:
     raw_text: RawText | None
     raw_gap: str
     kl_base: Base | None
+    kl_doubt: str
     vocabulary: int
 
     @staticmethod
     def make(
         spoken: Speaker,
+        model: ModelFile,
         sources: Sources,
         *,
         rows: Sequence[Mapping[str, Any]],
@@ -59,13 +63,14 @@ class Texts:
             MedmindError: rows of which no answer fits; a given text that is too short, or of another vocabulary.
         """
         answers = held_out = raw = raw_text = kl_base = None
-        gap = ""
+        gap = doubt = ""
         if "answers" in wanted:
             answers = texts.answers(spoken, rows, chosen, context=context, system_prompt=system_prompt)
             held_out = _held_out(sources, len(rows), answers)
         if "raw" in wanted and sources.kl_base:
             kl_base = row_codec.read_base(sources.kl_base)
             raw, raw_text = _of_base(spoken, kl_base, chunks)
+            doubt = base_origin.check(kl_base, raw_text.digest, model, spoken)
         elif "raw" in wanted:
             content = texts.read_raw(sources.text) if sources.text else texts.joined([rows[index] for index in chosen])
             name = sources.text.name if sources.text else "held-out rows"
@@ -78,7 +83,7 @@ class Texts:
             else:
                 digest = f"sha256:{hashlib.sha256(content.encode()).hexdigest()}"
                 raw_text = RawText(name, digest, length, chunk, len(raw.groups), length // chunk)
-        return Texts(answers, held_out, raw, raw_text, gap, kl_base, spoken.size)
+        return Texts(answers, held_out, raw, raw_text, gap, kl_base, doubt, spoken.size)
 
 
 def _held_out(sources: Sources, rows_in_file: int, answers: Text) -> HeldOut:

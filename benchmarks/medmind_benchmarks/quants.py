@@ -13,7 +13,7 @@ from typing import Any
 
 from medmind.artifacts import require_space, sha256
 from medmind.errors import MedmindError
-from medmind_benchmarks import joining, machine, matrix, reference_rows, runner, texts
+from medmind_benchmarks import base_origin, joining, machine, matrix, reference_rows, runner, texts
 from medmind_benchmarks.answers import accuracy, questions
 from medmind_benchmarks.cell import BATCH
 from medmind_benchmarks.figures import KvType
@@ -64,6 +64,8 @@ def run(
     try:
         if save_kl_base and plan.texts.raw:
             _save(plan, files, save_kl_base, store, limits, progress, command)
+            reference = plan.level(plan.reference)
+            base_origin.write(save_kl_base, sha256(save_kl_base), reference.model, digests[reference.label])
         outcome = runner.run(cells, store, limits, progress, command)
     finally:
         for file in (files.answers_rows, files.raw_rows):
@@ -163,6 +165,7 @@ def _save(
     command: Sequence[str],
 ) -> None:
     assert plan.texts.raw
+    base_origin.beside(target).unlink(missing_ok=True)  # of the file that is replaced
     cell = matrix.log_probs(plan, plan.texts.raw, files.raw, target)
     found = runner.run([cell], store, limits, progress, command)
     if found.gaps or not found.results:

@@ -82,6 +82,11 @@ class Speaker:
         """Token ids of plain text, which spells no control token, without BOS."""
         return self._vocabulary.tokenize(text, special=False)
 
+    def spell(self, tokens: Sequence[int]) -> str:
+        """The plain text that tokens stand for, without the space that a tokenizer puts before its first word."""
+        spelled = b"".join(self._vocabulary.piece(token) for token in tokens).decode("utf-8", "replace")
+        return spelled.removeprefix(" ")
+
 
 @contextmanager
 def speaker(model: ModelFile) -> Iterator[Speaker]:

@@ -8,8 +8,10 @@ import bench_model
 import pytest
 
 from medmind_benchmarks import machine, matrix, need, plan, sources
+from medmind_benchmarks.cell import BATCH
 from medmind_benchmarks.config import QuantsConfig
 from medmind_benchmarks.model_file import ModelFile
+from medmind_runtime.engine import Engine
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 SHAPES = {
@@ -38,6 +40,30 @@ def test_the_need_is_what_was_measured(name: str) -> None:
                 compared += 1
                 assert need.process_bytes(model, found["context"]) == pytest.approx(found["peak"], rel=0.1)
     assert compared > 5
+
+
+@pytest.mark.parametrize(
+    ("width", "wide", "kv_heads", "layers", "context"),
+    [(256, 896, 2, 2, 256), (256, 640, 4, 3, 512), (256, 1024, 1, 2, 2048), (512, 1536, 4, 2, 1024)],
+)
+def test_the_compute_buffer_is_what_llama_cpp_reports_of_any_shape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, wide: int, kv_heads: int, layers: int, context: int
+) -> None:
+    shape = {"WIDTH": width, "FEED_FORWARD": wide, "KV_HEADS": kv_heads, "LAYERS": layers, "CONTEXT": context}
+    for name, value in shape.items():
+        monkeypatch.setattr(bench_model, name, value)
+    path = bench_model.write(tmp_path / "shape.gguf")
+    with Engine.load(path, context=context, threads=1, batch=BATCH) as engine:
+        reported = engine.memory.compute
+    assert need.compute_bytes(plan.read(path), context) == pytest.approx(reported, rel=0.005)
+
+
+def test_a_narrow_feed_forward_part_needs_no_more_than_is_said(tmp_path: Path) -> None:
+    assert bench_model.FEED_FORWARD == 2 * bench_model.WIDTH
+    path = bench_model.write(tmp_path / "narrow.gguf")
+    with Engine.load(path, context=bench_model.CONTEXT, threads=1, batch=BATCH) as engine:
+        reported = engine.memory.compute
+    assert reported < need.compute_bytes(plan.read(path), bench_model.CONTEXT) < 1.3 * reported
 
 
 def test_a_context_that_does_not_fit_is_refused_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
