@@ -21,10 +21,10 @@ from medmind.errors import MedmindError
 from medmind_runtime import openai_answer, openai_request
 from medmind_runtime.config import NOTICE
 from medmind_runtime.conversation import Conversation, DoesNotFit
-from medmind_runtime.door import TimedReader
 from medmind_runtime.exchange import Prompt
 from medmind_runtime.openai_answer import StopText, Writer
 from medmind_runtime.openai_request import Refused, Request
+from medmind_runtime.timed_reader import TimedReader
 
 if TYPE_CHECKING:
     from medmind_runtime.server import Served, Server
