@@ -74,6 +74,11 @@ def run(app: Callable[[], Any]) -> None:
         sys.exit(130)
 
 
+def stdout_closed() -> bool:
+    """Whether this process was begun without a standard output: what is written goes nowhere, as `run` sees to."""
+    return sys.__stdout__ is None
+
+
 def fail(line: str) -> None:
     """Print one `error: …` line on stderr and exit with code 1."""
     from rich.text import Text
