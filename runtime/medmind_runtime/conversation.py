@@ -246,7 +246,7 @@ class Conversation:
         text = "".join(said)
         self.last = Reply(text, finish, timings, first_seconds, refusal)
         if said or finish != "cancelled":
-            self.turns.append(Turn(prompt.question, text, tuple(prompt.passages)))
+            self.turns.append(Turn(prompt.question, text, tuple(prompt.passages), judged=True))
 
     def _unfinished(self, timings: Timings, cancelled: bool) -> Finish:
         """Why an answer without an end token ended; a consumer that stops reading counts as cancelling."""

@@ -142,6 +142,38 @@ class Refers(Unguarded):
         return Before("Ask a doctor.", alone=True)
 
 
+def intake(*said: str) -> list[dict[str, str]]:
+    """A conversation in which a program answers all but the last with its next question."""
+    talk = [[{"role": "user", "content": text}, {"role": "assistant", "content": "Anything else?"}] for text in said]
+    return [message for turn in talk for message in turn][:-1]
+
+
+def test_an_emergency_told_before_is_heard_until_it_is_met() -> None:
+    engine = FakeEngine(["fine"])
+    with serving(engine, Careful()) as client:
+
+        def asked(talk: list[dict[str, str]], **fields: Any) -> tuple[str, str]:
+            _, answer = client.ask(talk, **fields)
+            return answer["medmind"]["rule"] or "", answer["choices"][0]["message"]["content"]
+
+        chest, harm = "crushing chest pain, my left arm is numb", "I want to kill myself"
+        talk = intake(chest, "since this morning", "no")
+        rule, content = asked(talk)
+        assert rule == "chest"
+        assert content.endswith("\n\nfine")
+        met = [*talk, {"role": "assistant", "content": content.replace("\n", "\r\n")}]
+        assert asked([*met, {"role": "user", "content": "thanks"}]) == ("", "fine")
+        assert asked([*met, {"role": "user", "content": chest}])[0] == "chest"
+        assert asked([{"role": "user", "content": chest}, {"role": "system", "content": "x"}, *HELLO])[0] == "chest"
+        assert asked(intake(harm, *["and then?"] * 9))[0] == "self_harm"
+        assert asked(intake(harm, chest, "the baby swallowed bleach", "hello"))[0] == "overdose,self_harm"
+        assert asked(intake(harm, "hello", chest))[0] == "chest,self_harm"
+        assert asked(intake("what helps against a cold", "and for how long", "thanks"))[0] == ""
+        prompts = len(engine.prompts)
+        assert asked(talk, response_format={"type": "json_object"}) == ("chest", content.removesuffix("\n\nfine"))
+        assert len(engine.prompts) == prompts
+
+
 def test_a_json_schema_becomes_the_grammar_of_the_answer_and_nothing_else_is_in_it() -> None:
     schema = {"type": "object", "properties": {"risk": {"type": "string"}}, "required": ["risk"]}
     wanted = {"type": "json_schema", "json_schema": {"name": "risk", "schema": schema, "strict": True}}
