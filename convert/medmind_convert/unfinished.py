@@ -1,7 +1,7 @@
 """What becomes of files in the making when their conversion ends before they are whole. Makes no file itself."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from medmind import console, disk_errors
@@ -59,7 +59,7 @@ def discard(outputs: Sequence[Partial], fresh: Sequence[Path]) -> None:
     for output in outputs:
         output.discard()
     for path in fresh:
-        if path.is_dir() and not any(path.iterdir()):
+        with suppress(OSError):  # others may have put something there, or removed it
             path.rmdir()
 
 
