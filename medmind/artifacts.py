@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medmind import embedded, manifest_fields
-from medmind.console import FULL, human_bytes
+from medmind import disk_errors, embedded, manifest_fields
+from medmind.console import human_bytes
 from medmind.errors import MedmindError
 
 RUNS = Path("runs")
@@ -71,9 +71,7 @@ def free_bytes(where: Path) -> int:
     return shutil.disk_usage(probe).free
 
 
-def require_space(
-    where: Path, need: int, what: str, hint: str = "free some disk space, or write to another disk with --out"
-) -> None:
+def require_space(where: Path, need: int, what: str, hint: str = disk_errors.FREE) -> None:
     """Raise when the file system of `where` has less than `need` bytes free; `where` need not exist yet."""
     free = free_bytes(where)
     if free < need:
@@ -105,15 +103,12 @@ def atomic_file(final: Path, *, force: bool = True) -> Iterator[Path]:
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
     try:
-        yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(final)
-        sync_directory(final.parent)
-    except OSError as error:
-        if error.errno in FULL and not error.filename:  # an open file's errors do not say which
-            raise OSError(error.errno, error.strerror, str(final)) from error
-        raise
+        with disk_errors.named(final, only=disk_errors.WAYS_ON):  # another may be a network's
+            yield partial
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
+            partial.replace(final)
+            sync_directory(final.parent)
     finally:
         partial.unlink(missing_ok=True)
 

@@ -1,6 +1,5 @@
 """How medmind speaks to people and scripts: progress, tables, one-line errors, JSON. Knows no stage's vocabulary."""
 
-import errno
 import json
 import logging
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from medmind import disk_errors
 from medmind.errors import MedmindError, one_line
 
 if TYPE_CHECKING:
@@ -46,10 +46,6 @@ def _console(name: str) -> "Console":
     return made
 
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says of a disk, a quota or a file that is full."""
-
-
 def run(app: Callable[[], Any]) -> None:
     """Run a command-line app; a MedmindError becomes one line on stderr and exit code 1, Ctrl-C exit code 130."""
     quiet_libraries()
@@ -68,10 +64,15 @@ def run(app: Callable[[], Any]) -> None:
         if error.errno is None:  # raised by a library with a free text, not by the system
             raise
         where = f" {error.filename}:" if error.filename else ""
-        advice = " — make room there, or write elsewhere" if error.errno in FULL else ""
+        advice = " — make room there, or write elsewhere" if error.errno in disk_errors.WAYS_ON else ""
         fail(f"{where} {error.strerror}{advice}".strip())
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def stdout_closed() -> bool:
+    """Whether this process was begun without a standard output: what is written goes nowhere, as `run` sees to."""
+    return sys.__stdout__ is None
 
 
 def fail(line: str) -> None:

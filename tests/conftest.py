@@ -6,12 +6,18 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import cast
 
 import pytest
 
 from medmind.base import EMBEDDED_NAME, EMBEDDED_PATH, Base
 
 sys.path.insert(0, str(Path(__file__).parent))  # import-mode=importlib leaves it out
+
+# The gguf package imports it where it is installed, half a second of every worker; a test needs its data alone, and
+# medmind's users hardly have it.
+sys.modules.setdefault("mistral_common", cast(ModuleType, None))
 
 # A shell's `&` starts its programs deaf to Ctrl-C, and what they start; the tests that press it need it heard.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

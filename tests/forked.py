@@ -29,7 +29,7 @@ class Forked:
         self._streams[0].seek(0)
         self._pid = os.fork()
         if not self._pid:
-            _be([one.fileno() for one in self._streams], function, cwd, env or {})
+            become([one.fileno() for one in self._streams], function, cwd, env or {})
 
     def wait(self, timeout: float = 60) -> "subprocess.CompletedProcess[bytes]":
         """Its exit code (negative: a signal's number) and what it wrote; killed after `timeout` seconds."""
@@ -47,7 +47,8 @@ class Forked:
         return subprocess.CompletedProcess([], os.waitstatus_to_exitcode(ended[1]), *written)
 
 
-def _be(streams: list[int], function: Callable[[], object], cwd: Path, env: Mapping[str, str]) -> NoReturn:
+def become(streams: list[int], function: Callable[[], object], cwd: Path, env: Mapping[str, str]) -> NoReturn:
+    """In a fork: be a program that calls `function`, with these for its standard streams."""
     code: object = 1
     try:
         for number, stream in enumerate(streams):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from medmind import artifacts, base
 from medmind.errors import MedmindError
 from medmind_convert import adapter as adapters
-from medmind_convert import architecture, ggml, gguf_metadata
+from medmind_convert import architecture, ggml, gguf_metadata, unfinished
 from medmind_convert.adapter import Adapter
 from medmind_convert.gguf_file import pack, padded, sha256_text
 from medmind_convert.source import Source
@@ -58,7 +58,8 @@ def write(source: Source, dtype: Dtype, *, force: bool = False) -> Written:
     arch.match(shapes, source.base.path)
     adapter = adapters.load(source.adapter, shapes, tied=arch.tied)
     _refuse(adapter, arch)
-    with artifacts.atomic_file(final, force=force) as partial:
+    fresh = unfinished.make_directory(source.out)
+    with unfinished.looked_after([], fresh), artifacts.atomic_file(final, force=force) as partial:
         _write(partial, source, arch, adapter, dtype)
     return Written(final, final.stat().st_size, len(adapter.deltas))
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from medmind import artifacts, console
+from medmind import artifacts, console, disk_errors
 from medmind.errors import MedmindError
 from medmind_convert.gguf_file import NO_DIGEST, Layout, Slot, sha256_text
 
@@ -79,7 +79,7 @@ class Partial:
             self.close()
             raise
         try:
-            with self._named():
+            with disk_errors.named(self.final):
                 self._begin()
         except BaseException:
             self.discard()
@@ -145,18 +145,10 @@ class Partial:
         self._journal.write(json.dumps(record).encode() + b"\n")
         self._journal.flush()
 
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Give an error of the system this file's name, which an open file's errors lack."""
-        try:
-            yield
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, error.filename or str(self.final)) from error
-
     def write(self, name: str, at: int, data: bytes | memoryview) -> None:
         """Put bytes of a tensor at their place, `at` bytes from its start."""
         assert self._file is not None
-        with self._named():
+        with disk_errors.named(self.final):
             self._file.seek(self.slots[name].offset + at)
             self._file.write(data)
 
@@ -170,7 +162,7 @@ class Partial:
         assert self._file is not None
         slot = self.slots[name]
         self.write(name, slot.size, b"\0" * slot.padding)
-        with self._named():
+        with disk_errors.named(self.final):
             self._file.flush()
             self._note({"tensor": name, "digest": digest})
         self.done[name] = digest

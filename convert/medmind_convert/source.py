@@ -155,6 +155,8 @@ def find(
         name = adapter.resolve().name if adapter is not None else Path(found.name).name
     name = _name(name)
     lies_in = _run_of(adapter)
+    if adapter is not None and lies_in is None:
+        console.note(f"base: {adapter} records no digest of it; only shapes can tell whether {found.name} is the one")
     digest = _digest(found, lies_in, adapter, weigh=weigh or (lies_in is not None and base_name is not None))
     return Source(found, digest, adapter, name, out or artifacts.RUNS / name)
 

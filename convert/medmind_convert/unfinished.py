@@ -1,21 +1,13 @@
 """What becomes of files in the making when their conversion ends before they are whole. Makes no file itself."""
 
-import errno
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from medmind import console
+from medmind import console, disk_errors
 from medmind.errors import MedmindError
 from medmind_convert.ggml import GgmlError
 from medmind_convert.partial import Partial
-
-_FREE = "free some disk space, or write to another disk with --out"
-_WAYS_ON = {
-    errno.ENOSPC: _FREE,
-    errno.EDQUOT: _FREE,
-    errno.EFBIG: "raise the limit of file sizes (ulimit -f), or take smaller files",
-}
 
 
 @contextmanager
@@ -42,7 +34,7 @@ def looked_after(outputs: Sequence[Partial], fresh: Sequence[Path]) -> Iterator[
     except OSError as error:
         kept = _kept(outputs, fresh)
         where = error.filename or (outputs[0].path.parent if outputs else "")
-        way_on = _WAYS_ON.get(error.errno or 0)
+        way_on = disk_errors.WAYS_ON.get(error.errno or 0)
         hint = "; ".join(filter(None, (way_on, kept or (way_on and "nothing was finished, nothing is kept"))))
         raise MedmindError(f"{where}: {error.strerror or error}" if where else str(error), hint) from error
     except MemoryError as error:
@@ -67,7 +59,7 @@ def discard(outputs: Sequence[Partial], fresh: Sequence[Path]) -> None:
     for output in outputs:
         output.discard()
     for path in fresh:
-        if path.is_dir() and not any(path.iterdir()):
+        with suppress(OSError):  # others may have put something there, or removed it
             path.rmdir()
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medmind import base
+from medmind import base, disk_errors
 from medmind.errors import MedmindError
 from medmind_convert.ggml import narrow, widen
 
@@ -66,10 +66,8 @@ class Tensor:
             stream.seek(self.offset + start * row)
             view, done = data.data, 0
             while done < len(data):
-                try:
+                with disk_errors.named(self.file):
                     count = stream.readinto(view[done:])
-                except OSError as error:
-                    raise OSError(error.errno, error.strerror, str(self.file)) from error
                 if not count:
                     raise MedmindError(
                         f"{self.file} ends within {self.name}",

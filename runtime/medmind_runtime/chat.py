@@ -43,6 +43,8 @@ def run(
     Raises:
         MedmindError: it cannot be done, or does not go together.
     """
+    if console.stdout_closed():
+        raise MedmindError("standard output is closed, so that no answer could be seen", "leave >&- out")
     with _speaking():
         for note in take_network_away(allow_unproved=allow_unproved).notes:
             console.note(note)
@@ -52,8 +54,6 @@ def run(
             prompt = sys.stdin.read()
         if prompt is not None and not prompt.strip():
             raise MedmindError("the question is empty", "give it with --prompt or on standard input")
-        if sys.__stdout__ is None:
-            raise MedmindError("standard output is closed, so that no answer could be seen", "leave >&- out")
         if as_json and prompt is None:
             raise MedmindError("--json answers one question", "give it with --prompt or on standard input")
         if schema is not None:

@@ -178,6 +178,9 @@ def serve(
     An answer in JSON comes when it is whole; one with a number that is a dose
     no source gives is refused, in `refusal`. In an emergency the content is
     what to do now instead, as text, and `refusal` too.
+
+    An emergency is heard in every message of the user, until an answer in the
+    request holds what to do; examples belong in the system message.
     """
     from medmind import gguf_header
     from medmind_runtime import models, private_file, session

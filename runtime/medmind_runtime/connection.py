@@ -12,19 +12,17 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from medmind.errors import MedmindError
 from medmind_runtime import openai_answer, openai_request
-from medmind_runtime.config import NOTICE
 from medmind_runtime.conversation import Conversation, DoesNotFit
-from medmind_runtime.door import TimedReader
 from medmind_runtime.exchange import Prompt
 from medmind_runtime.openai_answer import StopText, Writer
 from medmind_runtime.openai_request import Refused, Request
+from medmind_runtime.timed_reader import TimedReader
 
 if TYPE_CHECKING:
     from medmind_runtime.server import Served, Server
@@ -93,7 +91,8 @@ class Connection(BaseHTTPRequestHandler):
         except Refused as refused:
             self._refuse(refused)
         except DoesNotFit as error:
-            self._refuse(Refused(400, error.message, code="context_length_exceeded", param="messages"))
+            said = "\n\n".join(filter(None, (error.opening, error.message)))
+            self._refuse(Refused(400, said, code="context_length_exceeded", param="messages"))
         except MedmindError as error:
             self._refuse(Refused(500, str(error), kind="server_error"))
         except OSError:  # the client has left, or is too slow
@@ -170,13 +169,13 @@ class Connection(BaseHTTPRequestHandler):
             guard=served.guard,
         )
         conversation.turns.extend(request.turns)
-        prompt = _fitted(conversation, request.question)
+        prompt = conversation.fit(request.question, drop=False)
         refusal = prompt.before.opening if request.sampling.grammar and prompt.before.alone else ""
         writer = Writer.begin(secrets.token_hex(12), served.name)
         stop = StopText(request.stop)
         deadline = time.monotonic() + self.server.limits.answer_seconds
         pieces = self._pieces(conversation, prompt, stop, deadline)
-        more = self._more(prompt)
+        more = prompt.beside()
         if request.stream:
             self._begin_stream(writer, more)
             for text in pieces:
@@ -220,13 +219,6 @@ class Connection(BaseHTTPRequestHandler):
             seconds = self.server.limits.answer_seconds
             raise Refused(504, f"the answer took longer than {seconds:.0f} s", kind="server_error", code="timeout")
 
-    @staticmethod
-    def _more(prompt: Prompt) -> dict[str, Any]:
-        """What medmind says beside the answer."""
-        sources = [asdict(passage) for passage in prompt.passages]
-        first_aid = prompt.before.opening if prompt.before.rule else ""
-        return {"notice": NOTICE, "rule": prompt.before.rule or None, "first_aid": first_aid, "sources": sources}
-
     def _begin_stream(self, writer: Writer, more: Mapping[str, Any]) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream; charset=utf-8")
@@ -263,16 +255,6 @@ class Connection(BaseHTTPRequestHandler):
                 self._send(refused.status, refused.document())
         except OSError:
             self.close_connection = True
-
-
-def _fitted(conversation: Conversation, question: str) -> Prompt:
-    try:
-        return conversation.fit(question, drop=False)
-    except DoesNotFit as error:
-        if not (opening := conversation.consider(question).opening):
-            raise
-        # what to do now does not depend on the length
-        raise Refused(400, f"{opening}\n\n{error.message}", code="context_length_exceeded", param="messages") from error
 
 
 def _of_this_machine(origin: str) -> bool:

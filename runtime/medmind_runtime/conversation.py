@@ -46,11 +46,12 @@ class DoesNotFit(MedmindError):
 
     Attributes:
         tokens: of the prompt; context: what the engine holds; reserve: kept free for the answer.
+        opening: what the guard says first all the same: what to do now does not depend on the length.
     """
 
-    def __init__(self, message: str, hint: str, *, tokens: int, context: int, reserve: int) -> None:
+    def __init__(self, message: str, hint: str, *, tokens: int, context: int, reserve: int, opening: str) -> None:
         super().__init__(message, hint)
-        self.tokens, self.context, self.reserve = tokens, context, reserve
+        self.tokens, self.context, self.reserve, self.opening = tokens, context, reserve, opening
 
 
 class Conversation:
@@ -132,6 +133,7 @@ class Conversation:
             tokens=taken,
             context=context,
             reserve=reserve,
+            opening=before.opening,
         )
 
     def use(self) -> Use:
@@ -246,7 +248,7 @@ class Conversation:
         text = "".join(said)
         self.last = Reply(text, finish, timings, first_seconds, refusal)
         if said or finish != "cancelled":
-            self.turns.append(Turn(prompt.question, text, tuple(prompt.passages)))
+            self.turns.append(Turn(prompt.question, text, tuple(prompt.passages), judged=True))
 
     def _unfinished(self, timings: Timings, cancelled: bool) -> Finish:
         """Why an answer without an end token ended; a consumer that stops reading counts as cancelling."""

@@ -1,17 +1,11 @@
-"""Who is let in to a server and for how long: a few who have shown no token yet, and those who have.
+"""Who is let in to a server: a few who have shown no token yet, and those who have.
 
-Knows sockets and clocks; of HTTP only how to say that there is no room. What a token is, the connection knows.
+Knows open connections; of HTTP only how to say that there is no room. What a token is, the connection knows.
 """
 
-import io
 import socket
 import threading
-import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 _TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -44,7 +38,8 @@ class Door:
 
     def knows(self, connection: socket.socket) -> bool:
         """Whether it has shown a token before."""
-        return connection in self._known
+        with self._lock:
+            return connection in self._known
 
     def admit(self, connection: socket.socket) -> bool:
         """It has shown the token: whether there is a place for it."""
@@ -60,36 +55,3 @@ class Door:
             self._known.discard(connection)
             if connection in self._strangers:
                 self._strangers.remove(connection)
-
-
-class TimedReader(io.RawIOBase):
-    """Reads a connection until a deadline, however slowly the bytes drip.
-
-    Args:
-        connection: to read from.
-        otherwise: its timeout while nothing is read, in seconds.
-
-    Attributes:
-        deadline: of `time.monotonic`; from then on reading raises TimeoutError.
-    """
-
-    def __init__(self, connection: socket.socket, otherwise: float) -> None:
-        super().__init__()
-        self._connection = connection
-        self._otherwise = otherwise
-        self.deadline = 0.0
-
-    def readable(self) -> bool:
-        """It is for reading."""
-        return True
-
-    def readinto(self, buffer: "WriteableBuffer") -> int:
-        """As any raw stream."""
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._connection.settimeout(left)
-        try:
-            return self._connection.recv_into(buffer)
-        finally:
-            self._connection.settimeout(self._otherwise)

@@ -1,9 +1,10 @@
 """What goes to a model and what comes back: a prompt, a reply, how full the context is. Knows not how they are made."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
+from medmind_runtime.config import NOTICE
 from medmind_runtime.guard import Before
 from medmind_runtime.timings import Timings
 from medmind_runtime.turn import Passage
@@ -31,6 +32,15 @@ class Prompt:
     before: Before = field(default_factory=Before)
     passages: Sequence[Passage] = ()
     document: bool = False
+
+    def beside(self) -> dict[str, Any]:
+        """What medmind says beside the answer, for programs."""
+        return {
+            "notice": NOTICE,
+            "rule": self.before.rule or None,
+            "first_aid": self.before.opening if self.before.rule else "",
+            "sources": [asdict(passage) for passage in self.passages],
+        }
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Guard(Protocol):
         ...
 
     def before(self, question: str, earlier: Sequence[Turn]) -> Before:
-        """Decide about a question; `earlier` are the turns so far, the oldest first."""
+        """Decide about a question, and about what earlier turns left open; these are all so far, the oldest first."""
         ...
 
     def place(self, question: str, passages: Sequence[Passage]) -> str:

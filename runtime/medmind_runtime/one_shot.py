@@ -47,9 +47,9 @@ def answer(path: Path, config: ChatConfig, question: str, *, as_json: bool) -> N
 def _fitted(conversation: Conversation, question: str) -> Prompt:
     try:
         return conversation.fit(question)
-    except DoesNotFit:
-        if opening := conversation.consider(question).opening:  # what to do now does not depend on the length
-            console.note(opening)
+    except DoesNotFit as error:
+        if error.opening:
+            console.note(error.opening)
         raise
 
 
@@ -77,11 +77,8 @@ def _document(
         "version": medmind.__version__,
         "answer": None if reply.refusal else text,
         "refusal": reply.refusal or None,
-        "first_aid": prompt.before.opening if prompt.before.rule else "",
         "finish": reply.finish,
-        "notice": NOTICE,
-        "rule": prompt.before.rule or None,
-        "sources": [asdict(passage) for passage in prompt.passages],
+        **prompt.beside(),
         "model": {"path": str(path), "bytes": path.stat().st_size, **metadata},
         "sampling": asdict(conversation.sampling),
         "usage": {

@@ -85,10 +85,13 @@ def parse(body: bytes, *, sampling: Sampling, max_tokens: int) -> Request:
     """
     try:
         document = json.loads(body)
+        half = grammar.half_character(document)
     except (ValueError, RecursionError) as error:
         raise Refused(400, f"the body is not valid JSON: {error}") from error
     if not isinstance(document, dict):
         raise Refused(400, "the body must be a JSON object")
+    if half:
+        raise Refused(400, f"the body holds {half}, half of a character's surrogate pair: that is no text")
     given = {key: value for key, value in document.items() if value is not None and key not in _HARMLESS}
     for name, value in given.items():
         if name in _NEUTRAL and value not in _NEUTRAL[name]:
@@ -135,9 +138,9 @@ def _messages(messages: Any) -> tuple[str | None, list[Turn], str]:
         if not isinstance(message, dict):
             raise Refused(400, f"{where} must be an object", param=where)
         role, content = message.get("role"), _content(message.get("content"), where)
-        if role in {"system", "developer"}:
+        if role in ("system", "developer"):
             system.append(content)
-        elif role not in {"user", "assistant"}:
+        elif role not in ("user", "assistant"):
             raise Refused(400, f"{where} has the role {role!r}: not supported here", param=f"{where}.role")
         elif talk and talk[-1][0] == role:
             talk[-1] = (role, f"{talk[-1][1]}\n\n{content}")

@@ -33,7 +33,7 @@ def _own(path: Path) -> None:
     path.chmod(_OWNER_ALONE)
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, content: bytes) -> None:
     """Replace the file's content, in one step; no moment at which others could read it.
 
     Raises:
@@ -42,8 +42,8 @@ def write(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ALONE)
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -66,7 +66,7 @@ def token(path: Path) -> str:
     ensure(path)
     kept = path.read_bytes().strip()
     if not kept:
-        write(path, secrets.token_urlsafe(32) + "\n")
+        write(path, f"{secrets.token_urlsafe(32)}\n".encode())
         kept = path.read_bytes().strip()
     if not (kept.isascii() and 16 <= len(kept) <= 512 and not set(kept) & set(b" \r\n")):
         raise MedmindError(f"{path} holds no token", "one line of 16 to 512 letters, or remove it for a new one")

@@ -37,7 +37,7 @@ def write(path: Path, *, model: str, system: str, turns: Sequence[Turn]) -> None
         ],
     }
     text = json.dumps(document, indent=2, ensure_ascii=False)
-    private_file.write(path, text.encode("utf-8", "replace").decode() + "\n")
+    private_file.write(path, f"{text}\n".encode("utf-8", "replace"))
 
 
 def read(path: Path) -> tuple[str, list[Turn]]:

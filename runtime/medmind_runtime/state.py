@@ -5,14 +5,13 @@ Written only when somebody asks for it, readable by its owner alone. Knows nothi
 
 import hashlib
 import json
-import os
 import struct
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from medmind.artifacts import sha256
 from medmind.errors import MedmindError
+from medmind_runtime import private_file
 
 _MAGIC = b"medmind-state/1\n"
 _SAMPLES, _SAMPLE = 256, 1 << 16
@@ -38,25 +37,14 @@ def fingerprint(model: Path, adapter: Path | None, kv_type: str) -> str:
 
 
 def write(path: Path, key: str, tokens: list[int], cache: bytes) -> None:
-    """Write a state with permissions 0600, whole or not at all.
+    """Write a state, whole or not at all.
 
     Raises:
         MedmindError: the file cannot be written.
     """
     body = struct.pack(f"<{len(tokens)}i", *tokens) + cache
     header = {"model": key, "tokens": len(tokens), "bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # made with 0600
-        with os.fdopen(handle, "wb") as file:
-            file.write(_MAGIC + json.dumps(header).encode() + b"\n" + body)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise MedmindError(f"{path} cannot be written: {error.strerror}", "choose another place") from error
+    private_file.write(path, _MAGIC + json.dumps(header).encode() + b"\n" + body)
 
 
 def read(path: Path, key: str) -> tuple[list[int], bytes]:

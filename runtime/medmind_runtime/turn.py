@@ -1,7 +1,7 @@
 """One turn of a conversation, with the passages of a library that it was answered from. Knows not how they are made."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,11 @@ class Turn:
         question: as typed.
         answer: as shown, a guard's opening included.
         passages: what the model was given with the question; [1] is the first.
+        judged: whether the guard was asked about the question before it was answered; not where a turn is from
+            elsewhere: a client's request, a file.
     """
 
     question: str
     answer: str
     passages: Sequence[Passage] = ()
+    judged: bool = field(default=False, compare=False)

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,10 @@ def make_run(tmp_path: Path, make_base: Callable[..., Path]) -> Callable[..., Pa
 @pytest.fixture(scope="session")
 def mistral_v3(tmp_path_factory: pytest.TempPathFactory, spm: Path) -> Path:
     """Mistral's own v3 tokenizer under one random layer; tokenizer_config.json as in Mistral-7B-Instruct-v0.3."""
-    data = pytest.importorskip("mistral_common").__path__[0]
+    package = PathFinder.find_spec("mistral_common")  # for its data alone: see tests/conftest.py
+    if package is None or not package.submodule_search_locations:
+        pytest.skip("mistral_common is not installed")
+    data = package.submodule_search_locations[0]
     shape = Shape(hidden=256, ffn=256, layers=1, heads=4, heads_kv=2, vocab=32768, tied=True)
     base = write_base(tmp_path_factory.mktemp("v3") / "base", shape, spm, base_tensors(shape))
     shutil.copy(Path(data) / "data" / "mistral_instruct_tokenizer_240323.model.v3", base / "tokenizer.model")

@@ -1,7 +1,9 @@
 """The adapter as a GGUF: llama.cpp laying it over the base computes what the merged model computes."""
 
 import ctypes
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,4 +169,24 @@ def test_values_that_f16_cannot_hold_are_refused(spm: Path, tmp_path: Path):
     source = find(str(huge), base_name=str(base), out=tmp_path / "out")
     with pytest.raises(MedmindError, match="beyond f16"):
         adapter_file.write(source, "F16")
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_is_full_leaves_no_folder_that_was_made_for_the_file(
+    spm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    base = write_base(tmp_path / "base", SHAPE, spm)
+    source = find(str(write_adapter(tmp_path / "lora", all_linear(SHAPE))), base_name=str(base), out=tmp_path / "a/b")
+
+    def full(path: Path, *_: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(adapter_file, "_write", full)
+    with pytest.raises(MedmindError, match=r"lora.adapter.gguf: No space left on device — free some disk space"):
+        adapter_file.write(source, "F32")
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "a").mkdir()
+    with pytest.raises(MedmindError, match="No space left"):
+        adapter_file.write(source, "F32")
+    assert not list((tmp_path / "a").iterdir())

@@ -148,6 +148,7 @@ def test_an_adapter_directory_finds_the_base_it_names(command: Command, tmp_path
     write_adapter(tmp_path / "lora", all_linear(Shape()), base_model_name_or_path=str(make_base()))
     done = command("gguf", "q8_0", "./lora")
     assert done.returncode == 0, done.stderr
+    assert "base: lora records no digest of it; only shapes can tell whether" in done.stderr
     assert (tmp_path / "runs" / "lora" / "lora.q8_0.gguf").is_file()
 
 

@@ -27,14 +27,35 @@ def write_f16(base: Path) -> Path:
     return results[0].file
 
 
+@pytest.fixture(scope="module")
+def mistral_tokenizer(mistral_v3: Path) -> Tokenizer:
+    """Of Mistral's own tokenizer.model, which takes seconds to read."""
+    return Tokenizer(mistral_v3)
+
+
+@pytest.fixture(scope="module")
+def mistral_f16(mistral_v3: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The GGUF of the same."""
+    return write_f16(Path(shutil.copytree(mistral_v3, tmp_path_factory.mktemp("form") / "base")))
+
+
 @pytest.fixture(scope="module", params=["tokenizer.model", "tokenizer.json", "tokenizer.json as on the hub"])
-def mistral_gguf(request: pytest.FixtureRequest, mistral_v3: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def mistral_gguf(
+    request: pytest.FixtureRequest,
+    mistral_v3: Path,
+    mistral_tokenizer: Tokenizer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Any:
     """(tokenizer, vocabulary of the GGUF) for each form."""
+    if request.param == "tokenizer.model":
+        with GgufVocabulary(request.getfixturevalue("mistral_f16")) as vocabulary:
+            yield mistral_tokenizer, vocabulary
+        return
     base = tmp_path_factory.mktemp("form") / "base"
     shutil.copytree(mistral_v3, base)
     if request.param == "tokenizer.json":
-        json_only(base)
-    elif request.param != "tokenizer.model":
+        json_only(base, mistral_tokenizer)
+    else:
 
         def as_on_the_hub(document: dict[str, Any]) -> None:
             """Merges by SentencePiece's scores and a Metaspace, as in Mistral-7B-Instruct-v0.3's tokenizer.json."""
@@ -56,7 +77,7 @@ def mistral_gguf(request: pytest.FixtureRequest, mistral_v3: Path, tmp_path_fact
                 "type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False,
             }  # fmt: skip
 
-        edit_json(base, as_on_the_hub)
+        edit_json(base, as_on_the_hub, mistral_tokenizer)
     tokenizer = Tokenizer(base)
     with GgufVocabulary(write_f16(base)) as vocabulary:
         yield tokenizer, vocabulary
@@ -97,9 +118,10 @@ def test_mistral_v3_agrees_on_thousands_of_lines_of_real_text(mistral_gguf: Any)
 
 
 @pytest.mark.parametrize("count", [2000, pytest.param(100_000, marks=pytest.mark.slow)])
-def test_mistral_v3_agrees_on_lines_made_to_find_differences(count: int, mistral_v3: Path, tmp_path: Path):
-    base = shutil.copytree(mistral_v3, tmp_path / "base")
-    assert compare(Tokenizer(base), write_f16(base), count=count).generated == count
+def test_mistral_v3_agrees_on_lines_made_to_find_differences(
+    count: int, mistral_tokenizer: Tokenizer, mistral_f16: Path
+):
+    assert compare(mistral_tokenizer, mistral_f16, count=count).generated == count
 
 
 def test_tokenizer_models_own_scores_are_kept_where_they_order_the_merges(spm: Path):
@@ -116,9 +138,11 @@ def test_tokenizer_models_own_scores_are_kept_where_they_order_the_merges(spm: P
     assert sorted(joined, key=lambda piece: -found[piece]) == sorted(joined, key=lambda piece: -rebuilt[piece])
 
 
-def test_scores_follow_the_merges_where_tokenizer_model_orders_them_otherwise(mistral_v3: Path):
+def test_scores_follow_the_merges_where_tokenizer_model_orders_them_otherwise(
+    mistral_v3: Path, mistral_tokenizer: Tokenizer
+):
     """Mistral v3's runs of spaces: last in tokenizer.model, first in what transformers makes of it."""
-    backend = json.loads(Tokenizer(mistral_v3)._hf.backend_tokenizer.to_str())
+    backend = json.loads(mistral_tokenizer._hf.backend_tokenizer.to_str())
     merges = backend["model"]["merges"]
     found = scores.find(mistral_v3, backend["model"]["vocab"], merges)
     ordered = [found[piece] for piece in dict.fromkeys("".join(merge) for merge in merges)]

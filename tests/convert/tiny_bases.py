@@ -193,11 +193,11 @@ def write_run(path: Path, base: Path, shape: Shape, *, heldout: list[dict[str, A
     return path
 
 
-def json_only(base: Path) -> Path:
-    """Replace tokenizer.model by the tokenizer.json that transformers makes of it."""
+def json_only(base: Path, tokenizer: Any = None) -> Path:
+    """Replace tokenizer.model by the tokenizer.json that transformers makes of it, maybe read already."""
     from medmind_convert.tokenizer import Tokenizer
 
-    Tokenizer(base)._hf.backend_tokenizer.save(str(base / "tokenizer.json"))
+    (tokenizer or Tokenizer(base))._hf.backend_tokenizer.save(str(base / "tokenizer.json"))
     (base / "tokenizer.model").unlink()
     config = json.loads((base / "tokenizer_config.json").read_text())
     config["tokenizer_class"] = "PreTrainedTokenizerFast"
@@ -205,8 +205,8 @@ def json_only(base: Path) -> Path:
     return base
 
 
-def edit_json(base: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    document = json.loads((json_only(base) / "tokenizer.json").read_text(encoding="utf-8"))
+def edit_json(base: Path, change: Callable[[dict[str, Any]], None], tokenizer: Any = None) -> Path:
+    document = json.loads((json_only(base, tokenizer) / "tokenizer.json").read_text(encoding="utf-8"))
     change(document)
     (base / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
     return base

@@ -132,7 +132,15 @@ def engine(model: Path) -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def _warm() -> None:
     """What every chat imports and reads first, so that it is there in forks."""
-    for module in ("llama_cpp", "medmind_runtime.one_shot", "medmind_runtime.offline", "medmind_runtime.session"):
+    for module in (
+        "llama_cpp",
+        "medmind_runtime.one_shot",
+        "medmind_runtime.offline",
+        "medmind_runtime.session",
+        "prompt_toolkit",
+        "prompt_toolkit.history",
+        "medmind_runtime.markdown",
+    ):
         import_module(module)
     triage()
 

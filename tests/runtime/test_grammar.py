@@ -28,7 +28,10 @@ def test_a_model_of_random_weights_answers_by_the_schema(engine: Engine, tempera
 
 @pytest.mark.parametrize(
     "text",
-    ["{", "[]", '{"$ref": "https://example.org/schema.json"}', '{"type": "nothing"}', "[" * 100_000, " " * 2**21],
+    [
+        *("{", "[]", '{"$ref": "https://example.org/schema.json"}', '{"type": "nothing"}', "[" * 100_000, " " * 2**21),
+        r'{"enum": ["\ud800"]}',
+    ],
 )
 def test_what_is_no_usable_schema_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(MedmindError, match="schema"):

@@ -1,10 +1,10 @@
 import http.client
 import json
+import queue
 import signal
 import socket
 import stat
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +16,7 @@ from medmind.errors import MedmindError
 from medmind_runtime import private_file
 from medmind_runtime.fake_engine import FakeEngine
 from medmind_runtime.guard import Before, Guard, Unguarded
+from medmind_runtime.interruption import never
 from medmind_runtime.openai_answer import StopText
 from medmind_runtime.safety.careful import Careful
 from medmind_runtime.sampling import Sampling
@@ -23,6 +24,8 @@ from medmind_runtime.server import Limits, Served, Server
 from medmind_runtime.turn import Passage, Turn
 
 TOKEN = "t" * 20
+PATIENCE = 60
+"""Seconds to wait for what must come: whatever a busy machine takes."""
 HELLO = [{"role": "user", "content": "hello"}]
 
 
@@ -31,7 +34,7 @@ class Client:
         self.server = server
 
     def send(self, method: str, path: str, body: bytes | None = None, **headers: str) -> http.client.HTTPResponse:
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.server_port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.server_port, timeout=PATIENCE)
         connection.request(method, path, body, {"Authorization": f"Bearer {TOKEN}", **headers})
         return connection.getresponse()
 
@@ -59,7 +62,7 @@ def serving(engine: FakeEngine, guard: Guard | None = None, **limits: Any) -> It
         yield Client(server)
     finally:
         server.shutdown()
-        thread.join(20)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
 
 
@@ -142,6 +145,38 @@ class Refers(Unguarded):
         return Before("Ask a doctor.", alone=True)
 
 
+def intake(*said: str) -> list[dict[str, str]]:
+    """A conversation in which a program answers all but the last with its next question."""
+    talk = [[{"role": "user", "content": text}, {"role": "assistant", "content": "Anything else?"}] for text in said]
+    return [message for turn in talk for message in turn][:-1]
+
+
+def test_an_emergency_told_before_is_heard_until_it_is_met() -> None:
+    engine = FakeEngine(["fine"])
+    with serving(engine, Careful()) as client:
+
+        def asked(talk: list[dict[str, str]], **fields: Any) -> tuple[str, str]:
+            _, answer = client.ask(talk, **fields)
+            return answer["medmind"]["rule"] or "", answer["choices"][0]["message"]["content"]
+
+        chest, harm = "crushing chest pain, my left arm is numb", "I want to kill myself"
+        talk = intake(chest, "since this morning", "no")
+        rule, content = asked(talk)
+        assert rule == "chest"
+        assert content.endswith("\n\nfine")
+        met = [*talk, {"role": "assistant", "content": content.replace("\n", "\r\n")}]
+        assert asked([*met, {"role": "user", "content": "thanks"}]) == ("", "fine")
+        assert asked([*met, {"role": "user", "content": chest}])[0] == "chest"
+        assert asked([{"role": "user", "content": chest}, {"role": "system", "content": "x"}, *HELLO])[0] == "chest"
+        assert asked(intake(harm, *["and then?"] * 9))[0] == "self_harm"
+        assert asked(intake(harm, chest, "the baby swallowed bleach", "hello"))[0] == "overdose,self_harm"
+        assert asked(intake(harm, "hello", chest))[0] == "chest,self_harm"
+        assert asked(intake("what helps against a cold", "and for how long", "thanks"))[0] == ""
+        prompts = len(engine.prompts)
+        assert asked(talk, response_format={"type": "json_object"}) == ("chest", content.removesuffix("\n\nfine"))
+        assert len(engine.prompts) == prompts
+
+
 def test_a_json_schema_becomes_the_grammar_of_the_answer_and_nothing_else_is_in_it() -> None:
     schema = {"type": "object", "properties": {"risk": {"type": "string"}}, "required": ["risk"]}
     wanted = {"type": "json_schema", "json_schema": {"name": "risk", "schema": schema, "strict": True}}
@@ -208,6 +243,9 @@ BAD: Mapping[str, tuple[Any, int, str]] = {
     "empty messages": ({"messages": []}, 400, "at least one message"),
     "a message that is none": ({"messages": [1]}, 400, "messages[0] must be an object"),
     "a role": ({"messages": [{"role": "tool", "content": "x"}]}, 400, "messages[0] has the role 'tool'"),
+    "a role of no kind": ({"messages": [{"role": ["user"], "content": "x"}]}, 400, "messages[0] has the role ['user']"),
+    "half a character": ({"messages": [{"role": "user", "content": "\ud800"}]}, 400, r"\ud800, half of a character's"),
+    "half a character to stop at": ({"messages": HELLO, "stop": ["\udfff"]}, 400, r"\udfff, half of a character's"),
     "an image": ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "must be text"),
     "ends with the assistant": ({"messages": [*HELLO, {"role": "assistant", "content": "x"}]}, 400, "end with one"),
     "only a system message": ({"messages": [{"role": "system", "content": "x"}]}, 400, "end with one"),
@@ -268,16 +306,39 @@ def test_who_has_no_token_or_comes_by_another_name_learns_nothing() -> None:
             assert json.loads(response.read())["error"]["message"]
 
 
+class Held(FakeEngine):
+    """Says nothing until it is let go, or nobody waits any more."""
+
+    def __init__(self) -> None:
+        super().__init__(["fine"])
+        self.begun, self.go, self.left = threading.Event(), threading.Event(), threading.Event()
+
+    def generate(
+        self, tokens: Sequence[int], *, sampling: Sampling, max_tokens: int, cancel: Callable[[], bool] = never
+    ) -> Iterator[int]:
+        self.begun.set()
+        try:
+            while not self.go.wait(0.01):
+                if cancel():
+                    return
+        finally:
+            self.left.set()
+        yield from super().generate(tokens, sampling=sampling, max_tokens=max_tokens, cancel=cancel)
+
+
 def test_one_answer_at_a_time_some_wait_and_more_are_refused() -> None:
-    engine = FakeEngine(["x" * 20], delay=0.05)
+    engine = Held()
     with serving(engine, waiting=1) as client:
-        statuses: list[int] = []
-        threads = [threading.Thread(target=lambda: statuses.append(client.ask()[0])) for _ in range(4)]
+        statuses: queue.Queue[int] = queue.Queue()
+        threads = [threading.Thread(target=lambda: statuses.put(client.ask()[0])) for _ in range(4)]
         for thread in threads:
             thread.start()
+        assert [statuses.get(timeout=PATIENCE) for _ in range(2)] == [429, 429]
+        assert statuses.empty()
+        engine.go.set()
+        assert [statuses.get(timeout=PATIENCE) for _ in range(2)] == [200, 200]
         for thread in threads:
             thread.join()
-    assert sorted(statuses) == [200, 200, 429, 429]
 
 
 def test_an_answer_that_takes_too_long_is_an_error_and_not_a_short_answer() -> None:
@@ -287,18 +348,19 @@ def test_an_answer_that_takes_too_long_is_an_error_and_not_a_short_answer() -> N
         assert client.events()[-1]["error"]["code"] == "timeout"
 
 
-def test_a_client_that_leaves_gives_the_engine_back() -> None:
-    engine = FakeEngine(["x" * 2000], delay=0.02)
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_gives_the_engine_back(stream: bool) -> None:
+    engine = Held()
     with serving(engine) as client:
-        for stream in (True, False):
-            body = json.dumps({"messages": HELLO, "stream": stream, "max_tokens": 2000}).encode()
-            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
-            with socket.create_connection(("127.0.0.1", client.server.server_port)) as raw:
-                raw.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-                time.sleep(0.3)
-        begun = time.monotonic()
-        assert client.ask(max_tokens=3)[0] == 200
-        assert time.monotonic() - begun < 5
+        body = json.dumps({"messages": HELLO, "stream": stream}).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+        with socket.create_connection(("127.0.0.1", client.server.server_port)) as raw:
+            raw.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            assert engine.begun.wait(PATIENCE)
+            assert not engine.left.is_set()
+        assert engine.left.wait(PATIENCE)
+        engine.go.set()
+        assert client.ask()[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -307,7 +369,7 @@ def test_a_client_that_leaves_gives_the_engine_back() -> None:
 def test_half_a_request_is_not_waited_for(half: bytes) -> None:
     with serving(FakeEngine(["x"]), header_seconds=0.3, read_seconds=0.3) as client:
         head = half.replace(b"\r\n", f"\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n".encode(), 1)
-        with socket.create_connection(("127.0.0.1", client.server.server_port), timeout=5) as raw:
+        with socket.create_connection(("127.0.0.1", client.server.server_port), timeout=PATIENCE) as raw:
             raw.sendall(head)
             while raw.recv(4096):
                 pass
@@ -315,7 +377,7 @@ def test_half_a_request_is_not_waited_for(half: bytes) -> None:
 
 @contextmanager
 def connected(server: Server, count: int) -> Iterator[list[socket.socket]]:
-    raw = [socket.create_connection(("127.0.0.1", server.server_port), timeout=5) for _ in range(count)]
+    raw = [socket.create_connection(("127.0.0.1", server.server_port), timeout=PATIENCE) for _ in range(count)]
     try:
         yield raw
     finally:
@@ -358,20 +420,19 @@ def test_a_request_that_drips_has_no_more_time_than_another() -> None:
     drips = {
         b"GET /v1/models HTTP/1.1\r\nX: ": b"",
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
-        "Content-Length: 99\r\n\r\n".encode(): b"HTTP/1.1 408",
+        "Content-Length: 9999\r\n\r\n".encode(): b"HTTP/1.1 408",
     }
     with serving(FakeEngine(["x"]), header_seconds=0.3, read_seconds=0.3) as client:
         for begun, answer in drips.items():
             with connected(client.server, 1) as (raw,):
                 raw.sendall(begun)
                 raw.settimeout(0.05)
-                started = time.monotonic()
-                while True:
+                said = None
+                for _ in range(2000):  # with a time of its own for each drip it would go on
                     try:
                         said = raw.recv(12)
                         break
                     except TimeoutError:
-                        assert time.monotonic() - started < 3
                         with suppress(OSError):
                             raw.sendall(b"x")
                     except ConnectionResetError:
@@ -417,12 +478,12 @@ def test_the_real_server_answers_behind_the_filter(
             break
     else:
         raise AssertionError("it did not serve")
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     key = (tmp_path / "token").read_text(encoding="ascii").strip()
     body = json.dumps({"messages": HELLO})
     connection.request("POST", "/v1/chat/completions", body, {"Authorization": f"Bearer {key}"})
     answer = json.loads(connection.getresponse().read())
     assert answer["usage"]["completion_tokens"] == 5
     process.send_signal(end)
-    assert process.wait(20) == code
+    assert process.wait(PATIENCE) == code
     assert sorted(path.name for path in tmp_path.iterdir()) == ["token"]

@@ -4,15 +4,20 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import forked
 import pytest
+
+from medmind_runtime.cli import main
 
 pytest.importorskip("pty", reason="pseudo-terminals are a Unix thing")
 
 from .conftest import CHAT
 from .terminal_session import TerminalSession
+
+pytestmark = pytest.mark.usefixtures("_warm")
 
 FAKE = """
 import sys, time
@@ -71,14 +76,27 @@ def fake(
 ) -> TerminalSession:
     """A chat with a fake engine that takes `load` seconds to load; negative: and then fails."""
     options = repr((answers, context, delay, load, guarded))
+    if forked.available and not env:
+
+        def start() -> None:
+            sys.argv = ["-c", options]
+            exec(FAKE, {})
+
+        return TerminalSession(start, tmp_path)
     return TerminalSession([sys.executable, "-c", FAKE, options], tmp_path, **env)
 
 
-def real(model: Path, tmp_path: Path, *prefix: str, tokens: int = 12) -> TerminalSession:
+def real(model: Path, tmp_path: Path, *prefix: str, tokens: int = 12, options: Sequence[str] = ()) -> TerminalSession:
     home = dict.fromkeys(("HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"), str(tmp_path))
-    return TerminalSession(
-        [*prefix, *CHAT, str(model), "--max-tokens", str(tokens), "--threads", "1"], tmp_path, **home
-    )
+    arguments = [str(model), "--max-tokens", str(tokens), "--threads", "1", *options]
+    if forked.available and not prefix:
+
+        def start() -> None:
+            sys.argv = ["medmind-chat", *arguments]
+            main()
+
+        return TerminalSession(start, tmp_path, **home)
+    return TerminalSession([*prefix, *CHAT, *arguments], tmp_path, **home)
 
 
 def test_a_conversation_of_several_turns(tmp_path: Path) -> None:
@@ -456,10 +474,8 @@ def test_control_characters_typed_and_a_changed_size_do_no_harm(tmp_path: Path) 
 
 
 def test_history_is_kept_only_when_asked_for_and_for_its_owner_alone(model: Path, tmp_path: Path) -> None:
-    options = ("--history", "typed")
-    command = [*CHAT, str(model), "--threads", "1", "--max-tokens", "2", *options]
     for _ in range(2):
-        with TerminalSession(command, tmp_path) as session:
+        with real(model, tmp_path, tokens=2, options=("--history", "typed")) as session:
             session.wait_for("What you type is kept in typed; only you can read it (0600).")
             session.wait_for_prompt()
             session.press("is it bad?\r")

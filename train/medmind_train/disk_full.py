@@ -1,14 +1,12 @@
 """A disk that fills while a run writes: told apart from other errors, and said with how to go on. Knows no format."""
 
-import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from medmind import disk_errors
 from medmind.errors import MedmindError
 from medmind_train import launch
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -24,7 +22,7 @@ def said(run: Path, begun: Callable[[], bool]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in disk_errors.WAYS_ON:
             raise
         what = f"the disk of {run} is full ({error.strerror})"
         if not begun():

@@ -9,7 +9,7 @@ from typing import Self
 
 from medmind.artifacts import atomic_file
 from medmind.errors import MedmindError
-from medmind_runtime.library import ranking, spelling
+from medmind_runtime.library import ranking, suggestion
 from medmind_runtime.library.question import take_apart
 from medmind_runtime.library.ranking import Topic, weight
 from medmind_runtime.library.read import Answer
@@ -137,7 +137,7 @@ class Library:
 
     def meant(self, question: str) -> list[str]:
         """Names of subjects that a question without passages may have meant and misspelt, the likest first."""
-        asked = spelling.corrected(self._base, question, take_apart(question).subject)
+        asked = suggestion.corrected(self._base, question, take_apart(question).subject)
         found = [topic.focus for text in asked for topic, _ in self.search(text, 1)]
         return list(dict.fromkeys(found))
 

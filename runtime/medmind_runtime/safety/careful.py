@@ -1,6 +1,10 @@
 """The guard of medmind-chat: emergencies before the answer, passages beside the question, doses and citations in it.
 
 Puts together the rules, a library and the watch over doses; the conversation asks it through `medmind_runtime.guard`.
+
+Emergencies are heard in the question and in every earlier turn that was answered elsewhere: a client may send a whole
+conversation at once, in which a program asked "since when?" and nobody said what to do. They are heard until an answer
+holds the first aid; of several such turns the latest counts, but one that tells of self-harm always does.
 """
 
 import re
@@ -11,7 +15,7 @@ from medmind_runtime.library.index import Library
 from medmind_runtime.library.question import take_apart
 from medmind_runtime.loading import DEFAULT_CONTEXT
 from medmind_runtime.safety.doses import DoseDocument, DoseWatch
-from medmind_runtime.safety.triage import triage
+from medmind_runtime.safety.triage import Alarm, triage
 from medmind_runtime.turn import Passage, Turn
 
 NOTHING = (
@@ -49,8 +53,8 @@ class Careful:
 
     def before(self, question: str, earlier: Sequence[Turn]) -> Before:
         """What to do now, in an emergency; then the passages."""
-        alarms = self._triage.alarms(question, self._longest)
-        shown = alarms[:1] + [alarm for alarm in alarms[1:] if alarm.topic == _SELF_HARM]
+        shown = self._heard(question)
+        shown += [alarm for alarm in self._unmet(earlier) if alarm.topic not in {one.topic for one in shown}]
         opening, rule = "\n\n".join(alarm.say for alarm in shown), ",".join(alarm.topic for alarm in shown)
         if self._library is None:
             return Before(opening, rule=rule)
@@ -63,6 +67,25 @@ class Careful:
             nothing = UNNAMED if take_apart(meant).unnamed else self._nothing(question)
             return Before(opening or nothing, alone=True, rule=rule)  # first aid is enough by itself
         return Before(opening, passages=passages, rule=rule)
+
+    def _heard(self, text: str) -> list[Alarm]:
+        """The most urgent alarm of a text, and one of self-harm beside it."""
+        return _first(self._triage.alarms(text, self._longest))
+
+    def _unmet(self, earlier: Sequence[Turn]) -> list[Alarm]:
+        """Alarms of turns from elsewhere whose first aid no answer since holds; as far back as a context reaches."""
+        answers: list[str] = []
+        found: dict[str, Alarm] = {}
+        left = self._longest
+        for turn in reversed(earlier):
+            left -= len(turn.question)
+            if left < 0:
+                break
+            answers.append(_unbroken(turn.answer))
+            for alarm in () if turn.judged else self._heard(turn.question):
+                if alarm.topic not in found and not any(_unbroken(alarm.say) in answer for answer in answers):
+                    found[alarm.topic] = alarm
+        return _first(list(found.values()))
 
     def _nothing(self, question: str) -> str:
         meant = self._library.meant(question) if self._library else []
@@ -78,6 +101,17 @@ class Careful:
     def watch(self, question: str, passages: Sequence[Passage], *, document: bool = False) -> "AnswerWatch":
         """Watch doses and citations."""
         return AnswerWatch(question, passages, document=document)
+
+
+def _first(alarms: Sequence[Alarm]) -> list[Alarm]:
+    """The first alarm, and one of self-harm beside it."""
+    emergencies = [alarm for alarm in alarms if alarm.topic != _SELF_HARM]
+    return emergencies[:1] + [alarm for alarm in alarms if alarm.topic == _SELF_HARM]
+
+
+def _unbroken(text: str) -> str:
+    """On one line: a client may keep an answer with other line ends."""
+    return " ".join(text.split())
 
 
 class AnswerWatch:

@@ -1,6 +1,8 @@
 """Subjects that a question may have meant whose words no passage holds: a slip of the keys ("glaucuma").
 
-Proposes names and answers nothing: two diseases may differ by a letter. Knows the tables of `index`.
+Proposes names and answers nothing: two diseases may differ by a letter. Knows the tables of `index`. What is so near
+that it is taken for the word itself is `safety.spelling`'s business, strict and quick over one vocabulary; here
+somebody chooses among any library's names, once nothing was found: the standard library's likeness will do.
 """
 
 import re
