@@ -145,36 +145,27 @@ IBUPROFEN = "Adults take ibuprofen 200 mg to 400 mg every 4 to 6 hours."
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "shown"),
     [
-        '{"drug":"ibuprofen","dose":800,"unit":"mg","dose_mg":800}',
-        '{"dose": {"value": 800, "unit": "mg"}}',
-        '{"ibuprofen": 800}',
-        '{"800 mg": "ibuprofen"}',
-        '{"drug": "Xanax", "dose": 400, "unit": "mg"}',
-        '{"unit": "mg", "doses": [400, 800], "drug": "ibuprofen"}',
-        '{"drug": "ibuprofen", "dose": 80',
+        ('{"drug":"ibuprofen","dose":800,"unit":"mg","dose_mg":800}', False),
+        ('{"dose": {"value": 800, "unit": "mg"}}', False),
+        ('{"ibuprofen": 800}', False),
+        ('{"800 mg": "ibuprofen"}', False),
+        ('{"drug": "Xanax", "dose": 400, "unit": "mg"}', False),
+        ('{"unit": "mg", "doses": [400, 800], "drug": "ibuprofen"}', False),
+        ('{"drug": "ibuprofen", "dose": 80', False),
+        ('{"drug":"ibuprofen","dose":400,"unit":"mg","dose_mg":400}', True),
+        ('{"drug": "ibuprofen", "age": 12,  "answer": "Ibuprofen 200 mg to 400 mg"}', True),
+        ('{"name":"asthma","count":3,"score":0.50,"more":[1, 2],"none":null}', True),
+        ('{"name": "ast', True),
     ],
 )
-def test_a_document_with_an_invented_dose_in_a_number_is_held_back(text: str) -> None:
+def test_a_document_is_held_back_for_an_invented_dose_in_a_number_and_else_stays_as_it_is(
+    text: str, shown: bool
+) -> None:
     watch = Careful().watch("q", [Passage(IBUPROFEN, "s", "u")], document=True)
-    assert "".join(map(watch.feed, text)) + watch.finish() == ""
-    assert "held back" in watch.refusal
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"drug":"ibuprofen","dose":400,"unit":"mg","dose_mg":400}',
-        '{"drug": "ibuprofen", "age": 12,  "answer": "Ibuprofen 200 mg to 400 mg"}',
-        '{"name":"asthma","count":3,"score":0.50,"more":[1, 2],"none":null}',
-        '{"name": "ast',
-    ],
-)
-def test_other_documents_stay_as_they_are(text: str) -> None:
-    watch = Careful().watch("q", [Passage(IBUPROFEN, "s", "u")], document=True)
-    assert "".join(map(watch.feed, text)) + watch.finish() == text
-    assert not watch.refusal
+    assert "".join(map(watch.feed, text)) + watch.finish() == (text if shown else "")
+    assert ("held back" in watch.refusal) is not shown
 
 
 def test_an_invented_dose_in_a_documents_string_is_left_out_and_the_document_stays_valid() -> None:

@@ -21,9 +21,12 @@ _SPECIAL = re.compile(
     r"|\\(?P<times>times|cdot)(?![a-z])|\\(?:text|math)[a-z]{0,6}(?![a-z])|\\[,;:! ]|\\(?![a-z])|\\[a-z]{1,12}",
     re.I,
 )
+_LETTER = r"[^\W\d_²³¹⁰⁴-₎¼-¾⅐-⅞↉]"
+"""Raised, lowered and fraction signs are none, which Python's \\w has."""
 _TOKEN = re.compile(
-    r"(?P<number>\d+(?:[.,'’]\d+)*|\.\d+)|(?P<short>(?:[^\W\d_²³¹⁰⁴-₎¼-¾⅐-⅞↉]\.){2,6}(?![^\W\d_²³¹⁰⁴-₎¼-¾⅐-⅞↉])|(?:[^\W\d_²³¹⁰⁴-₎¼-¾⅐-⅞↉]\.){1,6}[^\W\d_²³¹⁰⁴-₎¼-¾⅐-⅞↉](?![^\W\d_²³¹⁰⁴-₎¼-¾⅐-⅞↉]))"
-    r"|(?P<word>[^\W\d_²³¹⁰⁴-₎¼-¾⅐-⅞↉]{1,60}(?:['’][^\W\d_²³¹⁰⁴-₎¼-¾⅐-⅞↉]{1,10}){0,2})|(?P<sign>[^\s\x00])",
+    r"(?P<number>\d+(?:[.,'’]\d+)*|\.\d+)"
+    rf"|(?P<short>(?:{_LETTER}\.){{2,6}}(?!{_LETTER})|(?:{_LETTER}\.){{1,6}}{_LETTER}(?!{_LETTER}))"
+    rf"|(?P<word>{_LETTER}{{1,60}}(?:['’]{_LETTER}{{1,10}}){{0,2}})|(?P<sign>[^\s\x00])",
 )
 _RAISED = frozenset("¹²³⁰⁴⁵⁶⁷⁸⁹₀₁₂₃₄₅₆₇₈₉")
 UNREADABLE = Fraction(-1)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from copy import copy
 
 from medmind_runtime.safety.doses import mentions, subjects
+from medmind_runtime.safety.doses.drugs import drugs
 from medmind_runtime.safety.doses.reading import Token, tokens
 from medmind_runtime.safety.doses.subjects import Said
+from medmind_runtime.safety.doses.terms import terms
 
-_BODY = frozenset({"kg", "lb", "m2", "minute", "hour"})
-_PIECES = frozenset({"tablet", "capsule", "count", "lozenge", "suppository", "sachet"})
 _SENSES = {"take": {"take"}, "most": {"take", "most"}, "harm": {"most", "harm"}}
 """Which senses of a passage's dose support an answer's: a maximum is no dose to take."""
 
@@ -27,13 +27,13 @@ class Passages:
         for text in texts:
             row = read(text)
             self._said += subjects.said(row, list(mentions.find(row)), strict=True)
-            self._drugs |= subjects.drugs(row)
-        self.asked = subjects.drugs(list(tokens(asked)))
+            self._drugs |= drugs(row)
+        self.asked = drugs(tokens(asked))
 
     def when_asked(self, asked: str) -> "Passages":
         """The same passages, for another question."""
         made = copy(self)
-        made.asked = subjects.drugs(list(tokens(asked)))
+        made.asked = drugs(tokens(asked))
         return made
 
     def have(self, claim: Said, inherited: frozenset[str] = frozenset(), *, any_unit: bool = False) -> bool:
@@ -76,10 +76,11 @@ def _same(claim: Said, known: Said, any_unit: bool) -> bool:
     if not (
         any_unit
         or mine.unit == theirs.unit
-        or ("count" in {mine.unit, theirs.unit} and {mine.unit, theirs.unit} <= _PIECES)
+        or ("count" in {mine.unit, theirs.unit} and {mine.unit, theirs.unit} <= terms().unit_lists.pieces)
     ):
         return False
-    if mine.rates & _BODY != theirs.rates & _BODY or not mine.rates <= theirs.rates:
+    body = terms().rates.body
+    if mine.rates & body != theirs.rates & body or not mine.rates <= theirs.rates:
         return False
     if mine.values == theirs.values:
         return mine.product == theirs.product
