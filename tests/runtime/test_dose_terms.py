@@ -15,13 +15,16 @@ ROOM = files("medmind_runtime.safety.doses")
 DATA: dict[str, Any] = tomllib.loads((ROOM / "doses.toml").read_text("utf-8"))
 SOURCE = "".join(part.read_text("utf-8") for part in ROOM.iterdir() if part.name.endswith(".py"))
 RATES = DATA["rates"]["of"]
+UNITS = " ".join(f"{row['words']} {row.get('abroad', '')}" for row in DATA["units"].values()).replace("µ", "μ")
+ABROAD = " ".join(DATA["numbers_abroad"].values())
 LISTS = {
     f"{section}.{name}": text
     for section, table in {**DATA, "rates": {k: v for k, v in DATA["rates"].items() if k != "of"}}.items()
-    if section != "capitals"
+    if section not in {"capitals", "numbers_abroad"}
     for name, text in table.items()
     if isinstance(text, str)
 }
+ENTRIES = {**LISTS, **RATES, "units": UNITS, "numbers_abroad": ABROAD}
 
 
 @pytest.mark.parametrize("name", LISTS)
@@ -39,15 +42,17 @@ def test_a_list_that_the_code_does_not_know_or_misses_is_refused() -> None:
 
 
 def test_no_entry_stands_twice_in_a_list() -> None:
-    units = " ".join(row["words"] for row in DATA["units"].values())
-    for name, text in {**LISTS, **RATES, "units": units}.items():
+    for name, text in ENTRIES.items():
         assert [word for word, count in Counter(text.split()).items() if count > 1] == [], name
 
 
 def test_every_entry_is_one_that_the_reader_makes() -> None:
-    units = " ".join(row["words"] for row in DATA["units"].values()).replace("µ", "μ")
     names = {"drugs.endings", "rates.body", *(f"unit_lists.{name}" for name in DATA["unit_lists"])}
-    lists = {name: text for name, text in {**LISTS, **RATES, "units": units}.items() if name not in names}
+    lists = {
+        name: text
+        for name, text in {**LISTS, **RATES, "units": UNITS, "numbers_abroad": ABROAD}.items()
+        if name not in names
+    }
     for name, text in lists.items():
         for word in set(text.split()) - {"*", "~"}:  # signs of Markdown, read as others in some places
             words = word.split("_") if name == "units" or name.startswith("kinds.") else [word]

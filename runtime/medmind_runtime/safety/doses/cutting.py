@@ -15,6 +15,9 @@ def without(text: str, cuts: list[tuple[int, int]]) -> str:
     made: list[str] = []
     at = 0
     for start, end in (_with_marks(text, *cut) for cut in cuts):
+        if start < at:  # a dose and how often it is taken share a word
+            at = max(at, end)
+            continue
         between = text[at:start]
         if made and re.fullmatch(r"[\s\-–—/~]*(?:to|or|and)?[\s\-–—/~]*", between):
             at = end

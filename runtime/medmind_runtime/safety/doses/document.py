@@ -40,7 +40,7 @@ class DoseDocument:
     def __init__(self, passages: Sequence[str], asked: str = "", tidy: Callable[[str], str] = str) -> None:
         self._asked, self._tidy = asked, tidy
         self._passages = Passages(passages, asked)
-        self._ambiguous = False
+        self._ambiguous = self._taking = False
         self._pieces: list[str] = []
         self.refusal = ""
 
@@ -53,6 +53,7 @@ class DoseDocument:
         """The document; empty where it is refused."""
         text = "".join(self._pieces)
         self._pieces = []
+        self._taking = any(token.text in terms().keys.taking for token in tokens(_apart(text[:_MOST])))
         try:
             document = json.loads(text, parse_float=_Number, parse_int=_Number, object_pairs_hook=self._pairs)
             made = self._checked(document, (), "")
@@ -125,6 +126,7 @@ class DoseDocument:
         keys_of = terms().keys
         doses = any(word in keys_of.doses for word in path)
         unit = _unit(own) or _unit(path)
+        doses = doses or (self._taking and any(word in keys_of.times for word in own))
         if not unit and not doses and any(word in keys_of.other for word in own):
             return False
         unit = unit or next((found for text in near if (found := _unit(_key_words(text), whole=True))), None)
@@ -171,8 +173,11 @@ def _values(written: str) -> tuple[Fraction, ...]:
 
 def _key_words(key: str) -> list[str]:
     """`doseMg`, `dose_mg`, `dose (mg)` as words."""
-    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", key)
-    return [token.text for token in tokens(apart) if token.is_word]
+    return [token.text for token in tokens(_apart(key)) if token.is_word]
+
+
+def _apart(text: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", text)
 
 
 def _unit(words: Sequence[str], *, whole: bool = False) -> Unit | None:
@@ -197,7 +202,7 @@ def _of_drug(key: str) -> bool:
 
 
 def _number_near_dose(text: str) -> bool:
-    row: list[Token] = list(tokens(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", text)))
+    row: list[Token] = list(tokens(_apart(text)))
     known = terms()
     told = any(
         token.text in known.keys.doses or is_drug(token) or _unit([token.text], whole=True)

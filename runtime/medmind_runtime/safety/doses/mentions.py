@@ -7,13 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from medmind_runtime.safety.doses import amounts
+from medmind_runtime.safety.doses import amounts, other_numbers
+from medmind_runtime.safety.doses.multiples import Multiples
 from medmind_runtime.safety.doses.reading import Token
-from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
+from medmind_runtime.safety.doses.surroundings import NEAR
 from medmind_runtime.safety.doses.terms import Unit, terms
 
 _COUNT = Unit("count", Fraction(1), "", "count")
 """Of `two ibuprofen`; and where a dose is named without its unit."""
+_USUAL = "usual"
+"""Of a multiple: what it is compared by."""
+_SOLD_AS = 100
+"""`two of the 500s`, and not `in their 60s`."""
 _BY_WORD = Fraction(-2)
 """The value of an amount that a word alone says."""
 
@@ -48,6 +53,7 @@ def find(row: Sequence[Token], unit_above: Unit | None = None) -> Iterator[Menti
         row: its tokens.
         unit_above: of the numbers in the rows of a table.
     """
+    row = other_numbers.in_digits(row)
     words = [token.written if token.written in terms().capitals else token.text for token in row]
     reader = _Reader(row, words, unit_above)
     at = 0
@@ -60,7 +66,7 @@ def find(row: Sequence[Token], unit_above: Unit | None = None) -> Iterator[Menti
             at = reader.passed(at)
 
 
-class _Reader(Surroundings):
+class _Reader(Multiples):
     def __init__(self, row: Sequence[Token], words: list[str], unit_above: Unit | None) -> None:
         super().__init__(row, words)
         self.unit_above = unit_above
@@ -79,22 +85,20 @@ class _Reader(Surroundings):
             return self._numbered(at)
         if text in self.known.beside.articles or text in self.known.beside.all or text in self.known.beside.vague:
             return self._unnumbered(at)
-        if text in self.known.beside.multiples:
-            return self._multiple(at)
-        return None
+        end = self.multiple(at) if text in self.known.beside.multiples else 0
+        return Mention(at, end, (_BY_WORD,), _USUAL, word=text) if end else None
 
     def _numbered(self, at: int) -> Mention | None:
         amount = amounts.read(self.row, at)
         if self.is_label(at, amount.end):
             self._passed[at] = amount.end
             return None
-        multiple: Mention | None = (
-            self._multiple(amount.end - 1) if self.texts[amount.end - 1] in self.known.beside.multiples else None
-        )
-        if multiple is None and not self.known.beside.fold.isdisjoint(self.texts[amount.end : amount.end + 1]):
-            multiple = self._multiple(amount.end)
+        last = self.texts[amount.end - 1] in self.known.beside.multiples
+        multiple = self.multiple(amount.end - 1) if last else 0
+        if not multiple and not self.known.beside.fold.isdisjoint(self.texts[amount.end : amount.end + 1]):
+            multiple = self.multiple(amount.end)
         if multiple:
-            return Mention(at, multiple.last, amount.values, "usual")
+            return Mention(at, multiple, amount.values, _USUAL)
         found = self._unit_after(at, amount.end)
         if found:
             unit, end = found
@@ -154,7 +158,7 @@ class _Reader(Surroundings):
             text = self.texts[at]
             if text in beside.counted:
                 return None
-            if text in beside.soft:
+            if text in beside.soft or text in beside.extra:
                 pass
             elif text in beside.modifiers:
                 strange = strange or 1
@@ -173,14 +177,19 @@ class _Reader(Surroundings):
         rest, beside = self.texts[at : at + 3], self.known.beside
         place = next((at + step for step, text in enumerate(rest) if text not in beside.skipped), at)
         asked, drug = self.asked_to_take(first), self.drug_in_clause(first)
-        if rest and self.is_drug(place):
+        chemical = rest[:1] == ["-"] and place == at + 1 and self.row[at].glued and self.row[place].glued
+        if rest and self.is_drug(place) and not chemical:
             following = self.texts[place + 1 : place + 2]
             free = not following or not self.row[place + 1].is_word or following[0] in beside.plain
             kinds = self.texts[place].endswith("s") and not self.in_clause(first, self.known.beside.taking)
             if (asked or free) and not kinds:
                 return _COUNT, place + 1 if "of" not in rest[: place - at] else at
+        if asked and rest[:1] == ["of"] and rest[1:2] and rest[1] in beside.of_it:
+            return _COUNT, at + 2
+        if rest[:1] == ["s"] and self.row[at].glued and (drug or self.in_clause(first, beside.taking)):
+            return (_COUNT, at + 1) if (self.row[at - 1].value or 0) >= _SOLD_AS else None
         a_day = len(rest) > 1 and rest[0] in self.known.rates.per and rest[1] in self.known.rates.of["day"]
-        often = bool(rest) and rest[0] in {"every", *self.known.rates.alone}
+        often = bool(rest) and (rest[0] in self.known.often.every or rest[0] in self.known.rates.alone)
         if (a_day or often) and (asked or drug or self.drug_ahead(at)):
             return _COUNT, at
         ends = not rest or not self.row[at].is_word or (rest[0] in beside.plain and rest[0] not in beside.periods)
@@ -213,14 +222,23 @@ class _Reader(Surroundings):
         if self.texts[first - 1] in beside.about - {":", "-", "("} or (following and following[0] in beside.goes_on):
             return False
         between = self.texts[drug + 1 : first]
-        return (self.in_clause(first, self.known.beside.taking) or self.large(first)) and beside.equals.issuperset(
-            between
-        )
+        told = self.in_clause(first, beside.taking) or self.large(first) or self._schedule(first)
+        return told and beside.equals.issuperset(between)
+
+    def _schedule(self, first: int) -> bool:
+        """`10-0-8-0`: so much at each time of the day."""
+        return [self.row[at].value is not None for at in range(first, min(len(self.row), first + 5))] == [
+            True,
+            False,
+            True,
+            False,
+            True,
+        ] and {self.texts[at] for at in (first + 1, first + 3)} == {"-"}
 
     def _unnumbered(self, at: int) -> Mention | None:
         """`a gram of`, `both tablets`, `a few pills`."""
         text, beside = self.texts[at], self.known.beside
-        place = self._past(at + 1, beside.modifiers | {"the", "-"}, 3)
+        place = self.past(at + 1, beside.modifiers | {"the", "-"}, 3)
         found = self.unit_at(place) if place < len(self.row) else None
         if found is None or self.texts[place + 1 : place + 3] == ["-", "like"]:
             return None
@@ -254,23 +272,3 @@ class _Reader(Surroundings):
         return (
             measured or (unit.kind == "form" and of and self.drug_ahead(end)) or (self.asked_to_take(at) and not loose)
         )
-
-    def _past(self, at: int, words: frozenset[str], most: int) -> int:
-        """The place after some of these words, and after drugs' names."""
-        place = at
-        while place < len(self.row) and place < at + most and (self.texts[place] in words or self.is_drug(place)):
-            place += 1
-        return place
-
-    def _multiple(self, at: int) -> Mention | None:
-        """`twice the usual dose`; warned of it may be."""
-        beside = self.known.beside
-        place = self._past(at + 1, beside.modifiers | beside.multiplied, 5)
-        asked = self.asked_to_take(at)
-        ends = place < len(self.row) and self.texts[place] in beside.amounts
-        vague = self.texts[place - 1] in beside.much
-        if not ends and not (vague and (asked or self.drug_in_clause(at))):
-            return None
-        if self.denied(at) or (self.texts[at + 1 : at + 2] in (["dose"], ["doses"], ["a"]) and not asked):
-            return None
-        return Mention(at, place + 1 if ends else place, (_BY_WORD,), "usual", word=self.texts[at])

@@ -25,13 +25,15 @@ class Said:
         mention: the dose.
         drugs: the names it is of, one drug's; empty where none is named.
         kind: `take`, `most` or `harm`.
-        words: of the sentence.
+        words: of the sentence, by their stems.
+        sentence: in its words, with a full stop on each side where it has one.
     """
 
     mention: Mention
     drugs: frozenset[str]
     kind: str
     words: frozenset[str]
+    sentence: str = ""
 
 
 def said(row: Sequence[Token], mentions: Sequence[Mention], *, strict: bool) -> list[Said]:
@@ -54,9 +56,15 @@ def said(row: Sequence[Token], mentions: Sequence[Mention], *, strict: bool) -> 
                 names,
                 _kind(row, mention, before, after, strict),
                 frozenset(stem(t.text) for t in row[first:last]),
+                in_words(row[max(0, first - 1) : last + 1]) if first else f". {in_words(row[: last + 1])}",
             )
         )
     return made
+
+
+def in_words(row: Sequence[Token]) -> str:
+    """Tokens with a space between, ends of lines left out."""
+    return " ".join(token.text for token in row if token.text != "\n")
 
 
 def _sentence(row: Sequence[Token], mention: Mention) -> tuple[int, int]:

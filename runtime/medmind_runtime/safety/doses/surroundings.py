@@ -113,7 +113,8 @@ class Surroundings:
 
     def denied(self, at: int) -> bool:
         """Whether a negation stands before."""
-        return any(text in self.known.negations for text in self.clause_before(at))
+        words = self.clause_before(at)
+        return any(text in self.known.negations for text in words[: words.index(",") if "," in words else None])
 
     def clause_before(self, at: int) -> list[str]:
         """The words of the clause before a place, the nearest first."""

@@ -55,6 +55,7 @@ class Beside:
     products: frozenset[str]
     soft: frozenset[str]
     modifiers: frozenset[str]
+    extra: frozenset[str]
     taking: frozenset[str]
     about: frozenset[str]
     articles: frozenset[str]
@@ -62,8 +63,16 @@ class Beside:
     one: frozenset[str]
     all: frozenset[str]
     vague: frozenset[str]
+    ambiguous: frozenset[str]
+    no_romans: frozenset[str]
     multiples: frozenset[str]
     fold: frozenset[str]
+    doubled: frozenset[str]
+    doubling: frozenset[str]
+    then: frozenset[str]
+    what: frozenset[str]
+    over: frozenset[str]
+    repeating: frozenset[str]
     no_medicine: frozenset[str]
     counted: frozenset[str]
     labels: frozenset[str]
@@ -75,6 +84,7 @@ class Beside:
     pronouns: frozenset[str]
     skipped: frozenset[str]
     of_what: frozenset[str]
+    of_it: frozenset[str]
     named_so: frozenset[str]
     before_number: frozenset[str]
     periods: frozenset[str]
@@ -112,6 +122,24 @@ class Rates:
 
 
 @dataclass(frozen=True)
+class Often:
+    """Words of how often something is taken; see doses.toml."""
+
+    every: frozenset[str]
+    q: frozenset[str]
+    hours: frozenset[str]
+    minutes: frozenset[str]
+    hourly: frozenset[str]
+    times: frozenset[str]
+    twice: frozenset[str]
+    thrice: frozenset[str]
+    per: frozenset[str]
+    day: frozenset[str]
+    objects: frozenset[str]
+    between: frozenset[str]
+
+
+@dataclass(frozen=True)
 class UnitLists:
     """Units that are read unlike others, by their own names; see doses.toml."""
 
@@ -124,10 +152,12 @@ class UnitLists:
 
 @dataclass(frozen=True)
 class Keys:
-    """Words of a document's keys: of a dose, its upper end, a drug, and of other numbers."""
+    """Words of a document's keys: of a dose, its upper end, times of the day, taking, a drug, and of other numbers."""
 
     doses: frozenset[str]
     most: frozenset[str]
+    times: frozenset[str]
+    taking: frozenset[str]
     drugs: frozenset[str]
     other: frozenset[str]
 
@@ -140,7 +170,9 @@ class Terms:
 
     Attributes:
         numbers, scales, parts: the value of a word: `five`, `hundred`, `third`.
-        beside, rates, unit_lists, keys: lists of words.
+        numbers_abroad: the same in other languages, read so before a unit alone.
+        units_abroad: first words of their units.
+        beside, rates, often, unit_lists, keys: lists of words.
         harm, most: phrases that make a dose too much, or the upper end; by their first word, the longest first.
         negations: words before what is not to be done.
         capitals: names of units that are written in these capitals alone.
@@ -156,6 +188,11 @@ class Terms:
             beside[name] |= {"\n"}
         self.beside = Beside(**beside)
         self.rates = Rates(of=_lists(rates.pop("of")), **_lists(rates))
+        self.numbers_abroad = {
+            word: Fraction(value) for value, words in data["numbers_abroad"].items() for word in words.split()
+        }
+        self.units_abroad: set[str] = set()
+        self.often = Often(**_lists(data["often"]))
         self.unit_lists = UnitLists(**_lists(data["unit_lists"]))
         self.keys = Keys(**_lists(data["document"]))
         self.harm, self.most = _phrases(data["kinds"]["harm"]), _phrases(data["kinds"]["most"])
@@ -166,7 +203,9 @@ class Terms:
         for spelt, row in data["units"].items():
             unit = Unit(row.get("as", spelt), Fraction(row.get("factor", "1")), row.get("kind", ""), spelt)
             self.by_name[spelt] = unit
-            for phrase in row["words"].replace("µ", "μ").split():
+            abroad = row.get("abroad", "").split()
+            self.units_abroad.update(abroad)
+            for phrase in [*row["words"].replace("µ", "μ").split(), *abroad]:
                 words = tuple(phrase.split("_"))
                 self._units.setdefault(words[0], []).append((words, unit))
         for rows in self._units.values():

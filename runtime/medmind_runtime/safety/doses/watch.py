@@ -8,7 +8,7 @@ import re
 from collections import deque
 from collections.abc import Sequence
 
-from medmind_runtime.safety.doses import amounts, mentions, subjects
+from medmind_runtime.safety.doses import amounts, mentions, often, other_numbers, subjects
 from medmind_runtime.safety.doses.cutting import without
 from medmind_runtime.safety.doses.drugs import is_drug, stem
 from medmind_runtime.safety.doses.reading import Token, tokens
@@ -111,8 +111,12 @@ class DoseWatch:
             self._words.clear()
             self._keep(row)
             return text
-        found = list(mentions.find(row, self._table.unit))
-        claims = subjects.said(row, found, strict=False)
+        claims = [
+            claim
+            for found in (mentions.find(row, self._table.unit), often.find(row))
+            for claim in subjects.said(row, list(found), strict=False)
+        ]
+        claims.sort(key=lambda claim: claim.mention.first)
         end, last = ends[-1 - kept_back]
         for claim in claims:
             while claim.mention.first < last < claim.mention.last and len(ends) - 1 > kept_back:
@@ -144,7 +148,7 @@ def _window(row: Sequence[Token]) -> int:
     window = 0
     for at, token in enumerate(row):
         text = token.text
-        if text in known.beside.one:
+        if text in known.beside.one or often.begins(token) or other_numbers.may_be(token):
             window = max(window, _SETTLED_ARTICLE)
         if (
             token.value is not None
