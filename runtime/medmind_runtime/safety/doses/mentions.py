@@ -19,6 +19,7 @@ _USUAL = "usual"
 """Of a multiple: what it is compared by."""
 _SOLD_AS = 100
 """`two of the 500s`, and not `in their 60s`."""
+_YEARS = range(1500, 2100)
 _BY_WORD = Fraction(-2)
 """The value of an amount that a word alone says."""
 
@@ -185,9 +186,11 @@ class _Reader(Multiples):
             if (asked or free) and not kinds:
                 return _COUNT, place + 1 if "of" not in rest[: place - at] else at
         if asked and rest[:1] == ["of"] and rest[1:2] and rest[1] in beside.of_it:
-            return _COUNT, at + 2
+            goes_on = len(rest) > 2 and self.row[at + 2].is_word and rest[2] not in beside.plain
+            return None if goes_on else (_COUNT, at + 2)
         if rest[:1] == ["s"] and self.row[at].glued and (drug or self.in_clause(first, beside.taking)):
-            return (_COUNT, at + 1) if (self.row[at - 1].value or 0) >= _SOLD_AS else None
+            value = self.row[at - 1].value or Fraction(0)
+            return (_COUNT, at + 1) if value >= _SOLD_AS and value not in _YEARS else None
         a_day = len(rest) > 1 and rest[0] in self.known.rates.per and rest[1] in self.known.rates.of["day"]
         often = bool(rest) and (rest[0] in self.known.often.every or rest[0] in self.known.rates.alone)
         if (a_day or often) and (asked or drug or self.drug_ahead(at)):

@@ -36,13 +36,18 @@ class Multiples(Surroundings):
         size = 0
         if asked and what:
             size = what
-        elif (asked or drug) and following == ["as", "often"]:
+        elif (asked or drug) and following == ["as", "often"] and not self._of_others(at + 3):
             size = 3
         elif (doubling and drug and text in beside.doubled) or (fold and (asked or drug) and text in beside.over):
             size = 2
         elif (doubling and asked and text in beside.then) or (fold and again):
             size = 1
         return at + size if size and not self.denied(at) else 0
+
+    def _of_others(self, at: int) -> bool:
+        """Whether `twice as often` goes on with `as females`."""
+        following = self.texts[at : at + 2]
+        return len(following) == 2 and following[0] == "as" and following[1] not in self.known.beside.taker
 
     def past(self, at: int, words: frozenset[str], most: int) -> int:
         """The place after some of these words, and after drugs' names."""

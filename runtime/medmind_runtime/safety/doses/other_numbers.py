@@ -55,7 +55,7 @@ def _counts(row: Sequence[Token], at: int) -> bool:
         return True
     if row[at].text in known.beside.ambiguous:
         return False
-    if found and found[0].kind in {"", "form", "household"}:
+    if found and found[0].kind in {"", "form", "household"} and ahead[0] not in known.beside.no_roman_units:
         return len(ahead[0]) > 1 or row[at + 1].written.islower()
     before = known.unit([row[at - 1].text], 0) if at else None
-    return bool(before) and before is not None and before[0].kind == "form" and row[at].written.islower()
+    return before is not None and before[0].kind == "form" and row[at].written.islower()
