@@ -210,7 +210,7 @@ class _Reader(Multiples):
         if self.unit_above is not None and "|" in self.texts[max(0, first - NEAR) : first]:
             return self.unit_above
         for at in range(first - 1, max(-1, first - NEAR), -1):
-            if self.texts[at] in beside.amounts | beside.dosing:
+            if self.texts[at] in beside.amounts or self.texts[at] in beside.dosing:
                 return _COUNT
             found = self.unit_at(at)
             if found and found[0].kind in {"", "form", "household"} and not self.numbered_unit(at):

@@ -23,9 +23,8 @@ def find(row: Sequence[Token]) -> Iterator[Mention]:
     Args:
         row: its tokens.
     """
-    often = terms().often
-    told = often.every | often.q | often.hourly | often.times | often.twice | often.thrice
-    if not any(token.text in told for token in row):
+    known = terms()
+    if not any(token.text in known.often_begins or token.text in known.often.times for token in row):
         return
     reader = _Reader(row, [token.text for token in row])
     at = 0
@@ -38,10 +37,8 @@ def find(row: Sequence[Token]) -> Iterator[Mention]:
 
 def begins(token: Token) -> bool:
     """Whether it may be the first of one."""
-    often = terms().often
-    if token.value is not None or terms().is_number(token.text):
-        return True
-    return token.text in often.every | often.q | often.hourly | often.twice | often.thrice
+    known = terms()
+    return token.value is not None or token.text in known.often_begins or known.is_number(token.text)
 
 
 class _Reader(Surroundings):

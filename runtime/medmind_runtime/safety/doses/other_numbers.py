@@ -13,6 +13,7 @@ from medmind_runtime.safety.doses.terms import terms
 
 _ROMAN = re.compile(r"(?=.)M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})|i{2,3}|i?[vx]|[vx]i{1,3}")
 _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
+_DIGITS = frozenset("IVXLCDMivx")
 _LETTERS_THAT_ARE_NAMES = frozenset("CDLMvx")
 """Of vitamins and the like; `x` is a sign."""
 
@@ -36,7 +37,7 @@ def _value(token: Token) -> Fraction | None:
     if (abroad := known.numbers_abroad.get(token.text)) is not None:
         return abroad
     written = token.written
-    if len(written) > 12 or not _ROMAN.fullmatch(written):
+    if written[:1] not in _DIGITS or len(written) > 12 or not _ROMAN.fullmatch(written):
         return None
     if written in _LETTERS_THAT_ARE_NAMES or token.text in known.beside.no_romans:
         return None

@@ -175,6 +175,7 @@ class Terms:
         numbers_abroad: the same in other languages, read so before a unit alone.
         units_abroad: first words of their units.
         beside, rates, often, unit_lists, keys: lists of words.
+        often_begins: the first words of how often, but for numbers.
         harm, most: phrases that make a dose too much, or the upper end; by their first word, the longest first.
         negations: words before what is not to be done.
         capitals: names of units that are written in these capitals alone.
@@ -194,7 +195,8 @@ class Terms:
             word: Fraction(value) for value, words in data["numbers_abroad"].items() for word in words.split()
         }
         self.units_abroad: set[str] = set()
-        self.often = Often(**_lists(data["often"]))
+        self.often = often = Often(**_lists(data["often"]))
+        self.often_begins = often.every | often.q | often.hourly | often.twice | often.thrice
         self.unit_lists = UnitLists(**_lists(data["unit_lists"]))
         self.keys = Keys(**_lists(data["document"]))
         self.harm, self.most = _phrases(data["kinds"]["harm"]), _phrases(data["kinds"]["most"])
