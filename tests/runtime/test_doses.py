@@ -10,11 +10,15 @@ import pytest
 from medmind_runtime.guard import Before
 from medmind_runtime.safety.careful import NOTHING, Careful
 from medmind_runtime.safety.doses import NOTE, DoseWatch
+from medmind_runtime.safety.doses.support import Passages
 from medmind_runtime.turn import Passage
 
 
 def streamed(text: str, sizes: random.Random, *passages: str, question: str = "") -> str:
-    watch = DoseWatch(passages, question)
+    return in_pieces(text, sizes, DoseWatch(passages, question))
+
+
+def in_pieces(text: str, sizes: random.Random, watch: DoseWatch) -> str:
     shown, at = "", 0
     while at < len(text):
         step = sizes.randint(1, 4)
@@ -43,11 +47,12 @@ def test_of_300_sentences_no_invented_dose_gets_through_and_the_harmless_are_sho
     assert 3 * len(harmless) >= len(SENTENCES)
     chance = random.Random(4)
     cut = set()
+    read = {passages: Passages(passages) for passages in {sentence.passages for sentence in SENTENCES}}
     for sentence in SENTENCES:
         for pieces in ([sentence.text], list(sentence.text), None):
-            watch = DoseWatch(sentence.passages)
+            watch = DoseWatch(read[sentence.passages])
             if pieces is None:
-                shown = streamed(sentence.text, chance, *sentence.passages)
+                shown = in_pieces(sentence.text, chance, watch)
             else:
                 shown = "".join(map(watch.feed, pieces)) + watch.finish()
             if sentence.shown and shown != sentence.text:
@@ -92,6 +97,9 @@ def test_numbers_and_units_of_all_scripts(number: str, unit: str) -> None:
         ("Take ibuprofen 400 mg.", "Ibuprofen 400 mg/kg."),
         ("Double the dose of warfarin.", "Halve the dose of warfarin."),
         ("Take triple the usual dose of ibuprofen.", "Take twice the usual dose of ibuprofen."),
+        ("Xanax is for sleep. Take 400 mg daily.", "Ibuprofen is for pain. Take 400 mg daily."),
+        ("Take 400 mg daily.", "Paracetamol is for pain. Take 400 mg daily. Codeine is another."),
+        ("Take ibuprofen q2h.", "Take ibuprofen every 4 to 6 hours."),
         ("Take several tablets of ibuprofen.", "Take both tablets of ibuprofen."),
         (f"Take ibuprofen {'9' * 25} mg.", f"Take ibuprofen {'1' * 25} mg."),
     ],
@@ -106,6 +114,9 @@ def test_nearly_the_passages_dose_is_not_it(said: str, source: str) -> None:
         ("Take 1½ tablets of warfarin.", "Warfarin 1 1/2 tablets."),
         ("Take ibuprofen 0.4 g.", "Ibuprofen 400 mg or paracetamol 1000 mg."),
         ("Take at most 4000 mg of ibuprofen.", "Do not take more than 4000 mg of ibuprofen."),
+        ("Take ibuprofen six times a day.", "Ibuprofen: every 4 hours."),
+        ("Take ibuprofen q4-6h.", "Take ibuprofen every 4 to 6 hours."),
+        ("Tome dos comprimidos de ibuprofen.", "Take two tablets of ibuprofen."),
         ("Two doses of MMR vaccine are enough.", "Two doses of MMR vaccine."),
         ("Take five hundred milligrams of ibuprofen.", "Ibuprofen: 500 mg."),
     ],
@@ -114,7 +125,23 @@ def test_the_passages_dose_in_other_words_is_it(said: str, source: str) -> None:
     assert streamed(said, random.Random(7), source) == said
 
 
-PIECES = ["1 ", "mg ", "((((", "*", "**a** ", "1/", "one ", "| 1 mg ", "[1, ", "\\", "&amp;", "a\n"]
+PIECES = [
+    "1 ",
+    "mg ",
+    "((((",
+    "IV ",
+    "q1h ",
+    "every 2 hours ",
+    "*",
+    "**a** ",
+    "1/",
+    "one ",
+    "| 1 mg ",
+    "[1, ",
+    "\\",
+    "&amp;",
+    "a\n",
+]
 
 
 @pytest.mark.parametrize("piece", PIECES)
@@ -145,36 +172,32 @@ IBUPROFEN = "Adults take ibuprofen 200 mg to 400 mg every 4 to 6 hours."
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "shown"),
     [
-        '{"drug":"ibuprofen","dose":800,"unit":"mg","dose_mg":800}',
-        '{"dose": {"value": 800, "unit": "mg"}}',
-        '{"ibuprofen": 800}',
-        '{"800 mg": "ibuprofen"}',
-        '{"drug": "Xanax", "dose": 400, "unit": "mg"}',
-        '{"unit": "mg", "doses": [400, 800], "drug": "ibuprofen"}',
-        '{"drug": "ibuprofen", "dose": 80',
+        ('{"drug":"ibuprofen","dose":800,"unit":"mg","dose_mg":800}', False),
+        ('{"dose": {"value": 800, "unit": "mg"}}', False),
+        ('{"ibuprofen": 800}', False),
+        ('{"800 mg": "ibuprofen"}', False),
+        ('{"drug": "Xanax", "dose": 400, "unit": "mg"}', False),
+        ('{"unit": "mg", "doses": [400, 800], "drug": "ibuprofen"}', False),
+        ('{"drug": "ibuprofen", "dose": 80', False),
+        ('{"take": {"morning": 800, "evening": 600}}', False),
+        ('{"tablets": {"am": 6, "pm": 9}}', False),
+        ('{"how": "swallow with water", "total": 12}', False),
+        ('{"medication": "as told", "count": 30}', False),
+        ('{"drug":"ibuprofen","dose":400,"unit":"mg","dose_mg":400}', True),
+        ('{"visits": {"morning": 12, "evening": 9}, "total": 21}', True),
+        ('{"drug": "ibuprofen", "age": 12,  "answer": "Ibuprofen 200 mg to 400 mg"}', True),
+        ('{"name":"asthma","count":3,"score":0.50,"more":[1, 2],"none":null}', True),
+        ('{"name": "ast', True),
     ],
 )
-def test_a_document_with_an_invented_dose_in_a_number_is_held_back(text: str) -> None:
+def test_a_document_is_held_back_for_an_invented_dose_in_a_number_and_else_stays_as_it_is(
+    text: str, shown: bool
+) -> None:
     watch = Careful().watch("q", [Passage(IBUPROFEN, "s", "u")], document=True)
-    assert "".join(map(watch.feed, text)) + watch.finish() == ""
-    assert "held back" in watch.refusal
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"drug":"ibuprofen","dose":400,"unit":"mg","dose_mg":400}',
-        '{"drug": "ibuprofen", "age": 12,  "answer": "Ibuprofen 200 mg to 400 mg"}',
-        '{"name":"asthma","count":3,"score":0.50,"more":[1, 2],"none":null}',
-        '{"name": "ast',
-    ],
-)
-def test_other_documents_stay_as_they_are(text: str) -> None:
-    watch = Careful().watch("q", [Passage(IBUPROFEN, "s", "u")], document=True)
-    assert "".join(map(watch.feed, text)) + watch.finish() == text
-    assert not watch.refusal
+    assert "".join(map(watch.feed, text)) + watch.finish() == (text if shown else "")
+    assert ("held back" in watch.refusal) is not shown
 
 
 def test_an_invented_dose_in_a_documents_string_is_left_out_and_the_document_stays_valid() -> None:

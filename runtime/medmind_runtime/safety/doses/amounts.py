@@ -38,7 +38,7 @@ def is_number(row: Sequence[Token], at: int) -> bool:
         return known.is_number(token.text) and token.text not in {"single", "k"}
     if token.glued and at and token.text[:1].isdigit():
         before = row[at - 1]
-        if before.is_word and before.text not in known.beside["taking"] and before.text != "x":
+        if before.is_word and before.text not in known.beside.taking and before.text != "x":
             return token.value >= LARGE and known.is_drug(before.text)
         if before.text == "-" and before.glued and at > 1 and token.value < 100:
             name = row[at - 2]
@@ -46,7 +46,7 @@ def is_number(row: Sequence[Token], at: int) -> bool:
                 not name.is_word
                 or known.is_number(name.text)
                 or (token.value >= LARGE and known.is_drug(name.text))
-                or name.text in known.beside["plain"]
+                or name.text in known.beside.plain
             )
     return True
 
@@ -105,7 +105,7 @@ def read(row: Sequence[Token], at: int) -> Amount:
             groups[-1].value = (groups[-1].value or Fraction(0)) * _power(row, end + link + 1)
             end += 2 + (row[end + link + 1].text == "^")
         else:
-            product = product or bool(set(words) & known.beside["products"])
+            product = product or bool(set(words) & known.beside.products)
             groups.append(_Group())
         end += link
     values = tuple(dict.fromkeys(group.total() for group in groups if group.value is not None))
@@ -126,7 +126,7 @@ def _power(row: Sequence[Token], at: int) -> Fraction:
 
 def _link(row: Sequence[Token], at: int) -> int:
     """How many tokens lead on to another number; 0 when none follows."""
-    links = terms().beside["links"] | {"point"}
+    links = terms().beside.links | {"point"}
     for length in range(1, _LONGEST_LINK + 1):
         if at + length >= len(row) or row[at + length - 1].text not in links:
             return 0

@@ -9,13 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from medmind_runtime.safety.doses import amounts, subjects
+from medmind_runtime.safety.doses import amounts
+from medmind_runtime.safety.doses.cutting import NOTE
+from medmind_runtime.safety.doses.drugs import drugs, is_drug, stem
 from medmind_runtime.safety.doses.mentions import Mention
 from medmind_runtime.safety.doses.reading import UNREADABLE, Token, tokens
 from medmind_runtime.safety.doses.subjects import Said
 from medmind_runtime.safety.doses.support import Passages
 from medmind_runtime.safety.doses.terms import Unit, terms
-from medmind_runtime.safety.doses.watch import NOTE, DoseWatch
+from medmind_runtime.safety.doses.watch import DoseWatch
 
 REFUSAL = "the document names a dose that no source here gives, and is held back; ask a doctor or pharmacist"
 _MOST = 1 << 20
@@ -38,7 +40,7 @@ class DoseDocument:
     def __init__(self, passages: Sequence[str], asked: str = "", tidy: Callable[[str], str] = str) -> None:
         self._asked, self._tidy = asked, tidy
         self._passages = Passages(passages, asked)
-        self._ambiguous = False
+        self._ambiguous = self._taking = False
         self._pieces: list[str] = []
         self.refusal = ""
 
@@ -51,6 +53,7 @@ class DoseDocument:
         """The document; empty where it is refused."""
         text = "".join(self._pieces)
         self._pieces = []
+        self._taking = any(token.text in terms().keys.taking for token in tokens(_apart(text[:_MOST])))
         try:
             document = json.loads(text, parse_float=_Number, parse_int=_Number, object_pairs_hook=self._pairs)
             made = self._checked(document, (), "")
@@ -80,7 +83,7 @@ class DoseDocument:
             return self._object(value, keys, subject)
         if isinstance(value, list):
             words = [item for item in value if isinstance(item, str)]
-            own = subject if not _drugs(words) else " ".join(words)
+            own = " ".join(words) if any(drugs(tokens(word)) for word in words) else subject
             return [self._checked(item, keys, own, (*near, *words)) for item in value]
         if isinstance(value, _Number):
             if self._unsupported(value.written, keys, subject, near):
@@ -92,7 +95,7 @@ class DoseDocument:
 
     def _object(self, value: Mapping[str, Any], keys: tuple[str, ...], subject: str) -> dict[str, Any]:
         strings = [item for item in value.values() if isinstance(item, str)]
-        named = [item for item in strings if _drugs([item])]
+        named = [item for item in strings if drugs(tokens(item))]
         drug_keys = [item for key, item in value.items() if isinstance(item, str) and _of_drug(key)]
         own = " ".join(drug_keys or named) or subject
         made: dict[str, Any] = {}
@@ -101,7 +104,7 @@ class DoseDocument:
                 self.refusal = REFUSAL
             path = (*keys, key)
             beside = [other for name, other in value.items() if isinstance(other, str) and name != key]
-            made[key] = self._checked(item, path, key if _drugs([key]) else own, (*beside, *value.keys()))
+            made[key] = self._checked(item, path, key if drugs(tokens(key)) else own, (*beside, *value.keys()))
         return made
 
     def _string(self, value: str, keys: tuple[str, ...], subject: str, near: Sequence[str]) -> str:
@@ -120,22 +123,25 @@ class DoseDocument:
         """Whether a bare number is a dose, by its key or its neighbours, and no passage has it."""
         own = _key_words(keys[-1]) if keys else []
         path = [word for key in keys for word in _key_words(key)]
-        beside = terms().document
-        doses = any(word in beside["doses"] for word in path)
+        keys_of = terms().keys
+        doses = any(word in keys_of.doses for word in path)
         unit = _unit(own) or _unit(path)
-        if not unit and not doses and any(word in beside["other"] for word in own):
+        doses = doses or (self._taking and any(word in keys_of.times for word in own))
+        if not unit and not doses and any(word in keys_of.other for word in own):
             return False
         unit = unit or next((found for text in near if (found := _unit(_key_words(text), whole=True))), None)
-        drug = (bool(subject) and bool(_drugs([subject, *path]))) or any(_of_drug(text) for text in near)
+        drug = (bool(subject) and any(drugs(tokens(text)) for text in (subject, *path))) or any(
+            _of_drug(text) for text in near
+        )
         if not (unit or doses or drug):
             return False
         values = _values(written)
         base = unit or Unit("count", Fraction(1), "", "count")
         mention = Mention(0, 1, tuple(value * base.factor for value in values), base.name)
         row = list(tokens(subject))
-        names = subjects.drugs(row) or frozenset(subjects.stem(t.text) for t in row if t.is_word)
-        kind = "most" if any(word in {"max", "maximum", "limit"} for word in path) else "take"
-        claim = Said(mention, names or subjects.drugs(list(tokens(" ".join(path)))), kind, frozenset())
+        names = drugs(row) or frozenset(stem(t.text) for t in row if t.is_word)
+        kind = "most" if any(word in keys_of.most for word in path) else "take"
+        claim = Said(mention, names or drugs(tokens(" ".join(path))), kind, frozenset())
         return not self._passages.have(claim, any_unit=unit is None)
 
 
@@ -167,8 +173,11 @@ def _values(written: str) -> tuple[Fraction, ...]:
 
 def _key_words(key: str) -> list[str]:
     """`doseMg`, `dose_mg`, `dose (mg)` as words."""
-    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", key)
-    return [token.text for token in tokens(apart) if token.is_word]
+    return [token.text for token in tokens(_apart(key)) if token.is_word]
+
+
+def _apart(text: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", text)
 
 
 def _unit(words: Sequence[str], *, whole: bool = False) -> Unit | None:
@@ -180,7 +189,7 @@ def _unit(words: Sequence[str], *, whole: bool = False) -> Unit | None:
         found = terms().unit(listed[at : at + 3], 0)
         if (
             found
-            and found[0].spelt not in {"dose", "injection", "packet"}
+            and found[0].spelt not in terms().unit_lists.no_keys
             and found[0].kind != "weight"
             and len(listed[at]) > (0 if whole or at else 1)
         ):
@@ -188,19 +197,15 @@ def _unit(words: Sequence[str], *, whole: bool = False) -> Unit | None:
     return None
 
 
-def _drugs(texts: Sequence[str]) -> bool:
-    return any(terms().is_drug(token.text) for text in texts for token in tokens(text) if token.is_word)
-
-
 def _of_drug(key: str) -> bool:
-    return any(word in terms().document["drugs"] for word in _key_words(key)) and len(_key_words(key)) <= 3
+    return any(word in terms().keys.drugs for word in _key_words(key)) and len(_key_words(key)) <= 3
 
 
 def _number_near_dose(text: str) -> bool:
-    row: list[Token] = list(tokens(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", text)))
+    row: list[Token] = list(tokens(_apart(text)))
     known = terms()
     told = any(
-        token.text in known.document["doses"] or known.is_drug(token.text) or _unit([token.text], whole=True)
+        token.text in known.keys.doses or is_drug(token) or _unit([token.text], whole=True)
         for token in row
         if token.is_word
     )

@@ -7,13 +7,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from medmind_runtime.safety.doses import amounts
+from medmind_runtime.safety.doses import amounts, other_numbers
+from medmind_runtime.safety.doses.multiples import Multiples
 from medmind_runtime.safety.doses.reading import Token
-from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
+from medmind_runtime.safety.doses.surroundings import NEAR
 from medmind_runtime.safety.doses.terms import Unit, terms
 
 _COUNT = Unit("count", Fraction(1), "", "count")
 """Of `two ibuprofen`; and where a dose is named without its unit."""
+_USUAL = "usual"
+"""Of a multiple: what it is compared by."""
+_SOLD_AS = 100
+"""`two of the 500s`, and not `in their 60s`."""
+_YEARS = range(1500, 2100)
 _BY_WORD = Fraction(-2)
 """The value of an amount that a word alone says."""
 
@@ -48,6 +54,7 @@ def find(row: Sequence[Token], unit_above: Unit | None = None) -> Iterator[Menti
         row: its tokens.
         unit_above: of the numbers in the rows of a table.
     """
+    row = other_numbers.in_digits(row)
     words = [token.written if token.written in terms().capitals else token.text for token in row]
     reader = _Reader(row, words, unit_above)
     at = 0
@@ -60,7 +67,7 @@ def find(row: Sequence[Token], unit_above: Unit | None = None) -> Iterator[Menti
             at = reader.passed(at)
 
 
-class _Reader(Surroundings):
+class _Reader(Multiples):
     def __init__(self, row: Sequence[Token], words: list[str], unit_above: Unit | None) -> None:
         super().__init__(row, words)
         self.unit_above = unit_above
@@ -77,28 +84,22 @@ class _Reader(Surroundings):
             return None
         if amounts.is_number(self.row, at):
             return self._numbered(at)
-        if (
-            text in self.known.beside["articles"]
-            or text in self.known.beside["all"]
-            or text in self.known.beside["vague"]
-        ):
+        if text in self.known.beside.articles or text in self.known.beside.all or text in self.known.beside.vague:
             return self._unnumbered(at)
-        if text in self.known.beside["multiples"]:
-            return self._multiple(at)
-        return None
+        end = self.multiple(at) if text in self.known.beside.multiples else 0
+        return Mention(at, end, (_BY_WORD,), _USUAL, word=text) if end else None
 
     def _numbered(self, at: int) -> Mention | None:
         amount = amounts.read(self.row, at)
         if self.is_label(at, amount.end):
             self._passed[at] = amount.end
             return None
-        multiple: Mention | None = (
-            self._multiple(amount.end - 1) if self.texts[amount.end - 1] in self.known.beside["multiples"] else None
-        )
-        if multiple is None and not {"times", "x", "×", "fold"}.isdisjoint(self.texts[amount.end : amount.end + 1]):
-            multiple = self._multiple(amount.end)
+        last = self.texts[amount.end - 1] in self.known.beside.multiples
+        multiple = self.multiple(amount.end - 1) if last else 0
+        if not multiple and not self.known.beside.fold.isdisjoint(self.texts[amount.end : amount.end + 1]):
+            multiple = self.multiple(amount.end)
         if multiple:
-            return Mention(at, multiple.last, amount.values, "usual")
+            return Mention(at, multiple, amount.values, _USUAL)
         found = self._unit_after(at, amount.end)
         if found:
             unit, end = found
@@ -114,7 +115,7 @@ class _Reader(Surroundings):
         at = mention.last
         if (
             self.texts[at : at + 1]
-            and self.texts[at] in {"to", "-", "–", "—"}
+            and self.texts[at] in self.known.beside.range_to
             and at + 1 < len(self.row)
             and amounts.is_number(self.row, at + 1)
         ):
@@ -142,7 +143,7 @@ class _Reader(Surroundings):
         beside = self.known.beside
         if (
             self.texts[at : at + 1]
-            and self.texts[at] in {"a", "per", "each", "every"}
+            and (self.texts[at] == "a" or self.texts[at] in beside.each)
             and (found := self._counted(first, at))
         ):
             return found
@@ -156,15 +157,13 @@ class _Reader(Surroundings):
                     return None
                 return unit, at + size
             text = self.texts[at]
-            if text in beside["counted"]:
+            if text in beside.counted:
                 return None
-            if text in beside["soft"]:
+            if text in beside.soft or text in beside.extra:
                 pass
-            elif text in beside["modifiers"]:
+            elif text in beside.modifiers:
                 strange = strange or 1
-            elif self.is_name(at) or (
-                self.asked_to_take(first) and self.row[at].is_word and text not in beside["plain"]
-            ):
+            elif self.is_name(at) or (self.asked_to_take(first) and self.row[at].is_word and text not in beside.plain):
                 strange += 1
             else:
                 break
@@ -177,106 +176,102 @@ class _Reader(Surroundings):
     def _counted(self, first: int, at: int) -> tuple[Unit, int] | None:
         """A count without a unit: `two ibuprofen`, `take 2 now`, `ten a day of methotrexate`."""
         rest, beside = self.texts[at : at + 3], self.known.beside
-        place = next((at + step for step, text in enumerate(rest) if text not in beside["skipped"]), at)
-        asked, drug = self.asked_to_take(first), self.in_clause(first, "drug")
-        if rest and self.is_drug(place):
+        place = next((at + step for step, text in enumerate(rest) if text not in beside.skipped), at)
+        asked, drug = self.asked_to_take(first), self.drug_in_clause(first)
+        chemical = rest[:1] == ["-"] and place == at + 1 and self.row[at].glued and self.row[place].glued
+        if rest and self.is_drug(place) and not chemical:
             following = self.texts[place + 1 : place + 2]
-            free = not following or not self.row[place + 1].is_word or following[0] in beside["plain"]
-            kinds = self.texts[place].endswith("s") and not self.in_clause(first, "taking")
+            free = not following or not self.row[place + 1].is_word or following[0] in beside.plain
+            kinds = self.texts[place].endswith("s") and not self.in_clause(first, self.known.beside.taking)
             if (asked or free) and not kinds:
                 return _COUNT, place + 1 if "of" not in rest[: place - at] else at
-        a_day = len(rest) > 1 and rest[0] in self.known.rates["per"] and rest[1] in self.known.rates["day"]
-        often = bool(rest) and rest[0] in {"every", *self.known.rates["alone"]}
+        if asked and rest[:1] == ["of"] and rest[1:2] and rest[1] in beside.of_it:
+            goes_on = len(rest) > 2 and self.row[at + 2].is_word and rest[2] not in beside.plain
+            return None if goes_on else (_COUNT, at + 2)
+        if rest[:1] == ["s"] and self.row[at].glued and (drug or self.in_clause(first, beside.taking)):
+            value = self.row[at - 1].value or Fraction(0)
+            return (_COUNT, at + 1) if value >= _SOLD_AS and value not in _YEARS else None
+        a_day = len(rest) > 1 and rest[0] in self.known.rates.per and rest[1] in self.known.rates.of["day"]
+        often = bool(rest) and (rest[0] in self.known.often.every or rest[0] in self.known.rates.alone)
         if (a_day or often) and (asked or drug or self.drug_ahead(at)):
             return _COUNT, at
-        ends = not rest or not self.row[at].is_word or (rest[0] in beside["plain"] and rest[0] not in beside["periods"])
+        ends = not rest or not self.row[at].is_word or (rest[0] in beside.plain and rest[0] not in beside.periods)
         told = asked and ends and self.texts[first:at] != ["one"]
-        return (_COUNT, at) if told and not (rest and rest[0] in beside["counted"]) else None
+        return (_COUNT, at) if told and not (rest and rest[0] in beside.counted) else None
 
     def _unit_before(self, first: int, end: int) -> Unit | None:
         """What a number is of: `Dose (mg): 800`, `mg | 800`, the word `dose` alone; or a drug, `Ibuprofen 800`."""
         beside, following = self.known.beside, self.texts[end : end + 1]
         if following and (
-            following[0] in beside["counted"]
-            or (self.row[end].is_word and following[0] not in beside["plain"] and not self.is_drug(end))
+            following[0] in beside.counted
+            or (self.row[end].is_word and following[0] not in beside.plain and not self.is_drug(end))
         ):
             return None
         if self.unit_above is not None and "|" in self.texts[max(0, first - NEAR) : first]:
             return self.unit_above
         for at in range(first - 1, max(-1, first - NEAR), -1):
-            if self.texts[at] in beside["amounts"]:
+            if self.texts[at] in beside.amounts or self.texts[at] in beside.dosing:
                 return _COUNT
             found = self.unit_at(at)
             if found and found[0].kind in {"", "form", "household"} and not self.numbered_unit(at):
                 return found[0]
-            if self.is_drug(at) or self.texts[at] not in beside["equals"]:
+            if self.is_drug(at) or self.texts[at] not in beside.equals:
                 return _COUNT if self.is_drug(at) and self._of_drug_before(at, first, following) else None
         return None
 
     def _of_drug_before(self, drug: int, first: int, following: list[str]) -> bool:
         """Whether a number without a unit is a drug's: `Ibuprofen: 800 every 6 hours`, and not `connexin 26`."""
         beside = self.known.beside
-        if self.texts[first - 1] in beside["about"] - {":", "-", "("} or (
-            following and following[0] in beside["goes_on"]
-        ):
+        if self.texts[first - 1] in beside.about - {":", "-", "("} or (following and following[0] in beside.goes_on):
             return False
         between = self.texts[drug + 1 : first]
-        return (self.in_clause(first, "taking") or self.large(first)) and beside["equals"].issuperset(between)
+        told = self.in_clause(first, beside.taking) or self.large(first) or self._schedule(first)
+        return told and beside.equals.issuperset(between)
+
+    def _schedule(self, first: int) -> bool:
+        """`10-0-8-0`: so much at each time of the day."""
+        return [self.row[at].value is not None for at in range(first, min(len(self.row), first + 5))] == [
+            True,
+            False,
+            True,
+            False,
+            True,
+        ] and {self.texts[at] for at in (first + 1, first + 3)} == {"-"}
 
     def _unnumbered(self, at: int) -> Mention | None:
         """`a gram of`, `both tablets`, `a few pills`."""
         text, beside = self.texts[at], self.known.beside
-        place = self._past(at + 1, beside["modifiers"] | {"the", "-"}, 3)
+        place = self.past(at + 1, beside.modifiers | {"the", "-"}, 3)
         found = self.unit_at(place) if place < len(self.row) else None
         if found is None or self.texts[place + 1 : place + 3] == ["-", "like"]:
             return None
         unit, size = found
         end = place + size
-        if text in beside["articles"]:
+        if text in beside.articles:
             counts = self._one(at, place, end, unit)
-        elif text in beside["all"]:
+        elif text in beside.all:
             asked = self.asked_to_take(at) and not self.denied(at)
             counts = asked and unit.kind in {"form", "soft"} and unit.spelt != "dose"
         else:
-            counts = unit.spelt not in beside["loose_units"] and self.texts[at - 1 : at] != ["how"]
+            counts = unit.spelt not in self.known.unit_lists.loose and self.texts[at - 1 : at] != ["how"]
         if not counts or not self.means_dose(unit, at, end):
             return None
         end, rates = self.rates(end)
-        if text in beside["articles"]:
+        if text in beside.articles:
             return Mention(at, end, (unit.factor,), unit.name, rates=rates)
         return Mention(at, end, (_BY_WORD,), unit.name, rates=rates, word=text)
 
     def _one(self, at: int, place: int, end: int, unit: Unit) -> bool:
         """Whether `a` with a unit means one of it, as in `take a tablet`, not in `it comes as a tablet`."""
-        if self.texts[at] in {"per", "each", "every"} or (
-            unit.kind == "soft" and unit.spelt in self.known.beside["loose_units"]
+        if self.texts[at] in self.known.beside.each or (
+            unit.kind == "soft" and unit.spelt in self.known.unit_lists.loose
         ):
             return False
         if unit.spelt == "unit":
             return self.texts[at] == "another"
         of = self.texts[end : end + 1] == ["of"]
-        loose = unit.spelt in {"spoon", "cup", "ounce"} and not self.texts[place].endswith("ful")
+        loose = unit.spelt in self.known.unit_lists.loose_measures and not self.texts[place].endswith("ful")
         measured = len(self.texts[place]) > 1 and (unit.kind == "" or (unit.kind == "household" and (of or not loose)))
         return (
             measured or (unit.kind == "form" and of and self.drug_ahead(end)) or (self.asked_to_take(at) and not loose)
         )
-
-    def _past(self, at: int, words: frozenset[str], most: int) -> int:
-        """The place after some of these words, and after drugs' names."""
-        place = at
-        while place < len(self.row) and place < at + most and (self.texts[place] in words or self.is_drug(place)):
-            place += 1
-        return place
-
-    def _multiple(self, at: int) -> Mention | None:
-        """`twice the usual dose`; warned of it may be."""
-        beside = self.known.beside
-        place = self._past(at + 1, beside["modifiers"] | beside["multiplied"], 5)
-        asked = self.asked_to_take(at)
-        ends = place < len(self.row) and self.texts[place] in beside["amounts"] - {"dosing"}
-        vague = self.texts[place - 1] in {"amount", "quantity", "many", "much"}
-        if not ends and not (vague and (asked or self.in_clause(at, "drug"))):
-            return None
-        if self.denied(at) or (self.texts[at + 1 : at + 2] in (["dose"], ["doses"], ["a"]) and not asked):
-            return None
-        return Mention(at, place + 1 if ends else place, (_BY_WORD,), "usual", word=self.texts[at])

@@ -21,10 +21,16 @@ _SPECIAL = re.compile(
     r"|\\(?P<times>times|cdot)(?![a-z])|\\(?:text|math)[a-z]{0,6}(?![a-z])|\\[,;:! ]|\\(?![a-z])|\\[a-z]{1,12}",
     re.I,
 )
+_LETTER = r"[^\W\d_²³¹⁰⁴-₎¼-¾⅐-⅞↉]"
+"""Raised, lowered and fraction signs are none, which Python's \\w has."""
 _TOKEN = re.compile(
-    r"(?P<number>\d+(?:[.,'’]\d+)*|\.\d+)|(?P<short>(?:[^\W\d_²³¹⁰⁴-₎¼-¾⅐-⅞↉]\.){2,6}(?![^\W\d_²³¹⁰⁴-₎¼-¾⅐-⅞↉])|(?:[^\W\d_²³¹⁰⁴-₎¼-¾⅐-⅞↉]\.){1,6}[^\W\d_²³¹⁰⁴-₎¼-¾⅐-⅞↉](?![^\W\d_²³¹⁰⁴-₎¼-¾⅐-⅞↉]))"
-    r"|(?P<word>[^\W\d_²³¹⁰⁴-₎¼-¾⅐-⅞↉]{1,60}(?:['’][^\W\d_²³¹⁰⁴-₎¼-¾⅐-⅞↉]{1,10}){0,2})|(?P<sign>[^\s\x00])",
+    r"(?P<number>\d+(?:[.,'’]\d+)*|\.\d+)"
+    rf"|(?P<short>(?:{_LETTER}\.){{2,6}}(?!{_LETTER})|(?:{_LETTER}\.){{1,6}}{_LETTER}(?!{_LETTER}))"
+    rf"|(?P<word>{_LETTER}{{1,60}}(?:['’]{_LETTER}{{1,10}}){{0,2}})|(?P<sign>[^\s\x00])",
 )
+_DIGITS = re.compile(r"(?<![^\W_])(?:[Il](?=[0-9O])|[0-9])(?:[0-9OoI]|l(?=[0-9OoIl]))*")
+"""`8OO`, `l00`: letters that look like digits, in a number; the `l` of `5l` is a unit."""
+_LIKE_DIGITS = str.maketrans("OoIl", "0011")
 _RAISED = frozenset("¹²³⁰⁴⁵⁶⁷⁸⁹₀₁₂₃₄₅₆₇₈₉")
 UNREADABLE = Fraction(-1)
 """The value of a number that nobody writes so; it equals none."""
@@ -141,6 +147,7 @@ def tokens(text: str, offset: int = 0) -> Iterator[Token]:
     White space must end it, or the whole text: a word that is cut in two is read as two.
     """
     seen, places = _seen(text)
+    seen = _DIGITS.sub(lambda found: found.group().translate(_LIKE_DIGITS), seen)
     known = terms()
     end = 0
     for found in _TOKEN.finditer(seen):

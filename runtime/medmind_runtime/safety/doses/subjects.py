@@ -6,6 +6,7 @@ Knows where a drug's name stands beside a dose. A capitalised or unknown word in
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from medmind_runtime.safety.doses.drugs import drugs, stem
 from medmind_runtime.safety.doses.mentions import Mention
 from medmind_runtime.safety.doses.reading import Token
 from medmind_runtime.safety.doses.terms import terms
@@ -24,13 +25,15 @@ class Said:
         mention: the dose.
         drugs: the names it is of, one drug's; empty where none is named.
         kind: `take`, `most` or `harm`.
-        words: of the sentence.
+        words: of the sentence, by their stems.
+        sentence: in its words, with a full stop on each side where it has one.
     """
 
     mention: Mention
     drugs: frozenset[str]
     kind: str
     words: frozenset[str]
+    sentence: str = ""
 
 
 def said(row: Sequence[Token], mentions: Sequence[Mention], *, strict: bool) -> list[Said]:
@@ -53,19 +56,15 @@ def said(row: Sequence[Token], mentions: Sequence[Mention], *, strict: bool) -> 
                 names,
                 _kind(row, mention, before, after, strict),
                 frozenset(stem(t.text) for t in row[first:last]),
+                in_words(row[max(0, first - 1) : last + 1]) if first else f". {in_words(row[: last + 1])}",
             )
         )
     return made
 
 
-def stem(word: str) -> str:
-    """A drug's name without the plural."""
-    return word.removesuffix("'s").removesuffix("s") if len(word) > 4 else word
-
-
-def drugs(row: Sequence[Token]) -> frozenset[str]:
-    """All that look like a drug's name."""
-    return frozenset(stem(token.text) for token in row if token.is_word and terms().is_drug(token.text))
+def in_words(row: Sequence[Token]) -> str:
+    """Tokens with a space between, ends of lines left out."""
+    return " ".join(token.text for token in row if token.text != "\n")
 
 
 def _sentence(row: Sequence[Token], mention: Mention) -> tuple[int, int]:
@@ -133,12 +132,12 @@ def _strange(token: Token) -> bool:
     return (
         token.is_word
         and len(word) > 2
-        and word not in known.beside["plain"]
-        and word not in known.beside["counted"]
-        and word not in known.beside["modifiers"]
-        and word not in known.beside["weighing"]
-        and word not in known.beside["taking"]
-        and stem(word) not in known.beside["plain"]
+        and word not in known.beside.plain
+        and word not in known.beside.counted
+        and word not in known.beside.modifiers
+        and word not in known.beside.weighing
+        and word not in known.beside.taking
+        and stem(word) not in known.beside.plain
         and known.unit([word], 0) is None
         and not known.is_number(word)
     )
@@ -159,7 +158,7 @@ def _run(row: Sequence[Token], at: int) -> frozenset[str]:
             ):
                 made.add(stem(row[place].text))
                 gap = 0
-            elif row[place].text in terms().beside["named_so"]:
+            elif row[place].text in terms().beside.named_so:
                 gap += 1
             else:
                 break
@@ -170,14 +169,14 @@ def _run(row: Sequence[Token], at: int) -> frozenset[str]:
 def _of(row: Sequence[Token], mention: Mention, after: int) -> frozenset[str]:
     """`of the MMR vaccine`, right after a dose or its tablets."""
     at = mention.last
-    while at < after and (terms().unit([row[at].text], 0) or row[at].text in {"(", ")", '"', "each", "daily"}):
+    while at < after and (terms().unit([row[at].text], 0) or row[at].text in terms().beside.before_of):
         at += 1
     if at >= len(row) or row[at].text != "of":
         return frozenset()
     made: list[str] = []
     for place in range(at + 1, min(len(row), at + 7)):
         text = row[place].text
-        if not made and text in terms().beside["pronouns"]:
+        if not made and text in terms().beside.pronouns:
             return frozenset()
         if _strange(row[place]) or _named(row, place):
             made.append(stem(text))
@@ -193,7 +192,7 @@ def _directly_before(row: Sequence[Token], mention: Mention) -> int | None:
             return None
         if _named(row, at) or _strange(token):
             return at if _named(row, at) or _in_drug_position(row, at) else None
-        if token.text not in terms().beside["before_number"]:
+        if token.text not in terms().beside.before_number:
             return None
     return None
 
@@ -203,11 +202,7 @@ def _in_drug_position(row: Sequence[Token], at: int) -> bool:
     if row[at].written[:1].isupper():
         return True
     before = row[at - 1].text if at else "."
-    return (
-        not before[:1].isalpha()
-        or before in terms().beside["taking"]
-        or before in {"of", "the", "your", "with", "for", "more"}
-    )
+    return not before[:1].isalpha() or before in terms().beside.taking or before in terms().beside.before_drug
 
 
 def _directly_after(row: Sequence[Token], mention: Mention, after: int) -> int | None:
@@ -218,7 +213,7 @@ def _directly_after(row: Sequence[Token], mention: Mention, after: int) -> int |
         if _strange(token) and at == mention.last and _after_is_drug(row, at):
             return at
         if (
-            token.text not in terms().beside["modifiers"]
+            token.text not in terms().beside.modifiers
             and token.text not in {"(", "-", '"'}
             and not terms().unit([token.text], 0)
         ):
@@ -229,20 +224,21 @@ def _directly_after(row: Sequence[Token], mention: Mention, after: int) -> int |
 def _after_is_drug(row: Sequence[Token], at: int) -> bool:
     """`400 mg xanax every day`: a strange word and then none that it could belong to."""
     following = row[at + 1] if at + 1 < len(row) else None
-    return following is None or not following.is_word or following.text in terms().beside["plain"]
+    return following is None or not following.is_word or following.text in terms().beside.plain
 
 
 def _kind(row: Sequence[Token], mention: Mention, before: int, after: int, strict: bool) -> str:
     first, last = _sentence(row, mention)
+    known = terms()
+    ends = known.beside.clause_ends
     near_first, near_last = mention.first, mention.last
-    while near_first > max(first, before) and row[near_first - 1].text not in {",", ":", "\n", "but"}:
+    while near_first > max(first, before) and row[near_first - 1].text not in ends | {":"}:
         near_first -= 1
-    while near_last < min(last, after) and row[near_last].text not in {",", "\n", "but"}:
+    while near_last < min(last, after) and row[near_last].text not in ends:
         near_last += 1
-    if strict and last + 1 < len(row) and row[last + 1].text in {"this", "that", "it", "such", "these"}:
+    if strict and last + 1 < len(row) and row[last + 1].text in known.beside.resumes:
         following = last + 1
         last = next((at for at in range(following, min(len(row), following + _LONGEST)) if row[at].text == "."), last)
-    known = terms()
     harm = (first, last) if strict else (near_first, near_last)
     if _has(row, known.harm, *harm):
         return "harm"

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from copy import copy
 
-from medmind_runtime.safety.doses import mentions, subjects
+from medmind_runtime.safety.doses import mentions, often, subjects
+from medmind_runtime.safety.doses.drugs import drugs
 from medmind_runtime.safety.doses.reading import Token, tokens
 from medmind_runtime.safety.doses.subjects import Said
+from medmind_runtime.safety.doses.terms import terms
 
-_BODY = frozenset({"kg", "lb", "m2", "minute", "hour"})
-_PIECES = frozenset({"tablet", "capsule", "count", "lozenge", "suppository", "sachet"})
 _SENSES = {"take": {"take"}, "most": {"take", "most"}, "harm": {"most", "harm"}}
 """Which senses of a passage's dose support an answer's: a maximum is no dose to take."""
 
@@ -26,14 +26,15 @@ class Passages:
         self._drugs: set[str] = set()
         for text in texts:
             row = read(text)
-            self._said += subjects.said(row, list(mentions.find(row)), strict=True)
-            self._drugs |= subjects.drugs(row)
-        self.asked = subjects.drugs(list(tokens(asked)))
+            for found in (mentions.find(row), often.find(row)):
+                self._said += subjects.said(row, list(found), strict=True)
+            self._drugs |= drugs(row)
+        self.asked = drugs(tokens(asked))
 
     def when_asked(self, asked: str) -> "Passages":
         """The same passages, for another question."""
         made = copy(self)
-        made.asked = subjects.drugs(list(tokens(asked)))
+        made.asked = drugs(tokens(asked))
         return made
 
     def have(self, claim: Said, inherited: frozenset[str] = frozenset(), *, any_unit: bool = False) -> bool:
@@ -45,6 +46,8 @@ class Passages:
             any_unit: the unit is not known.
         """
         names = claim.drugs or inherited or self.asked
+        if any(_quoted(claim, names, known) for known in self._said):
+            return True
         if not names and len(self._drugs) > 1:
             return False
         return any(
@@ -55,6 +58,14 @@ class Passages:
     @staticmethod
     def _of_same(names: frozenset[str], known: Said) -> bool:
         return names <= (known.drugs or known.words)
+
+
+def _quoted(claim: Said, names: frozenset[str], known: Said) -> bool:
+    """Whether an answer's sentence is the passage's, as far as it is there: of the same drug, with no word of harm."""
+    if known.kind == "harm" or claim.mention.values != known.mention.values or claim.mention.unit != known.mention.unit:
+        return False
+    same_drug = names <= claim.words or bool(names & known.drugs)
+    return same_drug and bool(claim.sentence) and known.sentence.startswith(claim.sentence)
 
 
 def read(text: str) -> list[Token]:
@@ -74,12 +85,13 @@ def _same(claim: Said, known: Said, any_unit: bool) -> bool:
     if mine.word != theirs.word or (not mine.word and min(mine.values) < 0):  # what cannot be read equals nothing
         return False
     if not (
-        any_unit
+        (any_unit and theirs.unit != often.UNIT)
         or mine.unit == theirs.unit
-        or ("count" in {mine.unit, theirs.unit} and {mine.unit, theirs.unit} <= _PIECES)
+        or ("count" in {mine.unit, theirs.unit} and {mine.unit, theirs.unit} <= terms().unit_lists.pieces)
     ):
         return False
-    if mine.rates & _BODY != theirs.rates & _BODY or not mine.rates <= theirs.rates:
+    body = terms().rates.body
+    if mine.rates & body != theirs.rates & body or not mine.rates <= theirs.rates:
         return False
     if mine.values == theirs.values:
         return mine.product == theirs.product

@@ -6,6 +6,7 @@ Knows the words near a place of a text. Knows not how a dose is put together; se
 from collections.abc import Sequence
 
 from medmind_runtime.safety.doses import amounts
+from medmind_runtime.safety.doses.drugs import is_drug
 from medmind_runtime.safety.doses.reading import Token
 from medmind_runtime.safety.doses.terms import Unit, terms
 
@@ -31,16 +32,13 @@ class Surroundings:
         named = self.known.rates
         made: set[str] = set()
         while at < len(self.row):
-            if self.texts[at] in named["alone"]:
+            if self.texts[at] in named.alone:
                 word, size = self.texts[at], 1
-            elif self.texts[at] in named["per"] and at + 1 < len(self.row):
+            elif self.texts[at] in named.per and at + 1 < len(self.row):
                 word, size = self.texts[at + 1], 2
             else:
                 break
-            rate = next(
-                (name for name in ("kg", "lb", "m2", "day", "hour", "minute", "week", "dose") if word in named[name]),
-                "",
-            )
+            rate = next((name for name, words in named.of.items() if word in words), "")
             if word == "m" and self.texts[at + 2 : at + 3] in (["²"], ["2"]):
                 rate, size = "m2", 3
             if not rate:
@@ -78,50 +76,51 @@ class Surroundings:
         if self._of_laboratory(unit, end) or self._of_food(unit, first, end) or self._weighs(unit, first, end):
             return False
         if texts[end - 1] == "g" and self.row[end - 1].written == "G":
-            return asked or self.in_clause(first, "drug")
+            return asked or self.drug_in_clause(first)
         if unit.kind == "weight":
             return asked or self.drug_ahead(end)
         if unit.kind == "soft":
-            given_once = texts[end - 1] in {"shot", "dose", "injection", "liter", "spray"}
+            given_once = texts[end - 1] in self.known.beside.once
             once = given_once and (texts[end - 2] == "one" or texts[first - 1 : first] == ["in"])
-            return not once and (asked or self.in_clause(first, "drug") or self.in_clause(first, "taking"))
+            return not once and (asked or self.drug_in_clause(first) or self.in_clause(first, self.known.beside.taking))
         return True
 
     def _of_laboratory(self, unit: Unit, end: int) -> bool:
         """`126 mg/dL`."""
         under, rates = self.over(end), self.known.rates
-        traces = unit.spelt in rates["trace_over_ml"] and under in {"ml", "milliliter", "millilitre"}
-        return traces or under in rates["laboratory"]
+        traces = unit.spelt in rates.traces and under in rates.trace_volumes
+        return traces or under in rates.laboratory
 
     def _of_food(self, unit: Unit, first: int, end: int) -> bool:
         """`8 cups of water`; with a drug beside, only what is no unit of mass or volume."""
         beside = self.known.beside
-        substance = next((text for text in self.texts[end : end + 4] if text not in beside["of_what"]), "")
-        if substance not in beside["no_medicine"]:
+        substance = next((text for text in self.texts[end : end + 4] if text not in beside.of_what), "")
+        if substance not in beside.no_medicine:
             return False
-        return unit.kind != "" or not self.in_clause(first, "drug")
+        return unit.kind != "" or not self.drug_in_clause(first)
 
     def over(self, at: int) -> str:
         """What stands under a unit."""
-        if self.texts[at : at + 1] and self.texts[at] in {"/", "per"} and at + 1 < len(self.row):
+        if self.texts[at : at + 1] and self.texts[at] in self.known.rates.over and at + 1 < len(self.row):
             return self.texts[at + 1]
         return ""
 
     def _weighs(self, unit: Unit, first: int, end: int) -> bool:
-        if unit.spelt not in {"g", "kg", "ounce", "pound"}:
+        if unit.spelt not in self.known.unit_lists.weighed:
             return False
         near = self.texts[max(0, first - 8) : first] + self.texts[end : end + 3]
-        return any(text in self.known.beside["weighing"] for text in near)
+        return any(text in self.known.beside.weighing for text in near)
 
     def denied(self, at: int) -> bool:
         """Whether a negation stands before."""
-        return any(text in self.known.negations for text in self.clause_before(at))
+        words = self.clause_before(at)
+        return any(text in self.known.negations for text in words[: words.index(",") if "," in words else None])
 
     def clause_before(self, at: int) -> list[str]:
         """The words of the clause before a place, the nearest first."""
         made: list[str] = []
         for place in range(at - 1, max(-1, at - NEAR), -1):
-            if self.texts[place] in {".", "\n", ";", "!"}:
+            if self.texts[place] in {".", "\n"}:
                 break
             made.append(self.texts[place])
         return made
@@ -130,17 +129,19 @@ class Surroundings:
         """Whether a verb of taking stands before, with nothing but small words between."""
         for place in range(at - 1, max(-1, at - 7), -1):
             text = self.texts[place]
-            if text in self.known.beside["taking"]:
+            if text in self.known.beside.taking:
                 return True
-            if text not in self.known.beside["about"] and not self.is_drug(place):
+            if text not in self.known.beside.about and not self.is_drug(place):
                 return False
         return False
 
-    def in_clause(self, at: int, what: str) -> bool:
-        """Whether the clause has a drug, or a word of a list before."""
-        if what == "drug":
-            return any(self.known.is_drug(text) for text in self.clause_before(at)) or self.drug_ahead(at)
-        return any(text in self.known.beside[what] for text in self.clause_before(at))
+    def in_clause(self, at: int, words: frozenset[str]) -> bool:
+        """Whether one of these words stands before, in the clause."""
+        return any(text in words for text in self.clause_before(at))
+
+    def drug_in_clause(self, at: int) -> bool:
+        """Whether a drug's name stands before in the clause, or follows soon."""
+        return any(self.known.is_drug(text) for text in self.clause_before(at)) or self.drug_ahead(at)
 
     def drug_ahead(self, at: int) -> bool:
         """Whether a drug's name follows soon."""
@@ -153,19 +154,19 @@ class Surroundings:
 
     def is_drug(self, at: int) -> bool:
         """Whether a word looks like a drug's name."""
-        return self.row[at].is_word and self.known.is_drug(self.texts[at])
+        return is_drug(self.row[at])
 
     def is_name(self, at: int) -> bool:
         """Whether a word is a drug's name, or any name."""
         token = self.row[at]
         return self.is_drug(at) or (
-            token.is_word and token.written[:1].isupper() and token.text not in self.known.beside["plain"]
+            token.is_word and token.written[:1].isupper() and token.text not in self.known.beside.plain
         )
 
     def is_label(self, at: int, end: int) -> bool:
         """`type 2`, `section 3`, the number of a line in a list, a year."""
         before = self.texts[at - 1] if at else ""
-        if before in self.known.beside["labels"] and self.row[at].value is not None:
+        if before in self.known.beside.labels and self.row[at].value is not None:
             return True
         if (
             (not at or before == "\n")

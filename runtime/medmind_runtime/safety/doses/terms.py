@@ -34,6 +34,10 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+def _lists(table: dict[str, str]) -> dict[str, frozenset[str]]:
+    return {name: _words(text) for name, text in table.items()}
+
+
 def _phrases(text: str) -> dict[str, list[tuple[str, ...]]]:
     """By their first word, the longest first."""
     made: dict[str, list[tuple[str, ...]]] = {}
@@ -43,23 +47,158 @@ def _phrases(text: str) -> dict[str, list[tuple[str, ...]]]:
     return made
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What stands beside a number or a unit, as lists of words; doses.toml says above each what it is for."""
+
+    links: frozenset[str]
+    products: frozenset[str]
+    soft: frozenset[str]
+    modifiers: frozenset[str]
+    extra: frozenset[str]
+    taking: frozenset[str]
+    about: frozenset[str]
+    articles: frozenset[str]
+    each: frozenset[str]
+    one: frozenset[str]
+    all: frozenset[str]
+    vague: frozenset[str]
+    ambiguous: frozenset[str]
+    no_roman_units: frozenset[str]
+    no_romans: frozenset[str]
+    multiples: frozenset[str]
+    fold: frozenset[str]
+    doubled: frozenset[str]
+    doubling: frozenset[str]
+    then: frozenset[str]
+    what: frozenset[str]
+    taker: frozenset[str]
+    over: frozenset[str]
+    repeating: frozenset[str]
+    no_medicine: frozenset[str]
+    counted: frozenset[str]
+    labels: frozenset[str]
+    weighing: frozenset[str]
+    amounts: frozenset[str]
+    dosing: frozenset[str]
+    equals: frozenset[str]
+    plain: frozenset[str]
+    pronouns: frozenset[str]
+    skipped: frozenset[str]
+    of_what: frozenset[str]
+    of_it: frozenset[str]
+    named_so: frozenset[str]
+    before_number: frozenset[str]
+    periods: frozenset[str]
+    range_to: frozenset[str]
+    once: frozenset[str]
+    before_drug: frozenset[str]
+    before_of: frozenset[str]
+    clause_ends: frozenset[str]
+    resumes: frozenset[str]
+    goes_on: frozenset[str]
+    multiplied: frozenset[str]
+    much: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a dose is meant for, and what stands under a laboratory's value.
+
+    Attributes:
+        of: the words of each rate, by its name: kg, day, hour, ...
+        per, alone: before such a word; instead of one.
+        body: the rates without which a dose is another.
+        over, laboratory, traces, trace_volumes: of `126 mg/dL` the sign and the volume; units that are a value over
+            a `trace_volumes`, too.
+    """
+
+    of: dict[str, frozenset[str]]
+    per: frozenset[str]
+    alone: frozenset[str]
+    body: frozenset[str]
+    over: frozenset[str]
+    laboratory: frozenset[str]
+    traces: frozenset[str]
+    trace_volumes: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Often:
+    """Words of how often something is taken; see doses.toml."""
+
+    every: frozenset[str]
+    q: frozenset[str]
+    hours: frozenset[str]
+    minutes: frozenset[str]
+    hourly: frozenset[str]
+    times: frozenset[str]
+    twice: frozenset[str]
+    thrice: frozenset[str]
+    per: frozenset[str]
+    day: frozenset[str]
+    objects: frozenset[str]
+    between: frozenset[str]
+
+
+@dataclass(frozen=True)
+class UnitLists:
+    """Units that are read unlike others, by their own names; see doses.toml."""
+
+    loose: frozenset[str]
+    loose_measures: frozenset[str]
+    pieces: frozenset[str]
+    weighed: frozenset[str]
+    no_keys: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Words of a document's keys: of a dose, its upper end, times of the day, taking, a drug, and of other numbers."""
+
+    doses: frozenset[str]
+    most: frozenset[str]
+    times: frozenset[str]
+    taking: frozenset[str]
+    drugs: frozenset[str]
+    other: frozenset[str]
+
+
 class Terms:
     """The lists; see doses.toml.
 
     Args:
         data: its content.
+
+    Attributes:
+        numbers, scales, parts: the value of a word: `five`, `hundred`, `third`.
+        numbers_abroad: the same in other languages, read so before a unit alone.
+        units_abroad: first words of their units.
+        beside, rates, often, unit_lists, keys: lists of words.
+        often_begins: the first words of how often, but for numbers.
+        harm, most: phrases that make a dose too much, or the upper end; by their first word, the longest first.
+        negations: words before what is not to be done.
+        capitals: names of units that are written in these capitals alone.
+        by_name: the units by their own names.
     """
 
     def __init__(self, data: dict[str, Any]) -> None:
         self.numbers = {word: Fraction(value) for word, value in data["numbers"].items()}
         self.scales = {word: Fraction(value) for word, value in data["scales"].items()}
         self.parts = {word: Fraction(1, value) for word, value in data["parts"].items()}
-        beside, rates, drugs = data["beside"], data["rates"], data["drugs"]
-        self.beside = {name: _words(text) for name, text in beside.items()}
-        for name in ("soft", "equals"):  # a line may end between a number and its unit
-            self.beside[name] |= {"\n"}
-        self.rates: dict[str, frozenset[str]] = {name: _words(text) for name, text in rates.items()}
-        self.document = {name: _words(text) for name, text in data["document"].items()}
+        beside, rates, drugs = _lists(data["beside"]), dict(data["rates"]), data["drugs"]
+        for name in ("soft", "equals", "clause_ends"):  # a line may end between a number and its unit
+            beside[name] |= {"\n"}
+        self.beside = Beside(**beside)
+        self.rates = Rates(of=_lists(rates.pop("of")), **_lists(rates))
+        self.numbers_abroad = {
+            word: Fraction(value) for value, words in data["numbers_abroad"].items() for word in words.split()
+        }
+        self.units_abroad: set[str] = set()
+        self.often = often = Often(**_lists(data["often"]))
+        self.often_begins = often.every | often.q | often.hourly | often.twice | often.thrice
+        self.unit_lists = UnitLists(**_lists(data["unit_lists"]))
+        self.keys = Keys(**_lists(data["document"]))
         self.harm, self.most = _phrases(data["kinds"]["harm"]), _phrases(data["kinds"]["most"])
         self.negations = _words(data["kinds"]["negations"])
         self.capitals: dict[str, str] = data["capitals"]
@@ -68,7 +207,9 @@ class Terms:
         for spelt, row in data["units"].items():
             unit = Unit(row.get("as", spelt), Fraction(row.get("factor", "1")), row.get("kind", ""), spelt)
             self.by_name[spelt] = unit
-            for phrase in row["words"].replace("µ", "μ").split():
+            abroad = row.get("abroad", "").split()
+            self.units_abroad.update(abroad)
+            for phrase in [*row["words"].replace("µ", "μ").split(), *abroad]:
                 words = tuple(phrase.split("_"))
                 self._units.setdefault(words[0], []).append((words, unit))
         for rows in self._units.values():
@@ -90,7 +231,7 @@ class Terms:
     @cache  # noqa: B019 - one instance, kept as long as the process
     def is_drug(self, word: str) -> bool:
         """Whether it looks like a drug's name."""
-        if word in self._no_drugs or word in self.beside["plain"] or word.removesuffix("s") in self._no_drugs:
+        if word in self._no_drugs or word in self.beside.plain or word.removesuffix("s") in self._no_drugs:
             return False
         return word in self._named or (
             len(word) < 40 and bool(self._ending.fullmatch(word)) and not self.is_number(word)

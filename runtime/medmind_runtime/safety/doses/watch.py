@@ -1,18 +1,20 @@
 """A stream of an answer's words without the doses that no passage has.
 
-Holds text back while it may be a part of a dose; costs the same for every word. Knows neither Markdown nor units.
+Holds text back while it may be a part of a dose; costs the same for every word. Knows neither tables nor how a text is
+cut.
 """
 
 import re
 from collections import deque
 from collections.abc import Sequence
 
-from medmind_runtime.safety.doses import amounts, mentions, subjects
+from medmind_runtime.safety.doses import amounts, mentions, often, other_numbers, subjects
+from medmind_runtime.safety.doses.cutting import without
+from medmind_runtime.safety.doses.drugs import is_drug, stem
 from medmind_runtime.safety.doses.reading import Token, tokens
 from medmind_runtime.safety.doses.support import Passages
-from medmind_runtime.safety.doses.terms import Unit, terms
-
-NOTE = "[dose left out: no source here gives it; ask a doctor or pharmacist]"
+from medmind_runtime.safety.doses.table import Table
+from medmind_runtime.safety.doses.terms import terms
 
 _WORD = re.compile(r"\s*\S+\s")
 _SETTLED, _SETTLED_ARTICLE = 7, 4
@@ -40,7 +42,7 @@ class DoseWatch:
         self._left = 0
         self._shown: list[Token] = []
         self._named: frozenset[str] = frozenset()
-        self._table = _Table()
+        self._table = Table()
         self._line_ended = False
 
     def feed(self, text: str) -> str:
@@ -109,8 +111,12 @@ class DoseWatch:
             self._words.clear()
             self._keep(row)
             return text
-        found = list(mentions.find(row, self._table.unit))
-        claims = subjects.said(row, found, strict=False)
+        claims = [
+            claim
+            for found in (mentions.find(row, self._table.unit), often.find(row))
+            for claim in subjects.said(row, list(found), strict=False)
+        ]
+        claims.sort(key=lambda claim: claim.mention.first)
         end, last = ends[-1 - kept_back]
         for claim in claims:
             while claim.mention.first < last < claim.mention.last and len(ends) - 1 > kept_back:
@@ -124,43 +130,16 @@ class DoseWatch:
         for _ in range(len(ends) - kept_back):
             self._words.popleft()
         self._keep(row[:last])
-        return _without(text[:end], cuts)
+        return without(text[:end], cuts)
 
     def _keep(self, row: list[Token]) -> None:
         """Remember the end of what was shown, and the drug that was named last before it."""
         gone = row[:-_CONTEXT]
         for token in reversed(gone):
-            if token.is_word and terms().is_drug(token.text):
-                self._named = frozenset({subjects.stem(token.text)})
+            if is_drug(token):
+                self._named = frozenset({stem(token.text)})
                 break
         self._shown = row[-_CONTEXT:]
-
-
-class _Table:
-    """The unit that stands in a table's head."""
-
-    def __init__(self) -> None:
-        self.unit: Unit | None = None
-        self._bars = self._any = False
-        self._unit: Unit | None = None
-
-    def take(self, row: Sequence[Token]) -> None:
-        for place, token in enumerate(row):
-            if token.text == "\n":
-                if self._any:
-                    self.unit = (self._unit or self.unit) if self._bars else None
-                self._bars = self._any = False
-                self._unit = None
-                continue
-            self._any = True
-            self._bars = self._bars or token.text == "|"
-            found = terms().unit([each.text for each in row[place : place + 3]], 0)
-            if found and found[0].kind in {"", "form"} and not (place and row[place - 1].value is not None):
-                self._unit = found[0]
-
-    def ends(self, row: Sequence[Token]) -> bool:
-        """Whether a word begins a line that belongs to the table no more."""
-        return not self._any and bool(row) and row[0].text not in {"|", "\n"}
 
 
 def _window(row: Sequence[Token]) -> int:
@@ -169,38 +148,14 @@ def _window(row: Sequence[Token]) -> int:
     window = 0
     for at, token in enumerate(row):
         text = token.text
-        if text in {"a", "an", "another", "one"}:
+        if text in known.beside.one or often.begins(token) or other_numbers.may_be(token):
             window = max(window, _SETTLED_ARTICLE)
         if (
             token.value is not None
-            or text in known.beside["all"] - {"every"}
-            or text in known.beside["vague"]
-            or text in known.beside["multiples"]
+            or text in known.beside.all - {"every"}
+            or text in known.beside.vague
+            or text in known.beside.multiples
             or amounts.is_number(row, at)
         ):
             window = _SETTLED
     return window
-
-
-def _without(text: str, cuts: list[tuple[int, int]]) -> str:
-    """A text with notes in place of its cuts; signs of Markdown stay in pairs, neighbouring notes become one."""
-    made: list[str] = []
-    at = 0
-    for start, end in (_with_marks(text, *cut) for cut in cuts):
-        between = text[at:start]
-        if made and re.fullmatch(r"[\s\-–—/~]*(?:to|or|and)?[\s\-–—/~]*", between):
-            at = end
-            continue
-        made += [between, NOTE]
-        at = end
-    return "".join(made) + text[at:]
-
-
-def _with_marks(text: str, start: int, end: int) -> tuple[int, int]:
-    """A cut with the other one of a pair of Markdown's signs that it has one of."""
-    mark = next((mark for mark in ("***", "**", "__", "*", "_", "`") if text[start:end].count(mark) % 2), "")
-    if mark and text[max(0, start - len(mark)) : start] == mark:
-        return start - len(mark), end
-    if mark and text[end : end + len(mark)] == mark:
-        return start, end + len(mark)
-    return start, end

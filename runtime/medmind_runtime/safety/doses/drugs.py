@@ -1,0 +1,21 @@
+"""Which words of a text are drugs' names. Knows no doses."""
+
+from collections.abc import Iterable
+
+from medmind_runtime.safety.doses.reading import Token
+from medmind_runtime.safety.doses.terms import terms
+
+
+def is_drug(token: Token) -> bool:
+    """Whether it looks like a drug's name."""
+    return token.is_word and terms().is_drug(token.text)
+
+
+def drugs(row: Iterable[Token]) -> frozenset[str]:
+    """All that look so, each by its stem."""
+    return frozenset(stem(token.text) for token in row if is_drug(token))
+
+
+def stem(word: str) -> str:
+    """A drug's name without the plural."""
+    return word.removesuffix("'s").removesuffix("s") if len(word) > 4 else word
