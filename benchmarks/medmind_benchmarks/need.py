@@ -19,7 +19,7 @@ _INPUTS = 4 + 8 + 8
 
 
 def compute_bytes(model: ModelFile, context: int) -> int:
-    """Bytes of llama.cpp's compute buffer for a batch of `BATCH` tokens, or of the context where that is less.
+    """Bytes of llama.cpp's compute buffer for a batch of `BATCH` tokens; a shorter context has a smaller one.
 
     The buffer is as large as its fullest moment, in a layer's feed-forward part (`graph` of src/models/llama.cpp). Of
     the feed-forward width three rows a token are held then: gate, up, and their product, which is not made in place
@@ -31,7 +31,7 @@ def compute_bytes(model: ModelFile, context: int) -> int:
     """
     name = model.metadata.get("general.architecture", "")
     wide, narrow = (int(model.metadata.get(f"{name}.{key}", 0)) for key in ("feed_forward_length", "embedding_length"))
-    return min(BATCH, context) * (_ACTIVATION * (3 * wide + 4 * narrow) + _MASK * context + _INPUTS)
+    return BATCH * (_ACTIVATION * (3 * wide + 4 * narrow) + _MASK * context + _INPUTS)
 
 
 def model_bytes(model: ModelFile, context: int, kv_type: str = "f16") -> int:

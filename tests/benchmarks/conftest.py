@@ -1,7 +1,11 @@
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from medmind.artifacts import HELDOUT
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -18,3 +22,22 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bench_model.quantize(whole, folder / "family.q2_k.gguf", 10)
     write_heldout(folder / "heldout.jsonl", heldout_rows())
     return folder
+
+
+@pytest.fixture
+def run_folder(family: Path, tmp_path: Path) -> Path:
+    """A run with an f16 and a q8_0, its own copy."""
+    folder = tmp_path / "runs" / "night"
+    folder.mkdir(parents=True)
+    for name in ("family.f16.gguf", "family.q8_0.gguf", HELDOUT):
+        shutil.copy(family / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(family: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "subprocess.CompletedProcess[str]"]:
+    """The report of the whole family, measured once, and what the command printed."""
+    from bench_quants import SHORT, bench
+
+    out = tmp_path_factory.mktemp("finished") / "report"
+    return out, bench(family, "--out", out, *SHORT, "--repeats", "2", "--contexts", "128,512", pages=True)

@@ -44,7 +44,7 @@ def test_the_need_is_what_was_measured(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("width", "wide", "kv_heads", "layers", "context"),
-    [(256, 896, 2, 2, 256), (256, 640, 4, 3, 512), (256, 1024, 1, 2, 2048), (512, 1536, 4, 2, 1024)],
+    [(256, 896, 2, 2, 512), (256, 640, 4, 3, 512), (256, 1024, 1, 2, 2048), (512, 1536, 4, 2, 1024)],
 )
 def test_the_compute_buffer_is_what_llama_cpp_reports_of_any_shape(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, wide: int, kv_heads: int, layers: int, context: int
@@ -58,8 +58,9 @@ def test_the_compute_buffer_is_what_llama_cpp_reports_of_any_shape(
     assert need.compute_bytes(plan.read(path), context) == pytest.approx(reported, rel=0.005)
 
 
-def test_a_narrow_feed_forward_part_needs_no_more_than_is_said(tmp_path: Path) -> None:
+def test_a_narrow_feed_forward_part_needs_no_more_than_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bench_model.FEED_FORWARD == 2 * bench_model.WIDTH
+    monkeypatch.setattr(bench_model, "CONTEXT", 2 * bench_model.CONTEXT)
     path = bench_model.write(tmp_path / "narrow.gguf")
     with Engine.load(path, context=bench_model.CONTEXT, threads=1, batch=BATCH) as engine:
         reported = engine.memory.compute
