@@ -30,9 +30,6 @@ STAND_IN = """
 import json, os, sys, zlib
 from pathlib import Path
 import numpy as np
-from medmind_benchmarks import examples, model_file, score, texts
-from medmind_runtime.engine import Engine
-from medmind_train.examples import Example
 from medmind_train.score import tokens
 
 flags = dict(zip(sys.argv[3::2], sys.argv[4::2], strict=False))
@@ -43,6 +40,10 @@ if os.environ.get("FAULT") == stage:
     sys.exit("error: the card caught fire — take another")
 model = next(run.glob("*.f16.gguf"))
 if stage == "adapter":
+    from medmind_benchmarks import examples, model_file, score, texts
+    from medmind_runtime.engine import Engine
+    from medmind_train.examples import Example
+
     file = Path(flags["--write"])
     rows = examples.read_rows(Path(flags["--heldout"]))[: int(flags["--rows"]) or None]
     with texts.speaker(model_file.read(model)) as spoken:
