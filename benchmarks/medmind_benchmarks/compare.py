@@ -8,13 +8,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from medmind_benchmarks import compare_quality, pairing, verdict
+from medmind_benchmarks import compare_costs, compare_quality, pairing, verdict
 from medmind_benchmarks.compare_quality import On
 from medmind_benchmarks.figures import Figures
 from medmind_benchmarks.pairing import Beside
 from medmind_benchmarks.results import Level, RawText, Report
-from medmind_benchmarks.statistics import Estimate, Repeated
-from medmind_benchmarks.verdict import Change, Figure, Groups, Limits, Unit
+from medmind_benchmarks.verdict import Change, Figure, Groups, Limits
 
 SCHEMA = "medmind-benchmark-comparison/4"
 
@@ -105,7 +104,8 @@ class _Same:
 
     text: bool
     raw: bool
-    machine: bool
+    memory: bool
+    speed: bool
     reference: bool
     raw_reference: bool
     tasks: frozenset[str]
@@ -119,7 +119,8 @@ class _Same:
         return _Same(
             text=old is None or new is None or old.token_digest == new.token_digest,
             raw=before.raw_text is None or now.raw_text is None or _scored(before.raw_text) == _scored(now.raw_text),
-            machine=_machine(before) == _machine(now),
+            memory=compare_costs.memory_depends_on(before) == compare_costs.memory_depends_on(now),
+            speed=compare_costs.speed_depends_on(before) == compare_costs.speed_depends_on(now),
             reference=before.reference == now.reference,
             raw_reference=before.reference == now.reference or bool(before.kl_base and now.kl_base),
             tasks=frozenset(task for task in asked.keys() & asks.keys() if asked[task] != asks[task]),
@@ -162,72 +163,21 @@ def _figures(
     for task in dict.fromkeys([*asked, *asks]):
         pair = asked.get(task), asks.get(task)
         yield compare_quality.accuracy(label, task, *pair, beside, limits, alike=task not in same.tasks)
-    for change in _costs(label, old, new, limits):
-        if same.machine:
-            yield change
-        else:
-            of = Figure(label, change.figure, change.kind, change.unit)
-            yield verdict.incomparable(of, change.before, change.now)
-
-
-def _costs(label: str, old: Figures, new: Figures, limits: Limits) -> Iterator[Change]:
-    """Memory, speeds and waits."""
-    peaks = [{(one.load_mode, one.context): one.peak for one in figures.memory} for figures in (old, new)]
-    for mode, context in dict.fromkeys([*peaks[0], *peaks[1]]):
-        before, now = (found.get((mode, context)) for found in peaks)
-        yield verdict.exact(
-            _cost(label, f"peak memory, {mode}, {context:,} tokens", "bytes"), before, now, limits.memory
-        )
-    machines = [{one.context: one.machine for one in figures.needs} for figures in (old, new)]
-    for context in dict.fromkeys([*machines[0], *machines[1]]):
-        before, now = (found.get(context) for found in machines)
-        if before is not None or now is not None:
-            yield verdict.exact(_cost(label, f"smallest machine, {context:,} tokens", "bytes"), before, now, 0.0)
-    for name, speeds in (
-        ("prompt speed", (old.prompt, new.prompt)),
-        ("answer speed", (old.generation, new.generation)),
+    for alike, costs in (
+        (same.memory, compare_costs.memory(label, old, new, limits)),
+        (same.speed, compare_costs.speed(label, old, new, limits)),
     ):
-        if any(speeds):
-            of = _cost(label, name, "tokens/s")
-            paces = [one.tokens_per_second if one else None for one in speeds]
-            yield _repeated(of, paces[0], paces[1], limits.speed, more_is_better=True)
-    for name, waits in (
-        ("load seconds", (old.load_seconds, new.load_seconds)),
-        ("first token seconds", (old.first_token_seconds, new.first_token_seconds)),
-    ):
-        if any(waits):
-            of = _cost(label, name, "seconds")
-            yield _repeated(of, *waits, limits.speed, floor=limits.seconds_floor)
+        for change in costs:
+            if alike:
+                yield change
+            else:
+                of = Figure(label, change.figure, change.kind, change.unit)
+                yield verdict.incomparable(of, change.before, change.now)
 
 
 def _there(label: str, name: str) -> Figure:
     """What is there or is not."""
     return Figure(label, name, "presence", "presence")
-
-
-def _cost(label: str, name: str, unit: Unit) -> Figure:
-    """What depends on the machine."""
-    return Figure(label, name, "cost", unit)
-
-
-def _repeated(
-    of: Figure,
-    before: Repeated | None,
-    now: Repeated | None,
-    limit: float,
-    *,
-    more_is_better: bool = False,
-    floor: float = 0.0,
-) -> Change:
-    groups = (len(before.samples), len(now.samples)) if before and now else None
-    means = _mean(before), _mean(now)
-    return verdict.ratio(of, *means, limit, more_is_better=more_is_better, floor=floor, groups=groups)
-
-
-def _mean(found: Repeated | None) -> Estimate | None:
-    if found is None:
-        return None
-    return Estimate(found.mean, None if found.deviation is None else found.deviation / math.sqrt(len(found.samples)))
 
 
 def _unpaired(before: Report, now: Report, beside: tuple[Beside, Beside]) -> Iterator[str]:
@@ -253,11 +203,6 @@ def _scored(text: RawText) -> tuple[object, ...]:
     return text.digest, text.chunk, text.chunks
 
 
-def _machine(report: Report) -> tuple[object, ...]:
-    one = report.conditions
-    return (one.cpu, one.cores, one.threads, one.context, one.contexts, one.load_modes, one.prompt_tokens)
-
-
 def _notes(before: Report, now: Report, same: _Same) -> Iterator[str]:
     if not same.text:
         yield "the held-out tokens differ: perplexity and KL of the answers are not compared"
@@ -265,8 +210,19 @@ def _notes(before: Report, now: Report, same: _Same) -> Iterator[str]:
         yield "the raw texts differ: perplexity and KL of raw text are not compared"
     for task in sorted(same.tasks):
         yield f"the questions of {task} differ: right answers to them are not compared"
-    if not same.machine:
-        yield "machine, threads or contexts differ: memory and speed are not compared"
+    lost = [name for name, alike in (("memory", same.memory), ("speed", same.speed)) if not alike]
+    if lost:
+        costs = " and ".join(lost) + (" are" if len(lost) > 1 else " is")
+        yield f"processors, cores, threads, batches or numbers of tokens differ: {costs} not compared"
+    libraries = [one.conditions.versions.get("llama-cpp-python", "") for one in (before, now)]
+    if libraries[0] != libraries[1]:
+        yield f"llama-cpp-python {libraries[0] or 'unknown'} before, {libraries[1] or 'unknown'} now"
+    for which, one in (("earlier", before.conditions), ("later", now.conditions)):
+        if (one.load_before or 0) > one.cores / 2:
+            yield (
+                f"other programs were at work as the {which} report was measured (load average {one.load_before:.1f} "
+                f"on {one.cores} cores): its speeds may be too low"
+            )
     if not same.reference:
         yield f"the references differ, {before.reference} and {now.reference}: KL from them is not compared"
     if before.pick.label != now.pick.label:

@@ -253,3 +253,45 @@ def test_costs_that_are_gone_count_on_another_machine_too() -> None:
     assert [(one.level, one.figure) for one in compare(before, other, Limits()).regressions] == [
         ("q4_k_m", "answer speed")
     ]
+
+
+def test_another_context_measured_switches_no_gate_off() -> None:
+    before = reports.full()
+    found = level(before).figures
+    assert found.generation
+    pace = found.generation.tokens_per_second
+    slow = dataclasses.replace(
+        found.generation,
+        tokens_per_second=dataclasses.replace(pace, mean=pace.mean / 5, samples=tuple(one / 5 for one in pace.samples)),
+    )
+    memory = tuple(dataclasses.replace(one, peak=3 * one.peak) for one in found.memory)
+    now = changed(before, "q4_k_m", generation=slow, memory=memory)
+    more = dataclasses.replace(before.conditions, contexts=(*before.conditions.contexts, 4096))
+    worse = {one.figure for one in compare(before, dataclasses.replace(now, conditions=more), Limits()).regressions}
+    assert worse >= {"answer speed"} | {f"peak memory, {one.load_mode}, {one.context:,} tokens" for one in memory}
+
+
+def test_speed_is_not_compared_where_fewer_tokens_were_generated_and_memory_is() -> None:
+    before = reports.full()
+    fewer = dataclasses.replace(before, conditions=dataclasses.replace(before.conditions, generated_tokens=8))
+    assert of(before, fewer, "answer speed").verdict == "not comparable"
+    assert of(before, fewer, "peak memory, auto, 512 tokens").verdict == "same"
+
+
+def test_more_memory_allocated_under_the_same_peak_is_a_regression() -> None:
+    plain = reports.full()
+    memory = tuple(dataclasses.replace(one, anonymous=one.peak // 8) for one in level(plain).figures.memory)
+    before = changed(plain, "q4_k_m", memory=memory)
+    grown = (dataclasses.replace(memory[0], anonymous=memory[0].peak // 2), *memory[1:])
+    worse = compare(before, changed(before, "q4_k_m", memory=grown), Limits()).regressions
+    assert [one.figure for one in worse] == [f"allocated memory, {memory[0].load_mode}, {memory[0].context:,} tokens"]
+
+
+def test_a_busy_machine_and_another_library_are_told() -> None:
+    before = reports.full()
+    one = before.conditions
+    busy = dataclasses.replace(one, load_before=one.cores * 1.0, versions={**one.versions, "llama-cpp-python": "0.4.0"})
+    notes = compare(before, dataclasses.replace(before, conditions=busy), Limits()).notes
+    assert any("as the later report was measured" in note for note in notes)
+    assert any("llama-cpp-python" in note and "0.4.0 now" in note for note in notes)
+    assert not compare(before, before, Limits()).notes
