@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from medmind_runtime.safety.leaning import WEIGHED, Leaning
-from medmind_runtime.safety.neighbours import ASKED, DOUBT, KINDS, NEAREST, POWER
+from medmind_runtime.safety.leaning import DOUBT, WEIGHED, Leaning
+from medmind_runtime.safety.neighbours import ASKED, KINDS, NEAREST, POWER
 from medmind_runtime.safety.triage import Triage
 from medmind_runtime.safety.vectors import PLAIN, Vectors
 

@@ -10,8 +10,8 @@ from types import ModuleType
 import pytest
 
 from medmind_runtime.safety import neighbours as module
-from medmind_runtime.safety.leaning import WEIGHED, Leaning
-from medmind_runtime.safety.neighbours import KINDS, NEAREST, REACH, Neighbours, neighbours
+from medmind_runtime.safety.leaning import REACH, WEIGHED, Leaning
+from medmind_runtime.safety.neighbours import KINDS, NEAREST, Neighbours, neighbours
 from medmind_runtime.safety.vectors import PLAIN, Vectors
 
 ROOT = Path(__file__).parents[2]
@@ -109,8 +109,9 @@ def test_neighbours_decide_where_the_words_leave_it_open(say: float) -> None:
 
 def test_nothing_is_read_before_it_is_asked() -> None:
     program = (
-        "from medmind_runtime.safety.triage import triage; from medmind_runtime.safety.neighbours import neighbours\n"
-        "triage(); assert not neighbours.cache_info().currsize\n"
-        "triage().alarms('tell me about asthma'); import sys; assert 'numpy' not in sys.modules"
+        "import sys; from medmind_runtime.safety.triage import triage; known = triage()\n"
+        "assert 'medmind_runtime.safety.neighbours' not in sys.modules\n"
+        "known.alarms('i sat by the river again and thought that it would be over'); "
+        "assert 'medmind_runtime.safety.neighbours' in sys.modules and 'numpy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

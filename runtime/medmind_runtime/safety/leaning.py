@@ -10,7 +10,6 @@ from functools import lru_cache
 from itertools import pairwise, product
 from typing import Any
 
-from medmind_runtime.safety.neighbours import REACH
 from medmind_runtime.safety.words import BREAK, SENTENCE, Word
 
 SELF_HARM, URGENT = "self_harm", "urgent"
@@ -18,6 +17,10 @@ SELF_HARM, URGENT = "self_harm", "urgent"
 WEIGHED = ("trouble", "alarm", "self_harm")
 """Whether it is no everyday talk; whether it is an alarm, among texts that use the words of alarms; whether it is
 self-harm, among the same."""
+DOUBT = 0.05
+"""What is added to the shares of the nearest texts that speak for and against."""
+REACH = math.log((1 + DOUBT) / DOUBT)
+"""Log-odds that the nearest texts can add or take away."""
 _LAST = 400
 """Words that are looked at."""
 _APART, _LENGTHS, _LETTERS = 4, (4, 8, 16, 32, 64), (4, 5)

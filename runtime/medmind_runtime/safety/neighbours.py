@@ -15,6 +15,7 @@ from operator import mul
 from pathlib import Path
 from typing import Any
 
+from medmind_runtime.safety.leaning import DOUBT
 from medmind_runtime.safety.vectors import Vectors
 
 KINDS = ("everyday", "emergency", "self_harm", "none")
@@ -25,10 +26,8 @@ ASKED: tuple[tuple[slice, tuple[str, ...]], ...] = (
     (slice(1, 4), ("self_harm",)),
 )
 """Of each of `leaning.WEIGHED`: the kinds of text that are asked, and those of them that speak for it."""
-NEAREST, POWER, DOUBT = 32, 8, 0.05
-"""Texts that are asked; a text's say is its cosine to that power; what is added to the shares for and against."""
-REACH = math.log((1 + DOUBT) / DOUBT)
-"""Log-odds that the neighbours can add or take away."""
+NEAREST, POWER = 32, 8
+"""Texts that are asked; a text's say is its cosine to that power."""
 _LANE = 4
 """Bytes of one sum in a row of them."""
 
@@ -56,7 +55,7 @@ class Neighbours:
         self._known = lru_cache(maxsize=512)(self._told)
 
     def odds(self, words: Iterable[str]) -> tuple[float, ...]:
-        """What the neighbours of a text add to the log-odds of `leaning.WEIGHED`, at most `REACH` either way."""
+        """What the neighbours of a text add to the log-odds of `WEIGHED`, at most `REACH` either way (leaning.py)."""
         return self._known(self._vectors.text(words, self._weights, self._centre))
 
     def _told(self, vector: tuple[int, ...]) -> tuple[float, ...]:

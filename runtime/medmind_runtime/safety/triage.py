@@ -15,7 +15,6 @@ from typing import Any
 from medmind_runtime.safety import measures
 from medmind_runtime.safety.context import Context, Cues, read
 from medmind_runtime.safety.leaning import URGENT, Leaning, concepts, own_signs, signs
-from medmind_runtime.safety.neighbours import neighbours
 from medmind_runtime.safety.patterns import OTHER, Bank, Compiler, Part, Pattern
 from medmind_runtime.safety.spelling import Speller
 from medmind_runtime.safety.windows import APART, demand, sentences, windows
@@ -234,6 +233,13 @@ def _live(part: Part, rule: Rule, sentences: Sequence[str], contexts: Sequence[C
                     yield True
 
 
+def _alike(words: Sequence[str]) -> Sequence[float]:
+    """What texts of medmind's own say that mean the same; imported and read when first asked, after the prompt."""
+    from medmind_runtime.safety.neighbours import neighbours
+
+    return neighbours().odds(words)
+
+
 @cache
 def triage() -> Triage:
     """The rules that medmind carries."""
@@ -242,5 +248,5 @@ def triage() -> Triage:
         tomllib.loads((folder / "lexicon.toml").read_text(encoding="utf-8")),
         tomllib.loads((folder / "rules.toml").read_text(encoding="utf-8")),
         json.loads((folder / "leaning.json").read_text(encoding="utf-8")),
-        lambda words: neighbours().odds(words),  # read from the disk when first asked
+        _alike,
     )
