@@ -1,12 +1,13 @@
 """How far a question's words as a whole lean towards an emergency or self-harm: a weighted sum beside the rules.
 
-Knows the weights' file, fitted by scripts/fit_leaning.py. Hears what no rule foresaw; explains nothing.
+Knows the weights' file, fitted by scripts/fit_leaning.py. Hears what no rule foresaw; explains nothing. What the
+nearest texts say (neighbours.py) is added to it.
 """
 
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import lru_cache
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 from medmind_runtime.safety.words import BREAK, SENTENCE, Word
@@ -16,6 +17,10 @@ SELF_HARM, URGENT = "self_harm", "urgent"
 WEIGHED = ("trouble", "alarm", "self_harm")
 """Whether it is no everyday talk; whether it is an alarm, among texts that use the words of alarms; whether it is
 self-harm, among the same."""
+DOUBT = 0.05
+"""What is added to the shares of the nearest texts that speak for and against."""
+REACH = math.log((1 + DOUBT) / DOUBT)
+"""Log-odds that the nearest texts can add or take away."""
 _LAST = 400
 """Words that are looked at."""
 _APART, _LENGTHS, _LETTERS = 4, (4, 8, 16, 32, 64), (4, 5)
@@ -85,7 +90,14 @@ class Leaning:
         self._bounds: Sequence[float] = [weights["bounds"][name] for name in WEIGHED]
         self._quiet: float = weights["bounds"]["quiet"]
 
-    def judged(self, found: Set[str], topics: Set[str], sure: Set[str], more: float = 0.0) -> set[str]:
+    def judged(
+        self,
+        found: Set[str],
+        topics: Set[str],
+        sure: Set[str],
+        more: float = 0.0,
+        alike: Callable[[], Sequence[float]] | None = None,
+    ) -> set[str]:
         """The topics, with those that the words as a whole add, or the sure ones where they lean to nothing at all.
 
         Args:
@@ -93,11 +105,26 @@ class Leaning:
             topics: what the rules raised.
             sure: those of them that the words as a whole cannot take back.
             more: log-odds by which every bound is higher.
+            alike: gives what the nearest texts add to the log-odds of each of `WEIGHED`; asked only where that may
+                change something.
         """
         known = [self._weights[sign] for sign in found & self._weights.keys()]
         odds = [  # exact, in whatever order a set is
             start - more + math.fsum(weights[place] for weights in known) for place, start in enumerate(self._start)
         ]
+        heard = self._heard(odds, topics, sure)
+        if alike is not None and self._open(odds, topics, sure, heard):
+            heard = self._heard([one + other for one, other in zip(odds, alike(), strict=True)], topics, sure)
+        return heard
+
+    def _open(self, odds: Sequence[float], topics: Set[str], sure: Set[str], heard: Set[str]) -> bool:
+        """Whether the neighbours may change what is heard: what every combination of their utmost says."""
+        return any(
+            self._heard([one + other for one, other in zip(odds, utmost, strict=True)], topics, sure) != heard
+            for utmost in product((-REACH, REACH), repeat=len(WEIGHED))
+        )
+
+    def _heard(self, odds: Sequence[float], topics: Set[str], sure: Set[str]) -> set[str]:
         trouble, alarm, harm = (one > bound for one, bound in zip(odds, self._bounds, strict=True))
         heard = set(topics if odds[1] > self._quiet else sure)
         if trouble and alarm and harm:

@@ -8,7 +8,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
@@ -66,12 +66,19 @@ class Triage:
 
     Args:
         lexicon, rules, weights: the contents of lexicon.toml, rules.toml and leaning.json.
+        alike: of the words of a text, what texts like it add to the weights' log-odds; None adds nothing.
 
     Raises:
         ValueError: a rule names a list that there is not.
     """
 
-    def __init__(self, lexicon: Mapping[str, Any], rules: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        lexicon: Mapping[str, Any],
+        rules: Mapping[str, Any],
+        weights: Mapping[str, Any],
+        alike: Callable[[Sequence[str]], Sequence[float]] | None = None,
+    ) -> None:
         lists: dict[str, list[str]] = lexicon["lists"]
         compiler = Compiler(lists, measures.NAMES, "small", "negations")
         banks = {name: Bank([compiler.part(phrase) for phrase in lists[name]]) for name in ("figurative", *_CUES)}
@@ -95,6 +102,7 @@ class Triage:
         self._places = {name: place for place, (name, _) in enumerate(self._topics)}
         self._concepts = concepts(lists)
         self._leaning = Leaning(weights)
+        self._alike = alike
 
     def alarms(self, text: str, longest: int = sys.maxsize) -> list[Alarm]:
         """What the text tells of, most urgent first; empty for nearly every text.
@@ -126,10 +134,10 @@ class Triage:
         places = sorted(self._places[topic] for topic in raised)
         return [Alarm(*self._topics[place], raised[self._topics[place][0]]) for place in places]
 
-    def signs(self, text: str) -> set[str]:
-        """What the weights are fitted to: signs of the words, and of what the rules raise."""
+    def weighed(self, text: str) -> tuple[set[str], list[str]]:
+        """What the weights are fitted to: signs of the words and of what the rules raise; and the words themselves."""
         literal, raised = self._found(split(text, self._spellings))
-        return self._signs(literal, raised.keys())
+        return self._signs(literal, raised.keys()), [word.text for word in literal]
 
     def _heard(
         self, words: Sequence[Word], worth_it: Callable[[Sequence[Word], Set[str]], bool], more: float = 0.0
@@ -145,7 +153,8 @@ class Triage:
         if not worth_it(literal, raised.keys()):
             return {}
         sure = {topic for topic, rule in raised.items() if rule.kind == "sure"}
-        heard = self._leaning.judged(self._signs(literal, raised.keys()), raised.keys(), sure, more)
+        alike = partial(self._alike, [word.text for word in literal]) if self._alike else None
+        heard = self._leaning.judged(self._signs(literal, raised.keys()), raised.keys(), sure, more, alike)
         return {topic: raised[topic].pattern.source if topic in raised else "leaning" for topic in heard}
 
     def _signs(self, literal: Sequence[Word], topics: Set[str]) -> set[str]:
@@ -224,6 +233,13 @@ def _live(part: Part, rule: Rule, sentences: Sequence[str], contexts: Sequence[C
                     yield True
 
 
+def _alike(words: Sequence[str]) -> Sequence[float]:
+    """What texts of medmind's own say that mean the same; imported and read when first asked, after the prompt."""
+    from medmind_runtime.safety.neighbours import neighbours
+
+    return neighbours().odds(words)
+
+
 @cache
 def triage() -> Triage:
     """The rules that medmind carries."""
@@ -232,4 +248,5 @@ def triage() -> Triage:
         tomllib.loads((folder / "lexicon.toml").read_text(encoding="utf-8")),
         tomllib.loads((folder / "rules.toml").read_text(encoding="utf-8")),
         json.loads((folder / "leaning.json").read_text(encoding="utf-8")),
+        _alike,
     )
