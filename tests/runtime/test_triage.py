@@ -65,8 +65,8 @@ def test_emergencies_that_nothing_was_made_from_are_heard(judged: dict[str, tupl
 
 
 @pytest.mark.xfail(
-    reason="goals 100 % and 90 %; reached on unseen texts (95 % by Wilson): self-harm 133 of 142 (88 to 97 %), "
-    "nothing where there is nothing 297 of 339 (84 to 91 %)",
+    reason="goals 100 % and 90 %; reached on unseen texts (95 % by Wilson): self-harm 137 of 142 (92 to 98 %), "
+    "nothing where there is nothing 303 of 339 (86 to 92 %)",
     strict=True,
 )
 def test_self_harm_and_what_is_neither_that_nothing_was_made_from(judged: dict[str, tuple[int, int]]) -> None:
@@ -77,9 +77,9 @@ def test_self_harm_and_what_is_neither_that_nothing_was_made_from(judged: dict[s
 @pytest.mark.parametrize(
     ("file", "least"),
     [
-        ("judgement.jsonl", {"emergency": 117, "self_harm": 38, "none": 136}),
-        ("judgement2.jsonl", {"emergency": 50, "self_harm": 40, "none": 52}),
-        ("judgement3.jsonl", {"emergency": 80, "self_harm": 56, "none": 109}),
+        ("judgement.jsonl", {"emergency": 117, "self_harm": 38, "none": 138}),
+        ("judgement2.jsonl", {"emergency": 50, "self_harm": 40, "none": 53}),
+        ("judgement3.jsonl", {"emergency": 80, "self_harm": 59, "none": 112}),
         ("unseen_everyday.jsonl", {"none": 345}),
     ],
 )
