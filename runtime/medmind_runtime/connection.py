@@ -27,6 +27,8 @@ from medmind_runtime.timed_reader import TimedReader
 if TYPE_CHECKING:
     from medmind_runtime.server import Served, Server
 
+_MOST_DROPPED = 32 << 20
+"""Bytes of a body too large that are still read, within the time for reading."""
 _HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
@@ -143,6 +145,7 @@ class Connection(BaseHTTPRequestHandler):
         if not (length.isascii() and length.isdigit()) or self.headers.get("Transfer-Encoding"):
             raise Refused(411, "the request must have a Content-Length")
         if len(length) > 18 or int(length) > most:
+            self._drop(length)
             raise Refused(413, f"the request is larger than {most} bytes", code="request_too_large")
         try:
             body = self.rfile.read(int(length))
@@ -151,6 +154,15 @@ class Connection(BaseHTTPRequestHandler):
         if len(body) < int(length):
             raise Refused(408, f"the request did not arrive whole within {self.server.limits.read_seconds:.0f} s")
         return body
+
+    def _drop(self, length: str) -> None:
+        """Read what is too large away: most clients hear an answer only when they have sent all."""
+        left = min(int(length[:18]), _MOST_DROPPED)
+        try:
+            while left > 0 and (piece := self.rfile.read1(min(left, 1 << 16))):
+                left -= len(piece)
+        except TimeoutError:
+            return
 
     def _gone(self) -> bool:
         """Whether the client has closed the connection, or the server ends."""
