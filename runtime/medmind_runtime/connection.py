@@ -101,12 +101,13 @@ class Connection(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _check(self) -> None:
-        host = self.headers.get("Host", "")
+        host = self.headers.get("Host", "").lower()
         if host.removesuffix(f":{self.server.server_port}") not in _HOSTS:  # a web page that points a name here
             raise Refused(403, "the Host header names no loopback address")
         if not _of_this_machine(self.headers.get("Origin", "http://localhost")):
             raise Refused(403, "the Origin header names a page that is not of this machine")
-        shown = self.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+        scheme, _, shown = self.headers.get("Authorization", "").partition(" ")
+        shown = shown.strip() if scheme.lower() == "bearer" else ""
         if not hmac.compare_digest(shown.encode(), self.server.token.encode()):
             raise Refused(401, "the token is missing or wrong", kind="authentication_error", code="invalid_api_key")
         if not self.server.door.admit(self.connection):

@@ -26,4 +26,5 @@ def kinds_of(value: Any) -> set[str]:
         return {"boolean"}
     if isinstance(value, int | float):
         return {"number", "integer"} if value == int(value) else {"number"}
-    return {{str: "string", list: "array", dict: "object"}.get(type(value), "null")}
+    names = {str: "string", list: "array", dict: "object"}
+    return {next((name for kind, name in names.items() if isinstance(value, kind)), "null")}

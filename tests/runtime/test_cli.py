@@ -60,6 +60,17 @@ def test_a_schema_shapes_the_answer(run_chat: Run, model: Path, tmp_path: Path) 
     assert run_chat(model, "-p", "q", "--schema", "none.json").returncode == 1
 
 
+def test_json_that_was_cut_off_is_no_answer(run_chat: Run, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text('{"type": "string", "minLength": 400}', encoding="utf-8")
+    asked = (model, "-p", "is it?", "--schema", "schema.json", "--max-tokens", 5, "--threads", 1)
+    done = run_chat(*asked)
+    assert (done.returncode, done.stdout.strip()) == (1, b"")
+    assert done.stderr.splitlines()[-1].startswith(b"error: the JSON is not whole: cut at 5 tokens")
+    document = json.loads(run_chat(*asked, "--json").stdout)
+    assert (document["answer"], document["finish"]) == (None, "length")
+    assert "not whole" in document["refusal"]
+
+
 def test_in_an_emergency_what_to_do_now_is_on_stdout_in_place_of_json(
     run_chat: Run, model: Path, tmp_path: Path
 ) -> None:
