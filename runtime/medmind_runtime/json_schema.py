@@ -105,16 +105,22 @@ class _Converter:
             return True
         if (ones := named(one)) is not None and (others := named(other)) is not None:
             return not any(equal(value, another) for value in ones for another in others)
-        if "type" not in one or "type" not in other or "object" not in types(one, where):
+        return self._told_apart(one, other, where, depth)
+
+    def _told_apart(self, one: Schema, other: Schema, where: str, depth: int) -> bool:
+        """Whether a member that both require tells objects of the one from objects of the other."""
+        if "type" not in one or "type" not in other or set(types(one, where)) & set(types(other, where)) != {"object"}:
             return False
-        shared = set(types(one, where)) & set(types(other, where))
+        members, other_members = one.get("properties", {}), other.get("properties", {})
+        if not isinstance(members, dict) or not isinstance(other_members, dict):
+            return False
         names = set(_names(one.get("required"))) & set(_names(other.get("required")))
-        members = [schema.get("properties", {}) for schema in (one, other)]
-        return shared == {"object"} and any(
-            self._disjoint(*(self._parts.flat(member[name], where, depth + 1) for member in members), where, depth + 1)
-            for name in sorted(names)
-            if all(isinstance(member, dict) and name in member for member in members)
-        )
+        for name in sorted(names & set(members) & set(other_members)):
+            here = self._parts.flat(members[name], where, depth + 1)
+            there = self._parts.flat(other_members[name], where, depth + 1)
+            if self._disjoint(here, there, where, depth + 1):
+                return True
+        return False
 
     def _constants(self, flat: Schema, where: str) -> Ref:
         values = named(flat)

@@ -109,6 +109,12 @@ HELD = [
     {"properties": {"a": {"const": 1}, "b": {}}, "anyOf": [{"required": ["a"]}, {"required": ["b"]}], "type": "object"},
     {"allOf": [{"type": "integer", "minimum": 3}, {"minimum": 5, "maximum": 8}]},
     {"oneOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}]},
+    {
+        "oneOf": [
+            {"type": "object", "properties": {"kind": {"const": kind}, kind: {}}, "required": ["kind"]}
+            for kind in ("drug", "disease")
+        ]
+    },
     TREE,
 ]
 
