@@ -62,7 +62,7 @@ def _as_text(conversation: Conversation, prompt: Prompt, *, markdown: bool) -> N
             shown.feed(text)
     finally:
         shown.finish()
-    if line := ending(conversation):
+    if not prompt.document and (line := ending(conversation)):
         console.note(line)
 
 
