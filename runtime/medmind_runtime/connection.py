@@ -27,6 +27,8 @@ from medmind_runtime.timed_reader import TimedReader
 if TYPE_CHECKING:
     from medmind_runtime.server import Served, Server
 
+_MOST_DROPPED = 32 << 20
+"""Bytes of a body too large that are still read, within the time for reading."""
 _HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
@@ -99,12 +101,13 @@ class Connection(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _check(self) -> None:
-        host = self.headers.get("Host", "")
+        host = self.headers.get("Host", "").lower()
         if host.removesuffix(f":{self.server.server_port}") not in _HOSTS:  # a web page that points a name here
             raise Refused(403, "the Host header names no loopback address")
         if not _of_this_machine(self.headers.get("Origin", "http://localhost")):
             raise Refused(403, "the Origin header names a page that is not of this machine")
-        shown = self.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+        scheme, _, shown = self.headers.get("Authorization", "").partition(" ")
+        shown = shown.strip() if scheme.lower() == "bearer" else ""
         if not hmac.compare_digest(shown.encode(), self.server.token.encode()):
             raise Refused(401, "the token is missing or wrong", kind="authentication_error", code="invalid_api_key")
         if not self.server.door.admit(self.connection):
@@ -143,6 +146,7 @@ class Connection(BaseHTTPRequestHandler):
         if not (length.isascii() and length.isdigit()) or self.headers.get("Transfer-Encoding"):
             raise Refused(411, "the request must have a Content-Length")
         if len(length) > 18 or int(length) > most:
+            self._drop(length)
             raise Refused(413, f"the request is larger than {most} bytes", code="request_too_large")
         try:
             body = self.rfile.read(int(length))
@@ -151,6 +155,15 @@ class Connection(BaseHTTPRequestHandler):
         if len(body) < int(length):
             raise Refused(408, f"the request did not arrive whole within {self.server.limits.read_seconds:.0f} s")
         return body
+
+    def _drop(self, length: str) -> None:
+        """Read what is too large away: most clients hear an answer only when they have sent all."""
+        left = min(int(length[:18]), _MOST_DROPPED)
+        try:
+            while left > 0 and (piece := self.rfile.read1(min(left, 1 << 16))):
+                left -= len(piece)
+        except TimeoutError:
+            return
 
     def _gone(self) -> bool:
         """Whether the client has closed the connection, or the server ends."""

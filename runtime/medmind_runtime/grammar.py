@@ -1,27 +1,33 @@
-"""From a JSON schema to the grammar that an answer must follow.
+"""The grammar that an answer must follow, of a JSON schema as text.
 
-Knows llama-cpp-python's converter. Knows no tokens; the grammar works in `sampling`.
+Knows what llama.cpp bears: a grammar beyond it ends the process. Knows no tokens; the grammar works in `sampling`.
 """
 
 import json
+import math
 from typing import Any
 
-from medmind import console
 from medmind.errors import MedmindError
+from medmind_runtime import json_schema
+from medmind_runtime.gbnf import Cost
 
 _LARGEST = 1 << 20
+_MOST_ELEMENTS = 200_000
+_DEEPEST = 2_000
+_MOST_BEGINNINGS = 1_000_000
 
 
 def from_schema(text: str) -> str:
     """The grammar (GBNF) of the JSON documents that a JSON schema describes.
 
     Raises:
-        MedmindError: no JSON, no schema, one that refers to other documents, or one that cannot be made a grammar.
+        MedmindError: no JSON, no schema, one that refers to other documents, one that asks for what a grammar cannot
+            hold, or one whose grammar is too large for llama.cpp.
     """
     if len(text) > _LARGEST:
         raise MedmindError(f"the schema has {len(text)} characters", f"at most {_LARGEST} are taken")
     try:
-        schema = json.loads(text)
+        schema = json.loads(text, parse_constant=_finite, parse_float=_finite)
         half = half_character(schema)
     except (ValueError, RecursionError) as error:
         raise MedmindError(f"the schema is not JSON: {error}", "give a JSON schema") from error
@@ -29,15 +35,38 @@ def from_schema(text: str) -> str:
         raise MedmindError("the schema is not a JSON object", "give a JSON schema")
     if half:
         raise MedmindError(f"the schema holds {half}, half of a character's surrogate pair", "write the whole pair")
-    console.require("llama_cpp", "runtime")
-    from llama_cpp import llama_grammar
+    rules, root = json_schema.convert(schema)
+    _demand_bearable(rules.cost())
+    return rules.text(root)
 
-    converter: Any = llama_grammar
-    try:
-        grammar: str = converter.json_schema_to_gbnf(text)
-    except Exception as error:  # the converter raises whatever its steps do
-        raise MedmindError(f"the schema cannot be made a grammar: {error}", "use a simpler schema") from error
-    return grammar
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:20]} is no number that can be held")
+    return value
+
+
+def _demand_bearable(cost: Cost) -> None:
+    """Refuse what llama.cpp would not bear."""
+    if cost.circular:
+        raise MedmindError(
+            "the schema refers to itself before anything is written", "let it refer to itself in a member"
+        )
+    if cost.endless:
+        raise MedmindError(
+            "the schema describes no document that ends", "leave out what refers to itself, or allow null"
+        )
+    for what, most, name in (
+        (cost.elements, _MOST_ELEMENTS, "elements"),
+        (cost.depth, _DEEPEST, "rules that begin with one another"),
+        (cost.beginnings, _MOST_BEGINNINGS, "ways to begin"),
+    ):
+        if what > most:
+            raise MedmindError(
+                f"the schema makes a grammar of {what} {name}: {most} are taken",
+                "give smaller bounds of lengths and fewer members, or leave them out",
+            )
 
 
 def half_character(value: Any) -> str:

@@ -22,7 +22,7 @@ def answer(path: Path, config: ChatConfig, question: str, *, as_json: bool) -> N
 
     Raises:
         MedmindError: the model cannot be loaded, the question does not fit, or there is no document of the schema: what
-            was said first took its place, or it is held back.
+            was said first took its place, it is held back, or it was cut off.
     """
     started = time.perf_counter()
     opened = open_model(path, config, guard_for(config))
@@ -35,8 +35,8 @@ def answer(path: Path, config: ChatConfig, question: str, *, as_json: bool) -> N
             console.emit_json(_document(opened.conversation, path, opened.metadata, prompt, loaded))
         else:
             _as_text(opened.conversation, prompt, markdown=config.markdown)
-        if opened.conversation.last and opened.conversation.last.refusal:
-            raise MedmindError(opened.conversation.last.refusal)
+        if why := opened.conversation.last and _no_document(opened.conversation, prompt):
+            raise MedmindError(why)
     finally:
         opened.close()
     if config.grammar and prompt.before.alone:
@@ -56,13 +56,28 @@ def _fitted(conversation: Conversation, question: str) -> Prompt:
 def _as_text(conversation: Conversation, prompt: Prompt, *, markdown: bool) -> None:
     console.note(NOTICE)
     shown = display.of_answers(markdown=markdown and not prompt.document)
+    answer = conversation.answer(prompt)
     try:
-        for text in conversation.answer(prompt):
+        for text in _whole(conversation, prompt, "".join(answer)) if prompt.document else answer:
             shown.feed(text)
     finally:
         shown.finish()
-    if line := ending(conversation):
+    if not prompt.document and (line := ending(conversation)):
         console.note(line)
+
+
+def _no_document(conversation: Conversation, prompt: Prompt) -> str:
+    """Why there is no document though one was asked for; empty where there is one, or none was."""
+    reply = conversation.last
+    assert reply is not None
+    if reply.refusal or not prompt.document or reply.finish == "stop":
+        return reply.refusal
+    return f"the JSON is not whole: {ending(conversation).strip('[]')}"
+
+
+def _whole(conversation: Conversation, prompt: Prompt, text: str) -> list[str]:
+    """A document; nothing where it was cut off."""
+    return [] if _no_document(conversation, prompt) else [text]
 
 
 def _document(
@@ -72,11 +87,12 @@ def _document(
     reply = conversation.last
     assert reply is not None
     spent = reply.timings
+    refusal = _no_document(conversation, prompt)
     return {
         "format": "medmind-answer/1",
         "version": medmind.__version__,
-        "answer": None if reply.refusal else text,
-        "refusal": reply.refusal or None,
+        "answer": None if refusal else text,
+        "refusal": refusal or None,
         "finish": reply.finish,
         **prompt.beside(),
         "model": {"path": str(path), "bytes": path.stat().st_size, **metadata},

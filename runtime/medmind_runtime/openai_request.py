@@ -137,7 +137,10 @@ def _messages(messages: Any) -> tuple[str | None, list[Turn], str]:
         where = f"messages[{place}]"
         if not isinstance(message, dict):
             raise Refused(400, f"{where} must be an object", param=where)
-        role, content = message.get("role"), _content(message.get("content"), where)
+        role, content = message.get("role"), message.get("content")
+        if role == "assistant" and content is None:  # as an answer was written that was refused
+            content = _text({"refusal": message.get("refusal") or ""}, "refusal")
+        content = _content(content, where)
         if role in ("system", "developer"):
             system.append(content)
         elif role not in ("user", "assistant"):

@@ -122,7 +122,7 @@ class Terminal:
             if self.opening.error is not None:
                 raise self.opening.error
             try:
-                line = self.read().strip()
+                line = self.read().rstrip()
             except EOFError:
                 return
             except KeyboardInterrupt:
@@ -140,7 +140,7 @@ class Terminal:
         try:
             if line.startswith("/"):
                 self._obey(self, line)
-            elif line:
+            elif line := line.strip():  # a space before "/" makes it a question
                 self.ask(line)
         except MedmindError as error:
             if error is self.opening.error:

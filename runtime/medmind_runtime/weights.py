@@ -27,6 +27,8 @@ _DONTNEED = 4
 """MADV_DONTNEED of Linux: for a shared mapping of a file, the pages leave the process and stay in the file cache."""
 _PART = re.compile(r"-(?P<place>\d{5})-of-(?P<count>\d{5})[.]gguf$")
 _FIRST = "00001"
+_MOST_LAYERS = 512
+"""llama.cpp ends the process at more, or at none (LLAMA_MAX_LAYERS)."""
 """How llama.cpp names the files of a split model (`llama_split_path`)."""
 
 
@@ -72,6 +74,9 @@ class Weights:
             raise MedmindError(
                 f"{path} is a later file of a model in {int(part['count'])} files", f"give the first: {first}"
             )
+        for key, value in gguf_header.scalars(path).items():
+            if key.endswith(".block_count") and value not in range(1, _MOST_LAYERS + 1):
+                raise MedmindError(f"{path} is damaged: it has {value} layers ({key})", "copy or convert it again")
         self._lib = lib
         self._path = path
         self.handle: Any = None

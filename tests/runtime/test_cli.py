@@ -60,6 +60,17 @@ def test_a_schema_shapes_the_answer(run_chat: Run, model: Path, tmp_path: Path) 
     assert run_chat(model, "-p", "q", "--schema", "none.json").returncode == 1
 
 
+def test_json_that_was_cut_off_is_no_answer(run_chat: Run, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text('{"type": "string", "minLength": 400}', encoding="utf-8")
+    asked = (model, "-p", "is it?", "--schema", "schema.json", "--max-tokens", 5, "--threads", 1)
+    done = run_chat(*asked)
+    assert (done.returncode, done.stdout.strip()) == (1, b"")
+    assert done.stderr.splitlines()[-1].startswith(b"error: the JSON is not whole: cut at 5 tokens")
+    document = json.loads(run_chat(*asked, "--json").stdout)
+    assert (document["answer"], document["finish"]) == (None, "length")
+    assert "not whole" in document["refusal"]
+
+
 def test_in_an_emergency_what_to_do_now_is_on_stdout_in_place_of_json(
     run_chat: Run, model: Path, tmp_path: Path
 ) -> None:
@@ -147,6 +158,7 @@ BAD = {
     "not a gguf": (("text.gguf",), "text.gguf is not a GGUF file"),
     "cut off": (("cut.gguf",), "cut.gguf is cut off"),
     "context length 0": (("short.gguf",), "short.gguf is damaged: its context length is 0"),
+    "no layers": (("hollow.gguf",), "hollow.gguf is damaged: it has 0 layers"),
     "no template": (("bare.gguf",), "bare.gguf carries no chat template"),
     "hostile template": (("loop.gguf",), "did not finish within 2 s"),
     "empty question": (("tiny.gguf", "-p", " "), "the question is empty"),
@@ -176,6 +188,8 @@ def test_bad_input_is_one_line_and_exit_code_1(
     (tmp_path / "bare.gguf").write_bytes(bare)
     length = data.index(b"llama.context_length") + len("llama.context_length") + 4  # behind the value's type
     (tmp_path / "short.gguf").write_bytes(data[:length] + bytes(4) + data[length + 4 :])
+    layers = data.index(b"llama.block_count") + len("llama.block_count") + 4
+    (tmp_path / "hollow.gguf").write_bytes(data[:layers] + bytes(4) + data[layers + 4 :])
     if kind == "hostile template":
         endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
         (tmp_path / "loop.gguf").write_bytes(make_model(template=endless).read_bytes())

@@ -1,10 +1,13 @@
 import json
+import random
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from medmind.errors import MedmindError
-from medmind_runtime import grammar
+from medmind_runtime import grammar, json_schema
 from medmind_runtime.engine import Engine, Sampling
+from medmind_runtime.gbnf import Characters, Literal, Ref, Rules
 
 SCHEMA = {
     "type": "object",
@@ -41,3 +44,126 @@ def test_what_is_no_usable_schema_is_refused_in_one_line(text: str) -> None:
 def test_a_grammar_that_is_none_is_refused(engine: Engine) -> None:
     with pytest.raises(MedmindError, match="grammar is not valid"):
         list(engine.generate([1, 3, 4], sampling=Sampling(grammar="root ::= ("), max_tokens=3))
+
+
+def _written(rules: Rules, ref: Ref, chance: random.Random, depth: int = 0) -> str:
+    """A random text that follows a rule; the shortest choices once it is deep."""
+    choices = rules.choices(ref)
+    if depth > 25:
+        choices = sorted(choices, key=lambda choice: sum(isinstance(part.symbol, Ref) for part in choice))[:1]
+    text = []
+    for part in chance.choice(choices):
+        most = part.least + 2 if part.most is None else part.most
+        for _ in range(
+            part.least if depth > 25 else chance.choice((part.least, chance.randint(part.least, most), most))
+        ):
+            match part.symbol:
+                case Literal(literal):
+                    text.append(literal)
+                case Characters(ranges):
+                    low, high = chance.choice(ranges)
+                    text.append(chr(chance.choice((low, high, chance.randint(low, min(high, low + 200))))))
+                case Ref():
+                    text.append(_written(rules, part.symbol, chance, depth + 1))
+    return "".join(text)
+
+
+TREE = {
+    "$defs": {"t": {"type": "object", "properties": {"v": {"type": "integer"}, "c": {"$ref": "#/$defs/t"}}}},
+    "$ref": "#/$defs/t",
+}
+HELD = [
+    {},
+    {"type": "object"},
+    {"const": 'a "quoted" \\ back\n'},
+    {"enum": ["é", "a/b", 1.5, None, {"x": [1]}], "type": ["string", "object", "null"]},
+    {"enum": [f"value {number}" for number in range(50)]},
+    {"type": "string", "minLength": 2, "maxLength": 5},
+    {"type": "string", "pattern": r'^[A-Z]{2}-\d{3,5}(?:\.[^a"]\\)?$'},
+    {"type": "string", "pattern": "b|c+"},
+    *({"type": "string", "format": form} for form in ("date", "time", "date-time", "uuid", "ipv4", "email")),
+    *({"type": "integer", "minimum": low, "maximum": high} for low, high in ((-120, 95), (0, 9), (7, 7), (998, 12003))),
+    {"type": "integer", "exclusiveMinimum": -3, "maximum": 2.5},
+    {"type": "integer", "minimum": 10**16},
+    {"type": "integer", "multipleOf": 100, "minimum": -950},
+    {"type": "integer", "multipleOf": 7, "minimum": 0, "maximum": 100},
+    *(
+        {"type": "number", "minimum": low, "maximum": high}
+        for low, high in ((0, 1), (-2.75, 13.05), (0.25, 0.3), (5, 5))
+    ),
+    {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+    {"type": "number", "exclusiveMinimum": -1.5, "exclusiveMaximum": -1.25},
+    {"minimum": 37.5},
+    {"type": "array", "items": {"type": "boolean"}, "minItems": 2, "maxItems": 4},
+    {
+        "type": "array",
+        "prefixItems": [{"const": 1}, {"const": 2}],
+        "items": {"type": "null"},
+        "minItems": 1,
+        "maxItems": 3,
+    },
+    {"type": "array", "prefixItems": [{"const": 1}, {"const": 2}], "items": False},
+    {"type": "object", "properties": {"a": {"type": "integer"}, "ab": {}}, "additionalProperties": {"type": "string"}},
+    {"type": "object", "properties": {"a": {}, "b": {}, "c": {}}, "required": ["b", "z"], "maxProperties": 4},
+    {"type": "object", "properties": {"a": {}, "b": {}}, "minProperties": 1},
+    {"properties": {"a": {"const": 1}, "b": {}}, "anyOf": [{"required": ["a"]}, {"required": ["b"]}], "type": "object"},
+    {"allOf": [{"type": "integer", "minimum": 3}, {"minimum": 5, "maximum": 8}]},
+    {"oneOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}]},
+    {
+        "oneOf": [
+            {"type": "object", "properties": {"kind": {"const": kind}, kind: {}}, "required": ["kind"]}
+            for kind in ("drug", "disease")
+        ]
+    },
+    TREE,
+]
+
+
+@pytest.mark.parametrize("schema", HELD, ids=json.dumps)
+def test_all_that_follows_the_grammar_is_valid_json_of_the_schema(schema: dict[str, object]) -> None:
+    rules, root = json_schema.convert(schema)
+    validator = Draft202012Validator(schema)
+    chance = random.Random(1)
+    for _ in range(60):
+        text = _written(rules, root, chance)
+        validator.validate(json.loads(text))
+
+
+@pytest.mark.parametrize("schema", HELD, ids=json.dumps)
+def test_llama_takes_every_grammar(
+    engine: Engine, schema: dict[str, object], capfd: pytest.CaptureFixture[str]
+) -> None:
+    sampling = Sampling(grammar=grammar.from_schema(json.dumps(schema)))
+    assert list(engine.generate([1, 3, 4], sampling=sampling, max_tokens=1))
+    assert capfd.readouterr().err == ""
+
+
+DOUBLED = {
+    f"d{i}": {"anyOf": [{"$ref": f"#/$defs/d{i - 1}"}, {"type": "object", "properties": {f"k{i}": {}}}]}
+    for i in range(1, 99)
+}
+REFUSED: list[tuple[dict[str, object], str]] = [
+    ({"type": "string", "minLength": 100_000, "maxLength": 200_000}, "#/minLength, more than"),
+    ({"type": "array", "maxItems": 10**12}, "#/maxItems, more than"),
+    ({"type": "object", "properties": {f"p{i}": {} for i in range(3000)}}, "rules that begin with one another"),
+    ({"type": "array", "prefixItems": [{"type": "string", "maxLength": 30_000 + i} for i in range(9)]}, "elements"),
+    ({"$defs": {"d0": {}, **DOUBLED}, "$ref": "#/$defs/d98"}, "more than 64 deep"),
+    ({"type": "string", "pattern": "^((a{1,100}){1,100}){1,9}$"}, "multiply to"),
+    ({"properties": {"a": {"not": {}}}}, "#/properties/a/not"),
+    *(({name: {}}, f"#/{name}") for name in ("if", "dependentRequired", "patternProperties", "contains", "minLenght")),
+    ({"uniqueItems": True}, "#/uniqueItems"),
+    ({"minProperties": 3}, "#/minProperties"),
+    ({"format": "uri"}, "'uri' is not supported"),
+    ({"type": "number", "multipleOf": 0.1}, "#/multipleOf"),
+    ({"oneOf": [{"type": "string"}, {"minLength": 3}]}, "may hold both"),
+    ({"minimum": 5, "maximum": 3}, "leave no number"),
+    ({"$ref": "#"}, "refers to itself"),
+    ({"properties": {"a": {"$ref": "#"}}, "required": ["a"]}, "no document that ends"),
+]
+
+
+@pytest.mark.parametrize(("schema", "says"), REFUSED, ids=[says for _, says in REFUSED])
+def test_what_a_grammar_cannot_hold_or_llama_not_bear_is_refused_by_place(schema: dict[str, object], says: str) -> None:
+    with pytest.raises(MedmindError) as refused:
+        grammar.from_schema(json.dumps(schema))
+    assert says in refused.value.message

@@ -267,7 +267,16 @@ BAD: Mapping[str, tuple[Any, int, str]] = {
     "a typing error": ({"messages": HELLO, "temprature": 1}, 400, "temprature is not a known field"),
     "another model": ({"messages": HELLO, "model": "gpt"}, 404, "there is no model gpt: fake is served"),
     "too long": ({"messages": [{"role": "user", "content": "x" * 5000}]}, 400, "does not fit: it takes"),
+    "a schema that no grammar holds": (
+        {
+            "messages": HELLO,
+            "response_format": {"type": "json_schema", "json_schema": {"schema": {"uniqueItems": True}}},
+        },
+        400,
+        "#/uniqueItems, a grammar cannot compare",
+    ),
     "too large": (b" " * 20_000, 413, "larger than 16384 bytes"),
+    "much too large": (b" " * (10 << 20), 413, "larger than 16384 bytes"),
 }
 
 
@@ -284,6 +293,14 @@ def test_what_is_wrong_with_a_request_is_said_in_openais_form_and_the_server_goe
             assert set(error) == {"message", "type", "param", "code"}
         assert engine.prompts == []
         assert client.ask()[0] == 200
+
+
+def test_a_refused_document_can_be_sent_back_and_headers_are_read_whatever_their_case() -> None:
+    with serving(FakeEngine(["x"])) as client:
+        refused = {"role": "assistant", "content": None, "refusal": "held back"}
+        assert client.ask([*HELLO, refused, *HELLO])[0] == 200
+        headers = {"Authorization": f"bEARER {TOKEN}", "Host": f"LOCALHOST:{client.server.server_port}"}
+        assert client.send("GET", "/v1/models", **headers).status == 200
 
 
 def test_who_has_no_token_or_comes_by_another_name_learns_nothing() -> None:

@@ -164,11 +164,13 @@ def test_the_commands(tmp_path: Path) -> None:
         command("/new", "A new conversation.")
         command("/info", "fake")
         command("/nonsense", "error: there is no command /nonsense")
+        command(" /nope hi", "second.")
         command("/exit", "PROMPTS")
         assert session.wait_for_end() == 0
         shown = session.output.decode().replace("\r\n", "")
         assert "'<system>calm<user>q one', '<system>calm<user>q one', '<system>kind<user>q two'" in shown
-        assert "[0.0, 0.7, 0.0] 0" in shown
+        assert ", '<system>kind<user>/nope hi'" in shown
+        assert "[0.0, 0.7, 0.0, 0.0] 1" in shown
 
 
 def test_a_question_of_several_lines_by_paste_and_by_alt_enter(tmp_path: Path) -> None:
