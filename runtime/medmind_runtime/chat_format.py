@@ -11,6 +11,8 @@ from medmind_runtime.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from medmind.template import Template
 
+_PROBE = "question"
+
 
 class ChatFormat:
     """The chat format of one GGUF.
@@ -39,7 +41,14 @@ class ChatFormat:
             from medmind.template import Template
 
             words = self._vocabulary
-            self._template = Template(self._source(), bos_token=words.text(words.bos), eos_token=words.text(words.eos))
+            template = Template(self._source(), bos_token=words.text(words.bos), eos_token=words.text(words.eos))
+            probe = [{"role": "user", "content": _PROBE}]
+            if _PROBE not in template.render(probe, add_generation_prompt=True):
+                raise MedmindError(
+                    f"the chat template of {self._path} leaves out what is asked",
+                    "use another model file, or convert it again from a base whose template holds the messages",
+                )
+            self._template = template
         return self._template.render(messages, add_generation_prompt=add_generation_prompt)
 
     def _source(self) -> str:

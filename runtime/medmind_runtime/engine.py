@@ -95,12 +95,13 @@ class Engine:
         header = gguf_header.scalars(path)
         batch = batch or prompt_step(header, threads)
         if check_memory and kv_type in KV_TYPES and not (gpu_layers and lib.llama_supports_gpu_offload()):
-            trained = int(header.get(f"{header.get('general.architecture')}.context_length", DEFAULT_CONTEXT))
-            wanted = context or min(trained, DEFAULT_CONTEXT)
-            demand_room(path, context=wanted, batch=batch, kv_type=kv_type)
+            trained = int(
+                header.get(f"{header.get('general.architecture')}.context_length", context or DEFAULT_CONTEXT)
+            )
+            demand_room(path, context=_context(path, trained, context), batch=batch, kv_type=kv_type)
         weights = Weights(lib, path, load_mode=load_mode, gpu_layers=gpu_layers, adapter=adapter, progress=progress)
         try:
-            size = _context(lib, path, weights, context)
+            size = _context(path, int(lib.llama_model_n_ctx_train(weights.handle)), context)
             decoder = Decoder(lib, weights, context=size, threads=threads, batch=batch, kv_type=kv_type)
         except BaseException:
             weights.close()
@@ -287,9 +288,8 @@ class Engine:
         self.close()
 
 
-def _context(lib: ModuleType, path: Path, weights: Weights, wanted: int | None) -> int:
-    """Tokens of the KV cache."""
-    trained = int(lib.llama_model_n_ctx_train(weights.handle))
+def _context(path: Path, trained: int, wanted: int | None) -> int:
+    """Tokens of the KV cache, of a model trained on so many at most."""
     if trained < 1:
         raise MedmindError(f"{path} is damaged: its context length is {trained}", "copy or convert it again")
     if wanted is not None and wanted > trained:

@@ -161,6 +161,7 @@ BAD = {
     "no layers": (("hollow.gguf",), "hollow.gguf is damaged: it has 0 layers"),
     "no template": (("bare.gguf",), "bare.gguf carries no chat template"),
     "hostile template": (("loop.gguf",), "did not finish within 2 s"),
+    "deaf template": (("deaf.gguf",), "deaf.gguf leaves out what is asked"),
     "empty question": (("tiny.gguf", "-p", " "), "the question is empty"),
     "prompt larger than the context": (
         ("tiny.gguf", "-p", "w" * 5000),
@@ -168,6 +169,7 @@ BAD = {
     ),
     "temperature": (("tiny.gguf", "--temperature", "-1"), "temperature is -1.0 and must be between 0 and 10"),
     "context": (("tiny.gguf", "--context", "9999"), "is longer than this model's 512"),
+    "context beyond any memory": (("tiny.gguf", "--context", "999999999"), "is longer than this model's 512"),
     "gpu layers": (("tiny.gguf", "--gpu-layers", "some"), "--gpu-layers is 'some' — give auto, or how many"),
     "no gpu": (("tiny.gguf", "--gpu-layers", "3"), "this llama.cpp was built without a GPU"),
     "no adapter": (("tiny.gguf", "--adapter", "tiny.gguf"), "tiny.gguf is no LoRA adapter"),
@@ -193,6 +195,8 @@ def test_bad_input_is_one_line_and_exit_code_1(
     if kind == "hostile template":
         endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
         (tmp_path / "loop.gguf").write_bytes(make_model(template=endless).read_bytes())
+    if kind == "deaf template":
+        (tmp_path / "deaf.gguf").write_bytes(make_model(template="hello").read_bytes())
     arguments, message = BAD[kind]
     before = sorted(tmp_path.rglob("*"))
     done = run_chat(*arguments, stdin=b"q")
