@@ -209,6 +209,8 @@ class Terminal:
             if prompt.dropped > 1:
                 turns = f"{prompt.dropped} questions and their answers have"
             console.note(f"[the context is full: the oldest {turns} left it and will not be remembered]")
+        if not prompt.remembered:
+            console.note("[this question and its answer do not fit the context and will not be remembered]")
         if missing := len(before.passages) - len(prompt.passages):
             sources = f"{missing} of {len(before.passages)} sources"
             console.note(f"[{sources} that were found did not fit the context; a larger --context holds more]")
