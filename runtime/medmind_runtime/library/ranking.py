@@ -95,7 +95,7 @@ def _names(
             turned = (_OPPOSITE in words) != (_OPPOSITE in re.findall(r"\w+", text.lower()))
             other = asked.unnamed and not len(here) == len(words) == len(take_apart(text).subject)
             if said >= _SAID and not turned and not other:
-                more = {word: words[word] for word in words if word in beside - here} | held_too
+                more = {**{word: words[word] for word in words if word in beside - here}, **held_too}
                 found.append(_Name(text, same / total, said, more, same + sum(more.values())))
     return sorted(found, key=lambda name: (-name.score, name.text))[:_NAMES]
 

@@ -27,6 +27,8 @@ UNNAMED = (
     "symptoms of asthma."
 )
 _SELF_HARM = "self_harm"
+_ORDINARY = "My father has had chest pain since 1990 and takes 5 mg of warfarin. What are the symptoms of asthma?"
+"""A question as people ask it, for what is read or compiled once."""
 _CHARACTERS = 8
 """Of a token: no text of words has as many on average (English about four)."""
 
@@ -43,6 +45,13 @@ class Careful:
         self._library = library
         self._longest = context * _CHARACTERS
         self._triage = triage()
+
+    def warm(self) -> None:
+        """Make ready what the first question would wait for: rules and weights are read and compiled when needed."""
+        self._triage.alarms(_ORDINARY)
+        watch = self.watch(_ORDINARY, [])
+        watch.feed(_ORDINARY)
+        watch.finish()
 
     @property
     def instructions(self) -> str:
