@@ -102,7 +102,8 @@ class Conversation:
 
         A quarter of the context, or `max_tokens` if that is less, is kept free for the answer. Turns leave first; the
         question's passages, the last of them first, only when they do not fit even alone. Where the answer would be a
-        document and the guard has something to say first, that is the whole answer.
+        document and the guard has something to say first, that is the whole answer. Turns leave for
+        an answer of the guard alone, too; where it fits beside nothing, it is given and does not stay in the context.
 
         Args:
             question: as typed.
@@ -115,7 +116,8 @@ class Conversation:
         before = before or self.consider(question)
         document = bool(self.sampling.grammar)
         if before.alone or (document and before.opening):  # JSON cannot begin with what to do now: none is made
-            return Prompt(question, (), 0, replace(before, alone=True))
+            dropped, remembered = self._make_room(question, before.opening) if drop else (0, True)
+            return Prompt(question, (), dropped, replace(before, alone=True), remembered=remembered)
         context, reserve = self.engine.context, self._reserve()
         taken = 0
         for passages, first in self._ways_to_fit(before, drop):
@@ -153,6 +155,22 @@ class Conversation:
     def _reserve(self) -> int:
         return min(self.max_tokens, self.engine.context // 4)
 
+    def _make_room(self, question: str, answer: str) -> tuple[int, bool]:
+        """Let the oldest turns leave until one that needs no model fits beside the others.
+
+        Returns:
+            How many left; and whether it fits, be it alone.
+        """
+        turn, room = Turn(question, answer), self.engine.context - self._reserve()
+
+        def fits(first: int) -> bool:
+            return len(self.engine.encode(self._messages(first, "", [turn]))) <= room
+
+        before, last = self.first, len(self.turns)
+        remembered = fits(last)
+        self.first = next((first for first in range(before, last) if fits(first)), last) if remembered else last
+        return self.first - before, remembered
+
     def _ways_to_fit(self, before: Before, drop: bool) -> Iterator[tuple[Sequence[Passage], int]]:
         """Passages and the first turn to be kept, what loses least first."""
         last = len(self.turns) if drop else self.first
@@ -186,6 +204,8 @@ class Conversation:
             said.append(opening if prompt.before.alone else f"{opening}\n\n")
         if prompt.before.alone:
             self._keep(prompt, said, "stop", Timings(), None)
+            if not prompt.remembered:
+                self.first = len(self.turns)
             if not opened:
                 yield from said
             return
@@ -261,10 +281,10 @@ class Conversation:
     def _system(self) -> str:
         return "\n\n".join(filter(None, (self.system, self.guard.instructions)))
 
-    def _messages(self, first: int, question: str) -> list[dict[str, str]]:
+    def _messages(self, first: int, question: str, more: Sequence[Turn] = ()) -> list[dict[str, str]]:
         system = self._system()
         messages = [{"role": "system", "content": system}] if system else []
-        for turn in self.turns[first:]:
+        for turn in (*self.turns[first:], *more):
             messages.append({"role": "user", "content": turn.question})
             messages.append({"role": "assistant", "content": turn.answer})
         messages.append({"role": "user", "content": question})

@@ -24,6 +24,7 @@ class Prompt:
         before: what the guard decided.
         passages: those of its passages that are in `tokens`; the others did not fit.
         document: whether the answer is one that must be JSON; never where the guard's words are the answer.
+        remembered: False where the guard's words are the answer and the turn is longer than the context.
     """
 
     question: str
@@ -32,6 +33,7 @@ class Prompt:
     before: Before = field(default_factory=Before)
     passages: Sequence[Passage] = ()
     document: bool = False
+    remembered: bool = True
 
     def beside(self) -> dict[str, Any]:
         """What medmind says beside the answer, for programs."""

@@ -6,12 +6,15 @@ History lives in memory only, unless a file is given for it. Knows nothing of wh
 import asyncio
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from medmind_runtime import private_file
+from medmind_runtime.interruption import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +33,7 @@ Arguments = Mapping[str, "list[str] | None"]
 
 
 class Read(Protocol):
-    """Returns one input; raises EOFError at its end and KeyboardInterrupt on Ctrl-C."""
+    """Returns one input; raises EOFError at its end, KeyboardInterrupt on Ctrl-C, Interrupted on one behind Enter."""
 
     def __call__(self, default: str = "") -> str:
         """Read; `default` is in the line already and can be edited."""
@@ -139,8 +142,46 @@ class Editor:
         if self._loop is None:
             typed = self._session.prompt(_PROMPT, **options)
         else:
-            typed = self._loop.run_until_complete(self._session.prompt_async(_PROMPT, **options))
+            typed = self._unless_interrupted(self._loop, options)
         return _MARK.sub(lambda mark: self._pastes.get(mark.group(), mark.group()), typed)
+
+    def _unless_interrupted(self, loop: asyncio.AbstractEventLoop, options: dict[str, Any]) -> str:
+        """What was typed, unless Ctrl-C follows Enter before anybody else listens for it.
+
+        The prompt needs some hundredths of a second to end. A Ctrl-C in that time is a key that nobody takes, or a
+        signal once the terminal makes signals of it again; prompt_toolkit's own handler would hear that and forget it.
+        """
+        app = self._session.app
+        behind = False
+
+        def interrupt(_number: int, _frame: FrameType | None) -> None:
+            nonlocal behind
+            if app.is_running and not app.is_done:
+                loop.call_soon_threadsafe(app.key_processor.send_sigint)
+            else:
+                behind = True
+
+        before = signal.signal(signal.SIGINT, interrupt)
+        try:
+            prompt = self._session.prompt_async(_PROMPT, handle_sigint=False, **options)
+            typed = loop.run_until_complete(prompt)
+            if self._interrupt_typed() or behind:
+                raise Interrupted
+        finally:
+            signal.signal(signal.SIGINT, before)
+        return typed
+
+    def _interrupt_typed(self) -> bool:
+        """Whether Ctrl-C is among the keys that were typed behind Enter; the others wait for the next prompt."""
+        from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
+        from prompt_toolkit.keys import Keys
+
+        source = self._session.app.input
+        typed = get_typeahead(source)
+        with source.raw_mode():
+            typed += source.read_keys()
+        store_typeahead(source, [one for one in typed if one.key != Keys.ControlC])
+        return any(one.key == Keys.ControlC for one in typed)
 
     def wake(self) -> None:
         """From any thread: the model is ready, or has failed."""

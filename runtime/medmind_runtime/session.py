@@ -36,7 +36,9 @@ def guard_for(config: ChatConfig) -> Background[Guard]:
     def careful(_cancel: Callable[[], bool]) -> Guard:
         from medmind_runtime.safety.careful import Careful
 
-        return Careful(library, context=config.context or DEFAULT_CONTEXT)
+        guard = Careful(library, context=config.context or DEFAULT_CONTEXT)
+        guard.warm()
+        return guard
 
     return Background(careful)
 

@@ -29,6 +29,7 @@ _PATIENCE = 0.5
 """Seconds that an answer has for stopping before another Ctrl-C leaves; two quick ones are one wish."""
 _SLOW_LOAD = 0.2
 """Seconds of waiting for the model from which it is said what is waited for."""
+_TAKEN_BACK = "[stopped; the question was taken back]"
 _LEAVE = frozenset({"/exit", "/quit", "/bye"})
 _ENDINGS = {
     "length": "[cut at {limit} tokens; --max-tokens allows more]",
@@ -123,8 +124,13 @@ class Terminal:
                 raise self.opening.error
             try:
                 line = self.read().rstrip()
+                if line.startswith("/") and line.split()[0] in _LEAVE:
+                    return
             except EOFError:
                 return
+            except Interrupted:
+                console.note(_TAKEN_BACK)
+                continue
             except KeyboardInterrupt:
                 if warned:
                     raise
@@ -132,8 +138,6 @@ class Terminal:
                 console.note("Ctrl-C once more leaves, as do Ctrl-D and /exit.")
                 continue
             warned = False
-            if line.startswith("/") and line.split()[0] in _LEAVE:
-                return
             self._carry_out(line)
 
     def _carry_out(self, line: str) -> None:
@@ -147,11 +151,11 @@ class Terminal:
                 raise
             console.note(f"error: {error}")
         except Interrupted:
-            console.note("[stopped before the model was there]")
+            console.note(_TAKEN_BACK if self.opening.ready else "[stopped before the model was there]")
         except _Leave:
             raise
         except KeyboardInterrupt:  # in the moment before an answer begins
-            console.note("[stopped; the question was taken back]")
+            console.note(_TAKEN_BACK)
 
     def opened(self) -> Opened:
         """The model, waited for; Ctrl-C ends the waiting.
@@ -188,7 +192,9 @@ class Terminal:
         """
         with self._stoppable():
             turns = self.opening.wait().conversation.turns if self.opening.ready else ()
-            before = self._guard.wait(lambda: self._stopped).before(question, turns)
+            guard = self._guard.wait(lambda: self._stopped)
+            # In a thread of its own: a long text, or a first one, takes longer than Ctrl-C may.
+            before = Background(lambda _cancel: guard.before(question, turns)).wait(lambda: self._stopped)
             shown = display.of_answers(markdown=self.markdown)
             if before.opening:
                 shown.feed(before.opening + "\n\n")
@@ -209,6 +215,8 @@ class Terminal:
             if prompt.dropped > 1:
                 turns = f"{prompt.dropped} questions and their answers have"
             console.note(f"[the context is full: the oldest {turns} left it and will not be remembered]")
+        if not prompt.remembered:
+            console.note("[this question and its answer do not fit the context and will not be remembered]")
         if missing := len(before.passages) - len(prompt.passages):
             sources = f"{missing} of {len(before.passages)} sources"
             console.note(f"[{sources} that were found did not fit the context; a larger --context holds more]")

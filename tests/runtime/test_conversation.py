@@ -268,3 +268,30 @@ def test_nothing_is_dropped_where_that_is_not_wanted() -> None:
     with pytest.raises(DoesNotFit, match="the conversation does not fit"):
         conversation.fit("q" * 40, drop=False)
     assert conversation.first == 0
+
+
+def test_turns_that_the_guard_answered_leave_a_full_context_as_others_do_and_are_told() -> None:
+    engine = FakeEngine(["ok"], context=200)
+    conversation = guarded(engine, alone=True)
+    dropped = []
+    for number in range(100):
+        prompt = conversation.fit(f"pain {number}")
+        assert list(conversation.answer(prompt)) == ["Call now."]
+        dropped.append(prompt.dropped)
+        use = conversation.use()
+        assert use.system + use.turns + use.free == use.context
+    assert dropped[0] == 0
+    assert 90 < sum(dropped) == conversation.first < len(conversation.turns) == 100
+    assert conversation.fit("fine").dropped <= 1
+
+
+def test_a_turn_that_fits_beside_nothing_is_answered_by_the_guard_and_not_remembered() -> None:
+    conversation = guarded(FakeEngine(["ok"], context=100), alone=True)
+    ask(conversation, "pain")
+    prompt = conversation.fit("pain" * 100)
+    assert (prompt.dropped, prompt.remembered) == (1, False)
+    assert list(conversation.answer(prompt)) == ["Call now."]
+    assert conversation.first == len(conversation.turns) == 2
+    use = conversation.use()
+    assert (use.turns, use.system + use.free) == (0, use.context)
+    assert conversation.fit("pain", drop=False).dropped == 0

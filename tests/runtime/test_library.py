@@ -176,4 +176,126 @@ def test_a_misspelt_subject_is_asked_about_and_not_answered_for(library: Path) -
         for question in ("what causes astma", "ASHTMA, doctor?"):
             assert guard.before(question, []).opening == f"{NOTHING} Did you mean: Asthma?"
         assert guard.before("my neighbour has a parrot", []).opening == NOTHING
-        assert guard.before("what helps at night", []).opening == NOTHING  # every word of it stands in a passage
+        assert (
+            guard.before("what helps coughing at night", []).opening == NOTHING
+        )  # every word of it stands in a passage
+
+
+REMARKS = """
+no|No.|yes|Yes please|yes, please do|ok|OK, got it|okay|sure|right|Thanks|thank you|Thank you so much!|thanks a lot
+Hello|hi|hey there|good morning|Good night|bye|goodbye|see you later|sorry|great|that is great, thanks|wow|I see|hmm
+oh no|well|maybe|never mind|What is 2+2?|1234|what|why?|how?|who are you?|are you a robot?|what can you do?|how are you
+can you help me?|please explain|tell me more|go on|continue|I don't understand|say that again|Is it serious?|is it bad
+what about children?|And for women?|in old people?|Is it contagious?|how long does it last?|can it kill me?|will I die?
+does it hurt?|is it common|is that normal?|Does it come back?|and how is it treated?|what causes it?|any side effects?
+who gets it?|should I worry?|what next?|when does it start|is this dangerous in pregnancy?|is it safe for babies?
+It is short.|what is the name of it?|tell me a joke|what now?|is there a cure
+"""
+"""What people say beside questions on a subject, and as questions that only an earlier one gives a subject."""
+
+
+@pytest.fixture(scope="module")
+def common_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library whose subjects, and passages without one, are full of everyday words."""
+    said = " ".join(REMARKS.replace("|", " ").split()).replace("?", "").replace(".", "")
+    rows = [
+        Answer("", "prevention", f"No vaccine is 2 for children: yes, it is serious. {said} {said}", "C", ""),
+        Answer("", "information", "Vaccines are for children. Thanks to them, no joke, few die.", "C", ""),
+        Answer("", "treatment", "Mumps is treated with rest.", "C", ""),
+        Answer("Vaccine information statement (VIS)", "information", f"It is short. {said}", "C", ""),
+        *(
+            Answer(name, kind, f"The {kind} of it, said at length.", "S", "")
+            for name in (
+                "CHILD syndrome",
+                "SHORT syndrome",
+                "No reflow",
+                "Serious reaction",
+                "IT",
+                "Asthma, children",
+            )
+            for kind in ("information", "treatment")
+        ),
+        Answer("Asthma", "information", "Asthma narrows the airways. Drinking beer may bring it on.", "S", ""),
+        Answer("Asthma", "treatment", "Asthma is treated with sprays.", "S", ""),
+        Answer("Gout", "information", "Gout is a swelling of a joint.", "S", ""),
+        Answer("Pregnancy", "information", "Nine months.", "S", ""),
+    ]
+    file = tmp_path_factory.mktemp("common") / "a.library"
+    write(rows, file)
+    return file
+
+
+def test_words_that_name_no_subject_find_nothing_however_often_a_passage_says_them(common_words: Path) -> None:
+    remarks = REMARKS.strip().replace("\n", "|").split("|")
+    assert len(remarks) >= 60
+    with Library(common_words) as opened:
+        guard = Careful(opened)
+        assert [remark for remark in remarks if guard.before(remark, []).passages] == []
+        for asked, focus in (
+            ("What is CHILD syndrome?", "CHILD syndrome"),
+            ("short syndrome", "SHORT syndrome"),
+            ("what is no reflow", "No reflow"),
+            ("What is a serious reaction?", "Serious reaction"),
+            ("pregnancy", "Pregnancy"),
+            ("How is mumps treated?", ""),
+        ):
+            assert opened.search(asked)[0][0].focus == focus, asked
+
+
+def test_a_passage_without_a_name_is_about_what_it_begins_with_or_repeats(tmp_path: Path) -> None:
+    rows = [
+        Answer("", "", "Sprains need rest. Ice helps as it does with bruises. Sprains heal.", "S", ""),
+        Answer("", "", "Rest it. A sprain is no break, and ice is good for a sprain.", "S", ""),
+    ]
+    write(rows, tmp_path / "a.library")
+    with Library(tmp_path / "a.library") as opened:
+        assert len(opened.find("What is a sprain?")) == 1  # one of each focus and type
+        assert opened.find("sprains")[0].source == "S"
+        assert opened.find("what helps with bruises?") == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "subjects"),
+    [
+        (["What is asthma?", "Is it serious?"], {"Asthma"}),
+        (["What is asthma?", "what about children?"], {"Asthma, children"}),
+        (["What is asthma?", "and how is it treated?"], {"Asthma"}),
+        (["What is asthma?", "Is it serious?", "tell me more"], {"Asthma"}),
+        (["What is asthma?", "Thanks", "is it common in men?"], {"Asthma"}),
+        (["What is asthma?", "can I drink beer?", "is that dangerous?"], {"Asthma"}),
+        (["What is asthma?", "What is gout?", "is it serious?"], {"Gout"}),
+        (["What is asthma?", "what about gout?"], {"Gout"}),
+        (["What is asthma?", "can I ride a horse?"], set()),
+        (["What is asthma?", "What is flurbosis?"], set()),
+        (["What is asthma?", "What is flurbosis?", "is it serious?"], set()),
+        (["What is flurbosis?", "is it serious?"], set()),
+        (["What is asthma?", "Thanks"], set()),
+        (["What is asthma?", "ok, great"], set()),
+        (["What is asthma?", "what is 2+2?"], set()),
+        (["Hello", "is it serious?"], set()),
+    ],
+)
+def test_a_question_without_a_subject_is_of_the_one_before(
+    common_words: Path, asked: list[str], subjects: set[str]
+) -> None:
+    *earlier, question = asked
+    with Library(common_words) as opened:
+        assert {topic.focus for topic, _ in opened.search(question, earlier=earlier)[:1]} == subjects
+        before = Careful(opened).before(question, [Turn(one, "Words.", ()) for one in earlier])
+        assert list(before.passages) == opened.find(question, earlier=earlier)
+        assert before.alone == (not subjects)
+        assert bool(before.opening) == (not subjects)
+
+
+def test_the_side_that_is_asked_for_is_of_the_last_question(common_words: Path) -> None:
+    with Library(common_words) as opened:
+        first = opened.find("and how is it treated?", earlier=["What is asthma?"])[0]
+        assert first.text == "Asthma is treated with sprays."
+
+
+def test_what_is_missing_is_told_apart(common_words: Path) -> None:
+    with Library(common_words) as opened:
+        guard = Careful(opened)
+        assert guard.before("is it serious?", []).opening == UNNAMED
+        assert guard.before("thanks", [Turn("What is asthma?", "Words.")]).opening == UNNAMED
+        assert guard.before("is it serious?", [Turn("What is flurbosis?", NOTHING)]).opening == NOTHING

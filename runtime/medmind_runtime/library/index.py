@@ -2,7 +2,7 @@
 
 import re
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -10,7 +10,7 @@ from typing import Self
 from medmind.artifacts import atomic_file
 from medmind.errors import MedmindError
 from medmind_runtime.library import ranking, suggestion
-from medmind_runtime.library.question import take_apart
+from medmind_runtime.library.question import Asked, take_apart
 from medmind_runtime.library.ranking import Topic, weight
 from medmind_runtime.library.read import Answer
 from medmind_runtime.turn import Passage
@@ -19,6 +19,8 @@ FORMAT = "medmind-library/2"
 PASSAGE_WORDS = 180
 PASSAGES = 3
 """How many a question is answered from, at most."""
+_BACK = 8
+"""Earlier questions that are looked through for the subject of one that names none."""
 _TABLES = """
 CREATE VIRTUAL TABLE passage USING fts5(
     focus, kind, body, source UNINDEXED, url UNINDEXED, tokenize='porter unicode61'
@@ -114,18 +116,25 @@ class Library:
         if made_as != FORMAT:
             raise MedmindError(f"{file} has the format {made_as!r}, this medmind reads {FORMAT!r}", "index it again")
 
-    def find(self, question: str, count: int = PASSAGES) -> list[Passage]:
-        """The passages that fit best, at most `count`, one of each focus and type; none without its words."""
-        return [passage for _, passage in self.search(question, count)]
+    def find(self, question: str, count: int = PASSAGES, earlier: Sequence[str] = ()) -> list[Passage]:
+        """The passages that fit best, at most `count`, one of each focus and type; none without its words.
+
+        Args:
+            question: as typed.
+            count: most passages.
+            earlier: questions of the conversation, the latest last. One that names no subject ("is it serious?"), or
+                none that is in here, is asked of the latest subject that they name.
+        """
+        return [passage for _, passage in self.search(question, count, earlier)]
 
     def topics(self) -> set[Topic]:
         """The topics of all answers in it."""
         return {Topic(*row) for row in self._base.execute("SELECT DISTINCT focus, kind FROM answer")}
 
-    def search(self, question: str, count: int = PASSAGES) -> list[tuple[Topic, Passage]]:
+    def search(self, question: str, count: int = PASSAGES, earlier: Sequence[str] = ()) -> list[tuple[Topic, Passage]]:
         """What `find` finds, each with the topic of the answer that it is from."""
         found: dict[tuple[Topic, str], Passage] = {}
-        for hit in ranking.best(self._base, self._size, take_apart(question)):
+        for hit in self._rows(take_apart(question), earlier):
             focus, kind, body, source, url = self._base.execute(
                 "SELECT focus, kind, body, source, url FROM passage WHERE rowid = ?", (hit,)
             ).fetchone()
@@ -134,6 +143,35 @@ class Library:
             if len(found) == count:
                 break
         return [(topic, passage) for (topic, _), passage in found.items()]
+
+    def _rows(self, asked: Asked, earlier: Sequence[str]) -> list[int]:
+        """Rows of passages for the first reading of a question that has any."""
+        for reading in self._readings(asked, earlier):
+            if rows := ranking.best(self._base, self._size, reading):
+                return rows
+        return []
+
+    def _readings(self, asked: Asked, earlier: Sequence[str]) -> Iterator[Asked]:
+        if asked.unnamed and not asked.refers:
+            return
+        if not asked.unnamed:
+            yield asked
+        if subject := self._subject(earlier):
+            yield from asked.after(subject)
+        if asked.unnamed:
+            yield asked
+
+    def _subject(self, earlier: Sequence[str]) -> Asked | None:
+        """The last question that named a subject, where there are passages on it; None where there are none."""
+        subject: Asked | None = None
+        for question in earlier[-_BACK:]:
+            asked = take_apart(question)
+            if ranking.best(self._base, self._size, asked):
+                subject = asked
+            elif not asked.unnamed and subject:
+                went_on = (ranking.best(self._base, self._size, one) for one in asked.after(subject))
+                subject = subject if any(went_on) else None
+        return subject
 
     def meant(self, question: str) -> list[str]:
         """Names of subjects that a question without passages may have meant and misspelt, the likest first."""

@@ -1,7 +1,12 @@
-"""What is asked, by its words alone: of which subject, and which side of it. Knows no library and no model."""
+"""What is asked, by its words alone: of which subject, and which side of it. Knows no library and no model.
+
+What counts as naming a subject is decided here: at least one word that neither asks, nor greets, nor could be said of
+any illness whatever.
+"""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 _WORDS = 40
 """Words of a question that are looked at, at most."""
@@ -18,9 +23,57 @@ _SMALL = frozenset([
     "grandfather", "doctor", "says", "said", "had", "having", "got", "also", "not", "helps", "against", "good",
     "best"
 ])
+_VAGUE = frozenset([
+    # that stand for a subject
+    "disease", "diseases", "condition", "conditions", "disorder", "disorders", "illness", "sickness", "problem",
+    "problems", "thing", "things", "something", "anything", "everything", "nothing", "matter", "case", "subject",
+    # whom it concerns
+    "child", "children", "kid", "kids", "baby", "babies", "infant", "infants", "toddler", "toddlers", "teen", "teens",
+    "teenager", "teenagers", "boy", "boys", "girl", "girls", "man", "men", "woman", "women", "adult", "adults",
+    "elderly", "senior", "seniors", "older", "old", "young", "younger", "person", "persons", "patient", "patients",
+    "everyone", "everybody", "anyone", "anybody", "someone", "somebody", "others", "other", "family", "parents",
+    "pregnancy", "pregnant", "breastfeeding", "age", "ages",
+    # what may be said of any
+    "serious", "severe", "dangerous", "danger", "harmful", "safe", "bad", "worse", "worst", "better", "contagious",
+    "catching", "infectious", "catch", "spread", "spreads", "spreading", "curable", "incurable", "fatal", "deadly",
+    "lethal", "kill", "kills", "die", "dies", "dying", "death", "life", "live", "living", "common", "rare", "normal",
+    "usual", "usually", "permanent", "temporary", "chronic", "forever", "mild", "painful", "hurt", "hurts", "urgent",
+    "emergency", "important", "possible", "likely", "certain", "worry", "worried", "worrying", "afraid", "scared",
+    "wrong", "true", "false", "different", "difference", "same", "recover", "recovers", "recovery", "heal", "heals",
+    "healing", "return", "returns", "expect", "affect", "affects", "affected", "start", "starts", "begin", "begins",
+    "stop", "stops", "last", "lasts", "end", "ends", "change", "changes", "grow", "develop", "develops", "occur",
+    "occurs", "appear", "appears", "come", "comes", "go", "goes", "going", "gone", "away", "back", "work", "works",
+    # when, how much, in which way
+    "long", "longer", "short", "soon", "sooner", "time", "times", "often", "ever", "never", "always", "again", "now",
+    "today", "hour", "hours", "day", "days", "week", "weeks", "month", "months", "year", "years", "first", "next",
+    "then", "after", "before", "during", "since", "until", "while", "once", "early", "late", "some", "all", "every",
+    "each", "few", "most", "less", "least", "another", "else", "only", "also", "still", "yet", "even", "just",
+    "so", "too", "very", "really", "quite", "but", "because", "than", "into", "out", "up", "down", "off", "over",
+    "here", "through", "without", "between", "both", "either", "way", "ways", "kind", "kinds", "type", "types", "sort",
+    "part", "step", "steps", "number", "chance", "chances", "reason", "reasons", "example", "examples", "detail",
+    "details", "summary", "source", "sources", "simple", "simpler", "simply", "shorter", "exactly",
+    # what people do with any
+    "want", "wants", "try", "take", "takes", "taking", "make", "makes", "use", "using", "used", "look", "looks", "like",
+    "keep", "let", "put", "find", "found", "think", "believe", "understand", "remember", "say", "ask", "talk", "call",
+    "show", "tells", "told", "repeat", "continue", "summarize", "summarise", "list", "may", "might", "must", "shall",
+    "did", "didn", "don", "doesn", "isn", "aren", "won", "can", "cannot", "ll", "m", "re", "ve", "d",
+])
+"""Words that name no subject when there are no others ("symptoms of the disease", "is it serious in children")."""
+_CHATTER = frozenset([
+    "yes", "yeah", "yep", "no", "nope", "ok", "okay", "sure", "right", "well", "oh", "ah", "hm", "hmm", "um",
+    "thanks", "thank", "thankyou", "thx", "ty", "cheers", "welcome", "sorry", "pardon", "hello", "hi", "hey", "bye",
+    "goodbye", "later", "see", "morning", "afternoon", "evening", "night", "fine", "great", "nice", "cool", "wow",
+    "perfect", "excellent", "wonderful", "amazing", "interesting", "lol", "haha", "nevermind", "maybe",
+    "perhaps", "probably", "agree", "agreed", "alright", "joke", "test", "testing", "plus", "minus", "name", "weather",
+    "robot", "human", "bot", "computer", "lot", "love", "awesome", "understood", "alrighty", "sir", "madam", "mind",
+])
+"""Words of talk that is about no illness at all."""
+_POINTING = frozenset([
+    "it", "its", "this", "that", "these", "those", "they", "them", "their", "he", "she", "his", "her", "him", "why",
+    "more", "explain", "describe", "information", "mean", "means", "happen", "happens",
+])
+"""Little words of a question that goes on with what was spoken of."""
 # fmt: on
-_VAGUE = frozenset(["disease", "diseases", "condition", "conditions", "disorder", "illness", "sickness", "problem"])
-"""Words that stand for a subject and name none when they are alone ("symptoms of the disease")."""
 _JOINING = frozenset({"and", "of"})
 """Little words that stand in names."""
 _ASPECTS: tuple[tuple[str, str], ...] = (
@@ -54,18 +107,38 @@ class Asked:
         subject: words that carry meaning and do not ask for a side, in order, each once; where every word asks, all.
         runs: the same words as they stand beside each other, little words and words of asking between.
         sides: beginnings of words by which a source names the sides that are asked for.
-        unnamed: every word asks ("symptoms?", "what is it?"): only a subject of that very name can be meant.
+        unnamed: no word names a subject ("symptoms?", "what is it?"): only one of that very name can be meant.
+        refers: it is unnamed and asks something, of what was spoken of before; without that it is a remark ("thanks").
+        around: words beside those that ask, as they stand beside each other.
+        held: words that a passage must hold, wherever they stand.
     """
 
     subject: tuple[str, ...]
     runs: tuple[tuple[str, ...], ...]
     sides: tuple[str, ...]
     unnamed: bool
+    refers: bool = False
+    around: tuple[tuple[str, ...], ...] = ()
+    held: tuple[str, ...] = ()
 
     def fits(self, kind: str) -> bool:
         """Whether an answer of this type is of a side that is asked for."""
         named = re.findall(r"\w+", kind.lower())
         return any(word.startswith(side) for word in named for side in self.sides)
+
+    def after(self, earlier: "Asked") -> Iterator["Asked"]:
+        """The same asked of an earlier question's subject, the closest reading first.
+
+        Vague words may be a part of the name ("what about children?" after asthma: asthma in children) or tell nothing;
+        words of its own must stand in what answers it ("may I drink beer?" after gout).
+        """
+        if not self.unnamed:
+            yield replace(earlier, sides=self.sides, held=self.subject)
+            return
+        if self.around:
+            runs = earlier.runs + self.around
+            yield Asked(_each_once(runs), runs, self.sides, earlier.unnamed)
+        yield replace(earlier, sides=self.sides)
 
 
 def take_apart(question: str) -> Asked:
@@ -75,11 +148,19 @@ def take_apart(question: str) -> Asked:
     for cue, names in _ASPECTS:
         rest, often = re.subn(rf"\b(?:{cue})\b", " | ", rest)
         sides += names.split() if often else []
-    runs = _runs(rest)
-    unnamed = all(word in _VAGUE for run in runs for word in run)
-    runs = runs or _runs(question.lower())
-    subject = tuple(dict.fromkeys(word for run in runs for word in run))[:_WORDS]
-    return Asked(subject, runs, tuple(sides or _GENERAL.split()), unnamed)
+    around = _runs(rest)
+    left = {word for run in around for word in run}
+    unnamed = all(word in _VAGUE or word in _CHATTER or word.isdecimal() for word in left)
+    little = set(re.findall(r"\w+", rest))
+    goes_on = (
+        bool(sides) or not left.isdisjoint(_VAGUE) or (not little.isdisjoint(_POINTING) and left.isdisjoint(_CHATTER))
+    )
+    runs = around or _runs(question.lower())
+    return Asked(_each_once(runs), runs, tuple(sides or _GENERAL.split()), unnamed, unnamed and goes_on, around)
+
+
+def _each_once(runs: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word for run in runs for word in run))[:_WORDS]
 
 
 def _runs(text: str) -> tuple[tuple[str, ...], ...]:

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from medmind_runtime.library.question import Asked
+from medmind_runtime.library.question import Asked, take_apart
 
 _NAMED = 0.7
 """Share of the question's weight that the name of an answer's subject must hold: its rare words stand in the name."""
@@ -59,8 +59,9 @@ def weight(often: int, passages: int) -> float:
 def best(base: sqlite3.Connection, passages: int, asked: Asked) -> list[int]:
     """Rows of passages, the best first, one of each answer."""
     words = {word: weight(_often(base, word), passages) for word in asked.subject}
+    held_too = {word: weight(_often(base, word), passages) for word in asked.held}
     found: list[tuple[float, int]] = []
-    for name in _names(base, words, asked):
+    for name in _names(base, words, held_too, asked):
         answers = base.execute("SELECT kind, first, last FROM answer WHERE focus = ? ORDER BY first", (name.text,))
         for kind, first, last in answers.fetchall():
             row, missing = _fullest(base, name.beside, first, last)
@@ -68,10 +69,12 @@ def best(base: sqlite3.Connection, passages: int, asked: Asked) -> list[int]:
             if held >= _HELD:
                 found.append((name.score + _SIDE * (held + asked.fits(kind)), -row))
     rows = [-row for _, row in sorted(found, reverse=True)]
-    return rows if rows or asked.unnamed else _nameless(base, words)
+    return rows if rows or asked.unnamed else _nameless(base, {**words, **held_too})
 
 
-def _names(base: sqlite3.Connection, words: Mapping[str, float], asked: Asked) -> list[_Name]:
+def _names(
+    base: sqlite3.Connection, words: Mapping[str, float], held_too: Mapping[str, float], asked: Asked
+) -> list[_Name]:
     """The subjects that the question names, the best first."""
     shared: dict[int, set[str]] = {}
     for word in words:
@@ -90,14 +93,15 @@ def _names(base: sqlite3.Connection, words: Mapping[str, float], asked: Asked) -
             ).fetchone()
             said = min(1.0, same / whole) if whole else 1.0
             turned = (_OPPOSITE in words) != (_OPPOSITE in re.findall(r"\w+", text.lower()))
-            if said >= _SAID and not turned:
-                more = {word: words[word] for word in words if word in beside - here}
+            other = asked.unnamed and not len(here) == len(words) == len(take_apart(text).subject)
+            if said >= _SAID and not turned and not other:
+                more = {**{word: words[word] for word in words if word in beside - here}, **held_too}
                 found.append(_Name(text, same / total, said, more, same + sum(more.values())))
     return sorted(found, key=lambda name: (-name.score, name.text))[:_NAMES]
 
 
 def _nameless(base: sqlite3.Connection, words: Mapping[str, float]) -> list[int]:
-    """Rows of answers whose source names no subject, by BM25: they must hold the words themselves."""
+    """Rows of answers whose source names no subject, by BM25: they must hold the words and be about them."""
     if not words or base.execute("SELECT 1 FROM answer WHERE focus = '' LIMIT 1").fetchone() is None:
         return []
     rows = base.execute(
@@ -105,7 +109,18 @@ def _nameless(base: sqlite3.Connection, words: Mapping[str, float]) -> list[int]
         (" OR ".join(f'"{word}"' for word in words), _PASSAGES),
     ).fetchall()
     most = (1 - _HELD) * sum(words.values())
-    return [row for (row,) in rows if _fullest(base, words, row, row)[1] <= most]
+    rarest = max(words, key=lambda word: words[word])
+    return [row for (row,) in rows if _fullest(base, words, row, row)[1] <= most and _is_about(base, rarest, row)]
+
+
+def _is_about(base: sqlite3.Connection, word: str, row: int) -> bool:
+    """Whether a passage without a subject's name is about a word: begins with it, or says it more than once."""
+    (body,) = base.execute(
+        "SELECT highlight(passage, 2, char(1), char(2)) FROM passage WHERE passage MATCH ? AND rowid = ?",
+        (f'"{word}"', row),
+    ).fetchone() or ("",)
+    first = re.split(r"[.!?]\s", body, maxsplit=1)[0]
+    return body.count("\1") > 1 or "\1" in first
 
 
 def _fullest(base: sqlite3.Connection, words: Mapping[str, float], first: int, last: int) -> tuple[int, float]:

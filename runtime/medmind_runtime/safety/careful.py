@@ -27,6 +27,8 @@ UNNAMED = (
     "symptoms of asthma."
 )
 _SELF_HARM = "self_harm"
+_ORDINARY = "My father has had chest pain since 1990 and takes 5 mg of warfarin. What are the symptoms of asthma?"
+"""A question as people ask it, for what is read or compiled once."""
 _CHARACTERS = 8
 """Of a token: no text of words has as many on average (English about four)."""
 
@@ -44,6 +46,13 @@ class Careful:
         self._longest = context * _CHARACTERS
         self._triage = triage()
 
+    def warm(self) -> None:
+        """Make ready what the first question would wait for: rules and weights are read and compiled when needed."""
+        self._triage.alarms(_ORDINARY)
+        watch = self.watch(_ORDINARY, [])
+        watch.feed(_ORDINARY)
+        watch.finish()
+
     @property
     def instructions(self) -> str:
         """How to use passages, where there is a library."""
@@ -58,13 +67,10 @@ class Careful:
         opening, rule = "\n\n".join(alarm.say for alarm in shown), ",".join(alarm.topic for alarm in shown)
         if self._library is None:
             return Before(opening, rule=rule)
-        passages = self._library.find(question)
-        meant = question
-        if not passages and earlier:
-            meant = f"{earlier[-1].question} {question}"
-            passages = self._library.find(meant)
+        asked = [turn.question for turn in earlier]
+        passages = self._library.find(question, earlier=asked)
         if not passages:
-            nothing = UNNAMED if take_apart(meant).unnamed else self._nothing(question)
+            nothing = UNNAMED if _names_none(question, asked) else self._nothing(question)
             return Before(opening or nothing, alone=True, rule=rule)  # first aid is enough by itself
         return Before(opening, passages=passages, rule=rule)
 
@@ -101,6 +107,12 @@ class Careful:
     def watch(self, question: str, passages: Sequence[Passage], *, document: bool = False) -> "AnswerWatch":
         """Watch doses and citations."""
         return AnswerWatch(question, passages, document=document)
+
+
+def _names_none(question: str, earlier: Sequence[str]) -> bool:
+    """Whether a question is of no subject, neither its own nor one that was spoken of."""
+    asked = take_apart(question)
+    return asked.unnamed and not (asked.refers and any(not take_apart(one).unnamed for one in earlier))
 
 
 def _first(alarms: Sequence[Alarm]) -> list[Alarm]:

@@ -1,0 +1,136 @@
+"""Ctrl-C between Enter and the answer: it counts wherever it falls, and nobody waits for the guard. No clocks."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+pytest.importorskip("pty", reason="pseudo-terminals are a Unix thing")
+
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.input import PipeInput, create_pipe_input
+from prompt_toolkit.output import DummyOutput
+
+from medmind_runtime import commands
+from medmind_runtime.background import Background
+from medmind_runtime.config import ChatConfig
+from medmind_runtime.conversation import Conversation
+from medmind_runtime.fake_engine import FakeEngine
+from medmind_runtime.guard import Before, Unguarded
+from medmind_runtime.interruption import Interrupted
+from medmind_runtime.line_input import Editor
+from medmind_runtime.safety.careful import Careful
+from medmind_runtime.sampling import Sampling
+from medmind_runtime.session import guard_for
+from medmind_runtime.terminal import Opened, Terminal
+from medmind_runtime.turn import Turn
+
+
+def opened(guard: Unguarded) -> Background[Opened]:
+    talk = Conversation(FakeEngine(["an answer"]), system="", sampling=Sampling(), max_tokens=9, guard=guard)
+    opening = Background(lambda cancel: Opened(talk, "fake", "", {}, {}))
+    opening.wait()
+    return opening
+
+
+@pytest.fixture
+def keys() -> Iterator[PipeInput]:
+    with create_pipe_input() as pipe, create_app_session(input=pipe, output=DummyOutput()):
+        yield pipe
+
+
+@pytest.fixture
+def editor(keys: PipeInput) -> Editor:
+    opening = opened(Unguarded())
+    return Editor(commands.ARGUMENTS, commands.COMMANDS, lambda: opening)
+
+
+def test_ctrl_c_typed_right_behind_enter_takes_the_question_back_and_loses_no_other_key(
+    editor: Editor, keys: PipeInput
+) -> None:
+    keys.send_text("one\r\x03two")
+    with pytest.raises(Interrupted):
+        editor()
+    keys.send_text("\r")
+    assert editor() == "two"
+
+
+@pytest.mark.parametrize("how", ["key", "signal"])
+def test_ctrl_c_while_the_prompt_ends_counts(
+    editor: Editor, keys: PipeInput, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ending(*_: Any, **options: Any) -> str:
+        await asyncio.sleep(0)
+        if how == "key":
+            keys.send_text("\x03")
+        else:
+            signal.raise_signal(signal.SIGINT)
+        return "one"
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(editor._session, "prompt_async", ending)
+    with pytest.raises(Interrupted):
+        editor()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_signal_at_the_prompt_is_ctrl_c_there(editor: Editor, keys: PipeInput) -> None:
+    editor._session.app.after_render += lambda _app: signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        editor()
+
+
+def talk_to(guard: Unguarded, lines: Sequence[Callable[[], str]]) -> Terminal:
+    left = iter(lines)
+
+    def read(default: str = "") -> str:
+        for one in left:
+            return one()
+        raise EOFError
+
+    made = Background(lambda cancel: guard)
+    return Terminal(opened(guard), made, read, lambda terminal, line: None)
+
+
+def test_a_question_taken_back_at_enter_is_not_asked_and_the_chat_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    def taken_back() -> str:
+        raise Interrupted
+
+    terminal = talk_to(Unguarded(), [taken_back, lambda: "two"])
+    terminal.run()
+    assert [turn.question for turn in terminal.opened().conversation.turns] == ["two"]
+    assert "the question was taken back" in "".join(capsys.readouterr())
+
+
+def test_nobody_waits_for_a_guard_that_is_still_looking(capsys: pytest.CaptureFixture[str]) -> None:
+    ended = threading.Event()
+
+    class Slow(Unguarded):
+        def before(self, question: str, earlier: Sequence[Turn]) -> Before:
+            if question == "one":
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                ended.wait(60)
+            return Before()
+
+    def after_the_first() -> str:
+        assert not ended.is_set()
+        ended.set()
+        return "two"
+
+    terminal = talk_to(Slow(), [lambda: "one", after_the_first])
+    terminal.run()
+    assert [turn.question for turn in terminal.opened().conversation.turns] == ["two"]
+    assert "the question was taken back" in "".join(capsys.readouterr())
+
+
+def test_the_guard_is_warm_when_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    warmed: list[Careful] = []
+
+    def warm(guard: Careful) -> None:
+        warmed.append(guard)
+
+    monkeypatch.setattr(Careful, "warm", warm)
+    assert guard_for(ChatConfig()).wait() is warmed[0]
