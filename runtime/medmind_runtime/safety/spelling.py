@@ -5,6 +5,7 @@ string alignment as the distance.
 """
 
 from collections.abc import Iterable, Set
+from itertools import takewhile
 
 _SHORTEST, _LONG = 5, 9
 """Letters of a word that may hold one error; of one that may hold two."""
@@ -39,14 +40,20 @@ class Speller:
         return self._seen[typed]
 
     def _nearest(self, typed: str) -> str:
-        best, least = typed, _errors(typed) + 1
-        for shorter in _without(typed, _errors(typed)):
-            for word in self._deletes.get(shorter, ()):
-                allowed = min(_errors(word), _errors(typed))
-                # The first letter is hardly ever wrong, and another one makes another word ("wailing", "failing").
-                if word[0] == typed[0] and (apart := distance(word, typed)) <= allowed and apart < least:
-                    best, least = word, apart
-        return best
+        found: list[tuple[int, int, str]] = []
+        near = {word for shorter in _without(typed, _errors(typed)) for word in self._deletes.get(shorter, ())}
+        for word in near:
+            allowed = min(_errors(word), _errors(typed))
+            # The first letter is hardly ever wrong, and another one makes another word ("wailing", "failing").
+            if word[0] == typed[0] and (apart := distance(word, typed)) <= allowed:
+                # Of words as near, the one that begins alike for longest; a set has no order to choose by.
+                found.append((apart, -_alike(word, typed), word))
+        return min(found)[2] if found else typed
+
+
+def _alike(one: str, other: str) -> int:
+    """Letters that both begin with."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _errors(word: str) -> int:

@@ -1,0 +1,31 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from medmind_runtime.safety.spelling import Speller
+
+# "beast" and "boost" are as near to "boast", each by another letter.
+LIKE = ["beast", "boost", "sorelt", "surely"]
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("boast", "boost"), ("sorely", "sorelt"), ("sorel", "sorelt")])
+def test_of_words_as_near_the_one_that_begins_alike_is_meant(typed: str, meant: str) -> None:
+    assert Speller(LIKE, frozenset()).word(typed) == meant
+
+
+def test_no_process_reads_a_word_otherwise_than_another() -> None:
+    """A set of texts has another order in each."""
+    code = f"from medmind_runtime.safety.spelling import Speller; print(Speller({LIKE}, frozenset()).word('boast'))"
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in range(1, 7)
+    }
+    assert told == {"boost\n"}
