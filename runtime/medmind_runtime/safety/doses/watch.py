@@ -16,6 +16,7 @@ from medmind_runtime.safety.doses.support import Passages
 from medmind_runtime.safety.doses.table import Table
 from medmind_runtime.safety.doses.terms import terms
 
+_SPACE = re.compile(r"\s")
 _WORD = re.compile(r"\s*\S+\s")
 _SETTLED, _SETTLED_ARTICLE = 7, 4
 """Words without a number after which a dose is complete; after `a` and the like."""
@@ -49,7 +50,7 @@ class DoseWatch:
         """Take the next words; return what may be shown."""
         self._pending.append(text)
         self._pending_size += len(text)
-        if not any(sign.isspace() for sign in text) and self._pending_size < _LONGEST_WORD:
+        if not _SPACE.search(text) and self._pending_size < _LONGEST_WORD:
             return ""
         whole = "".join(self._pending)
         made, at = [], 0
