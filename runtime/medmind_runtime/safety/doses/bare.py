@@ -3,6 +3,7 @@
 Knows the words between a drug's name and a number. Knows no units, and not how a number is read.
 """
 
+from medmind_runtime.safety.doses.drugs import stem
 from medmind_runtime.safety.doses.surroundings import Surroundings
 
 _NO_AGE = 120
@@ -18,6 +19,9 @@ class Bare(Surroundings):
         if self.texts[first - 1] in beside.about - {":", "-", "("} or (following and following[0] in beside.goes_on):
             return False
         between = self.texts[drug + 1 : first]
+        value = self.row[first].value
+        if not between and value is not None and value.denominator > 1 and self.texts[drug] not in beside.measured:
+            return True
         told = self.in_clause(first, beside.taking) or self.large(first) or self._schedule(first)
         return told and beside.equals.issuperset(between)
 
@@ -58,12 +62,14 @@ class Bare(Surroundings):
             at -= 1
         if at < 0:
             return False
+        if self.is_drug(at):
+            return self.in_clause(at, beside.changing)
         if not done:
-            return self.is_drug(at) and self.in_clause(at, beside.changing)
+            return False
         passive = self.texts[at] in beside.passive
         while at >= 0 and not self.is_drug(at) and self.texts[at] in beside.plain:
             at -= 1
-        return passive and at >= 0 and self.is_drug(at)
+        return passive and at >= 0 and self.is_drug(at) and stem(self.texts[at]) != "vaccine"
 
     def fits(self, first: int, end: int) -> bool:
         """`sildenafil at fifty is typical`, `allopurinol at 300`; an age is none."""

@@ -190,7 +190,7 @@ def _against(row: Sequence[Token], at: int) -> str:
     """What a vaccine is against, where it stands before it: `tetanus vaccine`."""
     while at > 0 and stem(row[at].text) != _VACCINE:
         at -= 1
-    return stem(row[at - 1].text) if at > 0 and _strange(row[at - 1]) else ""
+    return stem(row[at - 1].text) if at > 0 and (_strange(row[at - 1]) or row[at - 1].text in terms().same) else ""
 
 
 def _of(row: Sequence[Token], mention: Mention, after: int) -> frozenset[str]:

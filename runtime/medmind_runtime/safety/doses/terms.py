@@ -102,6 +102,7 @@ class Beside:
     changing: frozenset[str]
     passive: frozenset[str]
     fitting: frozenset[str]
+    measured: frozenset[str]
     courses: frozenset[str]
     eaten: frozenset[str]
     food_between: frozenset[str]
@@ -146,6 +147,9 @@ class Often:
     hours: frozenset[str]
     minutes: frozenset[str]
     abbreviated: frozenset[str]
+    bid: frozenset[str]
+    tid: frozenset[str]
+    qid: frozenset[str]
     hourly: frozenset[str]
     times: frozenset[str]
     twice: frozenset[str]
@@ -216,6 +220,7 @@ class Terms:
         self.units_abroad: set[str] = set()
         self.often = often = Often(**_lists(data["often"]))
         self.often_begins = often.every | often.q | often.hourly | often.twice | often.thrice
+        self.often_begins |= often.bid | often.tid | often.qid
         self.unit_lists = UnitLists(**_lists(data["unit_lists"]))
         self.keys = Keys(**_lists(data["document"]))
         self.harm, self.most = _phrases(data["kinds"]["harm"]), _phrases(data["kinds"]["most"])
