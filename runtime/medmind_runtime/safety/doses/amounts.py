@@ -181,7 +181,9 @@ class _Group:
             self.value = self.value * 1000 + value
         elif self._fraction(row, at):
             self.sum, self.value = self.sum + self.value, value
-        elif 0 < value < 1 or self._goes_on(row[at], value):
+        elif (
+            0 < value < 1 and not (row[at].text[0] in ".0" and self.last and self.last.value is None)
+        ) or self._goes_on(row[at], value):
             self.value += value
         else:
             return False

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from medmind_runtime.safety.doses import amounts, other_numbers
+from medmind_runtime.safety.doses.bare import Bare
 from medmind_runtime.safety.doses.multiples import Multiples
 from medmind_runtime.safety.doses.reading import Token
 from medmind_runtime.safety.doses.surroundings import NEAR
@@ -67,7 +68,7 @@ def find(row: Sequence[Token], unit_above: Unit | None = None) -> Iterator[Menti
             at = reader.passed(at)
 
 
-class _Reader(Multiples):
+class _Reader(Bare, Multiples):
     def __init__(self, row: Sequence[Token], words: list[str], unit_above: Unit | None) -> None:
         super().__init__(row, words)
         self.unit_above = unit_above
@@ -105,7 +106,7 @@ class _Reader(Multiples):
             unit, end = found
             if self.means_dose(unit, at, end):
                 return self._range(self._mention(at, end, amount, unit), unit)
-        elif above := self._unit_before(at, amount.end):
+        elif above := _COUNT if self.bare(at, amount.end) else self._unit_before(at, amount.end):
             return self._mention(at, amount.end, amount, above)
         self._passed[at] = amount.end
         return None
@@ -135,8 +136,12 @@ class _Reader(Multiples):
 
     def _mention(self, first: int, end: int, amount: amounts.Amount, unit: Unit) -> Mention:
         end, rates = self.rates(end)
-        values = tuple(value * unit.factor for value in amount.values)
-        return Mention(first, end, values, unit.name, amount.product, rates)
+        said = amount.values
+        product = amount.product
+        if product and len(said) == 2 and said[0] == 1 and unit.kind == "":  # `one 75 mg tablet` is 75 mg
+            said, product = said[1:], False
+        values = tuple(value * unit.factor for value in said)
+        return Mention(first, end, values, unit.name, product, rates)
 
     def _unit_after(self, first: int, at: int) -> tuple[Unit, int] | None:
         """The unit of a number that ends here, maybe with words between."""
@@ -192,11 +197,13 @@ class _Reader(Multiples):
             value = self.row[at - 1].value or Fraction(0)
             return (_COUNT, at + 1) if value >= _SOLD_AS and value not in _YEARS else None
         a_day = len(rest) > 1 and rest[0] in self.known.rates.per and rest[1] in self.known.rates.of["day"]
-        often = bool(rest) and (rest[0] in self.known.often.every or rest[0] in self.known.rates.alone)
+        often = bool(rest) and (
+            rest[0] in self.known.often.every | self.known.often.abbreviated | self.known.rates.alone
+        )
         if (a_day or often) and (asked or drug or self.drug_ahead(at)):
             return _COUNT, at
         ends = not rest or not self.row[at].is_word or (rest[0] in beside.plain and rest[0] not in beside.periods)
-        told = asked and ends and self.texts[first:at] != ["one"]
+        told = asked and ends and self.texts[first:at] != ["one"] and not self.aged(first)
         return (_COUNT, at) if told and not (rest and rest[0] in beside.counted) else None
 
     def _unit_before(self, first: int, end: int) -> Unit | None:
@@ -216,27 +223,8 @@ class _Reader(Multiples):
             if found and found[0].kind in {"", "form", "household"} and not self.numbered_unit(at):
                 return found[0]
             if self.is_drug(at) or self.texts[at] not in beside.equals:
-                return _COUNT if self.is_drug(at) and self._of_drug_before(at, first, following) else None
+                return _COUNT if self.is_drug(at) and self.of_drug_before(at, first, following) else None
         return None
-
-    def _of_drug_before(self, drug: int, first: int, following: list[str]) -> bool:
-        """Whether a number without a unit is a drug's: `Ibuprofen: 800 every 6 hours`, and not `connexin 26`."""
-        beside = self.known.beside
-        if self.texts[first - 1] in beside.about - {":", "-", "("} or (following and following[0] in beside.goes_on):
-            return False
-        between = self.texts[drug + 1 : first]
-        told = self.in_clause(first, beside.taking) or self.large(first) or self._schedule(first)
-        return told and beside.equals.issuperset(between)
-
-    def _schedule(self, first: int) -> bool:
-        """`10-0-8-0`: so much at each time of the day."""
-        return [self.row[at].value is not None for at in range(first, min(len(self.row), first + 5))] == [
-            True,
-            False,
-            True,
-            False,
-            True,
-        ] and {self.texts[at] for at in (first + 1, first + 3)} == {"-"}
 
     def _unnumbered(self, at: int) -> Mention | None:
         """`a gram of`, `both tablets`, `a few pills`."""

@@ -88,6 +88,9 @@ class _Reader(Surroundings):
     def _times(self, at: int) -> tuple[tuple[Fraction, ...], int] | None:
         often = self.known.often
         text = self._text(at)
+        for times, words in ((2, often.bid), (3, often.tid), (4, often.qid)):
+            if text in words:
+                return (Fraction(times),), at + 1
         if text in often.twice or text in often.thrice:
             values: tuple[Fraction, ...] = (Fraction(2 if text in often.twice else 3),)
             end = at + 1

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 
 from medmind_runtime.safety.doses.terms import terms
 
@@ -139,6 +139,12 @@ def number(written: str) -> Fraction:
     if text.count(mark) > 1:
         return UNREADABLE
     return Fraction(f"{''.join(parts[:-1]) or '0'}.{parts[-1]}")
+
+
+@lru_cache(1 << 13)
+def of_word(text: str) -> tuple[Token, ...]:
+    """The tokens of one word with its white space, remembered: a stream has most of its words many times."""
+    return tuple(tokens(text))
 
 
 def tokens(text: str, offset: int = 0) -> Iterator[Token]:

@@ -4,8 +4,9 @@ Knows where a drug's name stands beside a dose. A capitalised or unknown word in
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from medmind_runtime.safety.doses.amounts import is_number
 from medmind_runtime.safety.doses.drugs import drugs, stem
 from medmind_runtime.safety.doses.mentions import Mention
 from medmind_runtime.safety.doses.reading import Token
@@ -15,6 +16,8 @@ _AHEAD = 10
 _LONGEST, _BACK = 80, 300
 """Tokens of a sentence on either side of a dose; to look back for the drug that was named last."""
 _ENDS = frozenset({".", "\n"})
+_VACCINE = "vaccine"
+_STOPS = _ENDS | {",", ":", "("}
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def said(row: Sequence[Token], mentions: Sequence[Mention], *, strict: bool) -> 
         first, last = _sentence(row, mention)
         made.append(
             Said(
-                mention,
+                _of_a_day(row, mention, min(after, last)) if strict else mention,
                 names,
                 _kind(row, mention, before, after, strict),
                 frozenset(stem(t.text) for t in row[first:last]),
@@ -65,6 +68,21 @@ def said(row: Sequence[Token], mentions: Sequence[Mention], *, strict: bool) -> 
 def in_words(row: Sequence[Token]) -> str:
     """Tokens with a space between, ends of lines left out."""
     return " ".join(token.text for token in row if token.text != "\n")
+
+
+def _of_a_day(row: Sequence[Token], mention: Mention, end: int) -> Mention:
+    """A dose as the day's, if what follows it says so after other words: `400 micrograms of folic acid daily`."""
+    named = terms().rates
+    for at in range(mention.last, min(end, mention.last + _AHEAD)):
+        text = row[at].text
+        if text in named.parts_of_a_day or text in _STOPS or is_number(row, at):
+            break
+        if text in named.within_a_day:
+            following = [token.text for token in row[at + 1 : at + 4]]
+            every = text not in named.of["day"] - named.alone or row[at - 1].text in named.per
+            alone = following[:1] != ["of"] and (named.within_a_day | named.parts_of_a_day).isdisjoint(following)
+            return replace(mention, rates=mention.rates | {"day"}) if every and alone else mention
+    return mention
 
 
 def _sentence(row: Sequence[Token], mention: Mention) -> tuple[int, int]:
@@ -117,7 +135,7 @@ def _first_named(row: Sequence[Token], places: range, ends: frozenset[str] = fro
 def _named(row: Sequence[Token], at: int) -> bool:
     """A drug's name, or a name in capitals within a sentence."""
     token = row[at]
-    if not token.is_word or len(token.text) < 2:
+    if len(token.text) < 2 or not token.is_word:
         return False
     known = terms()
     if known.is_drug(token.text):
@@ -163,7 +181,16 @@ def _run(row: Sequence[Token], at: int) -> frozenset[str]:
             else:
                 break
             place += step
+    if _VACCINE in made and (against := _against(row, at)):
+        made.add(against)
     return frozenset(made)
+
+
+def _against(row: Sequence[Token], at: int) -> str:
+    """What a vaccine is against, where it stands before it: `tetanus vaccine`."""
+    while at > 0 and stem(row[at].text) != _VACCINE:
+        at -= 1
+    return stem(row[at - 1].text) if at > 0 and (_strange(row[at - 1]) or row[at - 1].text in terms().same) else ""
 
 
 def _of(row: Sequence[Token], mention: Mention, after: int) -> frozenset[str]:
@@ -247,7 +274,12 @@ def _kind(row: Sequence[Token], mention: Mention, before: int, after: int, stric
 
 def _has(row: Sequence[Token], phrases: dict[str, list[tuple[str, ...]]], first: int, last: int) -> bool:
     return any(
-        tuple(token.text for token in row[at : at + len(phrase)]) == phrase
+        row[at].text in phrases and _begins(row, phrases, at) and not _begins(row, terms().no_most, at)
         for at in range(first, last)
-        for phrase in phrases.get(row[at].text, ())
+    )
+
+
+def _begins(row: Sequence[Token], phrases: dict[str, list[tuple[str, ...]]], at: int) -> bool:
+    return any(
+        tuple(token.text for token in row[at : at + len(phrase)]) == phrase for phrase in phrases.get(row[at].text, ())
     )

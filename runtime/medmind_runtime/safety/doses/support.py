@@ -88,6 +88,7 @@ def _same(claim: Said, known: Said, any_unit: bool) -> bool:
         (any_unit and theirs.unit != often.UNIT)
         or mine.unit == theirs.unit
         or ("count" in {mine.unit, theirs.unit} and {mine.unit, theirs.unit} <= terms().unit_lists.pieces)
+        or ("vaccine" in claim.drugs & known.drugs and {mine.unit, theirs.unit} <= terms().unit_lists.of_vaccines)
     ):
         return False
     body = terms().rates.body

@@ -45,6 +45,8 @@ class Surroundings:
                 break
             made.add(rate)
             at += size
+            while rate == "kg" and at < len(self.row) and self.texts[at] in named.body_weight:
+                at += 1
         return at, frozenset(made)
 
     def unit_at(self, at: int) -> tuple[Unit, int] | None:
@@ -57,7 +59,7 @@ class Surroundings:
                     return None
             return self.known.by_name[self.known.capitals[word]], 1
         if self.texts[at + 1 : at + 2] == ["-"]:
-            found = self.known.unit([self.texts[at], *self.texts[at + 2 : at + 3]], 0)
+            found = self.known.unit([self.texts[at], *self.texts[at + 2 : at + 4]], 0)
             return (found[0], found[1] + (found[1] > 1)) if found else None  # `milli-grams` is three tokens
         return self.known.unit(self.texts[at : at + 3], 0)
 
@@ -89,15 +91,42 @@ class Surroundings:
         """`126 mg/dL`."""
         under, rates = self.over(end), self.known.rates
         traces = unit.spelt in rates.traces and under in rates.trace_volumes
-        return traces or under in rates.laboratory
+        return traces or under in rates.laboratory or (unit.name == "ml" and self._filtered(end))
+
+    def _filtered(self, end: int) -> bool:
+        """`52 mL/min/1.73 m²`; without the area, if a word for it is nearer before than a drug's name."""
+        rates = self.known.rates
+        if self.over(end) not in rates.of["minute"]:
+            return False
+        if self.over(end + 2) == "1.73":
+            return True
+        named = (text for text in self.clause_before(end) if text in rates.filtered or self.known.is_drug(text))
+        return next(named, "") in rates.filtered
 
     def _of_food(self, unit: Unit, first: int, end: int) -> bool:
         """`8 cups of water`; with a drug beside, only what is no unit of mass or volume."""
         beside = self.known.beside
         substance = next((text for text in self.texts[end : end + 4] if text not in beside.of_what), "")
         if substance not in beside.no_medicine:
-            return False
+            return self.texts[end : end + 1] != ["of"] and self._of_food_before(unit, first)
         return unit.kind != "" or not self.drug_in_clause(first)
+
+    def _of_food_before(self, unit: Unit, first: int) -> bool:
+        """`salt under 6 grams`, `2 litres of water, around eight glasses`; not `mix it with water, 6 grams`."""
+        beside = self.known.beside
+        if unit.spelt not in self.known.unit_lists.food or self.drug_in_clause(first):
+            return False
+        before = self.clause_before(first)
+        if not (beside.taking - {"drink"} | self.known.often.objects).isdisjoint(before):
+            return False
+        between = beside.about | beside.food_between
+        for place in range(first - 1, max(-1, first - NEAR), -1):
+            if self.texts[place] in beside.eaten:
+                return self.texts[place - 1 : place] == [] or self.texts[place - 1] not in beside.taken_with
+            known = self.texts[place] in between or amounts.is_number(self.row, place) or self.unit_at(place)
+            if not known or self.texts[place] in beside.taken_with:
+                return False
+        return False
 
     def over(self, at: int) -> str:
         """What stands under a unit."""

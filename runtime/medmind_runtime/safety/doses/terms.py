@@ -99,6 +99,14 @@ class Beside:
     goes_on: frozenset[str]
     multiplied: frozenset[str]
     much: frozenset[str]
+    changing: frozenset[str]
+    passive: frozenset[str]
+    fitting: frozenset[str]
+    measured: frozenset[str]
+    courses: frozenset[str]
+    eaten: frozenset[str]
+    food_between: frozenset[str]
+    taken_with: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,9 @@ class Rates:
         body: the rates without which a dose is another.
         over, laboratory, traces, trace_volumes: of `126 mg/dL` the sign and the volume; units that are a value over
             a `trace_volumes`, too.
+        filtered: what a kidney's volume over a minute is of.
+        body_weight: what a kilogram is of.
+        within_a_day, parts_of_a_day: that a dose is the day's; that it is not.
     """
 
     of: dict[str, frozenset[str]]
@@ -121,6 +132,10 @@ class Rates:
     laboratory: frozenset[str]
     traces: frozenset[str]
     trace_volumes: frozenset[str]
+    filtered: frozenset[str]
+    body_weight: frozenset[str]
+    within_a_day: frozenset[str]
+    parts_of_a_day: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -131,6 +146,10 @@ class Often:
     q: frozenset[str]
     hours: frozenset[str]
     minutes: frozenset[str]
+    abbreviated: frozenset[str]
+    bid: frozenset[str]
+    tid: frozenset[str]
+    qid: frozenset[str]
     hourly: frozenset[str]
     times: frozenset[str]
     twice: frozenset[str]
@@ -145,6 +164,8 @@ class Often:
 class UnitLists:
     """Units that are read unlike others, by their own names; see doses.toml."""
 
+    of_vaccines: frozenset[str]
+    food: frozenset[str]
     loose: frozenset[str]
     loose_measures: frozenset[str]
     pieces: frozenset[str]
@@ -177,9 +198,11 @@ class Terms:
         beside, rates, often, unit_lists, keys: lists of words.
         often_begins: the first words of how often, but for numbers.
         harm, most: phrases that make a dose too much, or the upper end; by their first word, the longest first.
+        no_most: phrases that do not although they begin so.
         negations: words before what is not to be done.
         capitals: names of units that are written in these capitals alone.
         by_name: the units by their own names.
+        same: of a drug's name the one that it is compared by, if that is another.
     """
 
     def __init__(self, data: dict[str, Any]) -> None:
@@ -197,11 +220,14 @@ class Terms:
         self.units_abroad: set[str] = set()
         self.often = often = Often(**_lists(data["often"]))
         self.often_begins = often.every | often.q | often.hourly | often.twice | often.thrice
+        self.often_begins |= often.bid | often.tid | often.qid
         self.unit_lists = UnitLists(**_lists(data["unit_lists"]))
         self.keys = Keys(**_lists(data["document"]))
         self.harm, self.most = _phrases(data["kinds"]["harm"]), _phrases(data["kinds"]["most"])
+        self.no_most = _phrases(data["kinds"]["no_most"])
         self.negations = _words(data["kinds"]["negations"])
         self.capitals: dict[str, str] = data["capitals"]
+        self.same: dict[str, str] = drugs["same"]
         self._units: dict[str, list[tuple[tuple[str, ...], Unit]]] = {}
         self.by_name: dict[str, Unit] = {}
         for spelt, row in data["units"].items():
@@ -237,6 +263,7 @@ class Terms:
             len(word) < 40 and bool(self._ending.fullmatch(word)) and not self.is_number(word)
         )
 
+    @cache  # noqa: B019 - as above
     def is_number(self, word: str) -> bool:
         """Whether it says a number, several written as one word too."""
         return word in self.numbers or word in self.scales or word in self.parts or bool(self.split(word))

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from medmind_runtime.safety.doses import amounts, mentions, often, other_numbers, subjects
 from medmind_runtime.safety.doses.cutting import without
 from medmind_runtime.safety.doses.drugs import is_drug, stem
-from medmind_runtime.safety.doses.reading import Token, tokens
+from medmind_runtime.safety.doses.reading import Token, of_word
 from medmind_runtime.safety.doses.support import Passages
 from medmind_runtime.safety.doses.table import Table
 from medmind_runtime.safety.doses.terms import terms
 
+_SPACE = re.compile(r"\s")
 _WORD = re.compile(r"\s*\S+\s")
-_SETTLED, _SETTLED_ARTICLE = 7, 4
+_SETTLED, _SETTLED_ARTICLE = 7, 5
 """Words without a number after which a dose is complete; after `a` and the like."""
 _CONTEXT = 90
 """Tokens kept of what was shown."""
@@ -49,7 +50,7 @@ class DoseWatch:
         """Take the next words; return what may be shown."""
         self._pending.append(text)
         self._pending_size += len(text)
-        if not any(sign.isspace() for sign in text) and self._pending_size < _LONGEST_WORD:
+        if not _SPACE.search(text) and self._pending_size < _LONGEST_WORD:
             return ""
         whole = "".join(self._pending)
         made, at = [], 0
@@ -75,7 +76,7 @@ class DoseWatch:
     def _take(self, word: str) -> str:
         """One more word; what may be shown."""
         row = [Token("\n", 0, 0)] if "\n" in word[: len(word) - len(word.lstrip())] else []
-        row += tokens(word)
+        row += of_word(word)
         made = ""
         paragraph = self._line_ended and bool(row) and row[0].text == "\n"
         if paragraph or (self._table.unit and self._table.ends(row)):
