@@ -122,7 +122,7 @@ def quants(
     json_output: Annotated[bool, typer.Option("--json", help="The report as JSON on stdout.")] = False,
 ) -> None:
     """Compare quantization levels of one model: perplexity, fidelity, memory and speed. Goes on where it stopped."""
-    from medmind_benchmarks import base_origin, options, pairing, plan, report_files, sources
+    from medmind_benchmarks import base_origin, options, pairing, plan, report_files, sources, store
     from medmind_benchmarks.quants import run
 
     console.require("matplotlib", "bench")
@@ -172,13 +172,14 @@ def quants(
             refuse_existing(path, force=force)
     planned = plan.make(found, config)
     _announce(planned)
-    outcome = run(planned, console.progress, fresh=fresh, save_kl_base=save_kl_base)
-    with atomic_directory(found.out, force=force) as folder:
-        for name, records in zip(pairing.FILES, (outcome.rows, outcome.chunks, outcome.questions), strict=True):
-            write_jsonl(folder / name, records)
-        report = dataclasses.replace(outcome.report, beside=pairing.digests(folder))
-        write_json(folder / "report.json", report.to_json())
-        report_files.write(report, folder)
+    with store.alone(found.out):
+        outcome = run(planned, console.progress, fresh=fresh, save_kl_base=save_kl_base)
+        with atomic_directory(found.out, force=force) as folder:
+            for name, records in zip(pairing.FILES, (outcome.rows, outcome.chunks, outcome.questions), strict=True):
+                write_jsonl(folder / name, records)
+            report = dataclasses.replace(outcome.report, beside=pairing.digests(folder))
+            write_json(folder / "report.json", report.to_json())
+            report_files.write(report, folder)
     if json_output:
         console.emit_json(report.to_json())
     else:

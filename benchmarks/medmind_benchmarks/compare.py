@@ -217,8 +217,9 @@ def _notes(before: Report, now: Report, same: _Same) -> Iterator[str]:
     libraries = [one.conditions.versions.get("llama-cpp-python", "") for one in (before, now)]
     if libraries[0] != libraries[1]:
         yield f"llama-cpp-python {libraries[0] or 'unknown'} before, {libraries[1] or 'unknown'} now"
+    timed = all(any(one.figures.prompt for one in report.levels) for report in (before, now))
     for which, one in (("earlier", before.conditions), ("later", now.conditions)):
-        if (one.load_before or 0) > one.cores / 2:
+        if timed and same.speed and (one.load_before or 0) > one.cores / 2:
             yield (
                 f"other programs were at work as the {which} report was measured (load average {one.load_before:.1f} "
                 f"on {one.cores} cores): its speeds may be too low"

@@ -7,11 +7,13 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from medmind import locks
 from medmind.artifacts import read_json, write_json
 from medmind.errors import MedmindError
 from medmind_benchmarks import machine
@@ -48,6 +50,16 @@ class Kept(Generic[Result]):
 def cells_folder(out: Path) -> Path:
     """Where the results of single cells are kept, beside the report's folder."""
     return out.with_name(f"{out.name}.cells")
+
+
+def alone(out: Path) -> AbstractContextManager[None]:
+    """Hold the report's folder while it is measured for: two calls at once would take one another's texts.
+
+    Raises:
+        MedmindError: another process measures for it.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return locks.exclusive(out.with_name(f"{out.name}.lock"), out)
 
 
 class Store:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from medmind import __version__, artifacts, base
 from medmind.errors import MedmindError
+from medmind.locks import exclusive
 from medmind_convert import model_card, tokenizer, unfinished
 from medmind_convert.conversion import Conversion
 from medmind_convert.convert import run_pass
 from medmind_convert.one_pass import Step
-from medmind_convert.partial import Partial, exclusive, states
+from medmind_convert.partial import Partial, states
 from medmind_convert.safetensors_file import Shards, plan_shards
 from medmind_convert.weights import Dtype
 

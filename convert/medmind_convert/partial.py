@@ -7,14 +7,13 @@ digest. Knows no quantization.
 import hashlib
 import json
 import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from medmind import artifacts, console, disk_errors
-from medmind.errors import MedmindError
+from medmind.locks import hold
 from medmind_convert.gguf_file import NO_DIGEST, Layout, Slot, sha256_text
 
 FORMAT = "medmind-journal/1"
@@ -61,7 +60,7 @@ class Partial:
         self._journal = self._journal_path.open("a+b")
         self._file: BinaryIO | None = None
         try:
-            _lock(self._journal, final)
+            hold(self._journal, final)
             records = self._records()
             self.published = bool(records) and final.exists() and not self.path.exists()
             if self.published:
@@ -221,34 +220,3 @@ def digest_of(stream: BinaryIO, start: int, length: int) -> str:
 
 def _whole(slot: Slot) -> int:
     return slot.size + slot.padding
-
-
-@contextmanager
-def exclusive(lock: Path, final: Path) -> Iterator[None]:
-    """Hold the file `lock`, which is made for it and removed, while `final` is written.
-
-    Raises:
-        MedmindError: another process holds it.
-    """
-    with lock.open("a+b") as stream:
-        _lock(stream, final)
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
-
-
-def _lock(stream: BinaryIO, final: Path) -> None:
-    """Hold a file until it is closed, or the process ends, however it does."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            stream.seek(0)
-            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise MedmindError(f"another process is writing {final}", "wait for it, or choose another --out") from None

@@ -12,6 +12,7 @@ from bench_rows import heldout_rows, write_heldout
 from gguf import GGUFWriter
 
 from medmind.artifacts import HELDOUT, MANIFEST
+from medmind_benchmarks import store
 
 
 def test_force_does_not_replace_a_folder_that_is_no_report(run_folder: Path, tmp_path: Path) -> None:
@@ -33,6 +34,14 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     text = tmp_path / "notes.gguf"
     text.write_text("not a model", encoding="utf-8")
     refused(bench(text, "--heldout", write_heldout(tmp_path / "h.jsonl", heldout_rows(2)), *QUICK), "not a GGUF file")
+
+
+def test_a_second_call_into_the_same_folder_is_refused_at_once(run_folder: Path) -> None:
+    with store.alone(run_folder / "benchmark"):
+        done = bench(run_folder, *QUICK)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: another process is writing")
+    assert not (run_folder / "benchmark").exists()
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

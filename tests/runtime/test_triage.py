@@ -77,7 +77,7 @@ def test_self_harm_and_what_is_neither_that_nothing_was_made_from(judged: dict[s
 @pytest.mark.parametrize(
     ("file", "least"),
     [
-        ("judgement.jsonl", {"emergency": 117, "self_harm": 38, "none": 138}),
+        ("judgement.jsonl", {"emergency": 116, "self_harm": 38, "none": 138}),
         ("judgement2.jsonl", {"emergency": 50, "self_harm": 40, "none": 53}),
         ("judgement3.jsonl", {"emergency": 80, "self_harm": 59, "none": 112}),
         ("unseen_everyday.jsonl", {"none": 345}),

@@ -54,7 +54,7 @@ def _chain(
     result is kept beside the report, in chain.cells, and taken again while all that went into it is the same; --fresh
     forgets them. The trained model's log-probabilities, by far the most of it, go when no step failed.
     """
-    from medmind_benchmarks import options
+    from medmind_benchmarks import options, store
     from medmind_benchmarks.chain import chart, joining, markdown, plan, stages
     from medmind_benchmarks.chain import run as steps
 
@@ -73,21 +73,22 @@ def _chain(
     if planned.left_out:
         console.note(f"of the untuned base, no step of this chain: {', '.join(planned.left_out)}")
     console.note(f"{planned.name}: base, trained, both merges, {labels}; rows of {planned.heldout}")
-    if fresh:
-        stages.forget(planned)
-    try:
-        found = steps.run(planned, console.progress)
-    except KeyboardInterrupt:
-        console.note("interrupted; the steps that were done are kept: go on with the same command")
-        raise
-    report = joining.report(planned, found)
-    with atomic_directory(planned.out, force=force) as folder:
-        write_json(folder / _REPORT, report.to_json())
-        write_jsonl(folder / "rows.jsonl", joining.rows(found))
-        write_text(folder / "chain.md", markdown.render(report))
-        chart.draw(report, folder, Path(markdown.CHART).stem)
-    if all(step.status != "failed" for step in report.steps):
-        stages.drop_rows(planned)
+    with store.alone(planned.out):
+        if fresh:
+            stages.forget(planned)
+        try:
+            found = steps.run(planned, console.progress)
+        except KeyboardInterrupt:
+            console.note("interrupted; the steps that were done are kept: go on with the same command")
+            raise
+        report = joining.report(planned, found)
+        with atomic_directory(planned.out, force=force) as folder:
+            write_json(folder / _REPORT, report.to_json())
+            write_jsonl(folder / "rows.jsonl", joining.rows(found))
+            write_text(folder / "chain.md", markdown.render(report))
+            chart.draw(report, folder, Path(markdown.CHART).stem)
+        if all(step.status != "failed" for step in report.steps):
+            stages.drop_rows(planned)
     if found.reused:
         console.note(f"{found.reused} of {len(report.steps)} steps were known from an earlier call; --fresh forgets it")
     if json_output:

@@ -58,7 +58,7 @@ def _grounding(
 
     The prompts are those that medmind-chat builds. Goes on where it stopped.
     """
-    from medmind_benchmarks import sources
+    from medmind_benchmarks import sources, store
     from medmind_benchmarks.grounding import markdown, run
 
     found = sources.find(models or [], heldout, out)
@@ -72,12 +72,13 @@ def _grounding(
     )
     if plan.reduction:
         console.note(plan.reduction)
-    outcome = run.run(plan, console.progress)
-    report = outcome.report
-    with atomic_directory(place, force=force) as folder:
-        write_json(folder / _REPORT, report.to_json())
-        write_jsonl(folder / "rows.jsonl", outcome.rows)
-        write_text(folder / "grounding.md", markdown.render(report))
+    with store.alone(place):
+        outcome = run.run(plan, console.progress)
+        report = outcome.report
+        with atomic_directory(place, force=force) as folder:
+            write_json(folder / _REPORT, report.to_json())
+            write_jsonl(folder / "rows.jsonl", outcome.rows)
+            write_text(folder / "grounding.md", markdown.render(report))
     if json_output:
         console.emit_json(report.to_json())
     else:
