@@ -5,9 +5,11 @@ cancels; without them the standard errors are added in squares, which finds less
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from medmind.errors import MedmindError
 from medmind_benchmarks import compare_costs, compare_quality, pairing, verdict
 from medmind_benchmarks.compare_quality import On
 from medmind_benchmarks.figures import Figures
@@ -75,8 +77,12 @@ def compare(
         names: of the two reports.
 
     Raises:
-        MedmindError: a size, perplexity or speed of zero.
+        MedmindError: a size, perplexity or speed of zero; two levels of one name.
     """
+    for report in (before, now):
+        twice = [label for label, count in Counter(level.label for level in report.levels).items() if count > 1]
+        if twice:
+            raise MedmindError(f"a report has two levels of the name {twice[0]}", "compare what quants wrote")
     same = _Same.of(before, now)
     labels = [level.label for level in before.levels]
     changes = []

@@ -15,6 +15,7 @@ from medmind_benchmarks.results import Level, Report
 
 _ROUNDING = 1e-6
 """Relative; what summing in another order may change."""
+_AGAIN = "measure again with: medmind-bench quants --force"
 
 
 def demand(path: Path, report: Report, beside: Beside) -> None:
@@ -25,14 +26,18 @@ def demand(path: Path, report: Report, beside: Beside) -> None:
         beside: its records; a level that is not in them is not looked at.
 
     Raises:
-        MedmindError: names level, figure and both values.
+        MedmindError: names level, figure and both values; or records without what they are of.
     """
     for level in report.levels:
-        for name, said, found in _figures(level, beside):
+        try:
+            figures = list(_figures(level, beside))
+        except (KeyError, TypeError, ValueError) as error:
+            raise MedmindError(f"the records beside {path} are damaged: {error!r}", _AGAIN) from error
+        for name, said, found in figures:
             if not math.isclose(said, found, rel_tol=_ROUNDING, abs_tol=_ROUNDING**2):
                 raise MedmindError(
                     f"{path}: {level.label}'s {name} is {said:.6g}, the records beside it come to {found:.6g}",
-                    "measure again with: medmind-bench quants --force",
+                    _AGAIN,
                 )
 
 

@@ -19,6 +19,11 @@ class Estimate:
     value: float
     error: float | None
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for what no measurement gives."""
+        if self.error is not None and self.error < 0:
+            raise ValueError(f"a standard error of {self.error:g} is none")
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -37,6 +42,13 @@ class Repeated:
     mean: float
     deviation: float | None
     samples: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what no measurement gives."""
+        if not self.samples:
+            raise ValueError("it has no samples")
+        if (self.deviation is None) != (len(self.samples) == 1) or (self.deviation or 0) < 0:
+            raise ValueError(f"{len(self.samples)} samples have no deviation of {self.deviation}")
 
 
 def perplexity(nll: Sequence[float], tokens: Sequence[int]) -> Estimate:
@@ -155,7 +167,7 @@ def joint_groups(errors: tuple[float, float], groups: tuple[int, int]) -> int:
         groups: that each was estimated from, at least two.
     """
     squares = [error**2 for error in errors]
-    spread = math.fsum(square**2 / (of - 1) for square, of in zip(squares, groups, strict=True))
+    spread = math.fsum(square**2 / max(of - 1, 1) for square, of in zip(squares, groups, strict=True))
     return int(sum(squares) ** 2 / spread) + 1 if spread else sum(groups) - 1
 
 

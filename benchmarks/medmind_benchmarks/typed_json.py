@@ -50,7 +50,10 @@ def _decode(kind: Any, value: Any, where: str) -> Any:  # noqa: PLR0911 - one re
         if names != value.keys():
             raise MedmindError(f"{where} has the wrong fields: {', '.join(sorted(names ^ value.keys()))}")
         assert isinstance(kind, type)
-        return kind(**{name: _decode(hints[name], value[name], f"{where}.{name}") for name in names})
+        try:
+            return kind(**{name: _decode(hints[name], value[name], f"{where}.{name}") for name in names})
+        except ValueError as error:
+            raise MedmindError(f"{where}: {error}", "measure it again") from error
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         if not math.isfinite(value):  # every comparison with NaN is false: no limit would ever be passed
             raise MedmindError(f"{where} is {value}, which nothing measured can be", "measure it again")

@@ -11,7 +11,11 @@ from bench_changes import changed, without
 from bench_command import medmind_bench
 
 from medmind.errors import MedmindError
+from medmind_benchmarks import recount
+from medmind_benchmarks.compare import compare
+from medmind_benchmarks.pairing import Beside
 from medmind_benchmarks.results import Report
+from medmind_benchmarks.verdict import Limits
 
 
 def test_the_command_says_what_it_cannot_judge_and_refuses_a_size_of_zero(tmp_path: Path) -> None:
@@ -68,6 +72,30 @@ def test_a_figure_that_is_no_number_is_refused(value: float) -> None:
     document["levels"][2]["figures"]["answers_fidelity"]["same_top"]["value"] = value
     with pytest.raises(MedmindError, match=r"same_top\.value is (nan|inf)"):
         Report.from_json(document)
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "value"),
+    [
+        ("answers_fidelity", {"same_top": {"value": 0.9, "error": -1.0}}, "a standard error of -1 is none"),
+        ("load_seconds", {"mean": 1.0, "deviation": None, "samples": []}, "it has no samples"),
+        ("load_seconds", {"mean": 1.0, "deviation": -1.0, "samples": [1.0, 1.0]}, "no deviation of -1"),
+        ("load_seconds", {"mean": 1.0, "deviation": 0.1, "samples": [1.0]}, "no deviation of 0.1"),
+    ],
+)
+def test_what_no_repetitions_come_to_is_refused(text: str, field: dict[str, object], value: str) -> None:
+    document = json.loads(json.dumps(reports.full().to_json()))
+    document["levels"][2]["figures"][text] = {**(document["levels"][2]["figures"][text] or {}), **field}
+    with pytest.raises(MedmindError, match=value):
+        Report.from_json(document)
+
+
+def test_two_levels_of_one_name_and_records_without_their_figures_are_refused(tmp_path: Path) -> None:
+    report = reports.full()
+    with pytest.raises(MedmindError, match="two levels of the name f16"):
+        compare(report, dataclasses.replace(report, levels=(report.levels[0], *report.levels)), Limits())
+    with pytest.raises(MedmindError, match=r"records beside .* are damaged"):
+        recount.demand(tmp_path, report, Beside(rows=[{"row": 1}]))
 
 
 def test_reports_of_the_schemas_before_are_read_without_what_they_did_not_say() -> None:
