@@ -1,5 +1,6 @@
 """Files that one process writes at a time. The system holds the lock, and frees it however the process ends."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +19,13 @@ def exclusive(lock: Path, final: Path) -> Iterator[None]:
     """
     with lock.open("a+b") as stream:
         hold(stream, final)
+        if not lock.exists() or not os.path.samestat(lock.stat(), os.fstat(stream.fileno())):
+            raise MedmindError(f"another process was just writing {final}", "try again")  # and removed this lock
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)
+            if sys.platform != "win32":  # which removes no open file; there it stays, empty
+                lock.unlink(missing_ok=True)
 
 
 def hold(stream: BinaryIO, final: Path) -> None:
@@ -40,5 +44,5 @@ def hold(stream: BinaryIO, final: Path) -> None:
             import fcntl
 
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except (BlockingIOError, PermissionError):
         raise MedmindError(f"another process is writing {final}", "wait for it, or choose another --out") from None

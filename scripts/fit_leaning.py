@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from medmind.artifacts import read_jsonl
 from medmind_runtime.safety.leaning import DOUBT, WEIGHED, Leaning
 from medmind_runtime.safety.neighbours import ASKED, KINDS, NEAREST, POWER
 from medmind_runtime.safety.triage import Triage
@@ -45,20 +46,20 @@ VIGNETTE, EVERYDAY = "development*.jsonl", "everyday*.jsonl"
 
 def read(pattern: str) -> list[dict[str, str]]:
     """The rows of the files of that name, in the order of their names."""
-    files = sorted(VIGNETTES.glob(pattern))
     return [
-        json.loads(line) | {"file": file.name, "kind": "everyday" if pattern == EVERYDAY else json.loads(line)["label"]}
-        for file in files
-        for line in file.open(encoding="utf-8-sig")
+        row | {"file": file.name, "kind": "everyday" if pattern == EVERYDAY else row["label"]}
+        for file in sorted(VIGNETTES.glob(pattern))
+        for row in read_jsonl(file)
     ]
 
 
 def fitted_to() -> str:
-    """The digest of all that the weights and the neighbours are made from."""
+    """The digest of the files and constants that the weights and the neighbours are made from."""
     files = [SAFETY / name for name in ("lexicon.toml", "rules.toml", "word_vectors.bin")]
     files += [file for pattern in (VIGNETTE, EVERYDAY) for file in sorted(VIGNETTES.glob(pattern))]
     digests = "".join(hashlib.sha256(file.read_bytes().replace(b"\r\n", b"\n")).hexdigest() for file in files)
-    return hashlib.sha256(digests.encode()).hexdigest()
+    constants = (PENALTY, LEAST, DIGITS, CHOSEN, COMMON, NEAREST, POWER, DOUBT, PLAIN)
+    return hashlib.sha256(f"{digests} {constants}".encode()).hexdigest()
 
 
 def solved(gram: Floats, target: Floats) -> Floats:

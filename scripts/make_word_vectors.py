@@ -5,7 +5,7 @@
 FOLDER holds its model.safetensors, config.json and tokenizer files (huggingface.co/sentence-transformers/
 all-MiniLM-L6-v2, Apache-2.0); the digest of the weights is checked. Every word of the model's own vocabulary, of the
 lexicon and of the vignettes is encoded alone; of the 384 dimensions the 112 principal ones are kept, each divided by
-the square root of its spread, and rounded to 8 bits. The same machine gives the same file again; another may round a
+the fourth root of its variance, and rounded to 8 bits. The same machine gives the same file again; another may round a
 few of its three million numbers the other way. Needs the extra `train`; run it from the root of the repository, before
 scripts/fit_leaning.py, when words have been added that matter.
 """
@@ -61,10 +61,10 @@ def encoded(folder: Path, words: list[str]) -> npt.NDArray[np.float64]:
 def reduced(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
     """The principal directions, the wide ones narrowed: (words, SIZE)."""
     centred = vectors - vectors.mean(0)
-    spreads, directions = np.linalg.eigh(centred.T @ centred)
-    spreads, directions = spreads[::-1][:SIZE], directions[:, ::-1][:, :SIZE]
+    variances, directions = np.linalg.eigh(centred.T @ centred)  # times the number of words, which the scale takes away
+    variances, directions = variances[::-1][:SIZE], directions[:, ::-1][:, :SIZE]
     directions = directions * np.sign(directions[np.abs(directions).argmax(0), np.arange(SIZE)])
-    narrowed = centred @ directions * spreads**-0.25
+    narrowed = centred @ directions * variances**-0.25
     return np.rint(narrowed * 127 / np.quantile(np.abs(narrowed), LARGEST)).clip(-127, 127).astype(np.int8)
 
 

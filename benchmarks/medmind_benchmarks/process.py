@@ -107,7 +107,7 @@ def run_cell(
     if ended and (answer is None or "result" not in answer):
         raise ended[0]
     if answer is None:
-        raise CellError(_why(code, noise))
+        raise CellError(_why(code, noise), cause="memory" if code == -signal.SIGKILL else "other")
     if "error" in answer:
         raise CellError(str(answer["error"]))
     try:
@@ -146,7 +146,7 @@ def _watched(process: "subprocess.Popen[str]", limits: Limits, ended: list[CellE
         began = time.monotonic()
         while not over.wait(_LOOK_EVERY):
             if limits.seconds is not None and time.monotonic() - began > limits.seconds:
-                reason = f"it took longer than its limit of {limits.seconds:g} s (--cell-time)"
+                reason = f"it took longer than its limit of {limits.seconds:g} s"
                 ended.append(CellError(reason, cause="cell time"))
             elif limits.memory is not None and (used := _own_memory(process.pid)) > limits.memory:
                 whose = "--cell-memory" if limits.asked else "nearly all that was free"

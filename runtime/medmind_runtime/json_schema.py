@@ -2,6 +2,8 @@
 
 Knows what each keyword means for a grammar; a restriction that a grammar cannot hold is refused by name and place. The
 rules may describe fewer documents than the schema (members in its order, no exponents beside bounds), never others.
+llama_cpp.llama_grammar's converter passes over bounds of numbers, `not`, `if`, `prefixItems` and more without a word,
+takes line feeds for part of a string, knows no recursive `$ref`, and makes rules that end the process.
 """
 
 import json

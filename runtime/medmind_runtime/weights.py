@@ -27,9 +27,9 @@ _DONTNEED = 4
 """MADV_DONTNEED of Linux: for a shared mapping of a file, the pages leave the process and stay in the file cache."""
 _PART = re.compile(r"-(?P<place>\d{5})-of-(?P<count>\d{5})[.]gguf$")
 _FIRST = "00001"
+"""How llama.cpp names the files of a split model (`llama_split_path`)."""
 _MOST_LAYERS = 512
 """llama.cpp ends the process at more, or at none (LLAMA_MAX_LAYERS)."""
-"""How llama.cpp names the files of a split model (`llama_split_path`)."""
 
 
 class Weights:

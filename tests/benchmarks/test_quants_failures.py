@@ -225,7 +225,7 @@ def test_a_cell_that_takes_too_long_is_in_the_report_with_its_reason(run_folder:
         command=[sys.executable, str(slow)],
     )
     (gap,) = outcome.report.levels[1].gaps
-    assert gap.reason == "it took longer than its limit of 5 s (--cell-time)"
+    assert gap.reason == "it took longer than its limit of 5 s"
     assert outcome.report.levels[0].status == "measured"
 
 

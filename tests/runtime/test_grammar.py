@@ -129,6 +129,28 @@ def test_all_that_follows_the_grammar_is_valid_json_of_the_schema(schema: dict[s
         validator.validate(json.loads(text))
 
 
+@pytest.mark.parametrize(
+    ("schema", "documents"),
+    [
+        ({"type": "integer", "minimum": -12, "maximum": 25}, list(range(-12, 26))),
+        ({"type": "integer", "exclusiveMinimum": -1, "maximum": 60, "multipleOf": 7}, list(range(0, 61, 7))),
+        ({"enum": ["a", 1, None, True, '"']}, ["a", 1, None, True, '"']),
+        ({"anyOf": [{"const": 1}, {"const": [1, 2]}]}, [1, [1, 2]]),
+        ({"type": "array", "items": {"type": "boolean"}, "maxItems": 1}, [[], [True], [False]]),
+        (
+            {"type": "object", "properties": {"a": {"const": 1}, "b": {"const": 2}}, "required": ["b"]},
+            [{"b": 2}, {"a": 1, "b": 2}],
+        ),
+    ],
+    ids=json.dumps,
+)
+def test_all_that_the_schema_takes_can_be_written(schema: dict[str, object], documents: list[object]) -> None:
+    rules, root = json_schema.convert({"additionalProperties": False, **schema} if "properties" in schema else schema)
+    chance = random.Random(2)
+    written = {json.dumps(json.loads(_written(rules, root, chance))) for _ in range(4000)}
+    assert written == set(map(json.dumps, documents))
+
+
 @pytest.mark.parametrize("schema", HELD, ids=json.dumps)
 def test_llama_takes_every_grammar(
     engine: Engine, schema: dict[str, object], capfd: pytest.CaptureFixture[str]

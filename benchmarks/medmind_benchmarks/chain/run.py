@@ -94,10 +94,11 @@ def run(plan: Plan, progress: Progress, *, command: Sequence[str] = STEP, cell_c
                 found.reasons[stage] = str(error)
             advance(1)
         digests = {str(folder / "text.json"): trained.token_digest, str(scores.file): scores.rows_digest}
+        store = Store(folder, digests)
         for file in plan.files:
             advance(0, file.label)
             found.digests[file.label] = digests[str(file.model.path)] = sha256(file.model.path)
-            _file(plan, file, found, scores, Store(folder, digests), cell_command)
+            _file(plan, file, found, scores, store, cell_command)
             advance(1)
     return found
 

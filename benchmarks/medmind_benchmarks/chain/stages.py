@@ -67,7 +67,7 @@ class Stages:
         digest = self._store.digest(self._request("adapter"))
         self.file = self._folder / f"trained-{digest}.npy"
         self.rows_digest = f"log-probabilities of {digest}"
-        # what a chain with other settings, or a killed process, left
+        # what a chain with other settings, or a killed process, left: the caller holds the folder (`store.alone`)
         for path in (*self._folder.glob(_ROWS), *self._folder.glob(".*.partial")):
             if path != self.file:
                 path.unlink()

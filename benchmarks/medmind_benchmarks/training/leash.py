@@ -1,7 +1,8 @@
 """Runs a command until it ends, or until whoever asked for it is gone: `python leash.py COMMAND…`.
 
 The other end of its stdin is that one's; when it closes, however its owner died, the command and all that it started
-are killed. Knows nothing of what is run. A file of its own, run by its path, so that starting it costs no imports.
+are killed (on Windows the command alone). Knows nothing of what is run. A file of its own, run by its path, so that
+starting it costs no imports.
 """
 
 import contextlib

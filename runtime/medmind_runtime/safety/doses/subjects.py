@@ -26,7 +26,8 @@ class Said:
 
     Attributes:
         mention: the dose.
-        drugs: the names it is of, one drug's; empty where none is named.
+        drugs: the names it is of, one drug's; where it stands beside none, all that may be meant; empty where none is
+            named.
         kind: `take`, `most` or `harm`.
         words: of the sentence, by their stems.
         sentence: in its words, with a full stop on each side where it has one.
