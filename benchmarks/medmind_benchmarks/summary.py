@@ -46,7 +46,9 @@ def columns(report: Report) -> tuple[Column, ...]:
             "top",
             "same top token",
             lambda level: (
-                percent(found.same_top.value, found.same_top.error) if (found := fidelity(level)) else tables.NONE
+                tables.percent(found.same_top.value, found.same_top.error)
+                if (found := fidelity(level))
+                else tables.NONE
             ),
             lambda level: found.same_top.value if (found := fidelity(level)) else None,
         ),
@@ -83,14 +85,6 @@ def fidelity(level: Level) -> Fidelity | None:
     return level.figures.answers_fidelity or level.figures.raw_fidelity
 
 
-def percent(value: float, error: float | None) -> str:
-    """A share as `97.31 ± 0.12 %`."""
-    if error is None:
-        return f"{value * 100:.1f} %"
-    shown = tables.places(error * 100)
-    return f"{value * 100:.{shown}f} ± {error * 100:.{shown}f} %"
-
-
 def _context(report: Report) -> int:
     return next(level.memory.context for level in report.levels if level.memory)
 
@@ -106,7 +100,7 @@ def _kl(level: Level) -> str:
 
 def _accuracy(level: Level) -> str:
     choices = level.figures.choices
-    return percent(choices[0].quoted.value, choices[0].quoted.error) if choices else tables.NONE
+    return tables.percent(choices[0].quoted.value, choices[0].quoted.error) if choices else tables.NONE
 
 
 def _accuracy_value(level: Level) -> float | None:

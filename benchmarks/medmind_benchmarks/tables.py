@@ -56,6 +56,14 @@ def places(error: float) -> int:
     return min(6, max(0, 1 - math.floor(math.log10(error))))
 
 
+def percent(value: float, error: float | None) -> str:
+    """A share as `97.31 ± 0.12 %`."""
+    if error is None:
+        return f"{value * 100:.1f} %"
+    shown = places(error * 100)
+    return f"{value * 100:.{shown}f} ± {error * 100:.{shown}f} %"
+
+
 def rate(speed: Speed | None) -> str:
     """Mean and standard deviation of a speed, `812 ± 11`."""
     if speed is None:
@@ -151,14 +159,31 @@ def terminal(report: Report) -> list[Table]:
         ("answer tok/s", lambda level: pace(level.generation)),
         (" ", lambda level: against(level.generation)),
     )
+    answers = [_right(report, task) for task in _tasks(report)]
     quality = any(level.quality for level in report.levels)
     text = not quality and any(level.figures.raw for level in report.levels)
     machine = any(level.memory or level.prompt or level.generation for level in report.levels)
     return [
-        table
-        for table, measured in ((costs, quality or not (machine or text)), (raw, text), (needs, machine))
-        if measured
+        *([costs] if quality or not (machine or text or answers) else []),
+        *([raw] if text else []),
+        *answers,
+        *([needs] if machine else []),
     ]
+
+
+def _tasks(report: Report) -> list[str]:
+    """Names of the question sets, in the order in which they were asked."""
+    return list(dict.fromkeys(one.task for level in report.levels for one in level.figures.choices))
+
+
+def _right(report: Report, task: str) -> Table:
+    """Right answers to one set of questions."""
+
+    def share(level: Level) -> str:
+        found = next((one.quoted for one in level.figures.choices if one.task == task), None)
+        return NONE if found is None else percent(found.value, found.error)
+
+    return _table(report, (f"right ± SE, {task}", share))
 
 
 def _figure(value: float) -> str:

@@ -7,8 +7,7 @@ from medmind.console import human_bytes
 from medmind_benchmarks import advice
 from medmind_benchmarks.figures import Fidelity, Figures
 from medmind_benchmarks.results import Level, Report
-from medmind_benchmarks.summary import percent
-from medmind_benchmarks.tables import NONE, Table, change, estimate, rate, small
+from medmind_benchmarks.tables import NONE, Table, change, estimate, percent, rate, small
 
 
 def raw(report: Report) -> Table:

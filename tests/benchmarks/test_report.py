@@ -119,9 +119,19 @@ def test_the_terminal_shows_no_table_without_figures() -> None:
             table.columns[1]
             for table in tables.terminal(reports.report(reports.level("f16", 9, 7.0, change=None, **lost)))
         ]
-        for name, lost in (("all", {}), ("quality", nothing), ("machine", {"answers": None}))
+        for name, lost in (
+            ("all", {}),
+            ("quality", nothing),
+            ("machine", {"answers": None}),
+            ("choices", {**nothing, "answers": None, "choices": (reports.choice(0.3, 80),)}),
+        )
     }
-    assert columns == {"all": ["size", "peak memory"], "quality": ["size"], "machine": ["peak memory"]}
+    assert columns == {
+        "all": ["size", "peak memory"],
+        "quality": ["size"],
+        "machine": ["peak memory"],
+        "choices": ["right ± SE, held-out answers"],
+    }
 
 
 def test_a_quantized_reference_is_owned_up_to() -> None:
