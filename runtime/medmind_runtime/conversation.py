@@ -102,8 +102,8 @@ class Conversation:
 
         A quarter of the context, or `max_tokens` if that is less, is kept free for the answer. Turns leave first; the
         question's passages, the last of them first, only when they do not fit even alone. Where the answer would be a
-        document and the guard has something to say first, that is the whole answer. Turns leave for
-        an answer of the guard alone, too; where it fits beside nothing, it is given and does not stay in the context.
+        document and the guard has something to say first, that is the whole answer. Turns leave for an answer of the
+        guard alone, too; where it fits beside nothing, it is given and does not stay in the context.
 
         Args:
             question: as typed.

@@ -58,8 +58,13 @@ def _as_text(conversation: Conversation, prompt: Prompt, *, markdown: bool) -> N
     shown = display.of_answers(markdown=markdown and not prompt.document)
     answer = conversation.answer(prompt)
     try:
-        for text in _whole(conversation, prompt, "".join(answer)) if prompt.document else answer:
-            shown.feed(text)
+        if prompt.document:
+            text = "".join(answer)
+            if not _no_document(conversation, prompt):
+                shown.feed(text)
+        else:
+            for piece in answer:
+                shown.feed(piece)
     finally:
         shown.finish()
     if not prompt.document and (line := ending(conversation)):
@@ -73,11 +78,6 @@ def _no_document(conversation: Conversation, prompt: Prompt) -> str:
     if reply.refusal or not prompt.document or reply.finish == "stop":
         return reply.refusal
     return f"the JSON is not whole: {ending(conversation).strip('[]')}"
-
-
-def _whole(conversation: Conversation, prompt: Prompt, text: str) -> list[str]:
-    """A document; nothing where it was cut off."""
-    return [] if _no_document(conversation, prompt) else [text]
 
 
 def _document(

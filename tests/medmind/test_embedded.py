@@ -1,20 +1,18 @@
 """What the package carries: whole, described by its digests, and refused where a byte of it differs."""
 
-import importlib.util
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+import repository_scripts
 
 from medmind import base, digests, embedded
 from medmind.artifacts import ADAPTER, MANIFEST, digest_files, read_run
 from medmind.errors import MedmindError
 
-REPOSITORY = Path(__file__).parents[2]
 READ = {
     embedded.BASE: ["config.json", "model.safetensors", "tokenizer.json", "tokenizer.model", "tokenizer_config.json"],
     embedded.TUNED: ["adapter/adapter_config.json", "adapter/adapter_model.safetensors", "medmind.json"],
@@ -109,15 +107,7 @@ def test_the_run_carries_neither_rows_nor_paths() -> None:
     folder = embedded.FOLDER / embedded.TUNED
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert files == {"README.md", *READ[embedded.TUNED]}
-    script()._refuse_paths(read_run(folder), MANIFEST)
-
-
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("embedded_script", REPOSITORY / "scripts" / "embedded.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    repository_scripts.load("embedded")._refuse_paths(read_run(folder), MANIFEST)
 
 
 @pytest.fixture
@@ -143,7 +133,7 @@ def test_a_run_is_carried_without_rows_and_paths(run: Path, tmp_path: Path) -> N
     (target / "README.md").write_text("the card", encoding="utf-8")
     (target / ADAPTER).mkdir()
     (target / ADAPTER / "left.safetensors").write_bytes(b"of the run before")
-    script().carry(run, target)
+    repository_scripts.load("embedded").carry(run, target)
     files = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
     assert files == {"README.md", *READ[embedded.TUNED]}
     assert "someone" not in (target / MANIFEST).read_text(encoding="utf-8")
@@ -170,7 +160,7 @@ def test_a_run_that_cannot_be_carried_leaves_the_old_one(
     target = tmp_path / embedded.TUNED
     (target / ADAPTER).mkdir(parents=True)
     with pytest.raises(MedmindError, match=words):
-        script().carry(run, target)
+        repository_scripts.load("embedded").carry(run, target)
     assert [path.name for path in target.iterdir()] == [ADAPTER]
 
 

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import random
 import subprocess
@@ -8,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import repository_scripts
 
 from medmind_runtime.safety import neighbours as module
 from medmind_runtime.safety.leaning import REACH, WEIGHED, Leaning
@@ -21,11 +21,7 @@ SAFETY = Path(module.__file__).parent
 @pytest.fixture(scope="module")
 def fit() -> ModuleType:
     """scripts/fit_leaning.py."""
-    spec = importlib.util.spec_from_file_location("fit_leaning", ROOT / "scripts" / "fit_leaning.py")
-    assert spec is not None and spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+    return repository_scripts.load("fit_leaning")
 
 
 def test_weights_and_neighbours_are_fitted_to_the_rules_and_texts_of_today(
