@@ -7,11 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from medmind_runtime.safety.doses import amounts, other_numbers
-from medmind_runtime.safety.doses.bare import Bare
-from medmind_runtime.safety.doses.multiples import Multiples
+from medmind_runtime.safety.doses import amounts, bare, multiples, other_numbers
 from medmind_runtime.safety.doses.reading import Token
-from medmind_runtime.safety.doses.surroundings import NEAR
+from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
 from medmind_runtime.safety.doses.terms import Unit, terms
 
 _COUNT = Unit("count", Fraction(1), "", "count")
@@ -68,7 +66,7 @@ def find(row: Sequence[Token], unit_above: Unit | None = None) -> Iterator[Menti
             at = reader.passed(at)
 
 
-class _Reader(Bare, Multiples):
+class _Reader(Surroundings):
     def __init__(self, row: Sequence[Token], words: list[str], unit_above: Unit | None) -> None:
         super().__init__(row, words)
         self.unit_above = unit_above
@@ -87,7 +85,7 @@ class _Reader(Bare, Multiples):
             return self._numbered(at)
         if text in self.known.beside.articles or text in self.known.beside.all or text in self.known.beside.vague:
             return self._unnumbered(at)
-        end = self.multiple(at) if text in self.known.beside.multiples else 0
+        end = multiples.end(self, at) if text in self.known.beside.multiples else 0
         return Mention(at, end, (_BY_WORD,), _USUAL, word=text) if end else None
 
     def _numbered(self, at: int) -> Mention | None:
@@ -96,9 +94,9 @@ class _Reader(Bare, Multiples):
             self._passed[at] = amount.end
             return None
         last = self.texts[amount.end - 1] in self.known.beside.multiples
-        multiple = self.multiple(amount.end - 1) if last else 0
+        multiple = multiples.end(self, amount.end - 1) if last else 0
         if not multiple and not self.known.beside.fold.isdisjoint(self.texts[amount.end : amount.end + 1]):
-            multiple = self.multiple(amount.end)
+            multiple = multiples.end(self, amount.end)
         if multiple:
             return Mention(at, multiple, amount.values, _USUAL)
         found = self._unit_after(at, amount.end)
@@ -106,7 +104,7 @@ class _Reader(Bare, Multiples):
             unit, end = found
             if self.means_dose(unit, at, end):
                 return self._range(self._mention(at, end, amount, unit), unit)
-        elif above := _COUNT if self.bare(at, amount.end) else self._unit_before(at, amount.end):
+        elif above := _COUNT if bare.told(self, at, amount.end) else self._unit_before(at, amount.end):
             return self._mention(at, amount.end, amount, above)
         self._passed[at] = amount.end
         return None
@@ -203,7 +201,7 @@ class _Reader(Bare, Multiples):
         if (a_day or often) and (asked or drug or self.drug_ahead(at)):
             return _COUNT, at
         ends = not rest or not self.row[at].is_word or (rest[0] in beside.plain and rest[0] not in beside.periods)
-        told = asked and ends and self.texts[first:at] != ["one"] and not self.aged(first)
+        told = asked and ends and self.texts[first:at] != ["one"] and not bare.is_age(self, first)
         return (_COUNT, at) if told and not (rest and rest[0] in beside.counted) else None
 
     def _unit_before(self, first: int, end: int) -> Unit | None:
@@ -223,7 +221,7 @@ class _Reader(Bare, Multiples):
             if found and found[0].kind in {"", "form", "household"} and not self.numbered_unit(at):
                 return found[0]
             if self.is_drug(at) or self.texts[at] not in beside.equals:
-                return _COUNT if self.is_drug(at) and self.of_drug_before(at, first, following) else None
+                return _COUNT if self.is_drug(at) and bare.of_drug_before(self, at, first, following) else None
         return None
 
     def _unnumbered(self, at: int) -> Mention | None:

@@ -181,6 +181,13 @@ class Surroundings:
                 return True
         return False
 
+    def past(self, at: int, words: frozenset[str], most: int) -> int:
+        """The place after some of these words, and after drugs' names."""
+        place = at
+        while place < len(self.row) and place < at + most and (self.texts[place] in words or self.is_drug(place)):
+            place += 1
+        return place
+
     def is_drug(self, at: int) -> bool:
         """Whether a word looks like a drug's name."""
         return is_drug(self.row[at])
