@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from medmind_runtime.safety.doses.drugs import stem
 from medmind_runtime.safety.doses.reading import tokens
 from medmind_runtime.safety.doses.terms import Terms
 
@@ -24,16 +25,30 @@ LISTS = {
     for name, text in table.items()
     if isinstance(text, str)
 }
-ENTRIES = {**LISTS, **RATES, "units": UNITS, "numbers_abroad": ABROAD}
+SPELT = " ".join([*DATA["numbers"], *DATA["scales"], *DATA["parts"]])
+SAME = {"drugs.same": " ".join(DATA["drugs"]["same"]), "drugs.together": " ".join(DATA["drugs"]["together"])}
+ENTRIES = {**LISTS, **RATES, **SAME, "units": UNITS, "numbers_abroad": ABROAD, "numbers": SPELT}
+READ_AS = {
+    "beside": "beside",
+    "rates": "rates|named",
+    "often": "often",
+    "unit_lists": "unit_lists",
+    "document": "keys|keys_of",
+}
+"""What the code calls the lists of a section; those of the others are read once, from the file."""
 
 
 def test_every_list_is_read() -> None:
-    names = {name.rpartition(".")[2] for name in LISTS}
-    assert {name for name in names if not re.search(rf'\.{name}\b|\["{name}"\]', SOURCE)} == set()
+    unread = set()
+    for name in LISTS:
+        section, _, own = name.partition(".")
+        way = rf"\b(?:{READ_AS[section]})\.{own}\b" if section in READ_AS else rf'\["{own}"\]'
+        unread |= set() if re.search(way, SOURCE) else {name}
+    assert unread == set()
 
 
 def test_a_list_that_the_code_does_not_know_or_misses_is_refused() -> None:
-    for section in ("beside", "rates", "unit_lists", "document"):
+    for section in READ_AS:
         with pytest.raises(TypeError):
             Terms({**DATA, section: {**DATA[section], "unheard_of": "a b"}})
         name, *_ = (name for name, value in DATA[section].items() if isinstance(value, str))
@@ -48,11 +63,7 @@ def test_no_entry_stands_twice_in_a_list() -> None:
 
 def test_every_entry_is_one_that_the_reader_makes() -> None:
     names = {"drugs.endings", "rates.body", *(f"unit_lists.{name}" for name in DATA["unit_lists"])}
-    lists = {
-        name: text
-        for name, text in {**LISTS, **RATES, "units": UNITS, "numbers_abroad": ABROAD}.items()
-        if name not in names
-    }
+    lists = {name: text for name, text in ENTRIES.items() if name not in names}
     for name, text in lists.items():
         for word in set(text.split()) - {"*", "~"}:  # signs of Markdown, read as others in some places
             words = word.split("_") if name == "units" or name.startswith("kinds.") else [word]
@@ -63,9 +74,43 @@ def test_lists_of_names_have_known_names() -> None:
     assert set(DATA["rates"]["body"].split()) <= RATES.keys() | {"m2"}
     named = {name for text in DATA["unit_lists"].values() for name in text.split()}
     assert named <= DATA["units"].keys() | {"count"}
+    assert {row["rate"] for row in DATA["units"].values() if "rate" in row} <= RATES.keys()
+    assert {row["as"] for row in DATA["units"].values() if "as" in row} <= DATA["units"].keys()
+    assert set(DATA["capitals"].values()) <= DATA["units"].keys()
+
+
+def test_capitals_are_read_as_they_are_written() -> None:
+    for word in DATA["capitals"]:
+        assert [token.written for token in tokens(word + " ")] == [word]
+
+
+def test_what_is_looked_up_in_another_list_alone_stands_in_it() -> None:
+    beside = {name: set(text.split()) for name, text in DATA["beside"].items()}
+    assert beside["products"] <= beside["links"]
+    assert beside["doubling"] <= beside["multiples"]
+    assert beside["no_roman_units"] <= set(UNITS.split())
+    assert beside["ambiguous"] <= set(ABROAD.split())
+
+
+def test_a_name_and_the_one_that_it_is_compared_by_are_read_alike() -> None:
+    for name, other in DATA["drugs"]["same"].items():
+        assert stem(name) == stem(other), name
+    for name, illnesses in DATA["drugs"]["together"].items():
+        assert stem(name) == name
+        assert stem(name) not in {stem(illness) for illness in illnesses.split()}
 
 
 def test_what_is_no_drug_would_be_taken_for_one() -> None:
     bare = Terms({**DATA, "drugs": {**DATA["drugs"], "no_drugs": ""}, "beside": {**DATA["beside"], "plain": ""}})
     needless = {word for word in DATA["drugs"]["no_drugs"].split() if not bare.is_drug(word + "s")}
     assert {word for word in needless if not bare.is_drug(word)} == set()
+    assert set(DATA["drugs"]["no_drugs"].split()) & set(DATA["drugs"]["names"].split()) == set()
+
+
+def test_every_drug_is_one_by_its_entry_alone() -> None:
+    endings, names = DATA["drugs"]["endings"].split(), DATA["drugs"]["names"].split()
+    assert {ending for ending in endings for other in endings if ending != other and ending.endswith(other)} == set()
+    unnamed = Terms({**DATA, "drugs": {**DATA["drugs"], "names": ""}})
+    assert {name for name in names if unnamed.is_drug(name)} == set()
+    whole = Terms(DATA)
+    assert {name for name in names if not whole.is_drug(name)} == set()

@@ -20,5 +20,16 @@ def drugs(row: Iterable[Token]) -> frozenset[str]:
 @lru_cache(1 << 14)
 def stem(word: str) -> str:
     """A drug's name without the plural; one for all names of a vaccine."""
-    single = word.removesuffix("'s").removesuffix("s") if len(word) > 4 else word
-    return terms().same.get(single, single)
+    same = terms().same
+    return _single(same.get(word) or same.get(_single(word)) or word)
+
+
+def _single(word: str) -> str:
+    return word.removesuffix("'s").removesuffix("s") if len(word) > 4 else word
+
+
+def against(names: frozenset[str]) -> frozenset[str]:
+    """What the vaccines among some names are against: the measles vaccine is one of the MMR's names."""
+    together = terms().together
+    found = names & together.keys()
+    return frozenset({"vaccine", *(stem(word) for name in found for word in together[name])}) if found else frozenset()

@@ -46,16 +46,17 @@ class Mention:
     word: str = ""
 
 
-def find(row: Sequence[Token], unit_above: Unit | None = None) -> Iterator[Mention]:
+def find(row: Sequence[Token], unit_above: Unit | None = None, *, source: bool = False) -> Iterator[Mention]:
     """All doses of a text, in their order.
 
     Args:
         row: its tokens.
         unit_above: of the numbers in the rows of a table.
+        source: see `Surroundings`.
     """
     row = other_numbers.in_digits(row)
     words = [token.written if token.written in terms().capitals else token.text for token in row]
-    reader = _Reader(row, words, unit_above)
+    reader = _Reader(row, words, unit_above, source)
     at = 0
     while at < len(row):
         mention = reader.at(at)
@@ -67,8 +68,8 @@ def find(row: Sequence[Token], unit_above: Unit | None = None) -> Iterator[Menti
 
 
 class _Reader(Surroundings):
-    def __init__(self, row: Sequence[Token], words: list[str], unit_above: Unit | None) -> None:
-        super().__init__(row, words)
+    def __init__(self, row: Sequence[Token], words: list[str], unit_above: Unit | None, source: bool) -> None:
+        super().__init__(row, words, source=source)
         self.unit_above = unit_above
         self._passed: dict[int, int] = {}
 
@@ -134,6 +135,8 @@ class _Reader(Surroundings):
 
     def _mention(self, first: int, end: int, amount: amounts.Amount, unit: Unit) -> Mention:
         end, rates = self.rates(end)
+        if unit.rate:
+            rates |= {unit.rate}
         said = amount.values
         product = amount.product
         if product and len(said) == 2 and said[0] == 1 and unit.kind == "":  # `one 75 mg tablet` is 75 mg
@@ -179,7 +182,7 @@ class _Reader(Surroundings):
     def _counted(self, first: int, at: int) -> tuple[Unit, int] | None:
         """A count without a unit: `two ibuprofen`, `take 2 now`, `ten a day of methotrexate`."""
         rest, beside = self.texts[at : at + 3], self.known.beside
-        place = next((at + step for step, text in enumerate(rest) if text not in beside.skipped), at)
+        place = next((at + step for step, text in enumerate(self.texts[at : at + 5]) if text not in beside.skipped), at)
         asked, drug = self.asked_to_take(first), self.drug_in_clause(first)
         chemical = rest[:1] == ["-"] and place == at + 1 and self.row[at].glued and self.row[place].glued
         if rest and self.is_drug(place) and not chemical:
@@ -201,7 +204,13 @@ class _Reader(Surroundings):
         if (a_day or often) and (asked or drug or self.drug_ahead(at)):
             return _COUNT, at
         ends = not rest or not self.row[at].is_word or (rest[0] in beside.plain and rest[0] not in beside.periods)
-        told = asked and ends and self.texts[first:at] != ["one"] and not bare.is_age(self, first)
+        told = (
+            asked
+            and ends
+            and self.texts[first:at] != ["one"]
+            and not bare.is_age(self, first)
+            and not bare.of_measure(self, first)
+        )
         return (_COUNT, at) if told and not (rest and rest[0] in beside.counted) else None
 
     def _unit_before(self, first: int, end: int) -> Unit | None:
@@ -221,7 +230,7 @@ class _Reader(Surroundings):
             if found and found[0].kind in {"", "form", "household"} and not self.numbered_unit(at):
                 return found[0]
             if self.is_drug(at) or self.texts[at] not in beside.equals:
-                return _COUNT if self.is_drug(at) and bare.of_drug_before(self, at, first, following) else None
+                return _COUNT if self.is_drug(at) and bare.of_drug_before(self, at, first, end) else None
         return None
 
     def _unnumbered(self, at: int) -> Mention | None:
@@ -257,7 +266,9 @@ class _Reader(Surroundings):
             return self.texts[at] == "another"
         of = self.texts[end : end + 1] == ["of"]
         loose = unit.spelt in self.known.unit_lists.loose_measures and not self.texts[place].endswith("ful")
-        measured = len(self.texts[place]) > 1 and (unit.kind == "" or (unit.kind == "household" and (of or not loose)))
+        measured = len(self.texts[place]) > 1 and (
+            unit.kind in {"", "of"} or (unit.kind == "household" and (of or not loose))
+        )
         return (
             measured or (unit.kind == "form" and of and self.drug_ahead(end)) or (self.asked_to_take(at) and not loose)
         )

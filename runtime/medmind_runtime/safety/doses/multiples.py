@@ -11,13 +11,13 @@ def end(around: Surroundings, at: int) -> int:
     beside = around.known.beside
     if doubled := _doubled(around, at):
         return doubled
-    place = around.past(at + 1, beside.modifiers | beside.multiplied, 5)
+    place = around.past(at + 1, (beside.modifiers | beside.multiplied) - beside.amounts, 5)
     asked = around.asked_to_take(at)
     ends = place < len(around.row) and around.texts[place] in beside.amounts
     vague = around.texts[place - 1] in beside.much
     if not ends and not (vague and (asked or around.drug_in_clause(at))):
         return 0
-    if around.denied(at) or (around.texts[at + 1 : at + 2] in (["dose"], ["doses"], ["a"]) and not asked):
+    if around.denied(at) or (around.texts[at + 1 : at + 2] in (["dose"], ["doses"], ["a"], ["strength"]) and not asked):
         return 0
     return place + 1 if ends else place
 

@@ -17,16 +17,17 @@ _BACK, _DRUG_BEFORE, _UNIT_BEFORE = 12, 3, 4
 """Tokens to look back for a verb of taking, for a drug, for a unit of dose."""
 
 
-def find(row: Sequence[Token]) -> Iterator[Mention]:
+def find(row: Sequence[Token], *, source: bool = False) -> Iterator[Mention]:
     """All of a text, in their order; the values are times a day.
 
     Args:
         row: its tokens.
+        source: see `Surroundings`.
     """
     known = terms()
     if not any(token.text in known.often_begins or token.text in known.often.times for token in row):
         return
-    reader = _Reader(row, [token.text for token in row])
+    reader = _Reader(row, [token.text for token in row], source=source)
     at = 0
     while at < len(row):
         mention = reader.at(at) if begins(row[at]) else None
@@ -49,9 +50,6 @@ class _Reader(Surroundings):
         values, end = read
         return Mention(at, end, tuple(sorted(values)), UNIT)
 
-    def _text(self, at: int) -> str:
-        return self.texts[at] if at < len(self.texts) else ""
-
     def _number(self, at: int) -> tuple[tuple[Fraction, ...], int] | None:
         if at >= len(self.row) or not amounts.is_number(self.row, at):
             return None
@@ -60,7 +58,7 @@ class _Reader(Surroundings):
 
     def _interval(self, at: int) -> tuple[tuple[Fraction, ...], int] | None:
         often = self.known.often
-        text = self._text(at)
+        text = self.text(at)
         if text in often.hourly:
             return (Fraction(24),), at + 1
         led = text in often.every or text in often.q
@@ -68,8 +66,8 @@ class _Reader(Surroundings):
         if not led and not amounts.is_number(self.row, at):
             return None
         values, end = self._quantity(place) or ((Fraction(1),), place)
-        end += self._text(end) in {"-", "a"}
-        unit = self._text(end)
+        end += self.text(end) in {"-", "a"}
+        unit = self.text(end)
         if unit in often.hourly and end > place:
             return tuple(24 / value for value in values), end + 1
         if not led or (unit == "h" and text not in often.q):
@@ -87,7 +85,7 @@ class _Reader(Surroundings):
 
     def _times(self, at: int) -> tuple[tuple[Fraction, ...], int] | None:
         often = self.known.often
-        text = self._text(at)
+        text = self.text(at)
         for times, words in ((2, often.bid), (3, often.tid), (4, often.qid)):
             if text in words:
                 return (Fraction(times),), at + 1
@@ -96,25 +94,28 @@ class _Reader(Surroundings):
             end = at + 1
         else:
             read = self._number(at)
-            if read is None or self._text(read[1]) not in often.times:
+            if read is None or self.text(read[1]) not in often.times:
                 return None
             values, end = read[0], read[1] + 1
-        if self._text(end) in often.per and self._text(end + 1) in often.day:
+        if self.text(end) in often.per and self.text(end + 1) in often.day:
             return values, end + 2
-        if self._text(end) == "in" and self._text(end + 1) == "a" and self._text(end + 2) in often.day:
+        if self.text(end) == "in" and self.text(end + 1) == "a" and self.text(end + 2) in often.day:
             return values, end + 3
-        return (values, end + 1) if self._text(end) in often.day and self._text(end) != "day" else None
+        return (values, end + 1) if self.text(end) in often.day and self.text(end) != "day" else None
 
     def _of_taking(self, first: int, end: int) -> bool:
         """Whether it is a drug that is taken so often."""
         if self._object_before(first):
             return True
         near = any(self.is_drug(place) for place in range(max(0, first - _DRUG_BEFORE), first))
+        while end < len(self.row) and self.texts[end] in self.known.beside.of_drug:
+            end += 1
         near = near or (end < len(self.row) and self.is_drug(end))
         if near:
             return True
         measured = any(self.unit_at(place) for place in range(max(0, first - _UNIT_BEFORE), first))
-        return (measured or self.in_clause(first, self.known.beside.taking)) and self.drug_in_clause(first)
+        taking = self.in_clause(first, self.known.beside.taking)
+        return (measured and taking) or ((measured or taking) and (self.drug_in_clause(first) or self.drug_far(first)))
 
     def _object_before(self, first: int) -> bool:
         """`take it`, `use the cream`, with small words between."""
@@ -122,9 +123,22 @@ class _Reader(Surroundings):
         for place in range(first - 1, max(-1, first - _BACK), -1):
             text = self.texts[place]
             if text in self.known.beside.taking:
-                return named
+                return named or self._passive(place)
             if text in often.objects:
                 named = True
             elif text not in often.between:
                 return False
         return False
+
+    def _passive(self, verb: int) -> bool:
+        """`it should be taken`."""
+        beside, place = self.known.beside, verb - 1
+        while place >= 0 and (
+            self.texts[place].endswith("ly") or self.texts[place] in beside.plain - self.known.often.objects
+        ):
+            place -= 1
+        return (
+            place >= 0
+            and self.texts[place] in self.known.often.objects
+            and not beside.passive.isdisjoint(self.texts[place:verb])
+        )

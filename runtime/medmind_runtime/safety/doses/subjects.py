@@ -206,6 +206,8 @@ def _of(row: Sequence[Token], mention: Mention, after: int) -> frozenset[str]:
         text = row[place].text
         if not made and text in terms().beside.pronouns:
             return frozenset()
+        if made and made[-1] == _VACCINE:
+            break
         if _strange(row[place]) or _named(row, place):
             made.append(stem(text))
         elif made or text in _ENDS:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from copy import copy
 
 from medmind_runtime.safety.doses import mentions, often, subjects
-from medmind_runtime.safety.doses.drugs import drugs
+from medmind_runtime.safety.doses.drugs import against, drugs
 from medmind_runtime.safety.doses.reading import Token, tokens
 from medmind_runtime.safety.doses.subjects import Said
 from medmind_runtime.safety.doses.terms import terms
@@ -26,7 +26,7 @@ class Passages:
         self._drugs: set[str] = set()
         for text in texts:
             row = read(text)
-            for found in (mentions.find(row), often.find(row)):
+            for found in (mentions.find(row, source=True), often.find(row, source=True)):
                 self._said += subjects.said(row, list(found), strict=True)
             self._drugs |= drugs(row)
         self.asked = drugs(tokens(asked))
@@ -57,7 +57,9 @@ class Passages:
 
     @staticmethod
     def _of_same(names: frozenset[str], known: Said) -> bool:
-        return names <= (known.drugs or known.words)
+        theirs = known.drugs or known.words
+        named = against(known.words) if known.drugs <= against(known.words) else against(known.drugs)
+        return names <= theirs or names <= theirs | named
 
 
 def _quoted(claim: Said, names: frozenset[str], known: Said) -> bool:

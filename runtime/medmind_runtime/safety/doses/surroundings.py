@@ -12,6 +12,8 @@ from medmind_runtime.safety.doses.terms import Unit, terms
 
 NEAR = 12
 """Tokens before a number that may say what it is of."""
+_FAR = 80
+"""Tokens before a number of a passage in which a drug may be named."""
 
 
 class Surroundings:
@@ -20,12 +22,18 @@ class Surroundings:
     Args:
         row: its tokens.
         words: the same in lower case, but for units in capitals.
+        source: it is a passage, in which a drug may be named some sentences before its dose.
     """
 
-    def __init__(self, row: Sequence[Token], words: list[str]) -> None:
+    def __init__(self, row: Sequence[Token], words: list[str], *, source: bool = False) -> None:
+        self.source = source
         self.row, self.words = row, words
         self.texts = [token.text for token in row]
         self.known = terms()
+
+    def text(self, at: int) -> str:
+        """The token there; empty outside of the text."""
+        return self.texts[at] if 0 <= at < len(self.texts) else ""
 
     def rates(self, at: int) -> tuple[int, frozenset[str]]:
         """What a dose is meant for, from `mg/kg` to `daily`; and where that ends."""
@@ -81,11 +89,21 @@ class Surroundings:
             return asked or self.drug_in_clause(first)
         if unit.kind == "weight":
             return asked or self.drug_ahead(end)
+        if unit.kind == "of":
+            return self._of_drug(first, end)
         if unit.kind == "soft":
             given_once = texts[end - 1] in self.known.beside.once
             once = given_once and (texts[end - 2] == "one" or texts[first - 1 : first] == ["in"])
-            return not once and (asked or self.drug_in_clause(first) or self.in_clause(first, self.known.beside.taking))
+            taking = self.in_clause(first, self.known.beside.taking)
+            return not once and (asked or taking or self.drug_in_clause(first) or self.drug_far(first))
         return True
+
+    def _of_drug(self, first: int, end: int) -> bool:
+        """`one inch of nitroglycerin ointment`, `a ribbon of erythromycin 1 cm long`."""
+        place = self.past(end, self.known.beside.of_drug, 4)
+        if self.texts[end : end + 1] == ["of"] and self.is_drug(place - 1):
+            return True
+        return self.in_clause(first, self.known.beside.squeezed) and self.drug_in_clause(first)
 
     def _of_laboratory(self, unit: Unit, end: int) -> bool:
         """`126 mg/dL`."""
@@ -172,6 +190,10 @@ class Surroundings:
         """Whether a drug's name stands before in the clause, or follows soon."""
         return any(self.known.is_drug(text) for text in self.clause_before(at)) or self.drug_ahead(at)
 
+    def drug_far(self, at: int) -> bool:
+        """Whether a passage has a drug's name before, be it in another sentence, or not far behind."""
+        return self.source and any(map(is_drug, self.row[max(0, at - _FAR) : at + _FAR // 4]))
+
     def drug_ahead(self, at: int) -> bool:
         """Whether a drug's name follows soon."""
         for place in range(at, min(len(self.row), at + 8)):
@@ -203,7 +225,7 @@ class Surroundings:
         """`type 2`, `section 3`, the number of a line in a list, a year."""
         before = self.texts[at - 1] if at else ""
         if before in self.known.beside.labels and self.row[at].value is not None:
-            return True
+            return not self._measures(end)
         if (
             (not at or before == "\n")
             and end == at + 1
@@ -213,6 +235,12 @@ class Surroundings:
         ):
             return self.row[end].glued
         return False
+
+    def _measures(self, end: int) -> bool:
+        """Whether a number that ends here has a unit of mass or volume: `two level 5-ml spoonfuls`."""
+        place = self.past(end, frozenset("-"), 1)
+        found = self.unit_at(place) if place < len(self.row) else None
+        return found is not None and found[0].kind == "" and len(self.texts[place]) > 1
 
     def citation(self, at: int) -> int:
         """The end of `[1, 2]`, unless a unit follows; 0 for no citation."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from importlib.resources import files
+from itertools import product
 from typing import Any
 
 
@@ -20,14 +21,16 @@ class Unit:
         name: what it is compared by: `mg` for all masses, `ml` for all volumes.
         factor: its size in that.
         kind: "" counts wherever it stands; `form` is counted in tablets and the like; `soft` has other meanings, too;
-            `household` measures food as well; `weight` is mostly a person's.
+            `household` measures food as well; `weight` is mostly a person's; `of` counts before a drug's name.
         spelt: its own name.
+        rate: what it is over, if it says so itself; see `Rates.of`.
     """
 
     name: str
     factor: Fraction
     kind: str
     spelt: str
+    rate: str = ""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -77,6 +80,7 @@ class Beside:
     repeating: frozenset[str]
     no_medicine: frozenset[str]
     counted: frozenset[str]
+    squeezed: frozenset[str]
     labels: frozenset[str]
     weighing: frozenset[str]
     amounts: frozenset[str]
@@ -85,6 +89,7 @@ class Beside:
     plain: frozenset[str]
     pronouns: frozenset[str]
     skipped: frozenset[str]
+    of_drug: frozenset[str]
     of_what: frozenset[str]
     of_it: frozenset[str]
     named_so: frozenset[str]
@@ -101,6 +106,19 @@ class Beside:
     much: frozenset[str]
     changing: frozenset[str]
     passive: frozenset[str]
+    going: frozenset[str]
+    measures: frozenset[str]
+    measured_as: frozenset[str]
+    measured_on: frozenset[str]
+    next: frozenset[str]
+    then_between: frozenset[str]
+    all_the_way: frozenset[str]
+    sitting: frozenset[str]
+    when_led: frozenset[str]
+    when: frozenset[str]
+    made_as: frozenset[str]
+    course_arrows: frozenset[str]
+    routes: frozenset[str]
     fitting: frozenset[str]
     measured: frozenset[str]
     courses: frozenset[str]
@@ -199,10 +217,12 @@ class Terms:
         often_begins: the first words of how often, but for numbers.
         harm, most: phrases that make a dose too much, or the upper end; by their first word, the longest first.
         no_most: phrases that do not although they begin so.
+        opening: phrases after one of a drug's doses without a unit, by their first word.
         negations: words before what is not to be done.
         capitals: names of units that are written in these capitals alone.
         by_name: the units by their own names.
         same: of a drug's name the one that it is compared by, if that is another.
+        together: of a vaccine's name what it is against, if that is several illnesses.
     """
 
     def __init__(self, data: dict[str, Any]) -> None:
@@ -225,19 +245,26 @@ class Terms:
         self.keys = Keys(**_lists(data["document"]))
         self.harm, self.most = _phrases(data["kinds"]["harm"]), _phrases(data["kinds"]["most"])
         self.no_most = _phrases(data["kinds"]["no_most"])
+        self.opening = _phrases(data["kinds"]["opening"])
         self.negations = _words(data["kinds"]["negations"])
         self.capitals: dict[str, str] = data["capitals"]
         self.same: dict[str, str] = drugs["same"]
+        self.together = _lists(drugs["together"])
         self._units: dict[str, list[tuple[tuple[str, ...], Unit]]] = {}
         self.by_name: dict[str, Unit] = {}
         for spelt, row in data["units"].items():
-            unit = Unit(row.get("as", spelt), Fraction(row.get("factor", "1")), row.get("kind", ""), spelt)
+            unit = Unit(
+                row.get("as", spelt), Fraction(row.get("factor", "1")), row.get("kind", ""), spelt, row.get("rate", "")
+            )
             self.by_name[spelt] = unit
             abroad = row.get("abroad", "").split()
             self.units_abroad.update(abroad)
             for phrase in [*row["words"].replace("µ", "μ").split(), *abroad]:
                 words = tuple(phrase.split("_"))
                 self._units.setdefault(words[0], []).append((words, unit))
+        sized = _lists(data["sized"])
+        for words in product(sized["things"], sized["sizes"], sized["those"]):
+            self._units.setdefault(words[0], []).append((words, self.by_name["sized"]))
         for rows in self._units.values():
             rows.sort(key=lambda row: -len(row[0]))
         endings = "|".join(drugs["endings"].split())
