@@ -1,0 +1,156 @@
+"""The lists of words of doses.toml, by their sections: what has a name there has it here. Knows no word of them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What stands beside a number or a unit, as lists of words; doses.toml says above each what it is for."""
+
+    links: frozenset[str]
+    products: frozenset[str]
+    soft: frozenset[str]
+    modifiers: frozenset[str]
+    extra: frozenset[str]
+    taking: frozenset[str]
+    about: frozenset[str]
+    articles: frozenset[str]
+    each: frozenset[str]
+    one: frozenset[str]
+    all: frozenset[str]
+    vague: frozenset[str]
+    ambiguous: frozenset[str]
+    no_roman_units: frozenset[str]
+    no_romans: frozenset[str]
+    multiples: frozenset[str]
+    fold: frozenset[str]
+    doubled: frozenset[str]
+    doubling: frozenset[str]
+    then: frozenset[str]
+    what: frozenset[str]
+    taker: frozenset[str]
+    over: frozenset[str]
+    repeating: frozenset[str]
+    no_medicine: frozenset[str]
+    counted: frozenset[str]
+    squeezed: frozenset[str]
+    labels: frozenset[str]
+    weighing: frozenset[str]
+    amounts: frozenset[str]
+    dosing: frozenset[str]
+    equals: frozenset[str]
+    plain: frozenset[str]
+    pronouns: frozenset[str]
+    skipped: frozenset[str]
+    of_drug: frozenset[str]
+    of_what: frozenset[str]
+    of_it: frozenset[str]
+    named_so: frozenset[str]
+    before_number: frozenset[str]
+    periods: frozenset[str]
+    range_to: frozenset[str]
+    once: frozenset[str]
+    before_drug: frozenset[str]
+    before_of: frozenset[str]
+    clause_ends: frozenset[str]
+    resumes: frozenset[str]
+    goes_on: frozenset[str]
+    multiplied: frozenset[str]
+    much: frozenset[str]
+    changing: frozenset[str]
+    passive: frozenset[str]
+    going: frozenset[str]
+    measures: frozenset[str]
+    measured_as: frozenset[str]
+    measured_on: frozenset[str]
+    next: frozenset[str]
+    then_between: frozenset[str]
+    all_the_way: frozenset[str]
+    sitting: frozenset[str]
+    when_led: frozenset[str]
+    when: frozenset[str]
+    made_as: frozenset[str]
+    course_arrows: frozenset[str]
+    routes: frozenset[str]
+    fitting: frozenset[str]
+    measured: frozenset[str]
+    courses: frozenset[str]
+    eaten: frozenset[str]
+    food_between: frozenset[str]
+    taken_with: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a dose is meant for, and what stands under a laboratory's value.
+
+    Attributes:
+        of: the words of each rate, by its name: kg, day, hour, ...
+        per, alone: before such a word; instead of one.
+        body: the rates without which a dose is another.
+        over, laboratory, traces, trace_volumes: of `126 mg/dL` the sign and the volume; units that are a value over
+            a `trace_volumes`, too.
+        filtered: what a kidney's volume over a minute is of.
+        body_weight: what a kilogram is of.
+        within_a_day, parts_of_a_day: that a dose is the day's; that it is not.
+    """
+
+    of: dict[str, frozenset[str]]
+    per: frozenset[str]
+    alone: frozenset[str]
+    body: frozenset[str]
+    over: frozenset[str]
+    laboratory: frozenset[str]
+    traces: frozenset[str]
+    trace_volumes: frozenset[str]
+    filtered: frozenset[str]
+    body_weight: frozenset[str]
+    within_a_day: frozenset[str]
+    parts_of_a_day: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Often:
+    """Words of how often something is taken; see doses.toml."""
+
+    every: frozenset[str]
+    q: frozenset[str]
+    hours: frozenset[str]
+    minutes: frozenset[str]
+    abbreviated: frozenset[str]
+    bid: frozenset[str]
+    tid: frozenset[str]
+    qid: frozenset[str]
+    hourly: frozenset[str]
+    times: frozenset[str]
+    twice: frozenset[str]
+    thrice: frozenset[str]
+    per: frozenset[str]
+    day: frozenset[str]
+    objects: frozenset[str]
+    between: frozenset[str]
+
+
+@dataclass(frozen=True)
+class UnitLists:
+    """Units that are read unlike others, by their own names; see doses.toml."""
+
+    of_vaccines: frozenset[str]
+    food: frozenset[str]
+    loose: frozenset[str]
+    loose_measures: frozenset[str]
+    pieces: frozenset[str]
+    weighed: frozenset[str]
+    no_keys: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Words of a document's keys: of a dose, its upper end, times of the day, taking, a drug, and of other numbers."""
+
+    doses: frozenset[str]
+    most: frozenset[str]
+    times: frozenset[str]
+    taking: frozenset[str]
+    drugs: frozenset[str]
+    other: frozenset[str]
