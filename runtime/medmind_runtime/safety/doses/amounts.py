@@ -39,7 +39,8 @@ def is_number(row: Sequence[Token], at: int) -> bool:
     if token.glued and at and token.text[:1].isdigit():
         before = row[at - 1]
         if before.is_word and before.text not in known.beside.taking and before.text != "x":
-            return token.value >= LARGE and known.is_drug(before.text)
+            unit = known.unit([row[at + 1].text], 0) if at + 1 < len(row) else None  # `amlodipine10mg`
+            return (token.value >= LARGE or unit is not None) and known.is_drug(before.text)
         if before.text == "-" and before.glued and at > 1 and token.value < 100:
             name = row[at - 2]
             return (

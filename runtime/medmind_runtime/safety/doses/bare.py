@@ -7,6 +7,7 @@ from medmind_runtime.safety.doses.amounts import is_number, read
 from medmind_runtime.safety.doses.drugs import stem
 from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
 
+_HOURS = 12
 _NO_AGE = 120
 """`statins at 40` is an age; this is none any more."""
 
@@ -16,6 +17,8 @@ def of_drug_before(around: Surroundings, drug: int, first: int, end: int) -> boo
     beside = around.known.beside
     if around.texts[first - 1] in beside.about - {":", "-", "("} or around.text(end) in beside.goes_on:
         return False
+    if around.text(end) == "-" and all(token.glued for token in around.row[end : end + 2]):  # `5-FU`
+        return False
     between = [text for text in around.texts[drug + 1 : first] if text not in beside.made_as]
     value = around.row[first].value
     if _measured(around, drug):
@@ -23,8 +26,20 @@ def of_drug_before(around: Surroundings, drug: int, first: int, end: int) -> boo
     if not between and value is not None and value.denominator > 1 and around.texts[drug] not in beside.measured:
         return True
     by_route = around.text(end + (around.text(end) == ")")) in beside.routes
-    dose = around.in_clause(first, beside.taking) or around.large(first) or by_route or _schedule(around, first)
-    return dose and beside.equals.issuperset(between)
+    usual = {"is", "are"} & {*between} and not beside.usual.isdisjoint(between)
+    surely = around.known.is_surely_drug(around.texts[drug]) and _ends(around, end) and not _in_list(around, first, end)
+    ranged = len(read(around.row, first).values) > 1
+    told = around.in_clause(first, beside.taking) or around.large(first) or by_route or _schedule(around, first)
+    return bool(told or usual or surely or ranged) and beside.equals.issuperset(between)
+
+
+def _in_list(around: Surroundings, first: int, end: int) -> bool:
+    """`1. Lisinopril 2. Amlodipine`."""
+    value = around.row[first].value
+    if value is None or around.text(end) not in {".", ")"}:
+        return False
+    before = range(max(0, first - NEAR), first)
+    return any(around.row[at].value == value - 1 and around.texts[at + 1] == around.text(end) for at in before)
 
 
 def _schedule(around: Surroundings, first: int) -> bool:
@@ -39,7 +54,7 @@ def _schedule(around: Surroundings, first: int) -> bool:
 
 def told(around: Surroundings, first: int, end: int) -> bool:
     """Whether words on both sides make a number a drug's dose."""
-    return any(way(around, first, end) for way in (_of_course, _changed, _fits, _sits, _opens, _follows, _when))
+    return any(way(around, first, end) for way in (_of_course, _changed, _fits, _sits, _opens, _follows, _when, _runs))
 
 
 def _ends(around: Surroundings, end: int) -> bool:
@@ -120,10 +135,13 @@ def _led_by_drug(around: Surroundings, first: int, between: frozenset[str]) -> i
 def _opens(around: Surroundings, first: int, end: int) -> bool:
     """`venlafaxine 37.5 to begin with`, `prednisolone 40 for five days`."""
     opening, words = around.known.opening, tuple(around.texts[end : end + 3])
+    between = around.known.beside.then_between
     opens = any(words[: len(phrase)] == phrase for phrase in opening.get(around.text(end), ()))
     if around.text(end) in {"for", "x", "×"} and end + 1 < len(around.row) and is_number(around.row, end + 1):
-        opens = around.text(read(around.row, end + 1).end) in around.known.beside.then_between
-    return opens and _led_by_drug(around, first, around.known.beside.equals | around.known.beside.then_between) >= 0
+        after = read(around.row, end + 1).end
+        opens = around.text(after) in between or around.texts[after - 2 : after] == ["/", "7"]
+    opens = opens or (around.text(end) in between - {","} and not {"x", "×"}.isdisjoint(around.texts[first:end]))
+    return opens and _led_by_drug(around, first, around.known.beside.equals | between) >= 0
 
 
 def _follows(around: Surroundings, first: int, end: int) -> bool:
@@ -143,7 +161,9 @@ def _follows(around: Surroundings, first: int, end: int) -> bool:
     if drug < 0 or not back:
         return drug >= 0 and (beside.equals | {"from"}).issuperset(around.texts[drug + 1 : first])
     numbers = any(is_number(around.row, at) for at in range(max(0, first - NEAR), first))
-    return numbers or around.in_clause(drug, beside.changing)
+    return (
+        numbers or around.in_clause(drug, beside.changing) or not beside.changing.isdisjoint(around.texts[drug:first])
+    )
 
 
 def _sits(around: Surroundings, first: int, end: int) -> bool:
@@ -159,9 +179,27 @@ def _when(around: Surroundings, first: int, end: int) -> bool:
     """`warfarin 5 on weekdays and 7.5 at weekends`."""
     beside = around.known.beside
     place = around.past(end, beside.when_led, 4)
-    if place == end or around.text(place) not in beside.when:
+    if place == end or around.text(place) not in beside.when or is_clock(around, first, end):
         return False
     return _led_by_drug(around, first, beside.equals | beside.made_as | beside.when_led | beside.when | {"and"}) >= 0
+
+
+def _runs(around: Surroundings, first: int, end: int) -> bool:
+    """`morphine drip at 2 an hour`."""
+    beside, (_, rates) = around.known.beside, around.rates(end)
+    return (
+        not rates.isdisjoint(around.known.rates.body)
+        and _led_by_drug(around, first, beside.equals | beside.running) >= 0
+    )
+
+
+def is_clock(around: Surroundings, first: int, end: int) -> bool:
+    """`take it at 8 in the morning`."""
+    beside, value = around.known.beside, around.row[first].value
+    if around.text(first - 1) != "at" or value is None or value > _HOURS or value.denominator > 1:
+        return False
+    begun = around.in_clause(first, beside.starting | beside.changing)
+    return around.text(around.past(end, beside.when_led, 3)) in beside.clock and not begun
 
 
 def _fits(around: Surroundings, first: int, end: int) -> bool:

@@ -182,6 +182,8 @@ class _Reader(Surroundings):
     def _counted(self, first: int, at: int) -> tuple[Unit, int] | None:
         """A count without a unit: `two ibuprofen`, `take 2 now`, `ten a day of methotrexate`."""
         rest, beside = self.texts[at : at + 3], self.known.beside
+        if bare.is_clock(self, first, at):
+            return None
         place = next((at + step for step, text in enumerate(self.texts[at : at + 5]) if text not in beside.skipped), at)
         asked, drug = self.asked_to_take(first), self.drug_in_clause(first)
         chemical = rest[:1] == ["-"] and place == at + 1 and self.row[at].glued and self.row[place].glued
@@ -224,7 +226,8 @@ class _Reader(Surroundings):
         if self.unit_above is not None and "|" in self.texts[max(0, first - NEAR) : first]:
             return self.unit_above
         for at in range(first - 1, max(-1, first - NEAR), -1):
-            if self.texts[at] in beside.amounts or self.texts[at] in beside.dosing:
+            vitamin = len(self.texts[at]) == 1 and self.text(at - 1) == "vitamin" and self.large(first)
+            if vitamin or self.texts[at] in beside.amounts or self.texts[at] in beside.dosing:
                 return _COUNT
             found = self.unit_at(at)
             if found and found[0].kind in {"", "form", "household"} and not self.numbered_unit(at):
@@ -258,9 +261,10 @@ class _Reader(Surroundings):
 
     def _one(self, at: int, place: int, end: int, unit: Unit) -> bool:
         """Whether `a` with a unit means one of it, as in `take a tablet`, not in `it comes as a tablet`."""
-        if self.texts[at] in self.known.beside.each or (
-            unit.kind == "soft" and unit.spelt in self.known.unit_lists.loose
-        ):
+        beside = self.known.beside
+        if unit.kind == "soft" and self.text(self.past(end, beside.into, 3)) in beside.places:
+            return self.drug_in_clause(at)
+        if self.texts[at] in beside.each or (unit.kind == "soft" and unit.spelt in self.known.unit_lists.loose):
             return False
         if unit.spelt == "unit":
             return self.texts[at] == "another"

@@ -3,7 +3,7 @@
 Knows where a drug's name stands beside a dose. A capitalised or unknown word in that place is a drug of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from medmind_runtime.safety.doses.amounts import is_number
@@ -272,12 +272,28 @@ def _kind(row: Sequence[Token], mention: Mention, before: int, after: int, stric
     harm = (first, last) if strict else (near_first, near_last)
     if _has(row, known.harm, *harm):
         return "harm"
-    return "most" if _has(row, known.most, near_first, near_last) else "take"
+    ages = _ages(row, near_first, mention.first - 1) | _ages(row, mention.last, near_last)
+    return "most" if _has(row, known.most, near_first, near_last, ages) else "take"
 
 
-def _has(row: Sequence[Token], phrases: dict[str, list[tuple[str, ...]]], first: int, last: int) -> bool:
+def _ages(row: Sequence[Token], first: int, last: int) -> set[int]:
+    """The places of what stands between people and their age: `children under 15`."""
+    places = range(first + 1, min(last, len(row) - 1))
+    return {at for at in places if row[at - 1].text in terms().beside.aged and row[at + 1].value is not None}
+
+
+def _has(
+    row: Sequence[Token],
+    phrases: dict[str, list[tuple[str, ...]]],
+    first: int,
+    last: int,
+    but: Collection[int] = (),
+) -> bool:
     return any(
-        row[at].text in phrases and _begins(row, phrases, at) and not _begins(row, terms().no_most, at)
+        at not in but
+        and row[at].text in phrases
+        and _begins(row, phrases, at)
+        and not _begins(row, terms().no_most, at)
         for at in range(first, last)
     )
 

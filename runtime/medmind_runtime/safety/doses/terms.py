@@ -118,6 +118,8 @@ class Terms:
             rows.sort(key=lambda row: -len(row[0]))
         endings = "|".join(drugs["endings"].split())
         self._ending = re.compile(rf"[a-z]{{3,}}(?:{endings})s?", re.I)
+        sure = "|".join(drugs["sure"].split())
+        self._sure = re.compile(rf"[a-z]{{2,}}(?:{sure})", re.I)
         self._named, self._no_drugs = _words(drugs["names"]), _words(drugs["no_drugs"])
         known = sorted(self.numbers.keys() | self.scales.keys() - {"k"} | self.parts.keys(), key=len, reverse=True)
         self._glued = re.compile(rf"(?:{'|'.join(known)})+")
@@ -133,11 +135,16 @@ class Terms:
     @cache  # noqa: B019 - one instance, kept as long as the process
     def is_drug(self, word: str) -> bool:
         """Whether it looks like a drug's name."""
+        word = word.removesuffix("'s")
         if word in self._no_drugs or word in self.beside.plain or word.removesuffix("s") in self._no_drugs:
             return False
         return word in self._named or (
             len(word) < 40 and bool(self._ending.fullmatch(word)) and not self.is_number(word)
         )
+
+    def is_surely_drug(self, word: str) -> bool:
+        """Whether it is a drug's name, and that of nothing else in the body."""
+        return self.is_drug(word) and bool(self._sure.fullmatch(word.removesuffix("'s")))
 
     @cache  # noqa: B019 - as above
     def is_number(self, word: str) -> bool:
