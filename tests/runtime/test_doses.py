@@ -61,26 +61,27 @@ def test_of_300_sentences_no_invented_dose_gets_through_and_the_harmless_are_sho
     assert len(cut) < 0.05 * len(harmless), cut
 
 
-@pytest.mark.parametrize("place", range(1, 34))
-def test_wherever_it_is_cut_in_two(place: int) -> None:
+def test_wherever_it_is_cut_in_two() -> None:
     text = "Take **800**&nbsp;mg of ibuprofen."
-    watch = DoseWatch(["Ibuprofen 200 mg."])
-    shown = watch.feed(text[:place]) + watch.feed(text[place:]) + watch.finish()
-    assert NOTE in shown
-    assert "800" not in shown
+    for place in range(1, len(text)):
+        watch = DoseWatch(["Ibuprofen 200 mg."])
+        shown = watch.feed(text[:place]) + watch.feed(text[place:]) + watch.finish()
+        assert NOTE in shown, place
+        assert "800" not in shown, place
 
 
 NUMBERS = ["⅕", "⅚", "⅞", "٨٠٠", "८००", "８００", "8×10²", "1k", "sixhundred", "three tenths of a", "hundreds of"]
 
 
+UNITS = ["mg", "㎎", "㎍", "ｍｇ", "мг", "cm³", "cubic centimeters", "grains", "USP units", "gelcaps"]
+
+
 @pytest.mark.parametrize("number", NUMBERS)
-@pytest.mark.parametrize(
-    "unit", ["mg", "㎎", "㎍", "ｍｇ", "мг", "cm³", "cubic centimeters", "grains", "USP units", "gelcaps"]
-)
-def test_numbers_and_units_of_all_scripts(number: str, unit: str) -> None:
-    shown = streamed(f"Take {number} {unit} of aspirin, and rest well.", random.Random(5), "Take 7 mg of aspirin.")
-    assert NOTE in shown
-    assert number not in shown
+def test_numbers_and_units_of_all_scripts(number: str) -> None:
+    for unit in UNITS:
+        shown = streamed(f"Take {number} {unit} of aspirin, and rest well.", random.Random(5), "Take 7 mg of aspirin.")
+        assert NOTE in shown, unit
+        assert number not in shown, unit
 
 
 @pytest.mark.parametrize(

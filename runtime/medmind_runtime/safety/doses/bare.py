@@ -54,7 +54,9 @@ def _schedule(around: Surroundings, first: int) -> bool:
 
 def told(around: Surroundings, first: int, end: int) -> bool:
     """Whether words on both sides make a number a drug's dose."""
-    return any(way(around, first, end) for way in (_of_course, _changed, _fits, _sits, _opens, _follows, _when, _runs))
+    return any(
+        way(around, first, end) for way in (_of_course, _changed, _fits, _sits, _opens, _follows, _when, _runs, _scaled)
+    )
 
 
 def _ends(around: Surroundings, end: int) -> bool:
@@ -124,11 +126,16 @@ def of_measure(around: Surroundings, first: int) -> bool:
 
 def _led_by_drug(around: Surroundings, first: int, between: frozenset[str]) -> int:
     """The place of the drug before a number, with nothing between but such words, numbers and units; below zero."""
+    with_unit = False
     for at in range(first - 1, max(-1, first - 2 * NEAR), -1):
         if around.is_drug(at):
-            return -1 if _measured(around, at) or around.texts[at] in around.known.beside.measured else at
-        if around.texts[at] not in between and not is_number(around.row, at) and not around.unit_at(at):
+            measured = around.texts[at] in around.known.beside.measured and not with_unit
+            return -1 if measured or _measured(around, at) else at
+        if around.texts[at] in between or is_number(around.row, at):
+            continue
+        if not around.unit_at(at):
             return -1
+        with_unit = True
     return -1
 
 
@@ -152,6 +159,7 @@ def _follows(around: Surroundings, first: int, end: int) -> bool:
     back = last in beside.next or (
         last in {"to", "by"} and (before in beside.changing | beside.going | beside.all_the_way or before == "followed")
     )
+    back = back or (last == "," and first > 1 and is_number(around.row, first - 2))
     leads = around.text(ahead) == "then" or (ahead > end and around.text(ahead) == "to")
     if not (leads or back) or not _ends(around, end):
         return False
@@ -191,6 +199,14 @@ def _runs(around: Surroundings, first: int, end: int) -> bool:
         not rates.isdisjoint(around.known.rates.body)
         and _led_by_drug(around, first, beside.equals | beside.running) >= 0
     )
+
+
+def _scaled(around: Surroundings, first: int, end: int) -> bool:
+    """`insulin: 131-180: 2, 181-240: 4`: so much for each range of a measure."""
+    row, at = around.row, first - 4
+    if at < 0 or around.text(first - 1) not in {":", "="} or around.text(first - 3) not in around.known.beside.range_to:
+        return False
+    return is_number(row, first - 2) and is_number(row, at) and _ends(around, end) and around.drug_in_clause(at)
 
 
 def is_clock(around: Surroundings, first: int, end: int) -> bool:

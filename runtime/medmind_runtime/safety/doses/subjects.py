@@ -49,10 +49,11 @@ def said(row: Sequence[Token], mentions: Sequence[Mention], *, strict: bool) -> 
         strict: a word of harm anywhere in the sentence counts, not only beside the dose.
     """
     made: list[Said] = []
+    named: dict[int, bool] = {}
     for place, mention in enumerate(mentions):
         before = mentions[place - 1].last if place else 0
         after = mentions[place + 1].first if place + 1 < len(mentions) else len(row)
-        names = _names(row, mention, before, after, strict=strict)
+        names = _names(row, mention, before, after, named, strict=strict)
         first, last = _sentence(row, mention)
         made.append(
             Said(
@@ -95,9 +96,11 @@ def _sentence(row: Sequence[Token], mention: Mention) -> tuple[int, int]:
     return first, last
 
 
-def _names(row: Sequence[Token], mention: Mention, before: int, after: int, *, strict: bool) -> frozenset[str]:
+def _names(
+    row: Sequence[Token], mention: Mention, before: int, after: int, named: dict[int, bool], *, strict: bool
+) -> frozenset[str]:
     inside = range(mention.last - 1, mention.first - 1, -1)
-    if (at := _first_named(row, inside)) is None and (ahead := _of(row, mention, after)):
+    if (at := _first_named(row, inside, named)) is None and (ahead := _of(row, mention, after)):
         return ahead
     own = range(mention.first - 1, max(before, mention.first - _LONGEST) - 1, -1)
     ahead_of_it = range(mention.last, min(after, mention.last + _AHEAD))
@@ -106,9 +109,9 @@ def _names(row: Sequence[Token], mention: Mention, before: int, after: int, *, s
         if found is not None:
             return _run(row, found)
     for found in (
-        _first_named(row, own, frozenset(".")),
-        _first_named(row, ahead_of_it, _ENDS),
-        _first_named(row, earlier),
+        _first_named(row, own, named, frozenset(".")),
+        _first_named(row, ahead_of_it, named, _ENDS),
+        _first_named(row, earlier, named),
     ):
         if found is not None:
             return _run(row, found) if strict else _run(row, found) | _others(row, found, before)
@@ -124,22 +127,26 @@ def _others(row: Sequence[Token], at: int, before: int) -> frozenset[str]:
     return drugs(made)
 
 
-def _first_named(row: Sequence[Token], places: range, ends: frozenset[str] = frozenset()) -> int | None:
+def _first_named(
+    row: Sequence[Token], places: range, named: dict[int, bool], ends: frozenset[str] = frozenset()
+) -> int | None:
     for at in places:
-        if row[at].text in ends:
-            return None
-        if _named(row, at):
+        if at not in named:
+            named[at] = _named(row, at)
+        if named[at]:
             return at
+        if ends and row[at].text in ends:
+            return None
     return None
 
 
 def _named(row: Sequence[Token], at: int) -> bool:
     """A drug's name, or a name in capitals within a sentence."""
     token = row[at]
-    if len(token.text) < 2 or not token.is_word:
+    text = token.text
+    if len(text) < 2 or not text[0].isalpha():
         return False
-    known = terms()
-    if known.is_drug(token.text):
+    if terms().is_drug(text):
         return True
     begins = at == 0 or not (row[at - 1].is_word or row[at - 1].text in {",", "/", "("})
     return not begins and token.written[:1].isupper() and _strange(token)

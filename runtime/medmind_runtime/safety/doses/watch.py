@@ -7,6 +7,7 @@ cut.
 import re
 from collections import deque
 from collections.abc import Sequence
+from functools import lru_cache
 
 from medmind_runtime.safety.doses import amounts, mentions, often, other_numbers, subjects
 from medmind_runtime.safety.doses.cutting import without
@@ -88,7 +89,7 @@ class DoseWatch:
             row.append(Token("\n", len(word) - 1, len(word)))
             self._table.take(row[-1:])
         self._words.append((word, row))
-        self._left = max(self._left - 1, _window(row))
+        self._left = max(self._left - 1, _window(word))
         if not self._left:
             return made + self._release()
         if len(self._words) > _MOST_HELD:
@@ -108,7 +109,7 @@ class DoseWatch:
             row += [Token(t.text, t.start + at, t.end + at, t.value, t.written, t.glued) for t in own] if at else own
             at += len(word)
             ends.append((at, len(row)))
-        if not self._left and not any(_window(own) for _, own in self._words):
+        if not self._left and not any(_window(word) for word, _ in self._words):
             self._words.clear()
             self._keep(row)
             return text
@@ -143,9 +144,10 @@ class DoseWatch:
         self._shown = row[-_CONTEXT:]
 
 
-def _window(row: Sequence[Token]) -> int:
-    """For how many words a dose may go on."""
-    known = terms()
+@lru_cache(1 << 13)
+def _window(word: str) -> int:
+    """For how many words a dose may go on after this one."""
+    known, row = terms(), of_word(word)
     window = 0
     for at, token in enumerate(row):
         text = token.text
