@@ -104,6 +104,10 @@ def chat(
     ] = _DEFAULTS.history,
     library: _Library = _DEFAULTS.library,
     lookup: _Lookup = _DEFAULTS.lookup,
+    read_ahead: Annotated[
+        bool,
+        typer.Option(help="compute on the conversation while you read and type: the same answers sooner"),
+    ] = _DEFAULTS.read_ahead,
     schema: Annotated[
         Path | None,
         typer.Option(

@@ -213,7 +213,7 @@ class Commands:
         self._saved[path.resolve()] = list(conversation.turns)
         console.note(f"Saved to {path}{again}; only you can read it (0600).")
         if with_state and opened.memory is not None:
-            conversation.evaluate_next()
+            conversation.read_ahead()
             tokens = opened.memory.save_state(state)
             size = console.human_bytes(state.stat().st_size)
             console.note(f"What the model computed of {tokens} tokens lies beside it in {state} ({size}, 0600).")

@@ -33,6 +33,7 @@ class ChatConfig:
         markdown: whether answers are drawn as Markdown where the terminal can.
         library: file of `medmind-chat index` to answer from; None answers without sources.
         lookup: whether tokens are guessed from the text at hand where that gives the same answers.
+        read_ahead: whether a terminal chat evaluates what it knows of the next prompt while somebody types.
         grammar: GBNF that answers must follow; empty for none.
         history: file that keeps what is typed; None keeps nothing.
     """
@@ -52,6 +53,7 @@ class ChatConfig:
     library: Path | None = None
     grammar: str = ""
     lookup: bool = True
+    read_ahead: bool = True
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "ChatConfig":

@@ -10,9 +10,11 @@ from dataclasses import replace
 from typing import Protocol
 
 from medmind.errors import MedmindError
+from medmind_runtime import read_ahead
 from medmind_runtime.exchange import Finish, Prompt, Reply, Use
 from medmind_runtime.guard import Before, Guard, Unguarded
 from medmind_runtime.interruption import never
+from medmind_runtime.prompt import common
 from medmind_runtime.repetition import Circle
 from medmind_runtime.sampling import Sampling
 from medmind_runtime.timings import Timings
@@ -36,8 +38,10 @@ class ChatEngine(Protocol):
 
     def is_end(self, token: int) -> bool: ...  # noqa: D102
 
+    def evaluate(self, tokens: Sequence[int], *, cancel: Callable[[], bool]) -> None: ...  # noqa: D102
+
     def generate(  # noqa: D102
-        self, tokens: Sequence[int], *, sampling: Sampling, max_tokens: int, cancel: Callable[[], bool]
+        self, tokens: Sequence[int], *, sampling: Sampling, max_tokens: int, cancel: Callable[[], bool], known: int
     ) -> Iterator[int]: ...
 
 
@@ -124,7 +128,8 @@ class Conversation:
             tokens = self.engine.encode(self._messages(first, self.guard.place(question, passages)))
             if len(tokens) + reserve <= context:
                 dropped, self.first = first - self.first, first
-                return Prompt(question, tokens, dropped, before, passages, document)
+                known = common(tokens, self._known())
+                return Prompt(question, tokens, dropped, before, passages, document, known=known)
             taken = len(tokens)
         with_system = " with the system prompt" if self._system() else ""
         what = "question does" if drop or not self.turns else "conversation does"
@@ -144,13 +149,16 @@ class Conversation:
         turns = len(self.engine.encode(self._messages(self.first, ""))) - system
         return Use(self.engine.context, system, turns, max(0, self.engine.context - system - turns), self._reserve())
 
-    def evaluate_next(self) -> None:
-        """Evaluate what the next prompt will begin with: a template may place the system text by the last question, and
-        what was evaluated for the last answer is then not what follows.
-        """
-        tokens = self.engine.encode(self._messages(self.first, ""))
-        if len(tokens) < self.engine.context:
-            list(self.engine.generate(tokens, sampling=self.sampling, max_tokens=0, cancel=never))
+    def read_ahead(self, cancel: Callable[[], bool] = never) -> None:
+        """Evaluate what the next prompt will begin with; see `medmind_runtime.read_ahead`."""
+        if known := self._known():
+            self.engine.evaluate(known, cancel=cancel)
+
+    def _known(self) -> list[int]:
+        return read_ahead.known(
+            lambda question: self.engine.encode(self._messages(self.first, question)),
+            self.engine.context - self._reserve(),
+        )
 
     def _reserve(self) -> int:
         return min(self.max_tokens, self.engine.context // 4)
@@ -231,7 +239,7 @@ class Conversation:
             return text
 
         tokens = self.engine.generate(
-            prompt.tokens, sampling=sampling, max_tokens=self.max_tokens, cancel=asked_to_stop
+            prompt.tokens, sampling=sampling, max_tokens=self.max_tokens, cancel=asked_to_stop, known=prompt.known
         )
         try:
             circle = Circle()

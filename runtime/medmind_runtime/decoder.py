@@ -15,6 +15,7 @@ from typing import Any, Literal
 from medmind import llama
 from medmind.errors import MedmindError
 from medmind_runtime.interruption import Interrupted, never
+from medmind_runtime.prompt import common
 from medmind_runtime.weights import Weights
 
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
@@ -114,15 +115,18 @@ class Decoder:
             repacked=sum(size for name, size in buffers["model"].items() if name.endswith("REPACK")),
         )
 
-    def keep_prefix(self, tokens: Sequence[int]) -> int:
-        """Cut the KV cache back to its longest common prefix with `tokens`, less the last; returns its length.
+    def common(self, tokens: Sequence[int]) -> int:
+        """How many of the first tokens lie in the KV cache.
 
         `_cached` is written before decoding and may run ahead of the cache after an abort; llama.cpp's own last
         position is the truth.
         """
-        limit = int(self._lib.llama_memory_seq_pos_max(self._cache, 0)) + 1
-        limit = min(limit, len(self._cached), max(0, len(tokens) - 1))
-        same = next((i for i in range(limit) if self._cached[i] != tokens[i]), limit)
+        held = int(self._lib.llama_memory_seq_pos_max(self._cache, 0)) + 1
+        return common(self._cached[:held], tokens)
+
+    def keep_prefix(self, tokens: Sequence[int]) -> int:
+        """Cut the KV cache back to its longest common prefix with `tokens`, less the last; returns its length."""
+        same = min(self.common(tokens), max(0, len(tokens) - 1))
         if not self._lib.llama_memory_seq_rm(self._cache, 0, same, -1):  # a memory that cannot be cut in the middle
             self._lib.llama_memory_clear(self._cache, True)
             same = 0

@@ -5,6 +5,7 @@ or text streams.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Self
@@ -15,7 +16,7 @@ from medmind_runtime import generation, scoring, state
 from medmind_runtime.chat_format import ChatFormat
 from medmind_runtime.decoder import KV_TYPES, Decoder, KvType, Memory, prompt_step
 from medmind_runtime.forecast import demand_room
-from medmind_runtime.interruption import never
+from medmind_runtime.interruption import Interrupted, never
 from medmind_runtime.loading import DEFAULT_CONTEXT, GpuLayers, LoadMode
 from medmind_runtime.sampling import Sampling
 from medmind_runtime.speculation import Exact
@@ -202,8 +203,26 @@ class Engine:
         """Whether the token ends an answer (EOS, EOT and their like)."""
         return self.vocabulary.is_end(token)
 
+    def evaluate(self, tokens: Sequence[int], *, cancel: Callable[[], bool] = never) -> None:
+        """Take tokens into the KV cache that a prompt will begin with; those that lie there stay, and all behind them
+        too where nothing is missing.
+
+        Cancelled, it stops between the batches that `generate` with as many `known` tokens goes on with.
+        """
+        self._check(tokens, room=1)
+        if self._open.common(tokens) < len(tokens):
+            begin = self._open.keep_prefix(tokens)
+            with suppress(Interrupted):
+                self._open.evaluate(tokens[begin:], begin, first_output=len(tokens), cancel=cancel)
+
     def generate(
-        self, tokens: Sequence[int], *, sampling: Sampling, max_tokens: int, cancel: Callable[[], bool] = never
+        self,
+        tokens: Sequence[int],
+        *,
+        sampling: Sampling,
+        max_tokens: int,
+        cancel: Callable[[], bool] = never,
+        known: int = 0,
     ) -> Iterator[int]:
         """Continue a prompt, token by token.
 
@@ -215,6 +234,8 @@ class Engine:
             sampling: how to choose.
             max_tokens: how many at most.
             cancel: asked often, also during computations; True ends the iteration. Cache and engine stay usable.
+            known: the first so many tokens are evaluated apart from the others. How tokens come together decides the
+                last bits of logits: so they are the same whether or not `evaluate` was asked for these before.
 
         Raises:
             MedmindError: a prompt that leaves no room in the context; ids outside the vocabulary.
@@ -222,7 +243,16 @@ class Engine:
         self._check(tokens, room=1)
         self.timings = Timings(prompt_tokens=len(tokens))
         yield from generation.continued(
-            self._lib, self._open, self.vocabulary, self._exact, tokens, sampling, max_tokens, self.timings, cancel
+            self._lib,
+            self._open,
+            self.vocabulary,
+            self._exact,
+            tokens,
+            sampling,
+            max_tokens,
+            self.timings,
+            cancel,
+            known,
         )
 
     def log_probs(self, tokens: Sequence[int], start: int, *, reuse: bool = False) -> "NDArray[np.float64]":

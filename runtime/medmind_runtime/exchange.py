@@ -25,6 +25,7 @@ class Prompt:
         passages: those of its passages that are in `tokens`; the others did not fit.
         document: whether the answer is one that must be JSON; never where the guard's words are the answer.
         remembered: False where the guard's words are the answer and the turn is longer than the context.
+        known: how many of `tokens` were known before the question.
     """
 
     question: str
@@ -34,6 +35,7 @@ class Prompt:
     passages: Sequence[Passage] = ()
     document: bool = False
     remembered: bool = True
+    known: int = 0
 
     def beside(self) -> dict[str, Any]:
         """What medmind says beside the answer, for programs."""

@@ -21,6 +21,7 @@ class FakeEngine:
     Attributes:
         prompts: every prompt it was given, as text.
         samplings: the settings it was given.
+        evaluated: what it was to evaluate ahead, as text.
     """
 
     def __init__(self, answers: Sequence[str | bytes], *, context: int = 4096, delay: float = 0.0) -> None:
@@ -29,6 +30,7 @@ class FakeEngine:
         self.timings = Timings()
         self.prompts: list[str] = []
         self.samplings: list[Sampling] = []
+        self.evaluated: list[str] = []
         self._answers = [answer.encode() if isinstance(answer, str) else answer for answer in answers]
 
     def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
@@ -43,8 +45,18 @@ class FakeEngine:
         """Whether it is the end token."""
         return token == END
 
+    def evaluate(self, tokens: Sequence[int], *, cancel: Callable[[], bool] = never) -> None:
+        """Notes it."""
+        self.evaluated.append(bytes(tokens).decode())
+
     def generate(
-        self, tokens: Sequence[int], *, sampling: Sampling, max_tokens: int, cancel: Callable[[], bool] = never
+        self,
+        tokens: Sequence[int],
+        *,
+        sampling: Sampling,
+        max_tokens: int,
+        cancel: Callable[[], bool] = never,
+        known: int = 0,
     ) -> Iterator[int]:
         """The next answer, byte by byte."""
         answer = self._answers[len(self.prompts) % len(self._answers)]

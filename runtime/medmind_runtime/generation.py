@@ -25,6 +25,7 @@ def continued(
     max_tokens: int,
     timings: Timings,
     cancel: Callable[[], bool],
+    known: int,
 ) -> Iterator[int]:
     """See `engine.Engine.generate`.
 
@@ -38,6 +39,7 @@ def continued(
         max_tokens: how many at most.
         timings: filled while it goes on.
         cancel: True ends it.
+        known: as of `engine.Engine.generate`.
     """
     started = time.perf_counter()
     sampler = None
@@ -45,7 +47,8 @@ def continued(
     sequence = list(prompt)
     try:
         timings.reused = decoder.keep_prefix(prompt)
-        decoder.evaluate(prompt[timings.reused :], timings.reused, first_output=len(prompt) - 1, cancel=cancel)
+        for begin, end in ((timings.reused, known), (max(timings.reused, known), len(prompt))):
+            decoder.evaluate(prompt[begin:end], begin, first_output=len(prompt) - 1, cancel=cancel)
         timings.prompt_seconds = time.perf_counter() - started
         sampler = chain(lib, sampling, len(vocabulary), vocabulary.handle)
         row = -1

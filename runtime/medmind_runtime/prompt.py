@@ -11,6 +11,12 @@ _MARKS = tuple(chr(code) for code in range(0xE000, 0xF8FF))
 """Private-use characters; the first one that occurs nowhere in the conversation breaks typed control tokens apart."""
 
 
+def common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    most = min(len(one), len(other))
+    return next((place for place in range(most) if one[place] != other[place]), most)
+
+
 @dataclass(frozen=True)
 class ControlToken:
     """A token with a meaning of its own, such as `[INST]` or `</s>`.

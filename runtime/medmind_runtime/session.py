@@ -137,6 +137,7 @@ def interactive(path: Path, config: ChatConfig) -> None:
             console.note(f"What you type is kept in {config.history}; only you can read it (0600).")
     terminal = Terminal(opening, guard, read, commands.Commands(load))
     terminal.markdown = config.markdown
+    terminal.read_ahead = config.read_ahead
     try:
         if not line_input.is_interactive():
             terminal.opened()

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from medmind import console
 from medmind.errors import MedmindError
-from medmind_runtime import display
+from medmind_runtime import display, read_ahead
 from medmind_runtime.background import Background
 from medmind_runtime.conversation import Conversation, Turn
 from medmind_runtime.exchange import Prompt
@@ -94,6 +94,7 @@ class Terminal:
         opening: as given; /model puts another in its place.
         read: as given.
         markdown: whether answers are drawn as Markdown where the terminal can.
+        read_ahead: whether to compute while a line is typed.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Terminal:
         self.opening = opening
         self.read = read
         self.markdown = True
+        self.read_ahead = True
         self._guard = guard
         self._obey = obey
         self._told: Background[Opened] | None = None
@@ -123,7 +125,7 @@ class Terminal:
             if self.opening.error is not None:
                 raise self.opening.error
             try:
-                line = self.read().rstrip()
+                line = self._line().rstrip()
                 if line.startswith("/") and line.split()[0] in _LEAVE:
                     return
             except EOFError:
@@ -139,6 +141,18 @@ class Terminal:
                 continue
             warned = False
             self._carry_out(line)
+
+    def _line(self) -> str:
+        """The next line. What is computed while it is typed has ended when this returns."""
+        ahead = read_ahead.begin(self.opening, compute=self.read_ahead)
+        try:
+            line = self.read()
+        finally:
+            with self._stoppable():
+                ahead.close()
+        if self._stopped:
+            raise Interrupted
+        return line
 
     def _carry_out(self, line: str) -> None:
         try:

@@ -68,7 +68,7 @@ PLAIN = {
         "2",
     ],
     "choices": ["--kv-type", "q8_0", "--load-mode", "copy", "--gpu-layers", "auto", "--no-markdown", "--no-lookup"],
-    "a number of threads": ["--threads", "2", "--lookup"],
+    "a number of threads": ["--threads", "2", "--lookup", "--no-read-ahead"],
     "files": ["--library", "a/b.library", "--history", "h", "--adapter", "c.gguf", "--gpu-layers", "12", "--markdown"],
     "a text": ["--system", "Be calm.", "--system", ""],
 }

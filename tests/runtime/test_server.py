@@ -331,7 +331,13 @@ class Held(FakeEngine):
         self.begun, self.go, self.left = threading.Event(), threading.Event(), threading.Event()
 
     def generate(
-        self, tokens: Sequence[int], *, sampling: Sampling, max_tokens: int, cancel: Callable[[], bool] = never
+        self,
+        tokens: Sequence[int],
+        *,
+        sampling: Sampling,
+        max_tokens: int,
+        cancel: Callable[[], bool] = never,
+        known: int = 0,
     ) -> Iterator[int]:
         self.begun.set()
         try:
@@ -340,7 +346,7 @@ class Held(FakeEngine):
                     return
         finally:
             self.left.set()
-        yield from super().generate(tokens, sampling=sampling, max_tokens=max_tokens, cancel=cancel)
+        yield from super().generate(tokens, sampling=sampling, max_tokens=max_tokens, cancel=cancel, known=known)
 
 
 def test_one_answer_at_a_time_some_wait_and_more_are_refused() -> None:

@@ -297,7 +297,7 @@ def test_a_saved_conversation_goes_on_where_it_was_computed(model: Path, tmp_pat
     assert state.stat().st_mode & 0o777 == 0o600
     remembered = []
     for note in ("The last was: one two three", "the conversation will be read anew: talk.json.state is damaged"):
-        with real(model, tmp_path) as session:
+        with real(model, tmp_path, options=["--no-read-ahead"]) as session:
             session.wait_for_prompt()
             session.press("/load talk.json\r")
             session.wait_for(note)

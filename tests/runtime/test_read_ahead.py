@@ -1,0 +1,284 @@
+"""Reading ahead: when it is done, that it ends before anything else, that every answer stays what it is. No clocks."""
+
+import random
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medmind.errors import MedmindError
+from medmind_runtime import commands
+from medmind_runtime.background import Background
+from medmind_runtime.conversation import Conversation
+from medmind_runtime.engine import Engine
+from medmind_runtime.fake_engine import FakeEngine
+from medmind_runtime.guard import Before, Unguarded
+from medmind_runtime.interruption import never
+from medmind_runtime.sampling import Sampling
+from medmind_runtime.terminal import Opened, Terminal
+from medmind_runtime.turn import Turn
+
+from .conftest import write_model
+
+BATCH = 16
+SYSTEM_FIRST = (
+    "{{ bos_token }}{% for message in messages %}{{ message.role }}\n{{ message.content }}{{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}assistant\n{% endif %}"
+)
+
+
+def chat(talk: Conversation, lines: Sequence[str | Callable[[], str]], *, read_ahead: bool = True) -> None:
+    """A terminal session in which these lines are typed."""
+    left = iter(lines)
+
+    def read(default: str = "") -> str:
+        for one in left:
+            return one if isinstance(one, str) else one()
+        raise EOFError
+
+    memory: Any = None if isinstance(talk.engine, FakeEngine) else talk.engine
+    opening = Background(lambda _cancel: Opened(talk, "a model", talk.system, {}, {}, memory=memory))
+    opening.wait()
+    terminal = Terminal(opening, Background(lambda _cancel: talk.guard), read, commands.Commands(lambda *_: opening))
+    terminal.read_ahead = read_ahead
+    terminal.run()
+
+
+class Scripted(FakeEngine):
+    """Evaluates ahead until it is told to stop, and writes down what happens in which order."""
+
+    def __init__(self, answers: Sequence[str], **options: Any) -> None:
+        super().__init__(answers, **options)
+        self.events: list[str] = []
+        self.reading = threading.Event()
+
+    def evaluate(self, tokens: Sequence[int], *, cancel: Callable[[], bool] = never) -> None:
+        self.events.append("begin")
+        self.reading.set()
+        super().evaluate(tokens)
+        while not cancel():
+            threading.Event().wait(0.001)
+        self.events.append("end")
+
+    def generate(self, tokens: Sequence[int], **options: Any) -> Iterator[int]:
+        self.events.append("answer")
+        return super().generate(tokens, **options)
+
+    def line(self, text: str) -> Callable[[], str]:
+        """Typed when reading ahead has begun."""
+
+        def typed() -> str:
+            assert self.reading.wait(60)
+            self.reading.clear()
+            if text == "\x03":
+                raise KeyboardInterrupt
+            return text
+
+        return typed
+
+
+class Alone(Unguarded):
+    def before(self, question: str, earlier: Sequence[Turn]) -> Before:
+        return Before("Call for help NOW.", alone="pain" in question)
+
+
+def talk_of(engine: Any, *, system: str = "calm", guard: Unguarded | None = None, max_tokens: int = 12) -> Conversation:
+    return Conversation(engine, system=system, sampling=Sampling(), max_tokens=max_tokens, guard=guard)
+
+
+def test_it_has_ended_before_a_question_a_command_and_the_end() -> None:
+    engine = Scripted(["fine"])
+    chat(talk_of(engine), [engine.line(text) for text in ("one", "two", "/undo", "\x03", "/regen", "/exit")])
+    between = ["begin", "end"]
+    asked = [*between, "answer"]
+    assert engine.events == [*asked, *asked, *between, *between, *asked, *between]
+    history = "<system>calm<user>one<assistant>fine<user>"
+    assert engine.evaluated == [
+        "<system>calm<user>",
+        history,
+        history.replace("fine<", "fine<user>two<assistant>fine<"),
+        history,
+        history,
+        history,
+    ]
+
+
+def test_it_ends_also_where_ctrl_c_comes_in_its_last_moment(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C behind Enter takes the question back, as everywhere."""
+    import signal
+
+    engine = Scripted(["fine"])
+    ended = engine.evaluate
+
+    def evaluate(tokens: Sequence[int], *, cancel: Callable[[], bool] = never) -> None:
+        def asked() -> bool:
+            if not (stop := cancel()):
+                return False
+            if len(engine.evaluated) == 1:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            return stop
+
+        ended(tokens, cancel=asked)
+
+    engine.evaluate = evaluate  # type: ignore[method-assign]
+    chat(talk_of(engine), [engine.line("one"), engine.line("two"), engine.line("/exit")])
+    assert engine.events == ["begin", "end", "begin", "end", "answer", "begin", "end"]
+    assert "the question was taken back" in "".join(capsys.readouterr())
+
+
+def test_what_goes_wrong_ends_no_chat_and_is_told_when_it_goes_wrong_again(capsys: pytest.CaptureFixture[str]) -> None:
+    class Broken(FakeEngine):
+        broken = True
+
+        def evaluate(self, tokens: Sequence[int], *, cancel: Callable[[], bool] = never) -> None:
+            raise MedmindError("the memory is gone")
+
+        def generate(self, tokens: Sequence[int], **options: Any) -> Iterator[int]:
+            if self.broken:
+                raise MedmindError("the memory is gone")
+            return super().generate(tokens, **options)
+
+    engine = Broken(["fine"])
+
+    def mended() -> str:
+        engine.broken = False
+        return "two"
+
+    conversation = talk_of(engine)
+    chat(conversation, ["one", mended])
+    assert [turn.question for turn in conversation.turns][-1] == "two"
+    assert "".join(capsys.readouterr()).count("error: the memory is gone") == 1
+
+
+def test_nothing_is_read_where_the_guard_answered_alone_or_turns_have_to_leave() -> None:
+    engine = FakeEngine(["fine"], context=100)
+    chat(talk_of(engine, guard=Alone()), ["pain", "/context"])
+    assert engine.evaluated == ["<system>calm<user>"]
+    engine = FakeEngine(["fine"], context=100)
+    chat(talk_of(engine), ["x" * 50, "/context"])
+    assert engine.evaluated == ["<system>calm<user>"]
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Engine]]:
+    """Models whose template puts the system text last, and first; small batches, so that histories take several."""
+    folder = tmp_path_factory.mktemp("bases")
+    last = Engine.load(write_model(folder / "last.gguf"), threads=1, batch=BATCH)
+    first = Engine.load(write_model(folder / "first.gguf", template=SYSTEM_FIRST), threads=1, batch=BATCH)
+    with last, first:
+        yield {"system last": last, "system first": first}
+
+
+def ask(talk: Conversation, question: str) -> str:
+    return "".join(talk.answer(talk.fit(question)))
+
+
+@pytest.mark.parametrize("base", ["system last", "system first"])
+def test_the_next_turn_evaluates_its_own_question_alone(bases: dict[str, Engine], base: str) -> None:
+    engine = bases[base]
+    talk = talk_of(engine, system="be calm and say what is known", max_tokens=40)
+    ask(talk, "what is it that ails her")
+    without = talk.fit("and then").tokens
+    held = engine._open.common(without)
+    talk.read_ahead()
+    prompt = talk.fit("and then")
+    own = len(prompt.tokens) - prompt.known
+    assert own <= len(engine.tokenize(" and then[/INST]assistant\n", special=False))
+    ask(talk, "and then")
+    assert engine.timings.prompt_tokens - engine.timings.reused == own
+    assert len(without) - held > 40 + own  # else there was nothing to read
+
+
+def after(count: int) -> Callable[[], bool]:
+    left = iter(range(count))
+    return lambda: next(left, None) is None
+
+
+@pytest.mark.parametrize("count", range(0, 90, 6))
+def test_interrupted_anywhere_the_next_logits_are_the_same_to_the_bit(bases: dict[str, Engine], count: int) -> None:
+    engine = bases["system last"]
+    rows = []
+    for cancel in (after(count), after(0)):
+        engine._open.keep_prefix([])
+        talk = talk_of(engine, system="be calm and say what is known", max_tokens=40)
+        ask(talk, "what is it that ails her")
+        talk.read_ahead(cancel)
+        prompt = talk.fit("and then")
+        list(engine.generate(prompt.tokens, sampling=Sampling(), max_tokens=1, known=prompt.known))
+        rows.append(engine._open.logits(-1))
+    assert rows[0] == rows[1]
+
+
+COMMANDS = (
+    "/undo",
+    "/edit",
+    "/regen",
+    "/new",
+    "/system be brief",
+    "/set max-tokens 7",
+    "/context",
+    "/save! t.json --state",
+)
+
+
+def random_lines(chance: random.Random) -> list[str]:
+    lines: list[str] = []
+    for _ in range(chance.randint(2, 7)):
+        if chance.random() < 0.4:
+            lines.append(chance.choice((*COMMANDS, *["/load t.json"] * ("/save! t.json --state" in lines))))
+        else:
+            lines.append("".join(chance.choices("the qé\n[INST]</s>", k=chance.randint(1, 40))).strip() or "why")
+        if lines[-1] == "/edit":
+            lines.append("the other")
+    return lines
+
+
+class Noted:
+    """An engine that is interrupted at random moments when it reads ahead, and whose logits are noted."""
+
+    def __init__(self, engine: Engine, seed: float, *, read_ahead: bool) -> None:
+        self._engine = engine
+        self._moments = random.Random(seed)
+        self._read_ahead = read_ahead
+        self.rows: list[tuple[int, bytes]] = []
+        self.read = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def evaluate(self, tokens: Sequence[int], *, cancel: Callable[[], bool]) -> None:
+        before = self._engine._open.common(tokens)
+        stop = after(self._moments.randint(0, 120))
+        self._engine.evaluate(tokens, cancel=stop if self._read_ahead and cancel is not never else cancel)
+        self.read += max(0, self._engine._open.common(tokens) - before)
+
+    def generate(self, tokens: Sequence[int], **options: Any) -> Iterator[int]:
+        for token in self._engine.generate(tokens, **options):
+            self.rows.append((token, self._engine._open.logits(-1)))
+            yield token
+
+
+@pytest.mark.parametrize("count", [12, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("base", ["system last", "system first"])
+def test_random_conversations_get_the_same_answers_with_and_without(
+    bases: dict[str, Engine], base: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind every token of every answer the logits are the same to the bit, wherever reading ahead is interrupted."""
+    monkeypatch.chdir(tmp_path)
+    chance = random.Random(5)
+    read = 0
+    for _ in range(count):
+        lines, seed = random_lines(chance), chance.random()
+        seen = []
+        for read_ahead in (True, False):
+            bases[base]._open.keep_prefix([])
+            engine = Noted(bases[base], seed, read_ahead=read_ahead)
+            talk = talk_of(engine, system="be calm and say what is known")
+            talk.sampling = Sampling(seed=1)
+            chat(talk, lines, read_ahead=read_ahead)
+            seen.append((engine.rows, talk.turns))
+            read += engine.read * (1 if read_ahead else -1)
+        assert seen[0] == seen[1], lines
+    assert read > 100
