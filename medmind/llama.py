@@ -5,8 +5,8 @@ Knows neither models nor prompts. Nothing else imports llama_cpp, but for the do
 
 import ctypes
 import re
+import threading
 from collections import deque
-from collections.abc import Callable
 from types import ModuleType
 
 from medmind import console
@@ -21,15 +21,15 @@ def _tells(level: int, line: str) -> bool:
     return level == _ERROR_LEVEL or _BUFFER.search(line) is not None
 
 
-class Log:
+class Log(threading.local):
     """The lines of llama.cpp's log that tell of errors and buffers; `mark()` forgets what came before.
 
-    Others go at once: a model of 32 layers writes more lines while it loads than are worth keeping.
+    Each thread has its own: while one loads a model, another may load the safety layer's. Other lines go at once: a
+    model of 32 layers writes more while it loads than are worth keeping.
     """
 
     def __init__(self) -> None:
         self._lines: deque[tuple[int, str]] = deque(maxlen=_KEPT_LINES)
-        self._level = 0
 
     def add(self, level: int, text: str) -> None:
         """Take one piece as llama.cpp hands it over; `continue` pieces lengthen the last line."""
@@ -69,16 +69,14 @@ class Log:
 
 
 log = Log()
-"""llama.cpp has one log for the whole process, and so has medmind."""
-_alive: list[object] = []
-"""C holds a pointer to the callback without counting it: Python must not free it."""
+"""llama.cpp has one for the whole process, and calls it in the thread that asked for what it tells of."""
+_callback: list[object] = []
+"""C holds a pointer to it without counting it, and may be calling it in another thread: Python must never free it."""
+_one_at_a_time = threading.Lock()
 
 
-def load(listen: Callable[[str], None] | None = None) -> ModuleType:
+def load() -> ModuleType:
     """The ctypes binding of llama.cpp, with the backend initialized and the log captured.
-
-    Args:
-        listen: is called with each piece of the log, of any level, until the next `load`.
 
     Raises:
         MedmindError: llama-cpp-python is not installed.
@@ -87,14 +85,11 @@ def load(listen: Callable[[str], None] | None = None) -> ModuleType:
     library: ModuleType = package.llama_cpp
 
     def on_log(level: int, text: bytes | None, _data: object) -> None:
-        piece = (text or b"").decode("utf-8", "replace")
-        log.add(level, piece)
-        if listen is not None:
-            listen(piece)
+        log.add(level, (text or b"").decode("utf-8", "replace"))
 
-    callback = library.llama_log_callback(on_log)
-    library.llama_log_set(callback, ctypes.c_void_p(0))
-    if not _alive:
-        library.llama_backend_init()
-    _alive[:] = [callback]  # the one before may go now: llama.cpp no longer holds it
+    with _one_at_a_time:
+        if not _callback:
+            _callback.append(library.llama_log_callback(on_log))
+            library.llama_backend_init()
+        library.llama_log_set(_callback[0], ctypes.c_void_p(0))
     return library

@@ -15,6 +15,7 @@ from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType, qua
 
 from medmind_runtime.cli import main
 from medmind_runtime.engine import Engine
+from medmind_runtime.safety.classifier import classifier
 from medmind_runtime.safety.triage import triage
 
 TEMPLATE = (
@@ -143,6 +144,7 @@ def _warm() -> None:
     ):
         import_module(module)
     triage()
+    classifier()
 
 
 @pytest.fixture

@@ -211,6 +211,18 @@ def test_interrupted_anywhere_the_next_logits_are_the_same_to_the_bit(bases: dic
     assert rows[0] == rows[1]
 
 
+def test_what_is_there_already_stays_and_all_behind_it_too(bases: dict[str, Engine]) -> None:
+    engine = bases["system last"]
+    talk = talk_of(engine, system="be calm")
+    prompt = talk.fit("what is it")
+    ask(talk, "what is it")
+    talk.undo()
+    talk.read_ahead()
+    assert engine._open.common(prompt.tokens) == len(prompt.tokens)
+    engine.evaluate(prompt.tokens)
+    assert engine._open.common(prompt.tokens) == len(prompt.tokens)
+
+
 COMMANDS = (
     "/undo",
     "/edit",

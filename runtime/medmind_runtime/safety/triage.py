@@ -1,24 +1,23 @@
-"""Whether a question tells of an emergency or of self-harm, decided by rules and weights before any model.
+"""Whether a question tells of an emergency or of self-harm, decided by rules and a classifier before any model.
 
-Knows the rules' and weights' files. The order of the topics in rules.toml is the order of urgency.
+Knows the rules' file. The order of the topics in rules.toml is the order of urgency.
 """
 
-import json
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from medmind_runtime.safety import measures
+from medmind_runtime.safety import leaning, measures
+from medmind_runtime.safety.classifier import alarm_odds, classifier
 from medmind_runtime.safety.context import Context, Cues, read
-from medmind_runtime.safety.leaning import URGENT, Leaning, concepts, own_signs, signs
 from medmind_runtime.safety.patterns import OTHER, Bank, Compiler, Part, Pattern
 from medmind_runtime.safety.spelling import Speller
 from medmind_runtime.safety.windows import APART, demand, sentences, windows
-from medmind_runtime.safety.words import Word, split
+from medmind_runtime.safety.words import Word, plain, split
 
 _SAYS_WHO = frozenset(["i", "me", "my", "we", "our", "he", "she", "his", "her", "him"])
 """Words that tell of somebody's state: without them, what no rule knows raises no alarm within a long text."""
@@ -53,7 +52,7 @@ class Alarm:
     Attributes:
         topic: its name.
         say: what the answer has to begin with.
-        because: the pattern that matched; "leaning" where only the words as a whole tell it.
+        because: the pattern that matched; "leaning" where only the text as a whole tells it.
     """
 
     topic: str
@@ -65,8 +64,9 @@ class Triage:
     """The rules, compiled. Use `triage()`, which keeps them.
 
     Args:
-        lexicon, rules, weights: the contents of lexicon.toml, rules.toml and leaning.json.
-        alike: of the words of a text, what texts like it add to the weights' log-odds; None adds nothing.
+        lexicon, rules: the contents of lexicon.toml and rules.toml.
+        classify: of a plain text, log-probabilities of `classifier.KINDS`.
+        bounds: see `leaning.Bounds`.
 
     Raises:
         ValueError: a rule names a list that there is not.
@@ -76,8 +76,8 @@ class Triage:
         self,
         lexicon: Mapping[str, Any],
         rules: Mapping[str, Any],
-        weights: Mapping[str, Any],
-        alike: Callable[[Sequence[str]], Sequence[float]] | None = None,
+        classify: Callable[[str], Sequence[float]],
+        bounds: leaning.Bounds = leaning.BOUNDS,
     ) -> None:
         lists: dict[str, list[str]] = lexicon["lists"]
         compiler = Compiler(lists, measures.NAMES, "small", "negations")
@@ -100,16 +100,15 @@ class Triage:
             (word for word in self._characters if word.isalpha()), frozenset(lexicon["real_words"].split())
         )
         self._places = {name: place for place, (name, _) in enumerate(self._topics)}
-        self._concepts = concepts(lists)
-        self._leaning = Leaning(weights)
-        self._alike = alike
+        self._classify = classify
+        self._bounds = bounds
 
     def alarms(self, text: str, longest: int = sys.maxsize) -> list[Alarm]:
         """What the text tells of, most urgent first; empty for nearly every text.
 
         A long text is judged window by window (see `windows`): by a higher bound the more there are, but at its ends as
-        if each stood alone. The single sentences of every text are judged too, by a bound that is higher still: what
-        stands around a cry may drown it.
+        if each stood alone. The sentences of a window that is not calm are judged one by one too, by a bound that is
+        higher still: what stands around a cry may drown it.
 
         Args:
             text: as typed.
@@ -117,6 +116,7 @@ class Triage:
         """
         if len(text) > longest:
             text = f"{text[: longest // 2]}\n{text[-(longest // 2) :]}"
+        text = plain(text)
         words = split(text, self._spellings)
         if not any(len(word.text) > 1 and word.text.isalpha() for word in words):
             return []
@@ -125,40 +125,36 @@ class Triage:
         more = demand(len(parts))
         for part in parts:
             at_an_end = part.start == 0 or part.stop == len(words)
-            worth_it = _tells_of_somebody if len(parts) > 1 else _always
-            raised |= self._heard(words[part.start : part.stop], worth_it, 0 if at_an_end else more)
-        for part in sentences(words):
-            raised |= self._heard(words[part.start : part.stop], _tells_of_somebody, more + APART)
+            window = words[part.start : part.stop]
+            heard, calm = self._heard(text, window, 0 if at_an_end else more, anyway=len(parts) == 1)
+            raised |= heard
+            alone = [] if calm else list(sentences(window))
+            for one in alone if len(alone) > 1 else ():
+                raised |= self._heard(text, window[one.start : one.stop], more + APART)[0]
         if len(raised) > 1:
-            raised.pop(URGENT, None)
+            raised.pop(leaning.URGENT, None)
         places = sorted(self._places[topic] for topic in raised)
         return [Alarm(*self._topics[place], raised[self._topics[place][0]]) for place in places]
 
-    def weighed(self, text: str) -> tuple[set[str], list[str]]:
-        """What the weights are fitted to: signs of the words and of what the rules raise; and the words themselves."""
-        literal, raised = self._found(split(text, self._spellings))
-        return self._signs(literal, raised.keys()), [word.text for word in literal]
-
     def _heard(
-        self, words: Sequence[Word], worth_it: Callable[[Sequence[Word], Set[str]], bool], more: float = 0.0
-    ) -> dict[str, str]:
-        """Topics of one window, each with what raised it.
+        self, text: str, words: Sequence[Word], more: float, *, anyway: bool = False
+    ) -> tuple[dict[str, str], bool]:
+        """Topics of a part of a text, each with what raised it; and whether the part is calm.
 
         Args:
-            words: of the window.
-            worth_it: asked with its words and what the rules raise whether its words shall be weighed.
-            more: see `Leaning.judged`.
+            text: plain, the whole.
+            words: of the part.
+            more: see `leaning.heard`.
+            anyway: also where no rule is raised and nobody is spoken of.
         """
         literal, raised = self._found(words)
-        if not worth_it(literal, raised.keys()):
-            return {}
+        if not (anyway or raised or any(word.text in _SAYS_WHO for word in literal)):
+            return {}, True
+        said = self._classify(text[words[0].start : words[-1].end])
         sure = {topic for topic, rule in raised.items() if rule.kind == "sure"}
-        alike = partial(self._alike, [word.text for word in literal]) if self._alike else None
-        heard = self._leaning.judged(self._signs(literal, raised.keys()), raised.keys(), sure, more, alike)
-        return {topic: raised[topic].pattern.source if topic in raised else "leaning" for topic in heard}
-
-    def _signs(self, literal: Sequence[Word], topics: Set[str]) -> set[str]:
-        return signs(literal, self._concepts) | own_signs(topics)
+        topics = leaning.heard(said, raised.keys(), sure, more, self._bounds)
+        because = {topic: raised[topic].pattern.source if topic in raised else "leaning" for topic in topics}
+        return because, not raised and alarm_odds(said) <= self._bounds.calm
 
     def _found(self, words: Sequence[Word]) -> tuple[list[Word], dict[str, Rule]]:
         """The words without figures of speech; the topics that the rules raise, each with the first rule that does."""
@@ -201,14 +197,6 @@ _KINDS = ("sure", "when", "even", "unless")
 """In the order in which they are tried."""
 
 
-def _always(words: Sequence[Word], topics: Set[str]) -> bool:
-    return True
-
-
-def _tells_of_somebody(words: Sequence[Word], topics: Set[str]) -> bool:
-    return bool(topics) or any(word.text in _SAYS_WHO for word in words)
-
-
 def stands_in(parts: Bank[Part], sentence: str) -> bool:
     """Whether any of the parts stands in a sentence."""
     return any(True for part in parts.candidates(set(sentence)) for _ in part.places(sentence))
@@ -233,20 +221,21 @@ def _live(part: Part, rule: Rule, sentences: Sequence[str], contexts: Sequence[C
                     yield True
 
 
-def _alike(words: Sequence[str]) -> Sequence[float]:
-    """What texts of medmind's own say that mean the same; imported and read when first asked, after the prompt."""
-    from medmind_runtime.safety.neighbours import neighbours
+def _classified(text: str) -> Sequence[float]:
+    """What medmind's own classifier says; loaded when first asked, after the prompt."""
+    return classifier().log_probabilities(text)
 
-    return neighbours().odds(words)
+
+def lexicon_and_rules() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The contents of lexicon.toml and rules.toml."""
+    lexicon, rules = (
+        tomllib.loads((files(__package__) / f"{name}.toml").read_text(encoding="utf-8"))
+        for name in ("lexicon", "rules")
+    )
+    return lexicon, rules
 
 
 @cache
 def triage() -> Triage:
-    """The rules that medmind carries."""
-    folder = files(__package__)
-    return Triage(
-        tomllib.loads((folder / "lexicon.toml").read_text(encoding="utf-8")),
-        tomllib.loads((folder / "rules.toml").read_text(encoding="utf-8")),
-        json.loads((folder / "leaning.json").read_text(encoding="utf-8")),
-        _alike,
-    )
+    """With the rules and the classifier that medmind carries."""
+    return Triage(*lexicon_and_rules(), _classified)

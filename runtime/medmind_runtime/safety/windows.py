@@ -1,4 +1,4 @@
-"""Where a long text is cut to be judged: windows of whole sentences that overlap, of the length of a typed question.
+"""Where a long text is cut to be judged: windows of whole sentences that overlap, of the length of a long question.
 
 What a text tells as a whole says little of a cry in the middle of it. Knows words, no rule and no weight.
 """
@@ -10,15 +10,14 @@ from itertools import pairwise
 from medmind_runtime.safety.words import SENTENCE, Word
 
 WHOLE = 160
-"""Words of a text that is judged as it is: as long as the longest of those that the weights were fitted to."""
-_WINDOW, _OVERLAP = 32, 16
-_SENTENCE = 64
-"""Words of a sentence that is never cut; text without full stops has longer ones."""
+"""Words of a text that is judged as it is: as long as the longest of those that the classifier was fitted to."""
+_WINDOW, _OVERLAP = 96, 32
+_SENTENCE, _PIECE, _STEP = 64, 32, 16
+"""Words of a sentence that is never cut; of its pieces, otherwise; and from one to the next. Text without full stops
+has such sentences."""
 _TRIES = 0.4
 """Log-odds asked for on top of a bound for each e-fold of windows: of many, some lean too far by chance."""
-
-
-APART = 1.25
+APART = 3.0
 """Log-odds asked for on top of a bound of a sentence that is judged without those around it."""
 
 
@@ -46,7 +45,7 @@ def windows(words: Sequence[Word]) -> list[range]:
 
 
 def demand(count: int) -> float:
-    """What the words of one of so many windows must tell more than those of a text that stands alone, in log-odds."""
+    """What one of so many windows must tell more than a text that stands alone, in log-odds."""
     return _TRIES * math.log(count)
 
 
@@ -57,5 +56,5 @@ def sentences(words: Sequence[Word]) -> Iterator[range]:
         yield from (
             [range(first, last)]
             if last - first <= _SENTENCE
-            else [range(at, min(last, at + _WINDOW)) for at in range(first, last - _OVERLAP, _OVERLAP)]
+            else [range(at, min(last, at + _PIECE)) for at in range(first, last - _STEP, _STEP)]
         )

@@ -1,12 +1,12 @@
 """From typed text to words: quotes, contractions, run-on spellings and numbers put into one form, sentences kept apart.
 
-Knows how people type. Knows nothing of medicine; its tables stand in lexicon.toml.
+Knows how people type, and where in the text a word stands. Knows nothing of medicine; its tables stand in lexicon.toml.
 """
 
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 SENTENCE, BREAK = ".", ","
 """What stands for the end of a sentence, and for a comma, a bracket or a dash within one."""
@@ -37,62 +37,68 @@ class Word:
     Attributes:
         text: lower case; `SENTENCE` and `BREAK` for the marks, digits for a number.
         value: of a number, spelt or in digits; None for anything else.
+        start, end: where it stands in the plain text; the words that one piece of it stands for share them.
     """
 
     text: str
     value: float | None = None
+    start: int = field(default=0, compare=False)
+    end: int = field(default=0, compare=False)
+
+
+def plain(text: str) -> str:
+    """What was typed, in lower case, with straight quotes, without what is not seen and without special tokens."""
+    one = unicodedata.normalize("NFKC", text).translate(_QUOTES).casefold()
+    one = "".join(sign for sign in one if unicodedata.category(sign) not in ("Cf", "Mn"))
+    return _RUN.sub(r"\1\1", _TOKENS.sub(" ", one))
 
 
 def split(text: str, spellings: Mapping[str, str]) -> list[Word]:
-    """The words of a text, in order.
+    """The words of a plain text, in order.
 
     Args:
-        text: as typed.
+        text: as `plain` gives it.
         spellings: what a word that people run together or shorten stands for, one or several words
             ("cant" → "can not").
     """
-    plain = unicodedata.normalize("NFKC", text).translate(_QUOTES).casefold()
-    plain = "".join(sign for sign in plain if unicodedata.category(sign) not in ("Cf", "Mn"))
-    plain = _TOKENS.sub(" ", plain)
-    plain = _RUN.sub(r"\1\1", plain)
     words: list[Word] = []
-    for found in _PIECE.finditer(plain):
-        _add(words, found.group(), spellings)
+    for found in _PIECE.finditer(text):
+        _add(words, found.group(), *found.span(), spellings)
     return words
 
 
-def _add(words: list[Word], piece: str, spellings: Mapping[str, str]) -> None:
+def _add(words: list[Word], piece: str, start: int, end: int, spellings: Mapping[str, str]) -> None:
     first = piece[0]
     if first in ".!?…\n":
         if words and words[-1].text != SENTENCE:
-            words.append(Word(SENTENCE))
+            words.append(Word(SENTENCE, None, start, end))
     elif first.isdigit():
-        words.append(_number(piece))
+        words.append(Word(piece, _number(piece), start, end))
     elif not (first.isalpha() or first == "°"):
-        words.append(Word(BREAK))
+        words.append(Word(BREAK, None, start, end))
     else:
         for word in spellings.get(piece, _expanded(piece)).split():
             if word in _UNITS or word in _TENS:
-                _spelt_number(words, word)
+                _add_number(words, word, start, end)
             else:
-                words.append(Word(word))
+                words.append(Word(word, None, start, end))
 
 
-def _number(piece: str) -> Word:
+def _number(piece: str) -> float | None:
     thousands = re.fullmatch(r"\d{1,3}(,\d{3})+", piece)
     try:
-        return Word(piece, float(piece.replace(",", "" if thousands else ".")))
+        return float(piece.replace(",", "" if thousands else "."))
     except ValueError:  # 120/80, or a date: it keeps its text
-        return Word(piece)
+        return None
 
 
-def _spelt_number(words: list[Word], word: str) -> None:
+def _add_number(words: list[Word], word: str, start: int, end: int) -> None:
     """Add a number word; "thirty five" becomes one number."""
     last = words[-1] if words else None
     if word in _UNITS and last is not None and last.text in _TENS and _UNITS[word] < 10:
-        words[-1] = Word(f"{last.text} {word}", (last.value or 0) + _UNITS[word])
+        words[-1] = Word(f"{last.text} {word}", (last.value or 0) + _UNITS[word], last.start, end)
     else:
-        words.append(Word(word, float(_UNITS.get(word, _TENS.get(word, 0)))))
+        words.append(Word(word, float(_UNITS.get(word, _TENS.get(word, 0))), start, end))
 
 
 def _expanded(word: str) -> str:
