@@ -88,8 +88,10 @@ def load() -> ModuleType:
         log.add(level, (text or b"").decode("utf-8", "replace"))
 
     with _one_at_a_time:
-        if not _callback:
+        first = not _callback
+        if first:
             _callback.append(library.llama_log_callback(on_log))
-            library.llama_backend_init()
         library.llama_log_set(_callback[0], ctypes.c_void_p(0))
+        if first:
+            library.llama_backend_init()
     return library

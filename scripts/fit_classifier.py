@@ -187,8 +187,8 @@ def main() -> None:
     out = [row for row in rows if row["fold"] == str(asked.without)]
     with tempfile.TemporaryDirectory(dir=FILE.parent) as folder:
         made = Path(folder) / "classifier.gguf"
-        write(made, asked.encoder, *fitted(asked.encoder, [row for row in rows if row not in out]))
-        if not out:
+        write(made, asked.encoder, *fitted(asked.encoder, [row for row in rows if row["fold"] != str(asked.without)]))
+        if asked.without is None:
             made.replace(FILE)
             return
         sizes = Counter(row["kind"] for row in out)

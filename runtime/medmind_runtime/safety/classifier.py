@@ -131,7 +131,15 @@ def _log_softmax(outputs: Sequence[float]) -> tuple[float, ...]:
     return tuple(one - total for one in outputs)
 
 
-@cache
+_one_at_a_time = threading.Lock()
+
+
 def classifier() -> Classifier:
-    """The one that medmind carries."""
+    """The one that medmind carries; loaded once, whichever thread asks first."""
+    with _one_at_a_time:
+        return _carried()
+
+
+@cache
+def _carried() -> Classifier:
     return Classifier(FILE)
