@@ -57,9 +57,13 @@ TRIED = {"alarm": (-2.5, -2.0, -1.5), "confirmed": (-3.5, -3.0), "calm": (-4.5, 
 """Bounds whose counts are shown."""
 
 
+def files() -> list[tuple[str, Path]]:
+    """The files of vignettes in their order, each with the pattern that it is found by."""
+    return [(pattern, file) for pattern in (VIGNETTE, EVERYDAY) for file in sorted(VIGNETTES.glob(pattern))]
+
+
 def read() -> list[dict[str, str]]:
     """The texts, plain, each with its kind and the fold of its file."""
-    files = [(pattern, file) for pattern in (VIGNETTE, EVERYDAY) for file in sorted(VIGNETTES.glob(pattern))]
     return [
         {
             "fold": str(place % FOLDS),
@@ -68,15 +72,14 @@ def read() -> list[dict[str, str]]:
             "typed": row["text"],
             "text": plain(row["text"]).strip(),
         }
-        for place, (pattern, file) in enumerate(files)
+        for place, (pattern, file) in enumerate(files())
         for row in read_jsonl(file)
     ]
 
 
 def fitted_to() -> str:
     """The digest of the files and constants that the head is made from."""
-    files = [file for pattern in (VIGNETTE, EVERYDAY) for file in sorted(VIGNETTES.glob(pattern))]
-    digests = "".join(hashlib.sha256(file.read_bytes().replace(b"\r\n", b"\n")).hexdigest() for file in files)
+    digests = "".join(hashlib.sha256(file.read_bytes().replace(b"\r\n", b"\n")).hexdigest() for _, file in files())
     return hashlib.sha256(f"{digests} {(KINDS, PENALTY, OTHERS)}".encode()).hexdigest()
 
 
@@ -184,10 +187,10 @@ def main() -> None:
     parser.add_argument("--without", type=int, choices=range(FOLDS), help="count on this fold of files")
     asked = parser.parse_args()
     rows = read()
-    out = [row for row in rows if row["fold"] == str(asked.without)]
+    out, known = ([row for row in rows if (row["fold"] == str(asked.without)) is apart] for apart in (True, False))
     with tempfile.TemporaryDirectory(dir=FILE.parent) as folder:
         made = Path(folder) / "classifier.gguf"
-        write(made, asked.encoder, *fitted(asked.encoder, [row for row in rows if row["fold"] != str(asked.without)]))
+        write(made, asked.encoder, *fitted(asked.encoder, known))
         if asked.without is None:
             made.replace(FILE)
             return
