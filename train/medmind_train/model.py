@@ -1,5 +1,6 @@
 """The NF4 base with its LoRA adapter: loading, adding, saving. One path for CPU and CUDA; knows no data and no loop."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -72,12 +73,34 @@ def load_base(base: Base, device: Device, dtype: Dtype, *, sharded: bool = False
             )
     model.config.use_cache = False
     model.requires_grad_(False)
-    for module in model.modules():
+    for name, module in model.named_modules():
         if isinstance(module, bitsandbytes.nn.Linear4bit):
+            _demand_right_kernel(base, name, module)
             # In eval mode bitsandbytes repacks a layer for a bf16 kernel of some CPUs, for good: evaluation would
             # compute in another type than training, and no gradient could pass through that layer afterwards.
             module.support_avx512bf16_for_cpu = False
     return model
+
+
+def _demand_right_kernel(base: Base, name: str, layer: Any) -> None:
+    """Refuse a layer that bitsandbytes dequantizes wrongly, by asking for the same weights as one long row.
+
+    Its kernel for CPUs with AVX-512 takes a block to end where a row ends (bitsandbytes 0.50, cpu_ops.cpp).
+    """
+    from bitsandbytes import functional
+
+    packed, state = layer.weight, layer.weight.quant_state
+    rows, columns = state.shape
+    if columns % state.blocksize:
+        flat = copy.copy(state)
+        flat.shape = torch.Size([1, rows * columns])
+        right = functional.dequantize_4bit(packed.data, flat).reshape(rows, columns)
+        if not torch.equal(functional.dequantize_4bit(packed.data, state), right):
+            raise MedmindError(
+                f"{base.name} cannot be trained on this processor: {name} is {columns} wide, no multiple of "
+                f"{state.blocksize}, and bitsandbytes computes wrong values of its weights here",
+                "train it on a GPU, or take another base",
+            )
 
 
 def check_weights(base: Base) -> None:

@@ -44,7 +44,8 @@ def write(folder: Path, kind: str, *, tied: bool = False, shard: str = "1GB", dt
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    built = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **SIZES, tie_word_embeddings=tied, **more))
+    config = AutoConfig.for_model(kind, **{**SIZES, **more}, tie_word_embeddings=tied)
+    built = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
         for name, parameter in built.named_parameters():
             if "norm" in name or "bias" in name:
@@ -411,3 +412,19 @@ def test_on_a_card_the_bits_are_the_same_and_loading_is_not_the_peak(tmp_path: P
     assert torch.equal(logits(ours), expected)
     ours.cuda()
     assert ours.model.embed_tokens.weight.device.type == "cpu"
+
+
+def test_a_layer_that_bitsandbytes_computes_wrongly_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bitsandbytes import functional
+
+    base = write(tmp_path, "mistral", intermediate_size=96)
+    right = functional.dequantize_4bit
+
+    def wrong(packed: torch.Tensor, state: Any) -> torch.Tensor:
+        """As on a processor with AVX-512: a block ends with its row."""
+        rows, columns = state.shape
+        return right(packed, state) * (1.0 if rows == 1 or columns % 64 == 0 else 0.5)
+
+    monkeypatch.setattr(functional, "dequantize_4bit", wrong)
+    with pytest.raises(MedmindError, match=r"layers\.0\.mlp\.down_proj is 96 wide, no multiple of 64"):
+        load_base(base, "cpu", "float32")
