@@ -30,6 +30,7 @@ from medmind.artifacts import read_jsonl
 from medmind_runtime.safety.classifier import FILE, KINDS, Classifier, Encoder
 from medmind_runtime.safety.leaning import Bounds
 from medmind_runtime.safety.triage import Triage, lexicon_and_rules
+from medmind_runtime.safety.windows import WHOLE
 from medmind_runtime.safety.words import plain
 
 Floats = npt.NDArray[np.float64]
@@ -84,8 +85,12 @@ def fitted_to() -> str:
 
 
 def among(row: dict[str, str], quiet: Sequence[dict[str, str]], chance: random.Random) -> tuple[str, str]:
-    """A text among harmless ones in any order, and the kind of the whole."""
-    rows = [row, *chance.sample(quiet, chance.choice(OTHERS))]
+    """A text among harmless ones in any order, no longer than what is judged at once, and the kind of the whole."""
+    rows, room = [row], WHOLE - len(row["text"].split())
+    for other in chance.sample(quiet, chance.choice(OTHERS)):
+        room -= len(other["text"].split())
+        if room >= 0:
+            rows.append(other)
     kinds = {one["kind"] for one in rows}
     kind = row["kind"] if row["label"] != "none" else "none" if "none" in kinds else "everyday"
     chance.shuffle(rows)

@@ -3,7 +3,8 @@
     python scripts/fit_encoder.py FOLDER OUTPUT.gguf [--onward ENCODER.gguf] [--device cuda] [--without FOLD]
 
 FOLDER holds the published sentence encoder all-MiniLM-L6-v2 (huggingface.co/sentence-transformers/all-MiniLM-L6-v2,
-Apache-2.0): model.safetensors, config.json and the tokenizer's files. All its weights are fine-tuned beneath a
+Apache-2.0): model.safetensors, config.json and the tokenizer's files. Its weights are taken with 16 bits, so that a
+copy of half the size does as well, and all are fine-tuned beneath a
 classification head; of several runs, each averaged over its last half, the mean of the weights is taken (Wortsman et
 al. 2022), without the heads, which began apart; rounded to 4 bits (Q4_0) and written as GGUF.
 scripts/fit_classifier.py puts a head on it. `--onward` begins with an encoder made so before and goes on with all long
@@ -16,6 +17,7 @@ head does. Hours on two cores, minutes on a GPU; another machine gives weights t
 
 import argparse
 import copy
+import math
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -52,8 +54,8 @@ def batches(rows: Sequence[dict[str, str]], chance: random.Random) -> Iterator[t
     ]
     for at in range(0, len(drawn), BATCH * POOL):
         pool = sorted(drawn[at : at + BATCH * POOL], key=lambda one: len(one[0]))
-        whole = [pool[first : first + BATCH] for first in range(0, len(pool) - BATCH + 1, BATCH)]
-        for batch in chance.sample(whole, len(whole)):
+        alike = [pool[first : first + BATCH] for first in range(0, len(pool), BATCH)]
+        for batch in chance.sample(alike, len(alike)):
             texts, kinds = zip(*batch, strict=True)
             yield texts, kinds
 
@@ -64,7 +66,7 @@ def fitted(folder: Path, rows: Sequence[dict[str, str]], seed: int, device: str,
     torch.manual_seed(seed)
     chance = random.Random(seed)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    net = Net.from_pretrained(folder, num_labels=len(KINDS), dtype=torch.float32)
+    net = Net.from_pretrained(folder, num_labels=len(KINDS), dtype=torch.float16).float()
     if onward:
         load(net, onward)
     net = net.to(device)
@@ -74,7 +76,7 @@ def fitted(folder: Path, rows: Sequence[dict[str, str]], seed: int, device: str,
         [{"params": list(net.bert.parameters()), "lr": rate}, {"params": head, "lr": HEAD_RATE}],
         weight_decay=0.01,
     )
-    steps = epochs * (len(rows) // BATCH)
+    steps = epochs * math.ceil(len(rows) / BATCH)
     rising = max(1, WARM * steps)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda at: min(1, (at + 1) / rising) * (1 - at / steps))
     loss_of = torch.nn.CrossEntropyLoss(label_smoothing=SMOOTHING)
