@@ -24,6 +24,7 @@ from medmind import llama
 from medmind.artifacts import read_jsonl
 from medmind_runtime import lookup
 from medmind_runtime.conversation import Conversation
+from medmind_runtime.decoder import KV_TYPES
 from medmind_runtime.engine import Engine, Sampling
 from medmind_runtime.library.index import Library
 from medmind_runtime.repetition import Circle
@@ -44,7 +45,7 @@ class Context:
         params = lib.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch, params.n_seq_max = 4 * PROMPT, STEP, STEP, 1
         params.n_threads = params.n_threads_batch = threads
-        params.type_k = params.type_v = getattr(lib, f"GGML_TYPE_{kv.upper()}")
+        params.type_k = params.type_v = KV_TYPES[kv]
         params.flash_attn_type, params.no_perf = int(flash), True
         self.handle = lib.llama_init_from_model(self.model, params)
         self.vocabulary = int(lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self.model)))
@@ -104,7 +105,7 @@ def exact_rows(context: Context) -> list[int]:
 def bits(path: Path) -> Iterator[dict[str, Any]]:
     """Exact rows by kind of weights, KV cache, attention and threads."""
     for repack, (kv, flash), threads in itertools.product(
-        (True, False), (("f16", True), ("f16", False), ("q8_0", True)), (1, 2)
+        (True, False), (("f16", True), ("f16", False), ("bf16", False), ("q8_0", True)), (1, 2)
     ):
         context = Context(path, repack=repack, threads=threads, kv=kv, flash=flash)
         yield {"repack": repack, "kv": kv, "flash": flash, "threads": threads, "exact rows": exact_rows(context)}
@@ -113,7 +114,7 @@ def bits(path: Path) -> Iterator[dict[str, Any]]:
 
 def costs(path: Path, threads: int, rounds: int) -> Iterator[dict[str, Any]]:
     """Medians, the kinds of weights and the numbers of rows in turn; CPU seconds where there is one thread."""
-    both = {repack: Context(path, repack=repack, threads=threads, kv="q8_0", flash=True) for repack in (True, False)}
+    both = {repack: Context(path, repack=repack, threads=threads, kv="bf16", flash=False) for repack in (True, False)}
     tokens = both[True].chance(PROMPT + STEP)
     prompt: dict[bool, list[float]] = {repack: [] for repack in both}
     taken: dict[tuple[bool, int], list[float]] = {}
@@ -138,7 +139,7 @@ def answers(path: Path, library: Path, questions: Path, count: int) -> Iterator[
     guard = Careful(Library(library))
     seconds: dict[bool, float] = {True: 0.0, False: 0.0}
     traces, straight, drafted, accepted = [], [], 0, 0
-    engines = {ahead: Engine.load(path, threads=1, kv_type="q8_0", lookup=ahead) for ahead in (True, False)}
+    engines = {ahead: Engine.load(path, threads=1, kv_type="bf16", lookup=ahead) for ahead in (True, False)}
     for messages in rows:
         said = {}
         for ahead, engine in engines.items():

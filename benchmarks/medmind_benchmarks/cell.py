@@ -24,7 +24,8 @@ Advance = Callable[[], None]
 """Called after every step of a measurement."""
 
 BATCH = 512
-"""Prompt tokens llama.cpp computes at once; llama-bench's default for its micro-batch."""
+"""Prompt tokens llama.cpp computes at once; llama-bench's default for its micro-batch. What is measured as its
+tools do has their flash attention too, which chat mostly has not (`medmind_runtime.attention`)."""
 
 KINDS = {
     "score": "medmind_benchmarks.score",

@@ -11,7 +11,7 @@ from medmind_benchmarks.statistics import Estimate, Repeated
 LoadMode = Literal["auto", "mmap", "copy"]
 """As the engine names them: `mmap` maps the file and leaves it so, `copy` (llama.cpp's no-mmap) reads it into memory of
 the process, `auto` maps it and lets the pages go that have been repacked."""
-KvType = Literal["f16", "q8_0", "q4_0"]
+KvType = Literal["f16", "bf16", "q8_0", "q4_0"]
 Headline = Literal["accuracy", "accuracy_gain"]
 
 

@@ -47,6 +47,7 @@ def measure(request: Request, advance: Advance) -> Memory:
         threads=request.threads,
         batch=BATCH,
         kv_type=request.kv_type,
+        flash=True,
         load_mode=request.load_mode,
     ) as engine:
         advance()

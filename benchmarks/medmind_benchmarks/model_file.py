@@ -30,7 +30,7 @@ _SCALARS: dict[int, Any] = {
     12: ctypes.c_double,
 }
 """enum gguf_type → the C type of its values."""
-_KV_BYTES = {"f16": 2, "q8_0": 34 / 32, "q4_0": 18 / 32}
+_KV_BYTES = {"f16": 2, "bf16": 2, "q8_0": 34 / 32, "q4_0": 18 / 32}
 """Bytes a number: blocks of 32 with a 16-bit scale (ggml-common.h)."""
 _UNQUANTIZED = {0: "f32", 32: "bf16", 1: "f16"}
 _PRECISION = (0, 32, 1, 7)

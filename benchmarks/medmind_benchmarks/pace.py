@@ -119,7 +119,7 @@ class _Bench:
         lib, params = self._lib, self._lib.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = tokens, _LOGICAL_BATCH, BATCH
         params.n_threads = params.n_threads_batch = self._request.threads
-        params.type_k = params.type_v = getattr(lib, KV_TYPES[self._request.kv_type])
+        params.type_k = params.type_v = KV_TYPES[self._request.kv_type]
         params.swa_full = False
         handle = lib.llama_init_from_model(self._weights.handle, params)
         if not handle:

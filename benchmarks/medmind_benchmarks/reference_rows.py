@@ -52,7 +52,9 @@ def measure(request: Request, advance: Advance) -> Result:
     """
     text = texts.read(Path(request.text))
     with (
-        Engine.load(Path(request.model), context=text.context, threads=request.threads, batch=BATCH) as engine,
+        Engine.load(
+            Path(request.model), context=text.context, threads=request.threads, batch=BATCH, flash=True
+        ) as engine,
         atomic_file(Path(request.file)) as place,
         place.open("wb") as file,
     ):

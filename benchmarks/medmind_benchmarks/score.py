@@ -89,7 +89,9 @@ def measure(request: Request, advance: Advance) -> Result:
 
         def opened(path: str, kv_type: KvType) -> Engine:
             return stack.enter_context(
-                Engine.load(Path(path), context=text.context, threads=request.threads, batch=BATCH, kv_type=kv_type)
+                Engine.load(
+                    Path(path), context=text.context, threads=request.threads, batch=BATCH, kv_type=kv_type, flash=True
+                )
             )
 
         engine = opened(request.model, request.kv_type)

@@ -19,17 +19,16 @@ from medmind_runtime.prompt import common
 from medmind_runtime.weights import Weights
 
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
-KV_TYPES: Mapping[str, str] = {
-    name: f"GGML_TYPE_{name.upper()}" for name in ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
-}
-"""What keys and values can be kept in; source: llama.cpp's common/arg.cpp, `kv_cache_types`."""
+KV_TYPES: Mapping[str, int] = {
+    "f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q5_1": 7, "q5_0": 6, "q4_1": 3, "q4_0": 2
+}  # fmt: skip
+"""What keys and values can be kept in (llama.cpp's common/arg.cpp, `kv_cache_types`), and ggml's number of each
+(`ggml_type` of ggml.h)."""
 OUTPUT_ROWS = 64
 """Logits rows kept by one decode call: bounds the output buffer to 64 x vocabulary x 4 bytes."""
 _SLOW_TOKEN = 0.05
 """Seconds per token from which a single token is worth interrupting: llama.cpp calls back once per graph node."""
 _ABORTED = 2
-_STEP_WORK = 1_500_000_000
-"""Floating-point operations that a thread surely does in 100 ms."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +48,6 @@ class Memory:
     repacked: int = 0
 
 
-def prompt_step(header: Mapping[str, str | int], threads: int) -> int:
-    """Prompt tokens to evaluate at once: 512, or fewer where the widest matrix product would take long.
-
-    llama.cpp asks whether to stop between two products only; 32 tokens of a 7B keep one thread busy for some 50 ms.
-    The count depends on model and threads alone, so that the same question gets the same answer.
-    """
-    architecture = header.get("general.architecture")
-    wide, narrow = (header.get(f"{architecture}.{name}", 0) for name in ("feed_forward_length", "embedding_length"))
-    work = 2 * wide * narrow if isinstance(wide, int) and isinstance(narrow, int) else 0
-    fitting = _STEP_WORK * threads // max(1, work)
-    return next((step for step in (512, 256, 128, 64) if step <= fitting), 32)
-
-
 class Decoder:
     """A context over a loaded model, which must outlive it.
 
@@ -71,7 +57,15 @@ class Decoder:
     """
 
     def __init__(
-        self, lib: ModuleType, weights: Weights, *, context: int, threads: int, batch: int, kv_type: KvType = "f16"
+        self,
+        lib: ModuleType,
+        weights: Weights,
+        *,
+        context: int,
+        threads: int,
+        batch: int,
+        kv_type: KvType = "f16",
+        flash: bool = True,
     ) -> None:
         if kv_type not in KV_TYPES:
             raise MedmindError(f"there is no KV cache type {kv_type}", f"use one of {', '.join(KV_TYPES)}")
@@ -89,7 +83,8 @@ class Decoder:
         params.n_seq_max = 1
         params.n_threads = params.n_threads_batch = threads
         params.no_perf = True
-        params.type_k = params.type_v = getattr(lib, KV_TYPES[kv_type])
+        params.type_k = params.type_v = KV_TYPES[kv_type]
+        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_AUTO if flash else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self.handle = lib.llama_init_from_model(model, params)
         if not self.handle:
             reason = llama.log.first_error() or "llama.cpp gives no reason"

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Self
 
 from medmind import gguf_header, llama
 from medmind.errors import MedmindError
-from medmind_runtime import generation, scoring, state
+from medmind_runtime import attention, generation, scoring, state
 from medmind_runtime.chat_format import ChatFormat
-from medmind_runtime.decoder import KV_TYPES, Decoder, KvType, Memory, prompt_step
+from medmind_runtime.decoder import KV_TYPES, Decoder, KvType, Memory
 from medmind_runtime.forecast import demand_room
 from medmind_runtime.interruption import Interrupted, never
 from medmind_runtime.loading import DEFAULT_CONTEXT, GpuLayers, LoadMode
@@ -57,6 +57,7 @@ class Engine:
         threads: int | None = None,
         batch: int | None = None,
         kv_type: KvType = "f16",
+        flash: bool | None = None,
         load_mode: LoadMode = "auto",
         adapter: Path | None = None,
         gpu_layers: GpuLayers = "auto",
@@ -70,9 +71,9 @@ class Engine:
             path: the file.
             context: KV cache size in tokens; None takes the model's own length, at most 4096. llama.cpp rounds up.
             threads: None takes the physical cores.
-            batch: prompt tokens evaluated in one step; None takes 512, or fewer where one matrix product over them
-                would keep Ctrl-C waiting.
+            batch: prompt tokens evaluated in one step; None takes `attention.prompt_step`.
             kv_type: how keys and values are kept; q8_0 takes 53 %, q4_0 28 % of f16.
+            flash: whether llama.cpp may use flash attention; None takes `attention.flash`.
             load_mode: how weights come into memory; see `loading.LoadMode`.
             adapter: a LoRA GGUF put on the model.
             gpu_layers: layers on the GPU; see `loading.GpuLayers`.
@@ -94,24 +95,27 @@ class Engine:
         lib = llama.load()
         llama.log.mark()
         header = gguf_header.scalars(path)
-        batch = batch or prompt_step(header, threads)
-        if check_memory and kv_type in KV_TYPES and not (gpu_layers and lib.llama_supports_gpu_offload()):
-            trained = int(
-                header.get(f"{header.get('general.architecture')}.context_length", context or DEFAULT_CONTEXT)
-            )
-            demand_room(path, context=_context(path, trained, context), batch=batch, kv_type=kv_type)
+        on_gpu = bool(gpu_layers and lib.llama_supports_gpu_offload())
+        flash = attention.flash(kv_type, on_gpu=on_gpu) if flash is None else flash
+        trained = int(header.get(f"{header.get('general.architecture')}.context_length", context or DEFAULT_CONTEXT))
+        size = _context(path, trained, context)
+        batch = batch or attention.prompt_step(header, threads, context=size, flash=flash)
+        if check_memory and kv_type in KV_TYPES and not on_gpu:
+            demand_room(path, context=size, batch=batch, kv_type=kv_type, flash=flash)
         weights = Weights(lib, path, load_mode=load_mode, gpu_layers=gpu_layers, adapter=adapter, progress=progress)
         try:
             size = _context(path, int(lib.llama_model_n_ctx_train(weights.handle)), context)
-            decoder = Decoder(lib, weights, context=size, threads=threads, batch=batch, kv_type=kv_type)
+            decoder = Decoder(lib, weights, context=size, threads=threads, batch=batch, kv_type=kv_type, flash=flash)
         except BaseException:
             weights.close()
             raise
         exact = Exact(hopeless=True)
         if lookup and adapter is None and not weights.gpu_layers:
-            exact = Exact.of(weights.metadata, threads=threads, kv_type=kv_type)
+            exact = Exact.of(weights.metadata, kv_type=kv_type)
         try:
-            return cls(lib, path, weights, decoder, exact, threads=threads, kv_type=kv_type, adapter=adapter)
+            return cls(
+                lib, path, weights, decoder, exact, threads=threads, kv_type=kv_type, flash=flash, adapter=adapter
+            )
         except BaseException:
             decoder.close()
             weights.close()
@@ -127,6 +131,7 @@ class Engine:
         *,
         threads: int,
         kv_type: KvType,
+        flash: bool,
         adapter: Path | None,
     ) -> None:
         self._lib = lib
@@ -136,6 +141,7 @@ class Engine:
         self.path = path
         self.adapter = adapter
         self.kv_type = kv_type
+        self._flash = flash
         self.threads = threads
         self.context = decoder.context
         self.timings = Timings()
@@ -150,7 +156,7 @@ class Engine:
             MedmindError: the file cannot be written.
         """
         tokens, cache = self._open.state()
-        state.write(path, state.fingerprint(self.path, self.adapter, self.kv_type), tokens, cache)
+        state.write(path, state.fingerprint(self.path, self.adapter, self.kv_type, flash=self._flash), tokens, cache)
         return len(tokens)
 
     def load_state(self, path: Path) -> int:
@@ -159,7 +165,7 @@ class Engine:
         Raises:
             MedmindError: no state, a damaged one, one of another model, or longer than the context.
         """
-        tokens, cache = state.read(path, state.fingerprint(self.path, self.adapter, self.kv_type))
+        tokens, cache = state.read(path, state.fingerprint(self.path, self.adapter, self.kv_type, flash=self._flash))
         self._open.restore(tokens, cache)
         return len(tokens)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from medmind import console, gguf_header
 from medmind.doctor import machine
 from medmind.errors import MedmindError
+from medmind_runtime import attention
 
 _BITS = {"f32": 32.0, "f16": 16.0, "bf16": 16.0, "q8_0": 8.5, "q5_1": 6.0, "q5_0": 5.5, "q4_1": 5.0, "q4_0": 4.5}
 """Bits per value; source: the block layouts of ggml-common.h."""
@@ -37,7 +38,7 @@ class Forecast:
         return self.weights + int(self.kv_per_token * self.context) + self.scratch
 
 
-def forecast(path: Path, *, context: int, batch: int, kv_type: str) -> Forecast:
+def forecast(path: Path, *, context: int, batch: int, kv_type: str, flash: bool) -> Forecast:
     """What loading a checked file will take.
 
     KV cache: 2 x layers x KV heads x head size values a token (of `llama_kv_cache`; a sliding window takes less).
@@ -53,26 +54,31 @@ def forecast(path: Path, *, context: int, batch: int, kv_type: str) -> Forecast:
     values = number("attention.key_length", size) + number("attention.value_length", size)
     kv = number("block_count") * number("attention.head_count_kv", heads) * values * _BITS[kv_type] / 8
     scratch = 4 * 4 * batch * max(number("feed_forward_length"), number("embedding_length"))
+    if not flash:
+        scratch += attention.score_bytes(found, context=context, batch=batch)
     return Forecast(path.stat().st_size, kv, scratch, context)
 
 
-def demand_room(path: Path, *, context: int, batch: int, kv_type: str, available: int | None = None) -> None:
+def demand_room(
+    path: Path, *, context: int, batch: int, kv_type: str, flash: bool, available: int | None = None
+) -> None:
     """Refuse a model that does not fit.
 
     Args:
         path: a checked file.
-        context, batch, kv_type: as it would be loaded.
+        context, batch, kv_type, flash: as it would be loaded.
         available: bytes; None asks the system.
 
     Raises:
         MedmindError: it does not fit; says by how much, and what would.
     """
     room = _available() if available is None else available
-    needed = forecast(path, context=context, batch=batch, kv_type=kv_type)
+    needed = forecast(path, context=context, batch=batch, kv_type=kv_type, flash=flash)
     if room is None or needed.total <= room:
         return
     ways = []
-    if kv_type in ("f32", "f16", "bf16") and forecast(path, context=context, batch=batch, kv_type="q8_0").total <= room:
+    quantized = forecast(path, context=context, batch=batch, kv_type="q8_0", flash=True)
+    if kv_type not in attention.QUANTIZED and quantized.total <= room:
         ways.append("--kv-type q8_0")
     left = room - needed.weights - needed.scratch
     if needed.kv_per_token and (fitting := int(left / needed.kv_per_token) // 256 * 256) >= _SMALLEST_CONTEXT:

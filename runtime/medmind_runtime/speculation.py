@@ -13,7 +13,6 @@ from medmind_runtime.timings import Timings
 
 _Q8_0_FILE = "7"
 """`general.file_type` of files in q8_0; source: LLAMA_FTYPE_MOSTLY_Q8_0 of llama.h."""
-_BLOCK = 32
 _ARCHITECTURES = ("llama", "qwen2")
 
 
@@ -29,21 +28,14 @@ class Evaluator(Protocol):
     def logits(self, row: int) -> bytes: ...  # noqa: D102
 
 
-def cache_type(metadata: Mapping[str, str | int]) -> Literal["f16", "q8_0"]:
-    """How keys and values are best kept beside the weights of a file: q8_0 beside q8_0, else f16.
+def cache_type(metadata: Mapping[str, str | int]) -> Literal["f16", "bf16"]:
+    """How keys and values are best kept beside the weights of a file: bf16 beside q8_0, else f16.
 
-    In f16, llama.cpp sums the attention of a single token in as many parts as there are threads, and that of several
-    tokens in one (`ggml_compute_forward_flash_attn_ext_f16`), so that only one thread gives both the same bits.
+    The product of several tokens with f16 is summed in another order than that of one (`llamafile_sgemm` of llama.cpp),
+    that with bf16 in the same one.
     """
-    architecture = metadata.get("general.architecture")
-    heads = int(metadata.get(f"{architecture}.attention.head_count", 0))
-    width = int(metadata.get(f"{architecture}.embedding_length", 0))
-    sizes = [
-        int(metadata.get(f"{architecture}.attention.{name}", width // max(1, heads)))
-        for name in ("key_length", "value_length")
-    ]
-    fits = architecture in _ARCHITECTURES and all(size and size % _BLOCK == 0 for size in sizes)
-    return "q8_0" if str(metadata.get("general.file_type")) == _Q8_0_FILE and fits else "f16"
+    exact = str(metadata.get("general.file_type")) == _Q8_0_FILE
+    return "bf16" if exact and metadata.get("general.architecture") in _ARCHITECTURES else "f16"
 
 
 class Exact:
@@ -61,14 +53,13 @@ class Exact:
         self.pace = Pace()
 
     @classmethod
-    def of(cls, metadata: Mapping[str, str], *, threads: int, kv_type: str) -> "Exact":
+    def of(cls, metadata: Mapping[str, str], *, kv_type: str) -> "Exact":
         """What can be told without trying: only q8_0 gains from batches whose bits are those of single tokens.
 
         Repacked weights (q4_k, q4_0) take other kernels from four rows on, f16 and f32 from two; the other types' bits
         stay alike for a few rows, which then cost nearly as much as one by one.
         """
-        split = threads > 1 and kv_type in ("f16", "f32")
-        return cls(hopeless=split or metadata.get("general.file_type") != _Q8_0_FILE)
+        return cls(hopeless=kv_type == "f16" or metadata.get("general.file_type") != _Q8_0_FILE)
 
 
 class Ahead:

@@ -18,13 +18,15 @@ _SAMPLES, _SAMPLE = 256, 1 << 16
 _LARGEST_HEADER = 1 << 16
 
 
-def fingerprint(model: Path, adapter: Path | None, kv_type: str) -> str:
+def fingerprint(model: Path, adapter: Path | None, kv_type: str, *, flash: bool) -> str:
     """What a state is good for: SHA-256 of the model's size, its first MiB and 256 samples of 64 KiB, and the adapter.
 
     The whole of 4 GB would take longer than what a state saves. Another training or quantization changes every block of
-    a file; somebody who builds a file to match can do no more with it than with any other model file.
+    a file; somebody who builds a file to match can do no more with it than with any other model file. Without flash
+    attention, values lie otherwise in the cache.
     """
-    digest = hashlib.sha256(f"{model.stat().st_size} {kv_type} ".encode())
+    values = "" if flash else "plain "
+    digest = hashlib.sha256(f"{model.stat().st_size} {kv_type} {values}".encode())
     size = model.stat().st_size
     with model.open("rb") as file:
         digest.update(file.read(1 << 20))

@@ -266,7 +266,7 @@ def test_the_cache_is_of_the_type_that_chat_takes_beside_a_file() -> None:
     config = run.GroundingConfig()
     plan: Any = SimpleNamespace(models=models, libraries={"causes": Path("l")}, items=[], config=config, threads=1)
     asked = [(one.level, one.request.kv_type) for one in run._cells(plan, Path("items"))]  # type: ignore[attr-defined]
-    assert asked == [("q8_0", "q8_0"), ("q8_0", "q8_0"), ("q4_k_m", "f16"), ("q4_k_m", "f16")]
+    assert asked == [("q8_0", "bf16"), ("q8_0", "bf16"), ("q4_k_m", "f16"), ("q4_k_m", "f16")]
 
 
 def test_the_committed_results_are_readable_and_hold_no_text() -> None:

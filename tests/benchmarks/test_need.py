@@ -53,7 +53,7 @@ def test_the_compute_buffer_is_what_llama_cpp_reports_of_any_shape(
     for name, value in shape.items():
         monkeypatch.setattr(bench_model, name, value)
     path = bench_model.write(tmp_path / "shape.gguf")
-    with Engine.load(path, context=context, threads=1, batch=BATCH) as engine:
+    with Engine.load(path, context=context, threads=1, batch=BATCH, flash=True) as engine:
         reported = engine.memory.compute
     assert need.compute_bytes(plan.read(path), context) == pytest.approx(reported, rel=0.005)
 
@@ -62,7 +62,7 @@ def test_a_narrow_feed_forward_part_needs_no_more_than_is_said(tmp_path: Path, m
     assert bench_model.FEED_FORWARD == 2 * bench_model.WIDTH
     monkeypatch.setattr(bench_model, "CONTEXT", 2 * bench_model.CONTEXT)
     path = bench_model.write(tmp_path / "narrow.gguf")
-    with Engine.load(path, context=bench_model.CONTEXT, threads=1, batch=BATCH) as engine:
+    with Engine.load(path, context=bench_model.CONTEXT, threads=1, batch=BATCH, flash=True) as engine:
         reported = engine.memory.compute
     assert reported < need.compute_bytes(plan.read(path), bench_model.CONTEXT) < 1.3 * reported
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from gguf import GGUFReader, GGUFWriter
 
+from medmind import gguf_header
 from medmind.errors import MedmindError
-from medmind_runtime import forecast
-from medmind_runtime.decoder import prompt_step
+from medmind_runtime import attention, forecast
+from medmind_runtime.attention import prompt_step
 from medmind_runtime.engine import Engine, Sampling
 
 PROMPT = [1, 3, 273, 280, 15, 15, 291, 282, 276, 275, 4]
@@ -32,7 +33,7 @@ def test_every_load_mode_answers_alike(model: Path) -> None:
 def test_the_forecast_is_what_llama_cpp_allocates(make_model: Callable[..., Path]) -> None:
     model = make_model(context=4096, width=128, layers=4)
     for kv_type in ("f16", "f32"):
-        expected = forecast.forecast(model, context=4096, batch=512, kv_type=kv_type)
+        expected = forecast.forecast(model, context=4096, batch=512, kv_type=kv_type, flash=False)
         with Engine.load(model, threads=1, context=4096, kv_type=kv_type) as engine:  # type: ignore[arg-type]
             assert expected.kv_per_token * 4096 == pytest.approx(engine.memory.kv_cache, abs=0.01 * 2**20)
         assert expected.weights == model.stat().st_size
@@ -40,7 +41,7 @@ def test_the_forecast_is_what_llama_cpp_allocates(make_model: Callable[..., Path
 
 def test_what_does_not_fit_is_refused_with_what_would(make_model: Callable[..., Path]) -> None:
     model = make_model(context=4096, width=128, layers=4)
-    settings: dict[str, Any] = {"context": 4096, "batch": 32, "kv_type": "f16"}
+    settings: dict[str, Any] = {"context": 4096, "batch": 32, "kv_type": "f16", "flash": False}
     needed = forecast.forecast(model, **settings).total
     forecast.demand_room(model, **settings, available=needed)
     with pytest.raises(MedmindError) as refused:
@@ -82,8 +83,35 @@ def test_a_model_is_no_adapter(model: Path) -> None:
 def test_a_large_model_reads_prompts_in_small_steps() -> None:
     shape: dict[str, str | int] = {"general.architecture": "llama"}
     shape |= {"llama.feed_forward_length": 14336, "llama.embedding_length": 4096}
-    assert [prompt_step(shape, threads) for threads in (1, 2, 6, 16, 64)] == [32, 32, 64, 128, 512]
-    assert prompt_step({}, 1) == 512
+    assert [prompt_step(shape, threads, context=4096, flash=True) for threads in (1, 2, 6, 16, 64)] == [
+        *(32, 32, 64, 128, 512)
+    ]
+    assert prompt_step({}, 1, context=4096, flash=False) == 512
+
+
+def test_where_the_scores_of_a_step_are_kept_a_long_context_is_read_in_smaller_ones() -> None:
+    shape: dict[str, str | int] = {"general.architecture": "llama", "llama.attention.head_count": 32}
+    steps = [prompt_step(shape, 64, context=context, flash=False) for context in (512, 2048, 4096, 8192, 1 << 17)]
+    assert steps == [512, 256, 128, 64, 32]
+    assert prompt_step(shape, 64, context=1 << 17, flash=True) == 512
+
+
+def test_without_flash_attention_a_model_says_the_same_and_the_scores_are_foreseen(
+    make_model: Callable[..., Path],
+) -> None:
+    model = make_model(context=4096, width=128, layers=2)
+    found = {}
+    for flash in (True, None):
+        with Engine.load(model, threads=1, context=4096, batch=512, flash=flash) as engine:
+            found[flash] = engine.memory.compute, engine.log_probs(PROMPT * 20, 1)
+    assert np.allclose(found[None][1], found[True][1], atol=0.02)
+    scores = attention.score_bytes(gguf_header.scalars(model), context=4096, batch=512)
+    assert found[None][0] - found[True][0] == pytest.approx(scores, rel=0.2)
+
+
+def test_flash_attention_is_for_quantized_values_and_gpus() -> None:
+    assert not any(attention.flash(kind, on_gpu=False) for kind in ("f16", "bf16", "f32"))
+    assert attention.flash("q8_0", on_gpu=False) and attention.flash("f16", on_gpu=True)
 
 
 def write_adapter(path: Path, *, width: int = 64, name: str = "blk.1.attn_q.weight", base: str = "") -> Path:

@@ -50,7 +50,9 @@ def measure(request: Request, advance: Advance) -> score.Result:
         rows = np.load(request.rows, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise MedmindError(f"the trained model's log-probabilities cannot be read: {error}") from error
-    with Engine.load(Path(request.model), context=text.context, threads=request.threads, batch=BATCH) as engine:
+    with Engine.load(
+        Path(request.model), context=text.context, threads=request.threads, batch=BATCH, flash=True
+    ) as engine:
         if rows.ndim != 2 or rows.shape[0] != sum(text.tokens):
             raise MedmindError(f"the log-probabilities have the shape {rows.shape}, for {sum(text.tokens)} tokens")
         if rows.shape[1] != len(engine.vocabulary):
