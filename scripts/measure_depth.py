@@ -137,7 +137,7 @@ class Place:
         return (time.perf_counter() - began) / (len(tokens) - 1)
 
 
-def costs(path: Path, threads: Sequence[int], rounds: int) -> dict[str, Any]:
+def costs(path: Path, threads: Sequence[int], rounds: int, kinds: Sequence[str]) -> dict[str, Any]:
     """Seconds a token of each kind, place and number of threads, all in turn."""
     lib = llama.load()
     params = lib.llama_model_default_params()
@@ -147,7 +147,7 @@ def costs(path: Path, threads: Sequence[int], rounds: int) -> dict[str, Any]:
         raise SystemExit(f"llama.cpp cannot load {path}")
     order = random.Random(3)
     tokens = [order.randrange(5, VOCABULARY) for _ in range(FAR)]
-    places = {(kind, at): Place(model, kind, tokens[:at], max(threads)) for kind in KINDS for at in (NEAR, FAR)}
+    places = {(kind, at): Place(model, kind, tokens[:at], max(threads)) for kind in kinds for at in (NEAR, FAR)}
     taken: dict[tuple[int, str, int], list[float]] = {}
     for count in threads:
         for _ in range(rounds):
@@ -155,7 +155,7 @@ def costs(path: Path, threads: Sequence[int], rounds: int) -> dict[str, Any]:
                 taken.setdefault((count, kind, at), []).append(place.seconds(tokens[: TOKENS + 1], count))
     found = []
     for count in threads:
-        for kind in KINDS:
+        for kind in kinds:
             near, far = taken[count, kind, NEAR], taken[count, kind, FAR]
             ratios = sorted(one / other for one, other in zip(far, near, strict=True))
             found.append(
@@ -176,6 +176,7 @@ def main() -> None:
     parser.add_argument("--quant", choices=["q4_k_m", "q8_0"], default="q4_k_m", help="of shape")
     parser.add_argument("--threads", type=int, nargs="+", default=[1], help="of costs")
     parser.add_argument("--rounds", type=int, default=7, help="of costs")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of costs")
     parser.add_argument("--out", type=Path, help="of costs")
     given = parser.parse_args()
     if given.what == "shape":
@@ -191,7 +192,7 @@ def main() -> None:
             "cores": os.cpu_count(),
         },
         "versions": {"llama-cpp-python": importlib.metadata.version("llama-cpp-python")},
-        **costs(given.model, given.threads, given.rounds),
+        **costs(given.model, given.threads, given.rounds, given.kinds),
     }
     text = json.dumps(document, indent=1) + "\n"
     if given.out:

@@ -96,7 +96,7 @@ class Engine:
         llama.log.mark()
         header = gguf_header.scalars(path)
         on_gpu = bool(gpu_layers and lib.llama_supports_gpu_offload())
-        flash = attention.flash(kv_type, on_gpu=on_gpu) if flash is None else flash
+        flash = attention.flash(kv_type, threads, on_gpu=on_gpu) if flash is None else flash
         trained = int(header.get(f"{header.get('general.architecture')}.context_length", context or DEFAULT_CONTEXT))
         size = _context(path, trained, context)
         batch = batch or attention.prompt_step(header, threads, context=size, flash=flash)

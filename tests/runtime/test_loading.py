@@ -109,9 +109,10 @@ def test_without_flash_attention_a_model_says_the_same_and_the_scores_are_forese
     assert found[None][0] - found[True][0] == pytest.approx(scores, rel=0.2)
 
 
-def test_flash_attention_is_for_quantized_values_and_gpus() -> None:
-    assert not any(attention.flash(kind, on_gpu=False) for kind in ("f16", "bf16", "f32"))
-    assert attention.flash("q8_0", on_gpu=False) and attention.flash("f16", on_gpu=True)
+def test_flash_attention_is_for_quantized_values_gpus_and_many_threads() -> None:
+    assert not any(attention.flash(kind, 2, on_gpu=False) for kind in ("f16", "bf16", "f32"))
+    assert attention.flash("q8_0", 2, on_gpu=False) and attention.flash("f16", 2, on_gpu=True)
+    assert attention.flash("f16", 16, on_gpu=False) and not attention.flash("bf16", 16, on_gpu=False)
 
 
 def write_adapter(path: Path, *, width: int = 64, name: str = "blk.1.attn_q.weight", base: str = "") -> Path:
