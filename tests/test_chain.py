@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trained = command(folder, "medmind-train", "qlora", "--max-steps", "4", "--answer-rows", "0")
     assert "medmind-base on sample" in trained.stderr
     assert "held-out perplexity" in trained.stdout
-    converted = command(folder, "medmind-convert", "gguf", "f16", "q4_k_m")
+    converted = command(folder, "medmind-convert", "gguf", "q8_0", "q4_k_m")
     assert ".q4_k_m.gguf" in converted.stdout
     return folder
 
@@ -77,24 +77,25 @@ def test_the_file_carries_the_lineage_of_its_run(folder: Path) -> None:
 
 
 def test_the_benchmark_of_the_reference_file_agrees_with_training(folder: Path) -> None:
-    """NF4 with an adapter and the merged 16-bit file are not the same model, but near: within 10 % in perplexity."""
+    """NF4 with an adapter and the merged file are not the same model, but near: within 10 % in perplexity."""
     (run,) = (folder / "runs").iterdir()
     manifest = json.loads((run / "medmind.json").read_text(encoding="utf-8"))
     report = json.loads(command(folder, "medmind-bench", "quants", "--json", "--quick", "--measure", "answers").stdout)
     trained = manifest["results"]["perplexity"]["after"]
-    (reference,) = [level for level in report["levels"] if level["label"] == "f16"]
+    (reference,) = [level for level in report["levels"] if level["label"] == "q8_0"]
     assert report["held_out"]["tokens"] == trained["tokens"]
     assert reference["figures"]["answers"]["perplexity"]["value"] == pytest.approx(trained["value"], rel=0.1)
-    assert {level["label"] for level in report["levels"]} == {"f16", "q4_k_m"}
+    assert {level["label"] for level in report["levels"]} == {"q8_0", "q4_k_m"}
     assert (run / "benchmark" / "report.md").exists()
 
 
 @pytest.mark.slow
 def test_where_quality_was_lost_is_told_and_two_engines_agree_on_the_same_weights(folder: Path) -> None:
+    command(folder, "medmind-convert", "gguf", "f16")
     done = command(folder, "medmind-bench", "chain", "--tokens", "700", "--threads", "1", "--json")
     report = json.loads(done.stdout)
     steps = {step["label"]: step for step in report["steps"]}
-    assert list(steps) == ["base", "trained", "merged", "merged-nf4", "f16", "q4_k_m"]
+    assert list(steps) == ["base", "trained", "merged", "merged-nf4", "f16", "q8_0", "q4_k_m"]
     assert {step["status"] for step in report["steps"]} == {"measured"}
     (one,) = report["agreement"]
     assert one["label"] == "f16" and one["agrees"] and abs(one["difference"]) < 0.001

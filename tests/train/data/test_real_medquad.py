@@ -60,6 +60,7 @@ def test_boilerplate_links_no_focuses_and_real_copies_do(whole: Prepared) -> Non
     )
 
 
+@pytest.mark.slow
 def test_what_was_held_out_before_is_held_out_again_and_nothing_else_changes(shared: Path, whole: Prepared) -> None:
     again = prepare(shared / "medquad.jsonl.zst", recorded=whole.heldout)
     assert again.digest == whole.digest
