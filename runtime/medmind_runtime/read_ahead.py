@@ -17,7 +17,7 @@ _QUESTIONS = "the", "is"
 """They share no first token, and begin as most questions do: no line break or sign that joins what stands before."""
 
 
-def known(encode: Callable[[str], list[int]], room: int) -> list[int]:
+def known_tokens(encode: Callable[[str], list[int]], room: int) -> list[int]:
     """The tokens that the next prompt begins with whatever is asked.
 
     Args:

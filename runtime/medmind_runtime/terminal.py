@@ -223,7 +223,7 @@ class Terminal:
             console.note(line)
 
     def _fit(self, conversation: Conversation, question: str, before: Before) -> Prompt:
-        prompt = conversation.fit(question, before)
+        prompt = conversation.fit(question, before, read_ahead=True)
         if prompt.dropped:
             turns = "question and its answer have"
             if prompt.dropped > 1:

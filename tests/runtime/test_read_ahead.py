@@ -172,7 +172,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Engine
 
 
 def ask(talk: Conversation, question: str) -> str:
-    return "".join(talk.answer(talk.fit(question)))
+    return "".join(talk.answer(talk.fit(question, read_ahead=True)))
 
 
 @pytest.mark.parametrize("base", ["system last", "system first"])
@@ -180,10 +180,10 @@ def test_the_next_turn_evaluates_its_own_question_alone(bases: dict[str, Engine]
     engine = bases[base]
     talk = talk_of(engine, system="be calm and say what is known", max_tokens=40)
     ask(talk, "what is it that ails her")
-    without = talk.fit("and then").tokens
+    without = talk.fit("and then", read_ahead=True).tokens
     held = engine._open.common(without)
     talk.read_ahead()
-    prompt = talk.fit("and then")
+    prompt = talk.fit("and then", read_ahead=True)
     own = len(prompt.tokens) - prompt.known
     assert own <= len(engine.tokenize(" and then[/INST]assistant\n", special=False))
     ask(talk, "and then")
@@ -205,7 +205,7 @@ def test_interrupted_anywhere_the_next_logits_are_the_same_to_the_bit(bases: dic
         talk = talk_of(engine, system="be calm and say what is known", max_tokens=40)
         ask(talk, "what is it that ails her")
         talk.read_ahead(cancel)
-        prompt = talk.fit("and then")
+        prompt = talk.fit("and then", read_ahead=True)
         list(engine.generate(prompt.tokens, sampling=Sampling(), max_tokens=1, known=prompt.known))
         rows.append(engine._open.logits(-1))
     assert rows[0] == rows[1]
