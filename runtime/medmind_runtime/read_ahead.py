@@ -31,13 +31,13 @@ def known_tokens(encode: Callable[[str], list[int]], room: int) -> list[int]:
     return one[: common(one, other)] if max(len(one), len(other)) <= room else []
 
 
-def begin(opening: "Background[Opened]", *, compute: bool) -> Background[None]:
-    """Begin to read ahead behind a prompt, if the model is there; `close` of what is returned ends it and waits.
+def ready_to_begin(opening: "Background[Opened]", *, compute: bool) -> Background[None]:
+    """Reading ahead behind a prompt, not begun: `start` it when the model is there; `close` ends it and waits.
 
     What goes wrong here goes wrong again when the question is asked, and is told there.
 
     Args:
-        opening: the model; nothing else may use it until the end.
+        opening: the model; nothing else may use it from `start` to `close`.
         compute: False only lets go of what the next prompt does not begin with. The next evaluation then begins at the
             same token as with True, so that the answers are the same to the bit.
     """
@@ -48,7 +48,4 @@ def begin(opening: "Background[Opened]", *, compute: bool) -> Background[None]:
         if last is None or last.timings.prompt_tokens:  # else the guard answered, and this is no time to read
             conversation.read_ahead(cancel if compute else lambda: True)
 
-    work = Background(read)
-    if opening.ready:
-        work.start()
-    return work
+    return Background(read)

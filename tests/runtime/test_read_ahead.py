@@ -1,20 +1,24 @@
 """Reading ahead: when it is done, that it ends before anything else, that every answer stays what it is. No clocks."""
 
 import random
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from medmind.errors import MedmindError
-from medmind_runtime import commands
+from medmind_runtime import commands, ctrl_c, session
 from medmind_runtime.background import Background
+from medmind_runtime.config import ChatConfig
 from medmind_runtime.conversation import Conversation
+from medmind_runtime.ctrl_c import CtrlC
 from medmind_runtime.engine import Engine
 from medmind_runtime.fake_engine import FakeEngine
-from medmind_runtime.guard import Before, Unguarded
+from medmind_runtime.guard import Before, Guard, Unguarded
 from medmind_runtime.interruption import never
 from medmind_runtime.sampling import Sampling
 from medmind_runtime.terminal import Opened, Terminal
@@ -29,7 +33,13 @@ SYSTEM_FIRST = (
 )
 
 
-def chat(talk: Conversation, lines: Sequence[str | Callable[[], str]], *, read_ahead: bool = True) -> None:
+def chat(
+    talk: Conversation,
+    lines: Sequence[str | Callable[[], str]],
+    *,
+    read_ahead: bool = True,
+    close: Callable[[], None] = lambda: None,
+) -> None:
     """A terminal session in which these lines are typed."""
     left = iter(lines)
 
@@ -39,11 +49,14 @@ def chat(talk: Conversation, lines: Sequence[str | Callable[[], str]], *, read_a
         raise EOFError
 
     memory: Any = None if isinstance(talk.engine, FakeEngine) else talk.engine
-    opening = Background(lambda _cancel: Opened(talk, "a model", talk.system, {}, {}, memory=memory))
+    opening = Background(lambda _cancel: Opened(talk, "a model", talk.system, {}, {}, close=close, memory=memory))
     opening.wait()
     terminal = Terminal(opening, Background(lambda _cancel: talk.guard), read, commands.Commands(lambda *_: opening))
     terminal.read_ahead = read_ahead
-    terminal.run()
+    try:
+        terminal.run()
+    finally:
+        terminal.close()
 
 
 class Scripted(FakeEngine):
@@ -107,8 +120,6 @@ def test_it_has_ended_before_a_question_a_command_and_the_end() -> None:
 
 def test_it_ends_also_where_ctrl_c_comes_in_its_last_moment(capsys: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C behind Enter takes the question back, as everywhere."""
-    import signal
-
     engine = Scripted(["fine"])
     ended = engine.evaluate
 
@@ -126,6 +137,80 @@ def test_it_ends_also_where_ctrl_c_comes_in_its_last_moment(capsys: pytest.Captu
     chat(talk_of(engine), [engine.line("one"), engine.line("two"), engine.line("/exit")])
     assert engine.events == ["begin", "end", "begin", "end", "answer", "begin", "end"]
     assert "the question was taken back" in "".join(capsys.readouterr())
+
+
+def test_no_ctrl_c_frees_the_model_or_goes_on_while_it_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even a second one, which leaves an answer that does not stop."""
+    monkeypatch.setattr(ctrl_c, "_PATIENCE", -1.0)
+    engine = Scripted(["fine"])
+    closed = threading.Event()
+    ended = engine.evaluate
+
+    def close() -> None:
+        engine.events.append("closed")
+        closed.set()
+
+    def evaluate(tokens: Sequence[int], *, cancel: Callable[[], bool] = never) -> None:
+        def asked() -> bool:
+            if not cancel():
+                return False
+            for _ in () if closed.is_set() else range(3):
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                closed.wait(0.1)  # whoever does not wait has the time to go on
+            return True
+
+        ended(tokens, cancel=asked)
+
+    engine.evaluate = evaluate  # type: ignore[method-assign]
+    with suppress(KeyboardInterrupt):
+        chat(talk_of(engine), [engine.line("one"), engine.line("/exit")], close=close)
+    assert engine.events == [*["begin", "end"] * 3, "closed"]
+
+
+def test_ctrl_c_before_the_end_is_waited_for_lets_nothing_run_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Scripted(["fine"])
+    asks, pressed = CtrlC.asks, []
+
+    def pressed_before(self: CtrlC, *, leaves: bool = True) -> Any:
+        if engine.events == ["begin"] and not pressed:
+            pressed.append("\x03")
+            raise KeyboardInterrupt
+        return asks(self, leaves=leaves)
+
+    monkeypatch.setattr(CtrlC, "asks", pressed_before)
+    chat(talk_of(engine), [engine.line("one"), engine.line("two"), engine.line("/exit")])
+    assert engine.events == [*["begin", "end"] * 2, "answer", "begin", "end"]
+
+
+def test_what_the_first_prompt_begins_with_is_read_as_soon_as_the_model_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = Scripted(["fine"])
+    lines = iter([engine.line("one"), engine.line("/exit")])
+
+    class Typing:
+        """Begins to load the model at its first prompt, as the editor does."""
+
+        def __init__(self, _commands: object, _help: object, model: Callable[[], Background[Opened]], **_: Any) -> None:
+            self._model = model
+
+        def wake(self) -> None:
+            pass
+
+        def __call__(self, default: str = "") -> str:
+            self._model().start()
+            return next(lines)()
+
+    def open_model(_path: Path, _config: ChatConfig, guard: Background[Guard], _cancel: object) -> Opened:
+        return Opened(talk_of(engine), "a model", "calm", {}, {})
+
+    monkeypatch.setattr(session.line_input, "is_interactive", lambda: True)
+    monkeypatch.setattr(session.line_input, "Editor", Typing)
+    monkeypatch.setattr(session, "open_model", open_model)
+    monkeypatch.setattr(session, "guard_for", lambda _config: Background(lambda _cancel: Unguarded()))
+    session.interactive(Path("a.gguf"), ChatConfig())
+    assert engine.evaluated == ["<system>calm<user>", "<system>calm<user>one<assistant>fine<user>"]
+    assert engine.events == ["begin", "end", "answer", "begin", "end"]
 
 
 def test_what_goes_wrong_ends_no_chat_and_is_told_when_it_goes_wrong_again(capsys: pytest.CaptureFixture[str]) -> None:
