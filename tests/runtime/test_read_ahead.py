@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from medmind import llama
 from medmind.errors import MedmindError
 from medmind_runtime import commands, ctrl_c, session
 from medmind_runtime.background import Background
@@ -246,12 +247,23 @@ def test_nothing_is_read_where_the_guard_answered_alone_or_turns_have_to_leave()
     assert engine.evaluated == ["<system>calm<user>"]
 
 
+def k_quant(folder: Path, **options: Any) -> Path:
+    """A model in q4_k_m: the kernels of K quants take rows by fours, so that its bits tell how tokens came together."""
+    lib = llama.load()
+    params = lib.llama_model_quantize_default_params()
+    params.ftype, params.nthread = lib.LLAMA_FTYPE_MOSTLY_Q4_K_M, 1
+    folder.mkdir()
+    plain, quantized = write_model(folder / "plain.gguf", width=256, head=64, **options), folder / "q4_k_m.gguf"
+    assert lib.llama_model_quantize(bytes(plain), bytes(quantized), params) == 0
+    return quantized
+
+
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Engine]]:
     """Models whose template puts the system text last, and first; small batches, so that histories take several."""
     folder = tmp_path_factory.mktemp("bases")
-    last = Engine.load(write_model(folder / "last.gguf"), threads=1, batch=BATCH)
-    first = Engine.load(write_model(folder / "first.gguf", template=SYSTEM_FIRST), threads=1, batch=BATCH)
+    last = Engine.load(k_quant(folder / "last"), threads=1, batch=BATCH)
+    first = Engine.load(k_quant(folder / "first", template=SYSTEM_FIRST), threads=1, batch=BATCH)
     with last, first:
         yield {"system last": last, "system first": first}
 
@@ -281,19 +293,49 @@ def after(count: int) -> Callable[[], bool]:
     return lambda: next(left, None) is None
 
 
-@pytest.mark.parametrize("count", range(0, 90, 6))
-def test_interrupted_anywhere_the_next_logits_are_the_same_to_the_bit(bases: dict[str, Engine], count: int) -> None:
-    engine = bases["system last"]
-    rows = []
-    for cancel in (after(count), after(0)):
-        engine._open.keep_prefix([])
-        talk = talk_of(engine, system="be calm and say what is known", max_tokens=40)
-        ask(talk, "what is it that ails her")
+class Asked:
+    """A `cancel` that says yes from a moment on, and counts how often it was asked."""
+
+    def __init__(self, moment: int) -> None:
+        self.times, self._moment = 0, moment
+
+    def __call__(self) -> bool:
+        self.times += 1
+        return self.times > self._moment
+
+
+NEVER = 10**9
+
+
+def second_answer(engine: Engine, *cancels: Asked) -> tuple[list[int], list[bytes]]:
+    """Tokens that lay in the cache after each reading ahead; the logits behind every token of the answer after them."""
+    engine._open.keep_prefix([])
+    talk = talk_of(engine, system="be calm and say what is known", max_tokens=68)
+    ask(talk, "what is it that ails her")
+    held = []
+    for cancel in cancels:
         talk.read_ahead(cancel)
-        prompt = talk.fit("and then", read_ahead=True)
-        list(engine.generate(prompt.tokens, sampling=Sampling(), max_tokens=1, known=prompt.known))
-        rows.append(engine._open.logits(-1))
-    assert rows[0] == rows[1]
+        held.append(len(engine._open.state()[0]))
+    prompt = talk.fit("and then what is to be done", read_ahead=True)
+    answer = engine.generate(prompt.tokens, sampling=Sampling(), max_tokens=6, known=prompt.known)
+    return held, [engine._open.logits(-1) for _ in answer]
+
+
+def test_interrupted_anywhere_every_logit_of_the_answer_is_the_same_to_the_bit(bases: dict[str, Engine]) -> None:
+    """In every batch, at its ends and amid its graph, once and twice; also where nothing is read at all."""
+    engine = bases["system last"]
+    whole = Asked(NEVER)
+    (all_of_it,), expected = second_answer(engine, whole)
+    assert second_answer(engine) == ([], expected)
+    reached: dict[int, int] = {}
+    for moment in range(0, whole.times, 7):
+        (held,), rows = second_answer(engine, Asked(moment))
+        assert rows == expected, moment
+        reached[held] = reached.get(held, 0) + 1
+        assert second_answer(engine, Asked(moment), Asked(whole.times // 4))[1] == expected, moment
+    batches = -(-(all_of_it - min(reached)) // BATCH)
+    assert batches > 4 and len(reached) == batches  # 0, 1, 2, … of them are there; never all
+    assert min(reached.values()) > 2  # some of the interruptions of each came amid its graph
 
 
 def test_what_is_there_already_stays_and_all_behind_it_too(bases: dict[str, Engine]) -> None:
@@ -347,7 +389,7 @@ class Noted:
 
     def evaluate(self, tokens: Sequence[int], *, cancel: Callable[[], bool]) -> None:
         before = self._engine._open.common(tokens)
-        stop = after(self._moments.randint(0, 120))
+        stop = after(self._moments.randint(0, 300))
         self._engine.evaluate(tokens, cancel=stop if self._read_ahead and cancel is not never else cancel)
         self.read += max(0, self._engine._open.common(tokens) - before)
 
