@@ -2,6 +2,9 @@
 
 A template may put the system text by the last question (Mistral v0.3's does), so that the last question and its answer
 stand elsewhere in the next prompt. Knows when that may be evaluated and when not; how is the engine's business.
+
+The KV cache holds one conversation: /regen and /edit evaluate the system text and the last question with its passages
+once more, as far as another question would have had them elsewhere. Only a second copy in memory would spare that.
 """
 
 from collections.abc import Callable
