@@ -30,9 +30,9 @@ class Background(Generic[T]):
         self._beginning = threading.Lock()
 
     def start(self) -> None:
-        """Begin; from any thread, and harmless when begun already."""
+        """Begin; from any thread, and harmless when begun already. After `close` nothing begins any more."""
         with self._beginning:
-            if not self._thread.ident:
+            if not (self._thread.ident or self._unwanted.is_set()):
                 self._thread.start()
 
     def _run(self) -> None:
@@ -57,12 +57,12 @@ class Background(Generic[T]):
         """The result.
 
         Raises:
-            Interrupted: cancelled; the work goes on.
+            Interrupted: cancelled, and the work goes on; or closed before it began.
             BaseException: whatever `make` raised.
         """
         self.start()
         while not self._done.wait(_GLANCE):
-            if cancel():
+            if cancel() or (self._unwanted.is_set() and not self._thread.ident):
                 raise Interrupted
         if self._error is not None:
             raise self._error
@@ -70,7 +70,8 @@ class Background(Generic[T]):
 
     def close(self) -> T | None:
         """Nobody waits any more: tell the work so, and return what it made nevertheless."""
-        self._unwanted.set()
+        with self._beginning:
+            self._unwanted.set()
         if self._thread.ident:
             self._thread.join()
         return self._made[0] if self._made else None

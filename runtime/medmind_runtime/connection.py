@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 from medmind.errors import MedmindError
 from medmind_runtime import openai_answer, openai_request
-from medmind_runtime.conversation import Conversation, DoesNotFit
-from medmind_runtime.exchange import Prompt
+from medmind_runtime.conversation import Conversation
+from medmind_runtime.exchange import DoesNotFit, Prompt
 from medmind_runtime.openai_answer import StopText, Writer
 from medmind_runtime.openai_request import Refused, Request
 from medmind_runtime.timed_reader import TimedReader

@@ -10,17 +10,17 @@ from dataclasses import replace
 from typing import Protocol
 
 from medmind.errors import MedmindError
-from medmind_runtime import read_ahead
-from medmind_runtime.exchange import Finish, Prompt, Reply, Use
+from medmind_runtime.exchange import DoesNotFit, Finish, Prompt, Reply, Use
 from medmind_runtime.guard import Before, Guard, Unguarded
 from medmind_runtime.interruption import never
 from medmind_runtime.prompt import common
+from medmind_runtime.read_ahead import known_tokens
 from medmind_runtime.repetition import Circle
 from medmind_runtime.sampling import Sampling
 from medmind_runtime.timings import Timings
 from medmind_runtime.turn import Passage, Turn
 
-__all__ = ["ChatEngine", "Conversation", "DoesNotFit", "Turn"]
+__all__ = ["ChatEngine", "Conversation", "Turn"]
 
 
 class ChatEngine(Protocol):
@@ -43,19 +43,6 @@ class ChatEngine(Protocol):
     def generate(  # noqa: D102
         self, tokens: Sequence[int], *, sampling: Sampling, max_tokens: int, cancel: Callable[[], bool], known: int
     ) -> Iterator[int]: ...
-
-
-class DoesNotFit(MedmindError):
-    """A question that is too long even alone.
-
-    Attributes:
-        tokens: of the prompt; context: what the engine holds; reserve: kept free for the answer.
-        opening: what the guard says first all the same: what to do now does not depend on the length.
-    """
-
-    def __init__(self, message: str, hint: str, *, tokens: int, context: int, reserve: int, opening: str) -> None:
-        super().__init__(message, hint)
-        self.tokens, self.context, self.reserve, self.opening = tokens, context, reserve, opening
 
 
 class Conversation:
@@ -101,7 +88,9 @@ class Conversation:
         """What the guard has to say before the model is asked; needs no engine."""
         return self.guard.before(question, self.turns)
 
-    def fit(self, question: str, before: Before | None = None, *, drop: bool = True) -> Prompt:
+    def fit(
+        self, question: str, before: Before | None = None, *, drop: bool = True, read_ahead: bool = False
+    ) -> Prompt:
         """Make the prompt for a question; the oldest turns leave the context if it would not fit otherwise.
 
         A quarter of the context, or `max_tokens` if that is less, is kept free for the answer. Turns leave first; the
@@ -113,6 +102,8 @@ class Conversation:
             question: as typed.
             before: of `consider`, when it was asked already.
             drop: whether turns may leave; otherwise what does not fit is refused.
+            read_ahead: whether what `read_ahead` evaluates is told apart, so that the answer is the same to the bit
+                whether it was evaluated or not; False where nobody asks for that, and spares two renderings.
 
         Raises:
             DoesNotFit: the question does not fit even alone with the system prompt; nothing has changed then.
@@ -128,7 +119,7 @@ class Conversation:
             tokens = self.engine.encode(self._messages(first, self.guard.place(question, passages)))
             if len(tokens) + reserve <= context:
                 dropped, self.first = first - self.first, first
-                known = common(tokens, self._known())
+                known = common(tokens, self._known()) if read_ahead else 0
                 return Prompt(question, tokens, dropped, before, passages, document, known=known)
             taken = len(tokens)
         with_system = " with the system prompt" if self._system() else ""
@@ -155,7 +146,7 @@ class Conversation:
             self.engine.evaluate(known, cancel=cancel)
 
     def _known(self) -> list[int]:
-        return read_ahead.known(
+        return known_tokens(
             lambda question: self.engine.encode(self._messages(self.first, question)),
             self.engine.context - self._reserve(),
         )
@@ -175,9 +166,9 @@ class Conversation:
             return len(self.engine.encode(self._messages(first, "", [turn]))) <= room
 
         before, last = self.first, len(self.turns)
-        remembered = fits(last)
-        self.first = next((first for first in range(before, last) if fits(first)), last) if remembered else last
-        return self.first - before, remembered
+        fitting = next((first for first in range(before, last + 1) if fits(first)), None)
+        self.first = last if fitting is None else fitting
+        return self.first - before, fitting is not None
 
     def _ways_to_fit(self, before: Before, drop: bool) -> Iterator[tuple[Sequence[Passage], int]]:
         """Passages and the first turn to be kept, what loses least first."""

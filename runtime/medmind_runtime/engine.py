@@ -1,38 +1,30 @@
 """The engine: one GGUF in memory, tokens in, tokens and probabilities out, through llama.cpp's C API.
 
-Knows what a model is put together from, and hands on to what does the work. Knows nothing of conversations, terminals
-or text streams.
+Hands on to what does the work. Knows nothing of conversations, terminals or text streams.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from medmind import gguf_header, llama
 from medmind.errors import MedmindError
-from medmind_runtime import attention, generation, scoring, state
+from medmind_runtime import generation, scoring, state
+from medmind_runtime.assembly import Parts, assemble
 from medmind_runtime.chat_format import ChatFormat
-from medmind_runtime.decoder import KV_TYPES, Decoder, KvType, Memory
-from medmind_runtime.forecast import demand_room
+from medmind_runtime.decoder import Decoder, KvType, Memory
 from medmind_runtime.interruption import Interrupted, never
-from medmind_runtime.loading import DEFAULT_CONTEXT, GpuLayers, LoadMode
+from medmind_runtime.loading import GpuLayers, LoadMode
 from medmind_runtime.sampling import Sampling
-from medmind_runtime.speculation import Exact
-from medmind_runtime.threads import physical_cores
 from medmind_runtime.timings import Timings
 from medmind_runtime.vocabulary import Vocabulary
-from medmind_runtime.weights import Weights
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["Engine", "Memory", "Sampling", "Timings"]
-
-MOST_THREADS = 512
-"""Source: GGML_MAX_N_THREADS of ggml.h."""
 
 
 class Engine:
@@ -86,67 +78,39 @@ class Engine:
             MedmindError: no whole GGUF file, an architecture llama.cpp does not know, a context longer than the
                 model's, too little memory, an adapter of another model, or llama-cpp-python missing.
         """
-        gguf_header.check(path)
-        if any(value is not None and value < 1 for value in (batch, threads, context)):
-            raise MedmindError("context, threads and batch must be 1 or more")
-        if threads is not None and threads > MOST_THREADS:
-            raise MedmindError(f"{threads} threads are more than llama.cpp takes", f"give at most {MOST_THREADS}")
-        threads = threads or physical_cores()
-        lib = llama.load()
-        llama.log.mark()
-        header = gguf_header.scalars(path)
-        on_gpu = bool(gpu_layers and lib.llama_supports_gpu_offload())
-        flash = attention.flash(kv_type, threads, on_gpu=on_gpu) if flash is None else flash
-        trained = int(header.get(f"{header.get('general.architecture')}.context_length", context or DEFAULT_CONTEXT))
-        size = _context(path, trained, context)
-        batch = batch or attention.prompt_step(header, threads, context=size, flash=flash)
-        if check_memory and kv_type in KV_TYPES and not on_gpu:
-            demand_room(path, context=size, batch=batch, kv_type=kv_type, flash=flash)
-        weights = Weights(lib, path, load_mode=load_mode, gpu_layers=gpu_layers, adapter=adapter, progress=progress)
+        parts = assemble(
+            path,
+            context=context,
+            threads=threads,
+            batch=batch,
+            kv_type=kv_type,
+            flash=flash,
+            load_mode=load_mode,
+            adapter=adapter,
+            gpu_layers=gpu_layers,
+            progress=progress,
+            check_memory=check_memory,
+            lookup=lookup,
+        )
         try:
-            size = _context(path, int(lib.llama_model_n_ctx_train(weights.handle)), context)
-            decoder = Decoder(lib, weights, context=size, threads=threads, batch=batch, kv_type=kv_type, flash=flash)
+            return cls(path, parts, kv_type=kv_type, adapter=adapter)
         except BaseException:
-            weights.close()
-            raise
-        exact = Exact(hopeless=True)
-        if lookup and adapter is None and not weights.gpu_layers:
-            exact = Exact.of(weights.metadata, kv_type=kv_type)
-        try:
-            return cls(
-                lib, path, weights, decoder, exact, threads=threads, kv_type=kv_type, flash=flash, adapter=adapter
-            )
-        except BaseException:
-            decoder.close()
-            weights.close()
+            parts.close()
             raise
 
-    def __init__(
-        self,
-        lib: ModuleType,
-        path: Path,
-        weights: Weights,
-        decoder: Decoder,
-        exact: Exact,
-        *,
-        threads: int,
-        kv_type: KvType,
-        flash: bool,
-        adapter: Path | None,
-    ) -> None:
-        self._lib = lib
-        self._weights = weights
-        self._decoder: Decoder | None = decoder
-        self._exact = exact
+    def __init__(self, path: Path, parts: Parts, *, kv_type: KvType, adapter: Path | None) -> None:
+        self._lib = parts.lib
+        self._parts = parts
+        self._decoder: Decoder | None = parts.decoder
         self.path = path
         self.adapter = adapter
         self.kv_type = kv_type
-        self._flash = flash
-        self.threads = threads
-        self.context = decoder.context
+        self._flash = parts.flash
+        self.threads = parts.threads
+        self.context = parts.decoder.context
         self.timings = Timings()
-        self.metadata: Mapping[str, str] = weights.metadata
-        self.vocabulary = Vocabulary(lib, weights.handle)
+        self.metadata: Mapping[str, str] = parts.weights.metadata
+        self.vocabulary = Vocabulary(parts.lib, parts.weights.handle)
         self._format = ChatFormat(path, self.metadata, self.vocabulary)
 
     def save_state(self, path: Path) -> int:
@@ -210,10 +174,17 @@ class Engine:
         return self.vocabulary.is_end(token)
 
     def evaluate(self, tokens: Sequence[int], *, cancel: Callable[[], bool] = never) -> None:
-        """Take tokens into the KV cache that a prompt will begin with; those that lie there stay, and all behind them
-        too where nothing is missing.
+        """Take tokens into the KV cache that a prompt will begin with, so that `generate` finds them there.
 
-        Cancelled, it stops between the batches that `generate` with as many `known` tokens goes on with.
+        Those that lie there stay, and where none is missing all behind them too; else what the cache holds otherwise
+        goes. Cancelled, it stops between the batches that `generate` with as many `known` tokens goes on with.
+
+        Args:
+            tokens: ids from the first position on, at least one and fewer than the context holds.
+            cancel: asked between batches and between graph nodes; True ends it without an error.
+
+        Raises:
+            MedmindError: no token, too many, ids outside the vocabulary, or llama.cpp failed.
         """
         self._check(tokens, room=1)
         if self._open.common(tokens) < len(tokens):
@@ -252,7 +223,7 @@ class Engine:
             self._lib,
             self._open,
             self.vocabulary,
-            self._exact,
+            self._parts.exact,
             tokens,
             sampling,
             max_tokens,
@@ -310,10 +281,8 @@ class Engine:
 
     def close(self) -> None:
         """Free everything; harmless when done twice."""
-        if self._decoder is not None:
-            self._decoder.close()
-            self._weights.close()
         self._decoder = None
+        self._parts.close()
 
     def __enter__(self) -> Self:
         return self
@@ -322,14 +291,3 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _context(path: Path, trained: int, wanted: int | None) -> int:
-    """Tokens of the KV cache, of a model trained on so many at most."""
-    if trained < 1:
-        raise MedmindError(f"{path} is damaged: its context length is {trained}", "copy or convert it again")
-    if wanted is not None and wanted > trained:
-        raise MedmindError(
-            f"a context of {wanted} tokens is longer than this model's {trained}", f"use --context {trained} or less"
-        )
-    return wanted or min(trained, DEFAULT_CONTEXT)

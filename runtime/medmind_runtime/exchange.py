@@ -1,9 +1,13 @@
-"""What goes to a model and what comes back: a prompt, a reply, how full the context is. Knows not how they are made."""
+"""What goes to a model and what comes back: a prompt or that none fits, a reply, how full the context is.
+
+Knows not how they are made.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from medmind.errors import MedmindError
 from medmind_runtime.config import NOTICE
 from medmind_runtime.guard import Before
 from medmind_runtime.timings import Timings
@@ -45,6 +49,19 @@ class Prompt:
             "first_aid": self.before.opening if self.before.rule else "",
             "sources": [asdict(passage) for passage in self.passages],
         }
+
+
+class DoesNotFit(MedmindError):
+    """A question that is too long even alone.
+
+    Attributes:
+        tokens: of the prompt; context: what the engine holds; reserve: kept free for the answer.
+        opening: what the guard says first all the same: what to do now does not depend on the length.
+    """
+
+    def __init__(self, message: str, hint: str, *, tokens: int, context: int, reserve: int, opening: str) -> None:
+        super().__init__(message, hint)
+        self.tokens, self.context, self.reserve, self.opening = tokens, context, reserve, opening
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from medmind import console
 from medmind.errors import MedmindError
 from medmind_runtime import display
 from medmind_runtime.config import NOTICE, ChatConfig
-from medmind_runtime.conversation import Conversation, DoesNotFit
-from medmind_runtime.exchange import Prompt
+from medmind_runtime.conversation import Conversation
+from medmind_runtime.exchange import DoesNotFit, Prompt
 from medmind_runtime.session import guard_for, open_model
 from medmind_runtime.terminal import ending
 

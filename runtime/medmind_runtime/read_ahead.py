@@ -2,6 +2,9 @@
 
 A template may put the system text by the last question (Mistral v0.3's does), so that the last question and its answer
 stand elsewhere in the next prompt. Knows when that may be evaluated and when not; how is the engine's business.
+
+The KV cache holds one conversation: /regen and /edit evaluate the system text and the last question with its passages
+once more, as far as another question would have had them elsewhere. Only a second copy in memory would spare that.
 """
 
 from collections.abc import Callable
@@ -17,7 +20,7 @@ _QUESTIONS = "the", "is"
 """They share no first token, and begin as most questions do: no line break or sign that joins what stands before."""
 
 
-def known(encode: Callable[[str], list[int]], room: int) -> list[int]:
+def known_tokens(encode: Callable[[str], list[int]], room: int) -> list[int]:
     """The tokens that the next prompt begins with whatever is asked.
 
     Args:
@@ -31,13 +34,13 @@ def known(encode: Callable[[str], list[int]], room: int) -> list[int]:
     return one[: common(one, other)] if max(len(one), len(other)) <= room else []
 
 
-def begin(opening: "Background[Opened]", *, compute: bool) -> Background[None]:
-    """Begin to read ahead behind a prompt, if the model is there; `close` of what is returned ends it and waits.
+def ready_to_begin(opening: "Background[Opened]", *, compute: bool) -> Background[None]:
+    """Reading ahead behind a prompt, not begun: `start` it when the model is there; `close` ends it and waits.
 
     What goes wrong here goes wrong again when the question is asked, and is told there.
 
     Args:
-        opening: the model; nothing else may use it until the end.
+        opening: the model; nothing else may use it from `start` to `close`.
         compute: False only lets go of what the next prompt does not begin with. The next evaluation then begins at the
             same token as with True, so that the answers are the same to the bit.
     """
@@ -48,7 +51,4 @@ def begin(opening: "Background[Opened]", *, compute: bool) -> Background[None]:
         if last is None or last.timings.prompt_tokens:  # else the guard answered, and this is no time to read
             conversation.read_ahead(cancel if compute else lambda: True)
 
-    work = Background(read)
-    if opening.ready:
-        work.start()
-    return work
+    return Background(read)

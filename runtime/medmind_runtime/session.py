@@ -139,14 +139,13 @@ def interactive(path: Path, config: ChatConfig) -> None:
     terminal = Terminal(opening, guard, read, commands.Commands(load))
     terminal.markdown = config.markdown
     terminal.read_ahead = config.read_ahead
+    woken.append(terminal.wake)
     try:
         if not line_input.is_interactive():
             terminal.opened()
         terminal.run()
     finally:
-        left = terminal.opening.close()
-        if left is not None:
-            left.close()
+        terminal.close()
 
 
 def _exchange(

@@ -1,16 +1,12 @@
-"""The interactive chat: reads, streams answers, and lets Ctrl-C stop an answer and not the program.
+"""The interactive chat: reads, streams answers, and carries on where an answer was stopped.
 
 Knows the conversation and the terminal. Knows no model file and no engine beyond the conversation's.
 """
 
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Protocol
 
 from medmind import console
@@ -18,6 +14,7 @@ from medmind.errors import MedmindError
 from medmind_runtime import display, read_ahead
 from medmind_runtime.background import Background
 from medmind_runtime.conversation import Conversation, Turn
+from medmind_runtime.ctrl_c import CtrlC, Leave
 from medmind_runtime.exchange import Prompt
 from medmind_runtime.guard import Before, Guard
 from medmind_runtime.interruption import Interrupted
@@ -25,8 +22,6 @@ from medmind_runtime.line_input import Read
 
 REGENERATION_TEMPERATURE = 0.7
 """At temperature 0 the same question gets the same answer, so another one has to be drawn."""
-_PATIENCE = 0.5
-"""Seconds that an answer has for stopping before another Ctrl-C leaves; two quick ones are one wish."""
 _SLOW_LOAD = 0.2
 """Seconds of waiting for the model from which it is said what is waited for."""
 _TAKEN_BACK = "[stopped; the question was taken back]"
@@ -38,10 +33,6 @@ _ENDINGS = {
     "loop": "[stopped: the answer went round in a circle; ask otherwise, or try a higher --temperature]",
     "stop": "",
 }
-
-
-class _Leave(KeyboardInterrupt):
-    """Ctrl-C again while an answer does not stop."""
 
 
 class Remembers(Protocol):
@@ -111,7 +102,8 @@ class Terminal:
         self._guard = guard
         self._obey = obey
         self._told: Background[Opened] | None = None
-        self._stopped = False
+        self._ahead: Background[None] = Background(lambda _cancel: None)
+        self._ctrl_c = CtrlC()
 
     def run(self) -> None:
         """Until /exit or the end of input.
@@ -143,16 +135,34 @@ class Terminal:
             self._carry_out(line)
 
     def _line(self) -> str:
-        """The next line. What is computed while it is typed has ended when this returns."""
-        ahead = read_ahead.begin(self.opening, compute=self.read_ahead)
+        """The next line. What is computed while it is typed has ended when this returns or raises."""
+        self._settle()  # Ctrl-C may have come before the last one could
+        self._ahead = read_ahead.ready_to_begin(self.opening, compute=self.read_ahead)
         try:
+            if self.opening.ready:
+                self._ahead.start()
             line = self.read()
         finally:
-            with self._stoppable():
-                ahead.close()
-        if self._stopped:
+            self._settle()
+        if self._ctrl_c.pressed:
             raise Interrupted
         return line
+
+    def wake(self) -> None:
+        """From any thread: the model is there, and may be used while a line is typed."""
+        self._ahead.start()
+
+    def _settle(self) -> None:
+        """End what is computed behind the prompt. However often Ctrl-C is pressed: it uses the model until its end."""
+        with self._ctrl_c.asks(leaves=False):
+            self._ahead.close()
+
+    def close(self) -> None:
+        """Free the model, also one that is still loading, once nothing uses it any more."""
+        self._settle()
+        opened = self.opening.close()
+        if opened is not None:
+            opened.close()
 
     def _carry_out(self, line: str) -> None:
         try:
@@ -166,7 +176,7 @@ class Terminal:
             console.note(f"error: {error}")
         except Interrupted:
             console.note(_TAKEN_BACK if self.opening.ready else "[stopped before the model was there]")
-        except _Leave:
+        except Leave:
             raise
         except KeyboardInterrupt:  # in the moment before an answer begins
             console.note(_TAKEN_BACK)
@@ -178,7 +188,7 @@ class Terminal:
             Interrupted: by Ctrl-C.
             MedmindError: it cannot be loaded.
         """
-        with self._stoppable():
+        with self._ctrl_c.asks():
             return self._wait()
 
     def _wait(self) -> Opened:
@@ -190,7 +200,7 @@ class Terminal:
             if not said and time.monotonic() - begun > _SLOW_LOAD:
                 said = True
                 console.note("[the model is still loading]")
-            return self._stopped
+            return self._ctrl_c.pressed
 
         opened = self.opening.wait(cancel)
         if self._told is not self.opening:
@@ -204,11 +214,11 @@ class Terminal:
 
         What the guard says first is shown before the model is there, and also when the question does not fit.
         """
-        with self._stoppable():
+        with self._ctrl_c.asks():
             turns = self.opening.wait().conversation.turns if self.opening.ready else ()
-            guard = self._guard.wait(lambda: self._stopped)
+            guard = self._guard.wait(lambda: self._ctrl_c.pressed)
             # In a thread of its own: a long text, or a first one, takes longer than Ctrl-C may.
-            before = Background(lambda _cancel: guard.before(question, turns)).wait(lambda: self._stopped)
+            before = Background(lambda _cancel: guard.before(question, turns)).wait(lambda: self._ctrl_c.pressed)
             shown = display.of_answers(markdown=self.markdown)
             if before.opening:
                 shown.feed(before.opening + "\n\n")
@@ -223,7 +233,7 @@ class Terminal:
             console.note(line)
 
     def _fit(self, conversation: Conversation, question: str, before: Before) -> Prompt:
-        prompt = conversation.fit(question, before)
+        prompt = conversation.fit(question, before, read_ahead=True)
         if prompt.dropped:
             turns = "question and its answer have"
             if prompt.dropped > 1:
@@ -240,7 +250,7 @@ class Terminal:
         sampling = conversation.sampling
         if again and sampling.temperature == 0:
             sampling = replace(sampling, temperature=REGENERATION_TEMPERATURE)
-        for text in conversation.answer(prompt, cancel=lambda: self._stopped, sampling=sampling, opened=True):
+        for text in conversation.answer(prompt, cancel=lambda: self._ctrl_c.pressed, sampling=sampling, opened=True):
             shown.feed(text)
 
     def ask_instead(self, turn: Turn, question: str, *, again: bool = False) -> None:
@@ -254,26 +264,6 @@ class Terminal:
             if len(conversation.turns) == kept:
                 conversation.turns.append(turn)
 
-    @contextmanager
-    def _stoppable(self) -> Iterator[None]:
-        """While inside, Ctrl-C only asks the answer to stop; where that is not heard, another one leaves."""
-        self._stopped = False
-        first = 0.0
-
-        def stop(_number: int, _frame: FrameType | None) -> None:
-            nonlocal first
-            if self._stopped and time.monotonic() - first > _PATIENCE:
-                raise _Leave
-            first = first if self._stopped else time.monotonic()
-            self._stopped = True
-
-        before = signal.signal(signal.SIGINT, stop)
-        try:
-            with _unechoed():
-                yield
-        finally:
-            signal.signal(signal.SIGINT, before)
-
 
 def ending(conversation: Conversation) -> str:
     """What a person should know of how the last answer ended; empty when it ended by itself."""
@@ -282,26 +272,3 @@ def ending(conversation: Conversation) -> str:
     if reply.finish == "cancelled" and not reply.text:
         return "[stopped before the first word; the question was taken back]"
     return _ENDINGS[reply.finish].format(limit=conversation.max_tokens)
-
-
-@contextmanager
-def _unechoed() -> Iterator[None]:
-    """While inside, keys typed ahead wait for the next prompt: not shown within the answer, not lost at Ctrl-C."""
-    if sys.platform == "win32":
-        yield
-        return
-    import termios
-
-    try:
-        terminal = sys.stdin.fileno()
-        before = termios.tcgetattr(terminal)
-    except (OSError, ValueError, termios.error):  # standard input is no terminal
-        yield
-        return
-    quiet = termios.tcgetattr(terminal)
-    quiet[3] = (quiet[3] & ~termios.ECHO) | termios.NOFLSH
-    termios.tcsetattr(terminal, termios.TCSANOW, quiet)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(terminal, termios.TCSANOW, before)

@@ -11,6 +11,9 @@ from typing import Any
 from medmind.errors import MedmindError
 from medmind_runtime.prompt import ControlToken
 
+_OVERFLOW = -(2**31)
+"""Of `llama_tokenize`: more tokens than an int holds. Source: llama.h."""
+
 
 class Vocabulary:
     """The tokens of a loaded model, which must outlive it.
@@ -52,15 +55,26 @@ class Vocabulary:
                 found.append(ControlToken(token, self.text(token), lstrip=bool(left), rstrip=bool(right)))
         return found
 
-    def tokenize(self, text: str, *, special: bool) -> list[int]:
-        """Token ids without BOS; lone surrogates become question marks."""
+    def tokenize(self, text: str, *, special: bool, ends: bool = False) -> list[int]:
+        """Token ids; lone surrogates become question marks.
+
+        Args:
+            text: any.
+            special: whether text of control tokens becomes those tokens.
+            ends: with the tokens that this vocabulary puts before and behind a text, as BOS.
+
+        Raises:
+            MedmindError: more text than llama.cpp can count the tokens of.
+        """
         data = text.encode("utf-8", "replace")
         capacity = len(data) + 8
         for _ in range(2):
             ids = (self._lib.llama_token * capacity)()
-            count = self._lib.llama_tokenize(self.handle, data, len(data), ids, capacity, False, special)
+            count = self._lib.llama_tokenize(self.handle, data, len(data), ids, capacity, ends, special)
             if count >= 0:
                 return list(ids[:count])
+            if count == _OVERFLOW:
+                break
             capacity = -count
         raise MedmindError(f"a text of {len(data)} bytes is too long to tokenize", "shorten it")
 

@@ -3,11 +3,13 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import gguf
 import pytest
 import repository_scripts
 
+from medmind import llama
 from medmind.errors import MedmindError
 from medmind_runtime.safety.classifier import FILE, KINDS, Classifier, Encoder, alarm_odds, classifier
 from medmind_runtime.safety.leaning import BOUNDS, heard
@@ -83,6 +85,50 @@ def test_special_tokens_typed_as_text_are_text() -> None:
     encoder = Encoder(FILE, head=False)
     assert encoder.outputs("[SEP] [CLS]") != encoder.outputs("")
     assert len(encoder.outputs("")) == len(encoder.outputs("\udcff")) == 1
+
+
+class Library:
+    """llama.cpp with some functions replaced."""
+
+    def __init__(self, **functions: Any) -> None:
+        vars(self).update(functions)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(LIBRARY, name)
+
+
+LIBRARY = llama.load()
+
+
+def test_a_text_of_more_tokens_than_there_was_room_for_is_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms: list[int] = []
+
+    def tokenize(vocabulary: object, raw: bytes, size: int, ids: object, room: int, *how: bool) -> int:
+        rooms.append(room)
+        little = 1 if len(rooms) == 1 else room
+        return int(LIBRARY.llama_tokenize(vocabulary, raw, size, ids, little, *how))
+
+    monkeypatch.setattr(llama, "load", lambda: Library(llama_tokenize=tokenize))
+    text = "i have a cough and no fever"
+    assert Encoder(FILE, head=True).outputs(text) == classifier()._encoder.outputs(text)
+    assert rooms[1] == len(text.split()) + 2  # with the tokens at both ends
+    monkeypatch.setattr(llama, "load", lambda: Library(llama_tokenize=lambda *_: -(2**31)))
+    with pytest.raises(MedmindError, match="too long"):
+        Encoder(FILE, head=True).outputs(text)
+
+
+def test_a_model_without_a_context_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    freed: list[object] = []
+
+    def free(model: object) -> None:
+        freed.append(model)
+        LIBRARY.llama_model_free(model)
+
+    without = Library(llama_init_from_model=lambda *_: None, llama_model_free=free)
+    monkeypatch.setattr(llama, "load", lambda: without)
+    with pytest.raises(MedmindError, match="no memory"):
+        Encoder(FILE, head=True)
+    assert len(freed) == 1
 
 
 def test_a_file_that_is_no_classifier_of_these_kinds_is_refused(tmp_path: Path) -> None:

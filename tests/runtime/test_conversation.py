@@ -1,11 +1,12 @@
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
 from medmind.errors import MedmindError
-from medmind_runtime.conversation import ChatEngine, Conversation, DoesNotFit, Turn
+from medmind_runtime.conversation import ChatEngine, Conversation, Turn
 from medmind_runtime.engine import Engine
+from medmind_runtime.exchange import DoesNotFit
 from medmind_runtime.fake_engine import FakeEngine
 from medmind_runtime.guard import Before
 from medmind_runtime.interruption import never
@@ -101,6 +102,35 @@ def test_a_question_that_does_not_fit_is_refused_with_the_counts_and_changes_not
         conversation.fit("y" * 200)
     assert (conversation.turns, conversation.first) == ([Turn("short", "ok")], 0)
     assert "".join(ask(conversation, "again")) == "ok"
+
+
+class Counting(FakeEngine):
+    """Counts how often messages are rendered."""
+
+    encoded = 0
+
+    def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        self.encoded += 1
+        return super().encode(messages)
+
+
+def test_a_question_that_fits_is_rendered_once_where_nobody_reads_ahead() -> None:
+    engine = Counting(["fine"])
+    conversation = talk(engine, system="calm")
+    ask(conversation, "one")
+    assert (engine.encoded, conversation.fit("two").known) == (1, 0)
+    assert conversation.fit("two", read_ahead=True).known == len(b"<system>calm<user>one<assistant>fine<user>")
+
+
+@pytest.mark.parametrize(("words", "dropped", "rendered"), [(20, 0, 1), (120, 1, 2), (150, 2, 3), (300, 2, 3)])
+def test_an_answer_of_the_guard_is_rendered_until_it_fits_and_no_more(words: int, dropped: int, rendered: int) -> None:
+    engine = Counting(["fine"], context=200)
+    conversation = talk(engine, max_tokens=10)
+    for question in ("one", "two"):
+        ask(conversation, question)
+    engine.encoded = 0
+    prompt = conversation.fit("q", Before("x" * words, alone=True))
+    assert (prompt.dropped, engine.encoded, prompt.remembered) == (dropped, rendered, words < 300)
 
 
 def test_undo_and_clear() -> None:

@@ -134,3 +134,13 @@ def test_the_guard_is_warm_when_it_is_there(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(Careful, "warm", warm)
     assert guard_for(ChatConfig()).wait() is warmed[0]
+
+
+def test_what_is_closed_before_it_began_never_begins() -> None:
+    begun: list[bool] = []
+    work = Background(lambda cancel: begun.append(True))
+    work.close()
+    work.start()
+    with pytest.raises(Interrupted):
+        work.wait()
+    assert begun == []

@@ -1,20 +1,25 @@
 """Reading ahead: when it is done, that it ends before anything else, that every answer stays what it is. No clocks."""
 
 import random
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from medmind import llama
 from medmind.errors import MedmindError
-from medmind_runtime import commands
+from medmind_runtime import commands, ctrl_c, session
 from medmind_runtime.background import Background
+from medmind_runtime.config import ChatConfig
 from medmind_runtime.conversation import Conversation
+from medmind_runtime.ctrl_c import CtrlC
 from medmind_runtime.engine import Engine
 from medmind_runtime.fake_engine import FakeEngine
-from medmind_runtime.guard import Before, Unguarded
+from medmind_runtime.guard import Before, Guard, Unguarded
 from medmind_runtime.interruption import never
 from medmind_runtime.sampling import Sampling
 from medmind_runtime.terminal import Opened, Terminal
@@ -29,7 +34,13 @@ SYSTEM_FIRST = (
 )
 
 
-def chat(talk: Conversation, lines: Sequence[str | Callable[[], str]], *, read_ahead: bool = True) -> None:
+def chat(
+    talk: Conversation,
+    lines: Sequence[str | Callable[[], str]],
+    *,
+    read_ahead: bool = True,
+    close: Callable[[], None] = lambda: None,
+) -> None:
     """A terminal session in which these lines are typed."""
     left = iter(lines)
 
@@ -39,11 +50,14 @@ def chat(talk: Conversation, lines: Sequence[str | Callable[[], str]], *, read_a
         raise EOFError
 
     memory: Any = None if isinstance(talk.engine, FakeEngine) else talk.engine
-    opening = Background(lambda _cancel: Opened(talk, "a model", talk.system, {}, {}, memory=memory))
+    opening = Background(lambda _cancel: Opened(talk, "a model", talk.system, {}, {}, close=close, memory=memory))
     opening.wait()
     terminal = Terminal(opening, Background(lambda _cancel: talk.guard), read, commands.Commands(lambda *_: opening))
     terminal.read_ahead = read_ahead
-    terminal.run()
+    try:
+        terminal.run()
+    finally:
+        terminal.close()
 
 
 class Scripted(FakeEngine):
@@ -107,8 +121,6 @@ def test_it_has_ended_before_a_question_a_command_and_the_end() -> None:
 
 def test_it_ends_also_where_ctrl_c_comes_in_its_last_moment(capsys: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C behind Enter takes the question back, as everywhere."""
-    import signal
-
     engine = Scripted(["fine"])
     ended = engine.evaluate
 
@@ -126,6 +138,80 @@ def test_it_ends_also_where_ctrl_c_comes_in_its_last_moment(capsys: pytest.Captu
     chat(talk_of(engine), [engine.line("one"), engine.line("two"), engine.line("/exit")])
     assert engine.events == ["begin", "end", "begin", "end", "answer", "begin", "end"]
     assert "the question was taken back" in "".join(capsys.readouterr())
+
+
+def test_no_ctrl_c_frees_the_model_or_goes_on_while_it_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even a second one, which leaves an answer that does not stop."""
+    monkeypatch.setattr(ctrl_c, "_PATIENCE", -1.0)
+    engine = Scripted(["fine"])
+    closed = threading.Event()
+    ended = engine.evaluate
+
+    def close() -> None:
+        engine.events.append("closed")
+        closed.set()
+
+    def evaluate(tokens: Sequence[int], *, cancel: Callable[[], bool] = never) -> None:
+        def asked() -> bool:
+            if not cancel():
+                return False
+            for _ in () if closed.is_set() else range(3):
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                closed.wait(0.1)  # whoever does not wait has the time to go on
+            return True
+
+        ended(tokens, cancel=asked)
+
+    engine.evaluate = evaluate  # type: ignore[method-assign]
+    with suppress(KeyboardInterrupt):
+        chat(talk_of(engine), [engine.line("one"), engine.line("/exit")], close=close)
+    assert engine.events == [*["begin", "end"] * 3, "closed"]
+
+
+def test_ctrl_c_before_the_end_is_waited_for_lets_nothing_run_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Scripted(["fine"])
+    asks, pressed = CtrlC.asks, []
+
+    def pressed_before(self: CtrlC, *, leaves: bool = True) -> Any:
+        if engine.events == ["begin"] and not pressed:
+            pressed.append("\x03")
+            raise KeyboardInterrupt
+        return asks(self, leaves=leaves)
+
+    monkeypatch.setattr(CtrlC, "asks", pressed_before)
+    chat(talk_of(engine), [engine.line("one"), engine.line("two"), engine.line("/exit")])
+    assert engine.events == [*["begin", "end"] * 2, "answer", "begin", "end"]
+
+
+def test_what_the_first_prompt_begins_with_is_read_as_soon_as_the_model_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = Scripted(["fine"])
+    lines = iter([engine.line("one"), engine.line("/exit")])
+
+    class Typing:
+        """Begins to load the model at its first prompt, as the editor does."""
+
+        def __init__(self, _commands: object, _help: object, model: Callable[[], Background[Opened]], **_: Any) -> None:
+            self._model = model
+
+        def wake(self) -> None:
+            pass
+
+        def __call__(self, default: str = "") -> str:
+            self._model().start()
+            return next(lines)()
+
+    def open_model(_path: Path, _config: ChatConfig, guard: Background[Guard], _cancel: object) -> Opened:
+        return Opened(talk_of(engine), "a model", "calm", {}, {})
+
+    monkeypatch.setattr(session.line_input, "is_interactive", lambda: True)
+    monkeypatch.setattr(session.line_input, "Editor", Typing)
+    monkeypatch.setattr(session, "open_model", open_model)
+    monkeypatch.setattr(session, "guard_for", lambda _config: Background(lambda _cancel: Unguarded()))
+    session.interactive(Path("a.gguf"), ChatConfig())
+    assert engine.evaluated == ["<system>calm<user>", "<system>calm<user>one<assistant>fine<user>"]
+    assert engine.events == ["begin", "end", "answer", "begin", "end"]
 
 
 def test_what_goes_wrong_ends_no_chat_and_is_told_when_it_goes_wrong_again(capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,18 +247,29 @@ def test_nothing_is_read_where_the_guard_answered_alone_or_turns_have_to_leave()
     assert engine.evaluated == ["<system>calm<user>"]
 
 
+def k_quant(folder: Path, **options: Any) -> Path:
+    """A model in q4_k_m: the kernels of K quants take rows by fours, so that its bits tell how tokens came together."""
+    lib = llama.load()
+    params = lib.llama_model_quantize_default_params()
+    params.ftype, params.nthread = lib.LLAMA_FTYPE_MOSTLY_Q4_K_M, 1
+    folder.mkdir()
+    plain, quantized = write_model(folder / "plain.gguf", width=256, head=64, **options), folder / "q4_k_m.gguf"
+    assert lib.llama_model_quantize(bytes(plain), bytes(quantized), params) == 0
+    return quantized
+
+
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Engine]]:
     """Models whose template puts the system text last, and first; small batches, so that histories take several."""
     folder = tmp_path_factory.mktemp("bases")
-    last = Engine.load(write_model(folder / "last.gguf"), threads=1, batch=BATCH)
-    first = Engine.load(write_model(folder / "first.gguf", template=SYSTEM_FIRST), threads=1, batch=BATCH)
+    last = Engine.load(k_quant(folder / "last"), threads=1, batch=BATCH)
+    first = Engine.load(k_quant(folder / "first", template=SYSTEM_FIRST), threads=1, batch=BATCH)
     with last, first:
         yield {"system last": last, "system first": first}
 
 
 def ask(talk: Conversation, question: str) -> str:
-    return "".join(talk.answer(talk.fit(question)))
+    return "".join(talk.answer(talk.fit(question, read_ahead=True)))
 
 
 @pytest.mark.parametrize("base", ["system last", "system first"])
@@ -180,10 +277,10 @@ def test_the_next_turn_evaluates_its_own_question_alone(bases: dict[str, Engine]
     engine = bases[base]
     talk = talk_of(engine, system="be calm and say what is known", max_tokens=40)
     ask(talk, "what is it that ails her")
-    without = talk.fit("and then").tokens
+    without = talk.fit("and then", read_ahead=True).tokens
     held = engine._open.common(without)
     talk.read_ahead()
-    prompt = talk.fit("and then")
+    prompt = talk.fit("and then", read_ahead=True)
     own = len(prompt.tokens) - prompt.known
     assert own <= len(engine.tokenize(" and then[/INST]assistant\n", special=False))
     ask(talk, "and then")
@@ -196,19 +293,49 @@ def after(count: int) -> Callable[[], bool]:
     return lambda: next(left, None) is None
 
 
-@pytest.mark.parametrize("count", range(0, 90, 6))
-def test_interrupted_anywhere_the_next_logits_are_the_same_to_the_bit(bases: dict[str, Engine], count: int) -> None:
-    engine = bases["system last"]
-    rows = []
-    for cancel in (after(count), after(0)):
-        engine._open.keep_prefix([])
-        talk = talk_of(engine, system="be calm and say what is known", max_tokens=40)
-        ask(talk, "what is it that ails her")
+class Asked:
+    """A `cancel` that says yes from a moment on, and counts how often it was asked."""
+
+    def __init__(self, moment: int) -> None:
+        self.times, self._moment = 0, moment
+
+    def __call__(self) -> bool:
+        self.times += 1
+        return self.times > self._moment
+
+
+NEVER = 10**9
+
+
+def second_answer(engine: Engine, *cancels: Asked) -> tuple[list[int], list[bytes]]:
+    """Tokens that lay in the cache after each reading ahead; the logits behind every token of the answer after them."""
+    engine._open.keep_prefix([])
+    talk = talk_of(engine, system="be calm and say what is known", max_tokens=68)
+    ask(talk, "what is it that ails her")
+    held = []
+    for cancel in cancels:
         talk.read_ahead(cancel)
-        prompt = talk.fit("and then")
-        list(engine.generate(prompt.tokens, sampling=Sampling(), max_tokens=1, known=prompt.known))
-        rows.append(engine._open.logits(-1))
-    assert rows[0] == rows[1]
+        held.append(len(engine._open.state()[0]))
+    prompt = talk.fit("and then what is to be done", read_ahead=True)
+    answer = engine.generate(prompt.tokens, sampling=Sampling(), max_tokens=6, known=prompt.known)
+    return held, [engine._open.logits(-1) for _ in answer]
+
+
+def test_interrupted_anywhere_every_logit_of_the_answer_is_the_same_to_the_bit(bases: dict[str, Engine]) -> None:
+    """In every batch, at its ends and amid its graph, once and twice; also where nothing is read at all."""
+    engine = bases["system last"]
+    whole = Asked(NEVER)
+    (all_of_it,), expected = second_answer(engine, whole)
+    assert second_answer(engine) == ([], expected)
+    reached: dict[int, int] = {}
+    for moment in range(0, whole.times, 7):
+        (held,), rows = second_answer(engine, Asked(moment))
+        assert rows == expected, moment
+        reached[held] = reached.get(held, 0) + 1
+        assert second_answer(engine, Asked(moment), Asked(whole.times // 4))[1] == expected, moment
+    batches = -(-(all_of_it - min(reached)) // BATCH)
+    assert batches > 4 and len(reached) == batches  # 0, 1, 2, … of them are there; never all
+    assert min(reached.values()) > 2  # some of the interruptions of each came amid its graph
 
 
 def test_what_is_there_already_stays_and_all_behind_it_too(bases: dict[str, Engine]) -> None:
@@ -262,7 +389,7 @@ class Noted:
 
     def evaluate(self, tokens: Sequence[int], *, cancel: Callable[[], bool]) -> None:
         before = self._engine._open.common(tokens)
-        stop = after(self._moments.randint(0, 120))
+        stop = after(self._moments.randint(0, 300))
         self._engine.evaluate(tokens, cancel=stop if self._read_ahead and cancel is not never else cancel)
         self.read += max(0, self._engine._open.common(tokens) - before)
 

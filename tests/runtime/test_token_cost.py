@@ -141,7 +141,7 @@ def test_the_engine_does_for_token_2000_what_it_did_for_token_50(
         still: Any = LlamaStill(engine._lib, script)
         engine._lib = engine._open._lib = still
         if guessing:
-            engine._exact.tried, engine._exact.rows = True, 8
+            engine._parts.exact.tried, engine._parts.exact.rows = True, 8
         answer = engine.generate([1, 3, 4], sampling=Sampling(), max_tokens=2100)
         demand_even(count, answer, PERIOD, 1.05)
         assert bool(engine.timings.accepted) == guessing

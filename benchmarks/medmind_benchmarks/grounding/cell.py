@@ -18,7 +18,8 @@ from medmind_benchmarks.grounding import items as item_files
 from medmind_benchmarks.grounding.items import Item
 from medmind_benchmarks.likelihood import language_of, log_likelihood
 from medmind_runtime.config import ChatConfig
-from medmind_runtime.conversation import Conversation, DoesNotFit
+from medmind_runtime.conversation import Conversation
+from medmind_runtime.exchange import DoesNotFit
 from medmind_runtime.guard import Guard
 from medmind_runtime.library.index import Library
 from medmind_runtime.safety.careful import Careful

@@ -14,6 +14,7 @@ from typing import Any
 
 from medmind import llama
 from medmind.errors import MedmindError
+from medmind_runtime.vocabulary import Vocabulary
 
 KINDS = ("none", "everyday", "emergency", "self_harm")
 """What a text is taken for, in the order of the classifier's outputs; `none` is a question that needs no help now."""
@@ -44,36 +45,32 @@ class Encoder:
         if not model:
             reason = llama.log.first_error() or "llama.cpp gives no reason"
             raise MedmindError(f"{path} cannot be used: {reason}", "install medmind again")
-        self.size = int(lib.llama_model_n_cls_out(model) if head else lib.llama_model_n_embd(model))
-        self._longest = int(lib.llama_model_n_ctx_train(model))
-        self._vocabulary = lib.llama_model_get_vocab(model)
-        settings = lib.llama_context_default_params()
-        settings.n_ctx = settings.n_batch = settings.n_ubatch = self._longest
-        settings.n_seq_max = 1
-        settings.embeddings = True
-        settings.pooling_type = lib.LLAMA_POOLING_TYPE_RANK if head else lib.LLAMA_POOLING_TYPE_CLS
-        settings.n_threads = settings.n_threads_batch = 1  # beside a model that loads or answers, more would wait
-        settings.no_perf, settings.offload_kqv, settings.op_offload = True, False, False
-        self._context: Any = lib.llama_init_from_model(model, settings)
-        if not self._context:
-            raise MedmindError(f"there is no memory for {path}", "close other programs")
+        try:
+            self.size = int(lib.llama_model_n_cls_out(model) if head else lib.llama_model_n_embd(model))
+            self._longest = int(lib.llama_model_n_ctx_train(model))
+            self._vocabulary = Vocabulary(lib, model)
+            settings = lib.llama_context_default_params()
+            settings.n_ctx = settings.n_batch = settings.n_ubatch = self._longest
+            settings.n_seq_max = 1
+            settings.embeddings = True
+            settings.pooling_type = lib.LLAMA_POOLING_TYPE_RANK if head else lib.LLAMA_POOLING_TYPE_CLS
+            settings.n_threads = settings.n_threads_batch = 1  # beside a model that loads or answers, more would wait
+            settings.no_perf, settings.offload_kqv, settings.op_offload = True, False, False
+            self._context: Any = lib.llama_init_from_model(model, settings)
+            if not self._context:
+                raise MedmindError(f"there is no memory for {path}", "close other programs")
+        except BaseException:
+            lib.llama_model_free(model)
+            raise
         self._batch = lib.llama_batch_init(self._longest, 0, 1)
         self._one_at_a_time = threading.Lock()
 
     def outputs(self, text: str) -> list[list[float]]:
         """Of a plain text (`words.plain`): `size` numbers for each part of it that can be read at once, mostly one."""
-        first, *ids, last = self._tokens(text)
+        first, *ids, last = self._vocabulary.tokenize(text, special=False, ends=True)
         step = self._longest - 2
         with self._one_at_a_time:
             return [self._computed([first, *ids[at : at + step], last]) for at in range(0, max(1, len(ids)), step)]
-
-    def _tokens(self, text: str) -> list[int]:
-        """Ids, with those of the beginning and the end; what reads like a special token is text."""
-        raw = text.encode("utf-8", "replace")
-        most = len(raw) + 2
-        room = (self._lib.llama_token * most)()
-        count = int(self._lib.llama_tokenize(self._vocabulary, raw, len(raw), room, most, True, False))
-        return list(room[:count])
 
     def _computed(self, ids: Sequence[int]) -> list[float]:
         batch = self._batch

@@ -1,0 +1,103 @@
+"""What an engine is put together from: weights, a context over them, how many tokens may go together.
+
+Knows what is refused before the slow work, and that nothing stays behind where a part cannot be made.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from medmind import gguf_header, llama
+from medmind.errors import MedmindError
+from medmind_runtime import attention
+from medmind_runtime.decoder import KV_TYPES, Decoder, KvType
+from medmind_runtime.forecast import demand_room
+from medmind_runtime.loading import DEFAULT_CONTEXT, GpuLayers, LoadMode
+from medmind_runtime.speculation import Exact
+from medmind_runtime.threads import physical_cores
+from medmind_runtime.weights import Weights
+
+MOST_THREADS = 512
+"""Source: GGML_MAX_N_THREADS of ggml.h."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A loaded model.
+
+    Attributes:
+        lib: llama.cpp.
+        weights, decoder: the model and its one context.
+        exact: how many tokens may be evaluated together.
+        threads: compute threads.
+        flash: whether llama.cpp may use flash attention.
+    """
+
+    lib: ModuleType
+    weights: Weights
+    decoder: Decoder
+    exact: Exact
+    threads: int
+    flash: bool
+
+    def close(self) -> None:
+        """Free everything; harmless when done twice."""
+        self.decoder.close()
+        self.weights.close()
+
+
+def assemble(
+    path: Path,
+    *,
+    context: int | None,
+    threads: int | None,
+    batch: int | None,
+    kv_type: KvType,
+    flash: bool | None,
+    load_mode: LoadMode,
+    adapter: Path | None,
+    gpu_layers: GpuLayers,
+    progress: Callable[[float], bool] | None,
+    check_memory: bool,
+    lookup: bool,
+) -> Parts:
+    """See `engine.Engine.load`."""
+    gguf_header.check(path)
+    if any(value is not None and value < 1 for value in (batch, threads, context)):
+        raise MedmindError("context, threads and batch must be 1 or more")
+    if threads is not None and threads > MOST_THREADS:
+        raise MedmindError(f"{threads} threads are more than llama.cpp takes", f"give at most {MOST_THREADS}")
+    threads = threads or physical_cores()
+    lib = llama.load()
+    llama.log.mark()
+    header = gguf_header.scalars(path)
+    on_gpu = bool(gpu_layers and lib.llama_supports_gpu_offload())
+    flash = attention.flash(kv_type, threads, on_gpu=on_gpu) if flash is None else flash
+    trained = int(header.get(f"{header.get('general.architecture')}.context_length", context or DEFAULT_CONTEXT))
+    size = _context(path, trained, context)
+    batch = batch or attention.prompt_step(header, threads, context=size, flash=flash)
+    if check_memory and kv_type in KV_TYPES and not on_gpu:
+        demand_room(path, context=size, batch=batch, kv_type=kv_type, flash=flash)
+    weights = Weights(lib, path, load_mode=load_mode, gpu_layers=gpu_layers, adapter=adapter, progress=progress)
+    try:
+        size = _context(path, int(lib.llama_model_n_ctx_train(weights.handle)), context)
+        exact = Exact(hopeless=True)
+        if lookup and adapter is None and not weights.gpu_layers:
+            exact = Exact.of(weights.metadata, kv_type=kv_type)
+        decoder = Decoder(lib, weights, context=size, threads=threads, batch=batch, kv_type=kv_type, flash=flash)
+    except BaseException:
+        weights.close()
+        raise
+    return Parts(lib, weights, decoder, exact, threads, flash)
+
+
+def _context(path: Path, trained: int, wanted: int | None) -> int:
+    """Tokens of the KV cache, of a model trained on so many at most."""
+    if trained < 1:
+        raise MedmindError(f"{path} is damaged: its context length is {trained}", "copy or convert it again")
+    if wanted is not None and wanted > trained:
+        raise MedmindError(
+            f"a context of {wanted} tokens is longer than this model's {trained}", f"use --context {trained} or less"
+        )
+    return wanted or min(trained, DEFAULT_CONTEXT)
