@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
+from medmind_runtime.safety.doses.amounts import is_number
 from medmind_runtime.safety.doses.mentions import Mention
 from medmind_runtime.safety.doses.reading import Token
 from medmind_runtime.safety.doses.terms import terms
@@ -33,8 +34,9 @@ def sense(row: Sequence[Token], mention: Mention, before: int, after: int, *, st
     harm = (first, last) if strict else (near_first, near_last)
     if _has(row, known.harm, *harm):
         return "harm"
-    ages = _ages(row, near_first, mention.first - 1) | _ages(row, mention.last, near_last)
-    return "most" if _has(row, known.most, near_first, near_last, ages) else "take"
+    others = _ages(row, near_first, mention.first - 1) | _ages(row, mention.last, near_last)
+    others |= {at for at in range(mention.last, near_last) if _before_number(row, at)}
+    return "most" if _has(row, known.most, near_first, near_last, others) else "take"
 
 
 def sentence(row: Sequence[Token], mention: Mention) -> tuple[int, int]:
@@ -51,6 +53,12 @@ def _ages(row: Sequence[Token], first: int, last: int) -> set[int]:
     """The places of what stands between people and their age: `children under 15`."""
     places = range(first + 1, min(last, len(row) - 1))
     return {at for at in places if row[at - 1].text in terms().beside.aged and row[at + 1].value is not None}
+
+
+def _before_number(row: Sequence[Token], at: int) -> bool:
+    """Whether a phrase of the most is of the next number: `500 mg up to 4 times a day`."""
+    phrases = (p for p in terms().most.get(row[at].text, ()) if tuple(t.text for t in row[at : at + len(p)]) == p)
+    return any(at + len(p) < len(row) and is_number(row, at + len(p)) for p in phrases)
 
 
 def _has(
