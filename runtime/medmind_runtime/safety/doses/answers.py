@@ -4,6 +4,7 @@ Knows the rest of their sentence. Knows not which drug is meant.
 """
 
 from medmind_runtime.safety.doses.amounts import is_number
+from medmind_runtime.safety.doses.bare import YEARS
 from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
 
 
@@ -27,7 +28,7 @@ def _had(around: Surroundings, first: int, end: int) -> bool:
 def _answers(around: Surroundings, first: int, end: int) -> bool:
     """`Six.`, `About 400, I would say.`, `400 is fine for you`, where a dose is asked about."""
     beside = around.known.beside
-    if not around.asked or _numbers_a_line(around, first, end):
+    if not around.asked or _numbers_a_line(around, first, end) or _year(around, first):
         return False
     at = _back(around, first, around.known.before_answer)
     while at >= 0 and is_number(around.row, at):
@@ -39,9 +40,17 @@ def _answers(around: Surroundings, first: int, end: int) -> bool:
 
 
 def _numbers_a_line(around: Surroundings, first: int, end: int) -> bool:
-    """`There are three. 1. Nausea. 2. Gas.`"""
+    """`There are three. 1. Nausea. 2. Gas.`, `(2) swelling`."""
+    if around.text(first - 1) == "(" and around.text(end) == ")":
+        return True
     digits = around.row[first].value is not None and around.text(end) in {".", ")"}
-    return digits and around.text(first - 1) in {".", "\n"} and end + 1 < len(around.row)
+    return digits and around.text(first - 1) in {".", "\n", ":"} and end + 1 < len(around.row)
+
+
+def _year(around: Surroundings, first: int) -> bool:
+    """`From 2004 to 2013`; 2000 may be milligrams."""
+    value = around.row[first].value
+    return value in YEARS and value is not None and value % 100 != 0
 
 
 def _on(around: Surroundings, first: int, end: int) -> bool:
@@ -80,4 +89,8 @@ def _alone(around: Surroundings, end: int) -> bool:
     at = end + 2 if around.text(end) == "of" and around.text(end + 1) in beside.of_it else end
     if at >= len(around.row) or around.texts[at] in beside.after_amount:
         return True
-    return not around.row[at].is_word and around.texts[at] not in beside.counted | {"-", "/", ":"}
+    following = around.row[at]
+    name = following.value is not None or (
+        following.text == "," and at + 1 < len(around.row) and around.row[at + 1].glued
+    )
+    return not name and not following.is_word and following.text not in beside.counted | {"-", "/", ":"}

@@ -7,6 +7,7 @@ from medmind_runtime.safety.doses.amounts import is_number, read
 from medmind_runtime.safety.doses.drugs import stem
 from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
 
+_MARKS = frozenset("-•+")
 YEARS = range(1500, 2100)
 _NO_AGE, _STRENGTH = 120, 1000
 """`statins at 40` is an age; this is none any more."""
@@ -39,6 +40,7 @@ def of_drug_before(around: Surroundings, drug: int, first: int, end: int) -> boo
     surely = around.known.is_surely_drug(around.texts[drug]) and ends(around, end) and not _in_list(around, first, end)
     ranged = len(read(around.row, first).values) > 1
     told = around.in_clause(first, beside.taking) or around.large(first) or by_route or _schedule(around, first)
+    told = told or _fills_line(around, drug, first, end)
     told = told or (bars and any(around.row[at].value and around.large(at) for at in range(drug + 1, first)))
     return bool(told or usual or surely or ranged) and beside.equals.issuperset(between)
 
@@ -49,6 +51,17 @@ def _of_tests(around: Surroundings, drug: int) -> bool:
     near = around.texts[max(0, drug - 2 * NEAR) : drug]
     tested = around.texts[drug] in beside.measured and not beside.measures.isdisjoint(near)
     return tested and beside.taking.isdisjoint(near)
+
+
+def _fills_line(around: Surroundings, drug: int, first: int, end: int) -> bool:
+    """`- Isosorbide 20`: a line of a list that has a drug and a number; `connexin 26` is a protein."""
+    if around.texts[drug].endswith("in"):
+        return False
+    mark, before = around.text(drug - 1), around.text(drug - 2)
+    begins = (
+        mark in {"", "\n"} or (mark in _MARKS and before in {"", "\n"}) or (mark in {")", "."} and before.isdigit())
+    )
+    return drug == first - 1 and begins and around.text(end) in {"", "\n"}
 
 
 def _in_list(around: Surroundings, first: int, end: int) -> bool:
