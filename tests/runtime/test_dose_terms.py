@@ -115,4 +115,14 @@ def test_every_drug_is_one_by_its_entry_alone() -> None:
     unnamed = Terms({**DATA, "drugs": {**DATA["drugs"], "names": ""}})
     assert {name for name in names if unnamed.is_drug(name)} == set()
     whole = Terms(DATA)
-    assert {name for name in names if not whole.is_drug(name)} == set()
+    sure_names = DATA["drugs"]["sure_names"].split()
+    assert {name for name in [*names, *sure_names] if not whole.is_drug(name)} == set()
+    assert {name for name in sure_names if not whole.is_surely_drug(name)} == set()
+    unsure = Terms({**DATA, "drugs": {**DATA["drugs"], "sure_names": ""}})
+    assert {name for name in sure_names if unsure.is_surely_drug(name)} == set()
+
+
+def test_a_misspelt_name_is_one() -> None:
+    known = Terms(DATA)
+    for name in ("ibuprophen", "amoxycilin", "acetominophen", "zythromax", "losartán"):
+        assert known.is_surely_drug(name), name

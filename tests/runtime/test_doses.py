@@ -1,5 +1,6 @@
 import json
 import random
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -32,10 +33,18 @@ class Sentence:
     text: str
     passages: tuple[str, ...]
     shown: bool
+    question: str = ""
+    gone: tuple[str, ...] = ()
+    """Of several doses each one that is not to be seen."""
+
+    def leaks(self, seen: str) -> bool:
+        """Whether a dose is still there."""
+        left = seen.replace(NOTE, "")
+        return NOTE not in seen or any(re.search(rf"(?<![\w.]){re.escape(dose)}(?!\w)", left) for dose in self.gone)
 
 
 SENTENCES = [
-    Sentence(row["text"], tuple(row["passages"]), row["shown"])
+    Sentence(row["text"], tuple(row["passages"]), row["shown"], row.get("question", ""), tuple(row.get("gone", ())))
     for row in map(json.loads, Path(__file__).with_name("dose_sentences.jsonl").read_text("utf-8").splitlines())
 ]
 
@@ -50,14 +59,14 @@ def test_of_300_sentences_no_invented_dose_gets_through_and_the_harmless_are_sho
     read = {passages: Passages(passages) for passages in {sentence.passages for sentence in SENTENCES}}
     for sentence in SENTENCES:
         for pieces in ([sentence.text], list(sentence.text), None):
-            watch = DoseWatch(read[sentence.passages])
+            watch = DoseWatch(read[sentence.passages], sentence.question)
             if pieces is None:
                 shown = in_pieces(sentence.text, chance, watch)
             else:
                 shown = "".join(map(watch.feed, pieces)) + watch.finish()
             if sentence.shown and shown != sentence.text:
                 cut.add(sentence.text)
-            assert sentence.shown or NOTE in shown, sentence
+            assert sentence.shown or not sentence.leaks(shown), sentence
     assert len(cut) < 0.05 * len(harmless), cut
 
 

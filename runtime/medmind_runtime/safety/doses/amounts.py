@@ -10,6 +10,8 @@ from medmind_runtime.safety.doses.terms import terms
 LARGE = 50
 """A number on a drug's name that is its dose; `exostosin-2` is a name."""
 _LONGEST_RUN, _LONGEST_LINK = 24, 3
+_ZERO = Fraction(0)
+_SIGNS = frozenset("x×")
 _POWERS = str.maketrans("²³⁰¹⁴⁵⁶⁷⁸⁹", "2301456789")
 
 
@@ -60,22 +62,13 @@ def read(row: Sequence[Token], at: int) -> Amount:
     end = at
     while end < len(row) and end - at < _LONGEST_RUN:
         token = row[end]
-        if token.text == "k" and token.glued and end > at:
-            groups[-1].value = (groups[-1].value or Fraction(0)) * 1000
-            end += 1
-            continue
-        if (
-            token.text == "e"
-            and token.glued
-            and row[end + 1 : end + 2]
-            and row[end + 1].glued
-            and row[end + 1].text.isdigit()
-        ):
-            groups[-1].value = (groups[-1].value or Fraction(0)) * Fraction(10) ** min(int(row[end + 1].text[:3]), 99)
-            end += 2
+        if end > at and (size := groups[-1].magnify(row, end)):
+            end += size
             continue
         if is_number(row, end):
             if not groups[-1].add(row, end):
+                if row[end + 1 : end + 2] and row[end + 1].text in known.often.times - _SIGNS:
+                    break  # `500 three times a day`
                 product = True
                 groups.append(_Group())
                 groups[-1].add(row, end)
@@ -103,7 +96,7 @@ def read(row: Sequence[Token], at: int) -> Amount:
             and end + link + 1 < len(row)
             and _power(row, end + link + 1)
         ):
-            groups[-1].value = (groups[-1].value or Fraction(0)) * _power(row, end + link + 1)
+            groups[-1].value = (groups[-1].value or _ZERO) * _power(row, end + link + 1)
             end += 2 + (row[end + link + 1].text == "^")
         else:
             product = product or bool(set(words) & known.beside.products)
@@ -122,7 +115,7 @@ def _power(row: Sequence[Token], at: int) -> Fraction:
     token = row[at]
     text = row[at + 1].text if token.text == "^" and at + 1 < len(row) else token.text.translate(_POWERS)
     raised = token.text == "^" or token.text[0] in "²³⁰¹⁴⁵⁶⁷⁸⁹"
-    return Fraction(10) ** int(text) if raised and text.isdigit() and len(text) < 3 else Fraction(0)
+    return Fraction(10) ** int(text) if raised and text.isdigit() and len(text) < 3 else _ZERO
 
 
 def _link(row: Sequence[Token], at: int) -> int:
@@ -141,10 +134,10 @@ class _Group:
 
     def __init__(self) -> None:
         self.value: Fraction | None = None
-        self.sum = Fraction(0)
+        self.sum = _ZERO
         self.last: Token | None = None
         self.added = False
-        self.decimals = Fraction(0)
+        self.decimals = _ZERO
 
     def add(self, row: Sequence[Token], at: int) -> bool:
         """Take one more token; False when it is a number of its own."""
@@ -160,6 +153,17 @@ class _Group:
         self.last = token
         return True
 
+    def magnify(self, row: Sequence[Token], at: int) -> int:
+        """How many tokens the `k` of `5k` or the `e3` of `5e3` is; 0 for none."""
+        token, ahead = row[at], row[at + 1 : at + 2]
+        if token.text == "k" and token.glued:
+            self.value = (self.value or _ZERO) * 1000
+            return 1
+        if token.text == "e" and token.glued and ahead and ahead[0].glued and ahead[0].text.isdigit():
+            self.value = (self.value or _ZERO) * Fraction(10) ** min(int(ahead[0].text[:3]), 99)
+            return 2
+        return 0
+
     def _add_part(self, part: Fraction) -> None:
         if self.added and self.value is not None:
             self.sum, self.value = self.sum + self.value, part
@@ -168,7 +172,7 @@ class _Group:
 
     def _add_scale(self, scale: Fraction) -> None:
         if scale >= 1000 or self.value is None:
-            self.sum, self.value = (self.sum + (self.value or 0) or Fraction(1)) * scale, Fraction(0)
+            self.sum, self.value = (self.sum + (self.value or 0) or Fraction(1)) * scale, _ZERO
         else:
             self.value *= scale
 
@@ -198,7 +202,7 @@ class _Group:
         return True
 
     def total(self) -> Fraction:
-        return self.sum + (self.value or 0)
+        return self.sum + (self.value or 0) if self.sum else self.value or _ZERO
 
     def _thousands(self, token: Token) -> bool:
         last = self.last
@@ -227,5 +231,5 @@ class _Group:
         known = terms()
         if last.text in known.scales:
             return value < known.scales[last.text]
-        before = known.numbers.get(last.text, Fraction(0))
+        before = known.numbers.get(last.text, _ZERO)
         return before >= 20 and value < 10

@@ -85,6 +85,31 @@ class Beside:
     eaten: frozenset[str]
     food_between: frozenset[str]
     taken_with: frozenset[str]
+    cold_packs: frozenset[str]
+    days: frozenset[str]
+    joining: frozenset[str]
+    having: frozenset[str]
+    allowing: frozenset[str]
+    being: frozenset[str]
+    whose: frozenset[str]
+    no_amount: frozenset[str]
+    answering: frozenset[str]
+    after_amount: frozenset[str]
+    after_answer: frozenset[str]
+    asking_else: frozenset[str]
+    checking: frozenset[str]
+    limits: frozenset[str]
+    gently: frozenset[str]
+    ratios: frozenset[str]
+    heads: frozenset[str]
+    putting: frozenset[str]
+    setting: frozenset[str]
+    bearers: frozenset[str]
+    own: frozenset[str]
+    halving: frozenset[str]
+    lived: frozenset[str]
+    aged_at: frozenset[str]
+    daytime: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -100,6 +125,7 @@ class Rates:
         filtered: what a kidney's volume over a minute is of.
         body_weight: what a kilogram is of.
         within_a_day, parts_of_a_day: that a dose is the day's; that it is not.
+        within, any, period: around the 24 hours of a day.
     """
 
     of: dict[str, frozenset[str]]
@@ -114,6 +140,9 @@ class Rates:
     body_weight: frozenset[str]
     within_a_day: frozenset[str]
     parts_of_a_day: frozenset[str]
+    within: frozenset[str]
+    any: frozenset[str]
+    period: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -136,6 +165,9 @@ class Often:
     day: frozenset[str]
     objects: frozenset[str]
     between: frozenset[str]
+    the: frozenset[str]
+    clock: frozenset[str]
+    clock_between: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -149,6 +181,7 @@ class UnitLists:
     pieces: frozenset[str]
     weighed: frozenset[str]
     no_keys: frozenset[str]
+    dosed_alone: frozenset[str]
 
 
 @dataclass(frozen=True)

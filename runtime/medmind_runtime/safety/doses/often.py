@@ -17,17 +17,19 @@ _BACK, _DRUG_BEFORE, _UNIT_BEFORE = 12, 3, 4
 """Tokens to look back for a verb of taking, for a drug, for a unit of dose."""
 
 
-def find(row: Sequence[Token], *, source: bool = False) -> Iterator[Mention]:
+def find(row: Sequence[Token], *, source: bool = False, asked: bool = False) -> Iterator[Mention]:
     """All of a text, in their order; the values are times a day.
 
     Args:
         row: its tokens.
-        source: see `Surroundings`.
+        source, asked: see `Surroundings`.
     """
     known = terms()
-    if not any(token.text in known.often_begins or token.text in known.often.times for token in row):
+    if not any(
+        token.text in known.often_begins or token.text in known.often.times | known.often.clock for token in row
+    ):
         return
-    reader = _Reader(row, [token.text for token in row], source=source)
+    reader = _Reader(row, [token.text for token in row], source=source, asked=asked)
     at = 0
     while at < len(row):
         mention = reader.at(at) if begins(row[at]) else None
@@ -39,18 +41,29 @@ def find(row: Sequence[Token], *, source: bool = False) -> Iterator[Mention]:
 def begins(token: Token) -> bool:
     """Whether it may be the first of one."""
     known = terms()
-    return token.value is not None or token.text in known.often_begins or known.is_number(token.text)
+    return (
+        token.value is not None
+        or token.text in known.often_begins
+        or known.is_number(token.text)
+        or token.text in known.numbers_abroad
+    )
 
 
 class _Reader(Surroundings):
+    def __init__(self, row: Sequence[Token], words: list[str], *, source: bool, asked: bool) -> None:
+        super().__init__(row, words, source=source, asked=asked)
+        self._counted = self.known.often.hours | self.known.often.times
+
     def at(self, at: int) -> Mention | None:
-        read = self._interval(at) or self._times(at)
+        read = self._interval(at) or self._times(at) or self._clocks(at)
         if not read or not self._of_taking(at, read[1]):
             return None
         values, end = read
         return Mention(at, end, tuple(sorted(values)), UNIT)
 
     def _number(self, at: int) -> tuple[tuple[Fraction, ...], int] | None:
+        if (abroad := self.known.numbers_abroad.get(self.text(at))) is not None and self.text(at + 1) in self._counted:
+            return (abroad,), at + 1
         if at >= len(self.row) or not amounts.is_number(self.row, at):
             return None
         amount = amounts.read(self.row, at)
@@ -65,6 +78,7 @@ class _Reader(Surroundings):
         place = at + 1 if led else at
         if not led and not amounts.is_number(self.row, at):
             return None
+        place += self.text(place) in often.the
         values, end = self._quantity(place) or ((Fraction(1),), place)
         end += self.text(end) in {"-", "a"}
         unit = self.text(end)
@@ -101,7 +115,27 @@ class _Reader(Surroundings):
             return values, end + 2
         if self.text(end) == "in" and self.text(end + 1) == "a" and self.text(end + 2) in often.day:
             return values, end + 3
+        per = self.text(end) in often.per | self.known.rates.within
+        if per and (hours := self.day_of_hours(end + 1)):
+            return values, hours
         return (values, end + 1) if self.text(end) in often.day and self.text(end) != "day" else None
+
+    def _clocks(self, at: int) -> tuple[tuple[Fraction, ...], int] | None:
+        """`8 am, 2 pm and 10 pm`: as often as there are times."""
+        count, place = 0, at
+        while clock := self._clock(place):
+            count, end = count + 1, clock
+            place = end
+            while self.text(place) in self.known.often.clock_between:
+                place += 1
+        return ((Fraction(count),), end) if count > 1 else None
+
+    def _clock(self, at: int) -> int:
+        """The end of `8 am` or `8:30 am`; 0 for none."""
+        if at >= len(self.row) or self.row[at].value is None:
+            return 0
+        at += 1 + 2 * (self.text(at + 1) == ":")
+        return at + 1 if self.text(at) in self.known.often.clock else 0
 
     def _of_taking(self, first: int, end: int) -> bool:
         """Whether it is a drug that is taken so often."""
@@ -114,8 +148,18 @@ class _Reader(Surroundings):
         if near:
             return True
         measured = any(self.unit_at(place) for place in range(max(0, first - _UNIT_BEFORE), first))
+        measured = measured and not any(map(self._of_food_at, range(max(1, first - _UNIT_BEFORE), first)))
         taking = self.in_clause(first, self.known.beside.taking)
+        taking = taking or (measured and self.in_clause(first, self.known.beside.changing))
+        if self.asked and (measured or self.text(first - 1) in {"", ".", "\n"}):
+            return True
         return (measured and taking) or ((measured or taking) and (self.drug_in_clause(first) or self.drug_far(first)))
+
+    def _of_food_at(self, at: int) -> bool:
+        """`a glass of water`, and not `with water` or `of body weight`."""
+        known, text = self.known, self.texts[at]
+        food = text in known.beside.no_medicine and text not in known.rates.body_weight
+        return food and self.texts[at - 1] not in known.beside.taken_with
 
     def _object_before(self, first: int) -> bool:
         """`take it`, `use the cream`, with small words between."""

@@ -1,11 +1,13 @@
-"""Which drug a dose is of, and in which sense it is said: to be taken, the most, too much.
+"""Which drug a dose is of.
 
 Knows where a drug's name stands beside a dose. A capitalised or unknown word in that place is a drug of its own.
+Knows not in which sense the dose is said; see `senses`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from medmind_runtime.safety.doses import senses
 from medmind_runtime.safety.doses.amounts import is_number
 from medmind_runtime.safety.doses.drugs import drugs, stem
 from medmind_runtime.safety.doses.mentions import Mention
@@ -13,8 +15,8 @@ from medmind_runtime.safety.doses.reading import Token
 from medmind_runtime.safety.doses.terms import terms
 
 _AHEAD = 10
-_LONGEST, _BACK = 80, 300
-"""Tokens of a sentence on either side of a dose; to look back for the drug that was named last."""
+_BACK = 300
+"""Tokens to look back for the drug that was named last."""
 _ENDS = frozenset({".", "\n"})
 _VACCINE = "vaccine"
 _STOPS = _ENDS | {",", ":", "("}
@@ -28,7 +30,7 @@ class Said:
         mention: the dose.
         drugs: the names it is of, one drug's; where it stands beside none, all that may be meant; empty where none is
             named.
-        kind: `take`, `most` or `harm`.
+        kind: in which sense it is said; see `senses.sense`.
         words: of the sentence, by their stems.
         sentence: in its words, with a full stop on each side where it has one.
     """
@@ -54,12 +56,12 @@ def said(row: Sequence[Token], mentions: Sequence[Mention], *, strict: bool) -> 
         before = mentions[place - 1].last if place else 0
         after = mentions[place + 1].first if place + 1 < len(mentions) else len(row)
         names = _names(row, mention, before, after, named, strict=strict)
-        first, last = _sentence(row, mention)
+        first, last = senses.sentence(row, mention)
         made.append(
             Said(
                 _of_a_day(row, mention, min(after, last)) if strict else mention,
                 names,
-                _kind(row, mention, before, after, strict),
+                senses.sense(row, mention, before, after, strict=strict),
                 frozenset(stem(t.text) for t in row[first:last]),
                 in_words(row[max(0, first - 1) : last + 1]) if first else f". {in_words(row[: last + 1])}",
             )
@@ -87,22 +89,13 @@ def _of_a_day(row: Sequence[Token], mention: Mention, end: int) -> Mention:
     return mention
 
 
-def _sentence(row: Sequence[Token], mention: Mention) -> tuple[int, int]:
-    first, last = mention.first, mention.last
-    while first and row[first - 1].text != "." and mention.first - first < _LONGEST:
-        first -= 1
-    while last < len(row) and row[last].text != "." and last - mention.last < _LONGEST:
-        last += 1
-    return first, last
-
-
 def _names(
     row: Sequence[Token], mention: Mention, before: int, after: int, named: dict[int, bool], *, strict: bool
 ) -> frozenset[str]:
     inside = range(mention.last - 1, mention.first - 1, -1)
     if (at := _first_named(row, inside, named)) is None and (ahead := _of(row, mention, after)):
         return ahead
-    own = range(mention.first - 1, max(before, mention.first - _LONGEST) - 1, -1)
+    own = range(mention.first - 1, max(before, mention.first - senses.LONGEST) - 1, -1)
     ahead_of_it = range(mention.last, min(after, mention.last + _AHEAD))
     earlier = range(mention.first - 1, max(-1, mention.first - _BACK), -1)
     for found in (at, _directly_before(row, mention), _directly_after(row, mention, after)):
@@ -121,7 +114,7 @@ def _names(
 def _others(row: Sequence[Token], at: int, before: int) -> frozenset[str]:
     """The drugs named before one in its sentence: where a dose stands beside none, it may be any one's."""
     made: list[Token] = []
-    while at > 0 and row[at - 1].text != "." and at != before and len(made) < _LONGEST:
+    while at > 0 and row[at - 1].text != "." and at != before and len(made) < senses.LONGEST:
         at -= 1
         made.append(row[at])
     return drugs(made)
@@ -262,50 +255,3 @@ def _after_is_drug(row: Sequence[Token], at: int) -> bool:
     """`400 mg xanax every day`: a strange word and then none that it could belong to."""
     following = row[at + 1] if at + 1 < len(row) else None
     return following is None or not following.is_word or following.text in terms().beside.plain
-
-
-def _kind(row: Sequence[Token], mention: Mention, before: int, after: int, strict: bool) -> str:
-    first, last = _sentence(row, mention)
-    known = terms()
-    ends = known.beside.clause_ends
-    near_first, near_last = mention.first, mention.last
-    while near_first > max(first, before) and row[near_first - 1].text not in ends | {":"}:
-        near_first -= 1
-    while near_last < min(last, after) and row[near_last].text not in ends:
-        near_last += 1
-    if strict and last + 1 < len(row) and row[last + 1].text in known.beside.resumes:
-        following = last + 1
-        last = next((at for at in range(following, min(len(row), following + _LONGEST)) if row[at].text == "."), last)
-    harm = (first, last) if strict else (near_first, near_last)
-    if _has(row, known.harm, *harm):
-        return "harm"
-    ages = _ages(row, near_first, mention.first - 1) | _ages(row, mention.last, near_last)
-    return "most" if _has(row, known.most, near_first, near_last, ages) else "take"
-
-
-def _ages(row: Sequence[Token], first: int, last: int) -> set[int]:
-    """The places of what stands between people and their age: `children under 15`."""
-    places = range(first + 1, min(last, len(row) - 1))
-    return {at for at in places if row[at - 1].text in terms().beside.aged and row[at + 1].value is not None}
-
-
-def _has(
-    row: Sequence[Token],
-    phrases: dict[str, list[tuple[str, ...]]],
-    first: int,
-    last: int,
-    but: Collection[int] = (),
-) -> bool:
-    return any(
-        at not in but
-        and row[at].text in phrases
-        and _begins(row, phrases, at)
-        and not _begins(row, terms().no_most, at)
-        for at in range(first, last)
-    )
-
-
-def _begins(row: Sequence[Token], phrases: dict[str, list[tuple[str, ...]]], at: int) -> bool:
-    return any(
-        tuple(token.text for token in row[at : at + len(phrase)]) == phrase for phrase in phrases.get(row[at].text, ())
-    )

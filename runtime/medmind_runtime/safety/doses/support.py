@@ -19,6 +19,10 @@ class Passages:
     Args:
         texts: of the passages.
         asked: the question, whose drug is meant where an answer names none.
+
+    Attributes:
+        asked: the drugs of the question.
+        drug_asked, dose_asked: how often alone, or a dose alone, may answer it.
     """
 
     def __init__(self, texts: Sequence[str], asked: str = "") -> None:
@@ -29,13 +33,19 @@ class Passages:
             for found in (mentions.find(row, source=True), often.find(row, source=True)):
                 self._said += subjects.said(row, list(found), strict=True)
             self._drugs |= drugs(row)
-        self.asked = drugs(tokens(asked))
+        self._ask(asked)
 
     def when_asked(self, asked: str) -> "Passages":
         """The same passages, for another question."""
         made = copy(self)
-        made.asked = drugs(tokens(asked))
+        made._ask(asked)
         return made
+
+    def _ask(self, asked: str) -> None:
+        words = {token.text for token in tokens(asked)}
+        self.asked = drugs(tokens(asked))
+        self.drug_asked = bool(self.asked) and terms().beside.checking.isdisjoint(words)
+        self.dose_asked = self.drug_asked and terms().beside.asking_else.isdisjoint(words)
 
     def have(self, claim: Said, inherited: frozenset[str] = frozenset(), *, any_unit: bool = False) -> bool:
         """Whether one of them has it.
@@ -98,4 +108,6 @@ def _same(claim: Said, known: Said, any_unit: bool) -> bool:
         return False
     if mine.values == theirs.values:
         return mine.product == theirs.product
+    if theirs.product and theirs.values[0] == 1 and mine.values == theirs.values[-1:]:  # `one or two 500 mg tablets`
+        return True
     return len(mine.values) == 1 and not theirs.product and mine.values[0] in theirs.values

@@ -13,7 +13,7 @@ from medmind_runtime.safety.doses.terms import Unit, terms
 NEAR = 12
 """Tokens before a number that may say what it is of."""
 _FAR = 80
-"""Tokens before a number of a passage in which a drug may be named."""
+"""Tokens before a number in which a drug may be named, in a passage and where the answer speaks of one."""
 
 
 class Surroundings:
@@ -23,17 +23,19 @@ class Surroundings:
         row: its tokens.
         words: the same in lower case, but for units in capitals.
         source: it is a passage, in which a drug may be named some sentences before its dose.
+        asked: a drug's dose is asked about.
     """
 
-    def __init__(self, row: Sequence[Token], words: list[str], *, source: bool = False) -> None:
-        self.source = source
+    def __init__(self, row: Sequence[Token], words: list[str], *, source: bool = False, asked: bool = False) -> None:
+        self.source, self.asked = source, asked
         self.row, self.words = row, words
         self.texts = [token.text for token in row]
+        self._size = len(self.texts)
         self.known = terms()
 
     def text(self, at: int) -> str:
         """The token there; empty outside of the text."""
-        return self.texts[at] if 0 <= at < len(self.texts) else ""
+        return self.texts[at] if 0 <= at < self._size else ""
 
     def rates(self, at: int) -> tuple[int, frozenset[str]]:
         """What a dose is meant for, from `mg/kg` to `daily`; and where that ends."""
@@ -42,11 +44,15 @@ class Surroundings:
         while at < len(self.row):
             if self.texts[at] in named.alone:
                 word, size = self.texts[at], 1
-            elif self.texts[at] in named.per and at + 1 < len(self.row):
+            elif at + 1 < len(self.row) and (
+                self.texts[at] in named.per or (self.texts[at] in named.within and self.day_of_hours(at + 1))
+            ):
                 word, size = self.texts[at + 1], 2
             else:
                 break
             rate = next((name for name, words in named.of.items() if word in words), "")
+            if hours := self.day_of_hours(at + 1):
+                rate, size = "day", hours - at
             if word == "m" and self.texts[at + 2 : at + 3] in (["²"], ["2"]):
                 rate, size = "m2", 3
             if not rate:
@@ -69,7 +75,18 @@ class Surroundings:
         if self.texts[at + 1 : at + 2] == ["-"]:
             found = self.known.unit([self.texts[at], *self.texts[at + 2 : at + 4]], 0)
             return (found[0], found[1] + (found[1] > 1)) if found else None  # `milli-grams` is three tokens
-        return self.known.unit(self.texts[at : at + 3], 0)
+        found = self.known.unit(self.texts[at : at + 3], 0)
+        cold = found is not None and found[0].spelt == "packet" and self.text(at - 1) in self.known.beside.cold_packs
+        return None if cold else found
+
+    def day_of_hours(self, at: int) -> int:
+        """The end of `24 hours` or `any 24-hour period`, if it begins here; 0 for none."""
+        at += self.text(at) in self.known.rates.any
+        if self.text(at) != "24":
+            return 0
+        at += 1 + (self.text(at + 1) == "-")
+        hours = self.text(at) in self.known.often.hours
+        return at + 1 + (self.text(at + 1) in self.known.rates.period) if hours else 0
 
     def large(self, at: int) -> bool:
         """Whether a number is none that names a kind: `connexin 26`."""
@@ -194,14 +211,26 @@ class Surroundings:
         """Whether a passage has a drug's name before, be it in another sentence, or not far behind."""
         return self.source and any(map(is_drug, self.row[max(0, at - _FAR) : at + _FAR // 4]))
 
-    def drug_ahead(self, at: int) -> bool:
+    def drug_near(self, at: int) -> bool:
+        """Whether a drug's name stands in the clause, be it at its end."""
+        return self.drug_in_clause(at) or self.drug_ahead(at, 2 * NEAR)
+
+    def drug_ahead(self, at: int, most: int = 8) -> bool:
         """Whether a drug's name follows soon."""
-        for place in range(at, min(len(self.row), at + 8)):
+        for place in range(at, min(len(self.row), at + most)):
             if self.texts[place] in {".", "\n"}:
                 return False
             if self.is_drug(place):
                 return True
         return False
+
+    def is_cell(self, at: int) -> bool:
+        """Whether it may fill a cell of a table between a drug and its dose: a number, a unit, the way it is given."""
+        return amounts.is_number(self.row, at) or self.texts[at] in self.known.beside.routes or bool(self.unit_at(at))
+
+    def drug_named(self, at: int) -> bool:
+        """Whether a drug is asked about, or was named not long before."""
+        return self.asked or any(map(is_drug, self.row[max(0, at - _FAR) : at]))
 
     def past(self, at: int, words: frozenset[str], most: int) -> int:
         """The place after some of these words, and after drugs' names."""
@@ -220,42 +249,3 @@ class Surroundings:
         return self.is_drug(at) or (
             token.is_word and token.written[:1].isupper() and token.text not in self.known.beside.plain
         )
-
-    def is_label(self, at: int, end: int) -> bool:
-        """`type 2`, `section 3`, the number of a line in a list, a year."""
-        before = self.texts[at - 1] if at else ""
-        if before in self.known.beside.labels and self.row[at].value is not None:
-            return not self._measures(end)
-        if (
-            (not at or before == "\n")
-            and end == at + 1
-            and end < len(self.row)
-            and self.row[at].value is not None
-            and self.texts[end] in {".", ")"}
-        ):
-            return self.row[end].glued
-        return False
-
-    def _measures(self, end: int) -> bool:
-        """Whether a number that ends here has a unit of mass or volume: `two level 5-ml spoonfuls`."""
-        place = self.past(end, frozenset("-"), 1)
-        found = self.unit_at(place) if place < len(self.row) else None
-        return found is not None and found[0].kind == "" and len(self.texts[place]) > 1
-
-    def citation(self, at: int) -> int:
-        """The end of `[1, 2]`, unless a unit follows; 0 for no citation."""
-        place = at + 1
-        while (
-            place < len(self.row)
-            and place < at + 12
-            and (
-                (self.texts[place].isdigit() and len(self.texts[place]) < 3)
-                or self.texts[place] in {",", "-", "–", "."}
-            )
-        ):
-            place += 1
-        if place == at + 1 or place >= len(self.row) or self.texts[place] != "]":
-            return 0
-        if place + 1 < len(self.row) and (found := self.unit_at(place + 1)) and found[0].kind != "soft":
-            return 0
-        return place + 1

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from medmind_runtime.safety.doses.drugs import is_drug
 from medmind_runtime.safety.doses.reading import Token
-from medmind_runtime.safety.doses.terms import Unit, terms
+from medmind_runtime.safety.doses.terms import COUNT, Unit, terms
 
 
 class Table:
@@ -15,7 +16,7 @@ class Table:
 
     def __init__(self) -> None:
         self.unit: Unit | None = None
-        self._bars = self._any = False
+        self._bars = self._any = self._begun = False
         self._unit: Unit | None = None
 
     def take(self, row: Sequence[Token]) -> None:
@@ -24,15 +25,26 @@ class Table:
             if token.text == "\n":
                 if self._any:
                     self.unit = (self._unit or self.unit) if self._bars else None
+                    self._begun = self._bars
                 self._bars = self._any = False
                 self._unit = None
                 continue
             self._any = True
             self._bars = self._bars or token.text == "|"
             found = terms().unit([each.text for each in row[place : place + 3]], 0)
-            if found and found[0].kind in {"", "form"} and not (place and row[place - 1].value is not None):
-                self._unit = found[0]
+            before = row[place - 1] if place else token
+            counted = before.value is not None or before.text in terms().rates.over
+            if found and found[0].kind in {"", "form"} and not counted:
+                self._unit = None if _of_laboratory(row[place + found[1] :]) else found[0]
+            elif self._unit is None and (token.text in terms().beside.heads or (not self._begun and is_drug(token))):
+                self._unit = COUNT
 
     def ends(self, row: Sequence[Token]) -> bool:
         """Whether a word begins a line that belongs to the table no more."""
         return not self._any and bool(row) and row[0].text not in {"|", "\n"}
+
+
+def _of_laboratory(row: Sequence[Token]) -> bool:
+    """Whether a unit goes on as `/dL`."""
+    over = [token.text for token in row[:2]]
+    return len(over) == 2 and over[0] in terms().rates.over and over[1] in terms().rates.laboratory

@@ -5,6 +5,7 @@ Knows single words and phrases; knows no sentence.
 
 import re
 import tomllib
+import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -13,6 +14,8 @@ from itertools import product
 from typing import Any
 
 from medmind_runtime.safety.doses.lists import Beside, Keys, Often, Rates, UnitLists
+
+_DOUBLE = re.compile(r"([a-z])\1")
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,22 @@ class Unit:
     rate: str = ""
 
 
+COUNT = Unit("count", Fraction(1), "", "count")
+"""Of `two ibuprofen`; and where a dose is named without its unit."""
+
+
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
 def _lists(table: dict[str, str]) -> dict[str, frozenset[str]]:
     return {name: _words(text) for name, text in table.items()}
+
+
+def _respelt(text: str) -> str:
+    """Without what is misspelt most in drugs' names: accents, `ph` and `y`, double letters."""
+    plain = "".join(sign for sign in unicodedata.normalize("NFD", text) if not unicodedata.combining(sign))
+    return _DOUBLE.sub(r"\1", plain.replace("ph", "f").replace("y", "i"))
 
 
 def _phrases(text: str) -> dict[str, list[tuple[str, ...]]]:
@@ -63,6 +76,8 @@ class Terms:
         numbers_abroad: the same in other languages, read so before a unit alone.
         units_abroad: first words of their units.
         beside, rates, often, unit_lists, keys: lists of words.
+        after_number: words after a number without a unit that it does not count.
+        before_answer: words before the number that answers a question after a dose.
         often_begins: the first words of how often, but for numbers.
         harm, most: phrases that make a dose too much, or the upper end; by their first word, the longest first.
         no_most: phrases that do not although they begin so.
@@ -90,6 +105,8 @@ class Terms:
         self.often = often = Often(**_lists(data["often"]))
         self.often_begins = often.every | often.q | often.hourly | often.twice | often.thrice
         self.often_begins |= often.bid | often.tid | often.qid
+        self.after_number = self.beside.plain | self.beside.routes | often.q | often.per
+        self.before_answer = self.beside.plain - self.beside.no_amount | self.beside.about | self.beside.answering
         self.unit_lists = UnitLists(**_lists(data["unit_lists"]))
         self.keys = Keys(**_lists(data["document"]))
         self.harm, self.most = _phrases(data["kinds"]["harm"]), _phrases(data["kinds"]["most"])
@@ -119,8 +136,10 @@ class Terms:
         endings = "|".join(drugs["endings"].split())
         self._ending = re.compile(rf"[a-z]{{3,}}(?:{endings})s?", re.I)
         sure = "|".join(drugs["sure"].split())
-        self._sure = re.compile(rf"[a-z]{{2,}}(?:{sure})", re.I)
-        self._named, self._no_drugs = _words(drugs["names"]), _words(drugs["no_drugs"])
+        self._sure = re.compile(rf"[a-z]{{2,}}(?:{_respelt(sure)})", re.I)
+        self._no_drugs = _words(drugs["no_drugs"])
+        self._named = _words(drugs["names"])
+        self._surely_named = frozenset(map(_respelt, drugs["sure_names"].split()))
         known = sorted(self.numbers.keys() | self.scales.keys() - {"k"} | self.parts.keys(), key=len, reverse=True)
         self._glued = re.compile(rf"(?:{'|'.join(known)})+")
         self._known = re.compile("|".join(known))
@@ -138,13 +157,17 @@ class Terms:
         word = word.removesuffix("'s")
         if word in self._no_drugs or word in self.beside.plain or word.removesuffix("s") in self._no_drugs:
             return False
-        return word in self._named or (
-            len(word) < 40 and bool(self._ending.fullmatch(word)) and not self.is_number(word)
-        )
+        if word in self._named or _respelt(word) in self._surely_named:
+            return True
+        looks_so = len(word) < 40 and bool(self._ending.fullmatch(word) or self._sure.fullmatch(_respelt(word)))
+        return looks_so and not self.is_number(word)
 
     def is_surely_drug(self, word: str) -> bool:
         """Whether it is a drug's name, and that of nothing else in the body."""
-        return self.is_drug(word) and bool(self._sure.fullmatch(word.removesuffix("'s")))
+        word = word.removesuffix("'s")
+        return self.is_drug(word) and (
+            _respelt(word) in self._surely_named or bool(self._sure.fullmatch(_respelt(word)))
+        )
 
     @cache  # noqa: B019 - as above
     def is_number(self, word: str) -> bool:

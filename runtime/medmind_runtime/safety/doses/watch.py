@@ -115,7 +115,10 @@ class DoseWatch:
             return text
         claims = [
             claim
-            for found in (mentions.find(row, self._table.unit), often.find(row))
+            for found in (
+                mentions.find(row, self._table.unit, asked=self._passages.dose_asked),
+                often.find(row, asked=self._passages.drug_asked),
+            )
             for claim in subjects.said(row, list(found), strict=False)
         ]
         claims.sort(key=lambda claim: claim.mention.first)

@@ -1,0 +1,96 @@
+"""Numbers without a unit or a drug beside them, in an answer about one: `Six.`, `You can have six`, `her husband 10`.
+
+Knows the rest of their sentence. Knows not which drug is meant.
+"""
+
+from medmind_runtime.safety.doses.amounts import is_number
+from medmind_runtime.safety.doses.bare import YEARS
+from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
+
+
+def told(around: Surroundings, first: int, end: int) -> bool:
+    """Whether the rest of a sentence makes a number a dose."""
+    if around.source or around.texts[first:end] == ["one"]:
+        return False
+    return any(way(around, first, end) for way in (_had, _answers, _on, _also))
+
+
+def _had(around: Surroundings, first: int, end: int) -> bool:
+    """`You can have six`, `have four of them`."""
+    beside = around.known.beside
+    at = _back(around, first, beside.about)
+    if around.text(at) not in beside.having:
+        return False
+    allowed = around.text(at - 1) in beside.allowing | {"", "\n", "."}
+    return allowed and _alone(around, end) and around.drug_named(first)
+
+
+def _answers(around: Surroundings, first: int, end: int) -> bool:
+    """`Six.`, `About 400, I would say.`, `400 is fine for you`, where a dose is asked about."""
+    beside = around.known.beside
+    if not around.asked or _numbers_a_line(around, first, end) or _year(around, first):
+        return False
+    at = _back(around, first, around.known.before_answer)
+    while at >= 0 and is_number(around.row, at):
+        at = _back(around, at, around.known.before_answer)
+    fits = around.text(end) in beside.being and not beside.fitting.isdisjoint(around.texts[end + 1 : end + 3])
+    following = end + 1 < len(around.row) and is_number(around.row, end + 1)  # `two in five`
+    goes_on = around.text(end) in beside.after_answer and not following
+    return around.text(at) in {"", ".", "\n"} and (fits or goes_on or _alone(around, end))
+
+
+def _numbers_a_line(around: Surroundings, first: int, end: int) -> bool:
+    """`There are three. 1. Nausea. 2. Gas.`, `(2) swelling`."""
+    if around.text(first - 1) == "(" and around.text(end) == ")":
+        return True
+    digits = around.row[first].value is not None and around.text(end) in {".", ")"}
+    return digits and around.text(first - 1) in {".", "\n", ":"} and end + 1 < len(around.row)
+
+
+def _year(around: Surroundings, first: int) -> bool:
+    """`From 2004 to 2013`; 2000 may be milligrams."""
+    value = around.row[first].value
+    return value in YEARS and value is not None and value % 100 != 0
+
+
+def _on(around: Surroundings, first: int, end: int) -> bool:
+    """`Most people are on 20`, `start him on 2.5`, where a drug was named or follows."""
+    beside = around.known.beside
+    if around.text(first - 1) != "on" or not _alone(around, end):
+        return False
+    put = around.text(first - 2) in beside.passive or around.in_clause(first, beside.starting | beside.putting)
+    return put and (around.drug_named(first) or around.drug_near(end))
+
+
+def _also(around: Surroundings, first: int, end: int) -> bool:
+    """`She took 5 mg of amlodipine, her husband 10`: another person's, with the verb left out."""
+    beside = around.known.beside
+    person = first - 1 - (around.text(first - 1) in {"on", *beside.taking})
+    whose = person - 1 - (around.text(person - 1) not in beside.whose)
+    if around.text(whose) not in beside.whose or not around.row[person].is_word or not _alone(around, end):
+        return False
+    before = range(max(0, whose - NEAR), whose)
+    numbers = any(is_number(around.row, at) for at in before)
+    took = around.in_clause(whose, beside.taking) or "on" in around.texts[before.start : whose]
+    return numbers and took and around.drug_named(whose)
+
+
+def _back(around: Surroundings, at: int, words: frozenset[str]) -> int:
+    """The place before some of these words."""
+    at -= 1
+    while at >= 0 and around.texts[at] in words:
+        at -= 1
+    return at
+
+
+def _alone(around: Surroundings, end: int) -> bool:
+    """Whether a number counts nothing that follows."""
+    beside = around.known.beside
+    at = end + 2 if around.text(end) == "of" and around.text(end + 1) in beside.of_it else end
+    if at >= len(around.row) or around.texts[at] in beside.after_amount:
+        return True
+    following = around.row[at]
+    name = following.value is not None or (
+        following.text == "," and at + 1 < len(around.row) and around.row[at + 1].glued
+    )
+    return not name and not following.is_word and following.text not in beside.counted | {"-", "/", ":"}

@@ -1,0 +1,76 @@
+"""Numbers that name something: `type 2`, `section 3`, the number of a line in a list, a citation, `day 1, 8 and 15`.
+
+Knows the words before them. Knows no doses.
+"""
+
+from medmind_runtime.safety.doses.amounts import LARGE, is_number
+from medmind_runtime.safety.doses.surroundings import Surroundings
+
+_LONGEST_SERIES = 12
+"""Tokens of `days 1, 8, 15 and 22`."""
+
+
+def is_label(around: Surroundings, at: int, end: int) -> bool:
+    """Whether a number names what stands before it, or a line of a list."""
+    before = around.text(at - 1)
+    if before in around.known.beside.labels and around.row[at].value is not None:
+        return not _measures(around, end)
+    if (
+        (not at or before == "\n")
+        and end == at + 1
+        and end < len(around.row)
+        and around.row[at].value is not None
+        and around.texts[end] in {".", ")"}
+    ):
+        answer = around.asked and not at and around.row[at].value != 1  # a list begins with 1
+        return around.row[end].glued and not answer
+    return _of_days(around, at, end)
+
+
+def _of_days(around: Surroundings, at: int, end: int) -> bool:
+    """`on day 1, 8 and 15`: each is a day, if they rise and the last one is joined to them."""
+    beside, row = around.known.beside, around.row
+    joins = beside.joining | {","}
+    first = at
+    while first > max(0, at - _LONGEST_SERIES) and (
+        around.texts[first - 1] in joins or row[first - 1].value is not None
+    ):
+        first -= 1
+    if first == at or around.text(first - 1) not in beside.days:
+        return False
+    if end < len(row) and (around.unit_at(end) or around.text(end) in {":", "="}):
+        return False
+    while end < len(row) and end < at + _LONGEST_SERIES and (around.texts[end] in joins or is_number(row, end)):
+        end += 1
+    while around.texts[end - 1] in joins:
+        end -= 1
+    days = [value for token in row[first:end] if (value := token.value) is not None]
+    counted = end < len(row) and around.unit_at(end) is not None
+    joined = around.text(end - 2) in beside.joining and days == sorted(set(days)) and not counted
+    return joined and all(day.denominator == 1 and day < LARGE for day in days)
+
+
+def _measures(around: Surroundings, end: int) -> bool:
+    """Whether a number that ends here has a unit of mass or volume: `two level 5-ml spoonfuls`."""
+    place = around.past(end, frozenset("-"), 1)
+    found = around.unit_at(place) if place < len(around.row) else None
+    return found is not None and found[0].kind == "" and len(around.texts[place]) > 1
+
+
+def citation(around: Surroundings, at: int) -> int:
+    """The end of `[1, 2]`, unless a unit follows; 0 for no citation."""
+    place = at + 1
+    while (
+        place < len(around.row)
+        and place < at + 12
+        and (
+            (around.texts[place].isdigit() and len(around.texts[place]) < 3)
+            or around.texts[place] in {",", "-", "–", "."}
+        )
+    ):
+        place += 1
+    if place == at + 1 or place >= len(around.row) or around.texts[place] != "]":
+        return 0
+    if place + 1 < len(around.row) and (found := around.unit_at(place + 1)) and found[0].kind != "soft":
+        return 0
+    return place + 1

@@ -1,0 +1,155 @@
+"""Numbers of a drug without their unit, each with its time: `week 1: 25, week 2: 50`, `warfarin 5 on weekdays`.
+
+Knows days, times of the day and courses. Knows no units.
+"""
+
+from medmind_runtime.safety.doses import bare
+from medmind_runtime.safety.doses.amounts import is_number, read
+from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
+
+_HOURS = 12
+_WEIGHED = frozenset({"kg", "lb"})
+_MOST_AT_ONCE = 20
+"""Tablets that are taken at once."""
+
+
+def told(around: Surroundings, first: int, end: int) -> bool:
+    """Whether a time on one side makes a number a drug's dose."""
+    return any(way(around, first, end) for way in (_of_course, _opens, _when, _listed, _runs, _scaled, _for_each))
+
+
+def _of_course(around: Surroundings, first: int, end: int) -> bool:
+    """`Sertraline: wk1 25, wk2 50`: so much in each week."""
+    beside = around.known.beside
+    led = around.text(first - 1) in {":", "=", ","}
+    at = first - 1 - led
+    if at < 1 or around.row[at].value is None or not bare.ends(around, end):
+        return False
+    series = at
+    while series > 0 and (around.texts[series - 1] in beside.joining or around.row[series - 1].value is not None):
+        series -= 1
+    if series < at and around.text(series - 1) in beside.days:
+        return led and around.drug_named(series)
+    return around.texts[at - 1] in beside.courses and around.text(first - 1) != "," and around.drug_in_clause(at)
+
+
+def _opens(around: Surroundings, first: int, end: int) -> bool:
+    """`venlafaxine 37.5 to begin with`, `prednisolone 40 for five days`."""
+    beside = around.known.beside
+    between = beside.then_between
+    start = end + (around.text(end) == "more")
+    phrases = around.known.opening.get(around.text(start), ())
+    opens = any(tuple(around.texts[start : start + len(phrase)]) == phrase for phrase in phrases)
+    if around.text(end) in {"for", "over", "x", "×"} and end + 1 < len(around.row) and is_number(around.row, end + 1):
+        after = read(around.row, end + 1).end
+        opens = around.text(after) in between or around.texts[after - 2 : after] == ["/", "7"]
+    opens = opens or (around.text(end) in between - {","} and not {"x", "×"}.isdisjoint(around.texts[first:end]))
+    return opens and bare.led_by_drug(around, first, beside.equals | beside.when | between) >= 0
+
+
+def _when(around: Surroundings, first: int, end: int) -> bool:
+    """`warfarin 5 on weekdays and 7.5 at weekends`."""
+    beside = around.known.beside
+    place = _timed(around, end)
+    if not place or is_clock(around, first, end):
+        return False
+    told = around.asked or around.in_clause(first, beside.taking) or around.drug_near(first)
+    if told and _others_timed(around, first, end):
+        return True
+    return around.text(place) in beside.when and (
+        bare.led_by_drug(around, first, beside.equals | beside.made_as | beside.when_led | beside.when | {"and"}) >= 0
+    )
+
+
+def _timed(around: Surroundings, end: int) -> int:
+    """The place of a day, a time of the day, whom it is for or an age, if it follows; 0 for none."""
+    beside = around.known.beside
+    place = around.past(end, beside.when_led, 4)
+    if place > end and around.text(place) in beside.when:
+        return place
+    place = around.past(end + 1, beside.own | {"a", "an"}, 2)
+    if around.text(end) == "for" and around.text(place) in beside.bearers:
+        return place
+    aged = around.text(end) in beside.aged_at and end + 1 < len(around.row)
+    after = read(around.row, end + 1).end if aged and is_number(around.row, end + 1) else place
+    if around.text(end) in beside.aged_at and around.text(end + 1) in {"", ".", "\n"}:  # `2.5 under two years, 5 above`
+        return end
+    return after if aged and around.text(after) in beside.lived else 0
+
+
+def _others_timed(around: Surroundings, first: int, end: int) -> bool:
+    """Whether another number near has its time, too: `one in the morning, two at night`."""
+    near = [*range(max(0, first - NEAR), first), *range(end, min(len(around.row), end + NEAR))]
+    return any(is_number(around.row, at) and _timed(around, read(around.row, at).end) > 0 for at in near)
+
+
+def _listed(around: Surroundings, first: int, end: int) -> bool:
+    """`Morning: 2`, `night: 1`, in lines of their own; `warfarin: Mon 5, Tue 7.5`."""
+    beside = around.known.beside
+    if not _heads_line(around, first) or not bare.ends(around, end) or around.in_clause(first, beside.measures):
+        return False
+    value = around.row[first].value
+    small = value is None or value <= _MOST_AT_ONCE or around.drug_in_clause(first)
+    near = [*range(max(0, first - NEAR), first), *range(end, min(len(around.row), end + NEAR))]
+    return small and any(is_number(around.row, at) and _heads_line(around, at) for at in near)
+
+
+def _heads_line(around: Surroundings, first: int) -> bool:
+    """Whether a time of the day with its colon is all that stands before a number in its line."""
+    beside = around.known.beside
+    colon = around.text(first - 1) == ":" or (around.text(first - 1) == "|" and around.drug_named(first))
+    if around.text(first - 1) in beside.when and around.drug_in_clause(first):
+        return True
+    return (
+        colon
+        and around.text(first - 2) in beside.daytime
+        and around.text(first - 3) in {"", "\n", "-", "•", "+", "|", ",", "."}
+    )
+
+
+def _runs(around: Surroundings, first: int, end: int) -> bool:
+    """`morphine drip at 2 an hour`, `0.9 per kilogram`."""
+    beside, (_, rates) = around.known.beside, around.rates(end)
+    if not rates.isdisjoint(_WEIGHED):
+        return True
+    return (
+        not rates.isdisjoint(around.known.rates.body)
+        and bare.led_by_drug(around, first, beside.equals | beside.running) >= 0
+    )
+
+
+def _scaled(around: Surroundings, first: int, end: int) -> bool:
+    """`insulin: 131-180: 2, 181-240: 4`: so much for each range of a measure."""
+    row, at = around.row, first - 4
+    if at < 0 or around.text(first - 1) not in {":", "="} or around.text(first - 3) not in around.known.beside.range_to:
+        return False
+    return (
+        is_number(row, first - 2)
+        and is_number(row, at)
+        and bare.ends(around, end)
+        and (around.drug_in_clause(at) or _of_scale(around, at))
+    )
+
+
+def _for_each(around: Surroundings, first: int, end: int) -> bool:
+    """`2 for every 50 over target`."""
+    each = around.text(end) == "for" and around.text(end + 1) in around.known.beside.each
+    return each and end + 2 < len(around.row) and is_number(around.row, end + 2) and around.drug_near(first)
+
+
+def _of_scale(around: Surroundings, at: int) -> bool:
+    """Whether the step before has a unit: `age 2-3: 1 tablet, age 4-5: 1.5`."""
+    for place in range(max(1, at - NEAR), at - 1):
+        if around.texts[place] == ":" and is_number(around.row, place + 1):
+            end = around.past(read(around.row, place + 1).end, around.known.beside.modifiers, 3)
+            return end < at and around.unit_at(end) is not None
+    return False
+
+
+def is_clock(around: Surroundings, first: int, end: int) -> bool:
+    """`take it at 8 in the morning`."""
+    beside, value = around.known.beside, around.row[first].value
+    if around.text(first - 1) != "at" or value is None or value > _HOURS or value.denominator > 1:
+        return False
+    begun = around.in_clause(first, beside.starting | beside.changing)
+    return around.text(around.past(end, beside.when_led, 3)) in beside.clock and not begun
