@@ -4,7 +4,7 @@ Knows the rest of their sentence. Knows not which drug is meant.
 """
 
 from medmind_runtime.safety.doses.amounts import is_number
-from medmind_runtime.safety.doses.bare import YEARS
+from medmind_runtime.safety.doses.bare import is_year
 from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
 
 
@@ -12,7 +12,9 @@ def told(around: Surroundings, first: int, end: int) -> bool:
     """Whether the rest of a sentence makes a number a dose."""
     if around.source or around.texts[first:end] == ["one"]:
         return False
-    return any(way(around, first, end) for way in (_had, _answers, _on, _also))
+    if around.text(first - 1) == "on":
+        return _on(around, first, end) or _also(around, first, end)
+    return _answers(around, first, end) or _had(around, first, end) or _also(around, first, end)
 
 
 def _had(around: Surroundings, first: int, end: int) -> bool:
@@ -50,7 +52,7 @@ def _numbers_a_line(around: Surroundings, first: int, end: int) -> bool:
 def _year(around: Surroundings, first: int) -> bool:
     """`From 2004 to 2013`; 2000 may be milligrams."""
     value = around.row[first].value
-    return value in YEARS and value is not None and value % 100 != 0
+    return value is not None and is_year(value) and value % 100 != 0
 
 
 def _on(around: Surroundings, first: int, end: int) -> bool:
@@ -65,7 +67,8 @@ def _on(around: Surroundings, first: int, end: int) -> bool:
 def _also(around: Surroundings, first: int, end: int) -> bool:
     """`She took 5 mg of amlodipine, her husband 10`: another person's, with the verb left out."""
     beside = around.known.beside
-    person = first - 1 - (around.text(first - 1) in {"on", *beside.taking})
+    verb = around.text(first - 1)
+    person = first - 1 - (verb == "on" or verb in beside.taking)
     whose = person - 1 - (around.text(person - 1) not in beside.whose)
     if around.text(whose) not in beside.whose or not around.row[person].is_word or not _alone(around, end):
         return False

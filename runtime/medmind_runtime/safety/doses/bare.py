@@ -3,12 +3,14 @@
 Knows the words between a drug's name and a number. Knows no units, no times of the day, and not how a number is read.
 """
 
+from fractions import Fraction
+
 from medmind_runtime.safety.doses.amounts import is_number, read
 from medmind_runtime.safety.doses.drugs import stem
 from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
 
 _MARKS = frozenset("-•+")
-YEARS = range(1500, 2100)
+_YEARS = 1500, 2100
 _NO_AGE, _STRENGTH = 120, 1000
 """`statins at 40` is an age; this is none any more."""
 
@@ -28,7 +30,7 @@ def of_drug_before(around: Surroundings, drug: int, first: int, end: int) -> boo
     between = [text for text in cells if text not in beside.made_as]
     value = around.row[first].value
     value = around.row[first].value
-    year = around.texts[first - 1] == "in" and value in YEARS
+    year = around.texts[first - 1] == "in" and is_year(value)
     if year or measured(around, drug) or _of_tests(around, drug):
         return False
     if not between and value is not None and value.denominator > 1 and around.texts[drug] not in beside.measured:
@@ -43,6 +45,11 @@ def of_drug_before(around: Surroundings, drug: int, first: int, end: int) -> boo
     told = told or _fills_line(around, drug, first, end)
     told = told or (bars and any(around.row[at].value and around.large(at) for at in range(drug + 1, first)))
     return bool(told or usual or surely or ranged) and beside.equals.issuperset(between)
+
+
+def is_year(value: Fraction | None) -> bool:
+    """Whether a number may be a year."""
+    return value is not None and _YEARS[0] <= value < _YEARS[1]
 
 
 def _of_tests(around: Surroundings, drug: int) -> bool:

@@ -25,9 +25,7 @@ def find(row: Sequence[Token], *, source: bool = False, asked: bool = False) -> 
         source, asked: see `Surroundings`.
     """
     known = terms()
-    if not any(
-        token.text in known.often_begins or token.text in known.often.times | known.often.clock for token in row
-    ):
+    if not any(token.text in known.often_begins or token.text in known.often_later for token in row):
         return
     reader = _Reader(row, [token.text for token in row], source=source, asked=asked)
     at = 0

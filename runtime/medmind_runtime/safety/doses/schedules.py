@@ -43,7 +43,8 @@ def _opens(around: Surroundings, first: int, end: int) -> bool:
     if around.text(end) in {"for", "over", "x", "×"} and end + 1 < len(around.row) and is_number(around.row, end + 1):
         after = read(around.row, end + 1).end
         opens = around.text(after) in between or around.texts[after - 2 : after] == ["/", "7"]
-    opens = opens or (around.text(end) in between - {","} and not {"x", "×"}.isdisjoint(around.texts[first:end]))
+    course = not {"x", "×"}.isdisjoint(around.texts[first:end]) and around.text(end) != ","
+    opens = opens or (course and around.text(end) in between)
     return opens and bare.led_by_drug(around, first, beside.equals | beside.when | between) >= 0
 
 
@@ -67,14 +68,15 @@ def _timed(around: Surroundings, end: int) -> int:
     place = around.past(end, beside.when_led, 4)
     if place > end and around.text(place) in beside.when:
         return place
-    place = around.past(end + 1, beside.own | {"a", "an"}, 2)
-    if around.text(end) == "for" and around.text(place) in beside.bearers:
-        return place
-    aged = around.text(end) in beside.aged_at and end + 1 < len(around.row)
-    after = read(around.row, end + 1).end if aged and is_number(around.row, end + 1) else place
-    if around.text(end) in beside.aged_at and around.text(end + 1) in {"", ".", "\n"}:  # `2.5 under two years, 5 above`
+    if around.text(end) == "for":
+        place = around.past(end + 1, beside.own | {"a", "an"}, 2)
+        return place if around.text(place) in beside.bearers else 0
+    if around.text(end) not in beside.aged_at:
+        return 0
+    if around.text(end + 1) in {"", ".", "\n"}:  # `2.5 under two years, 5 above`
         return end
-    return after if aged and around.text(after) in beside.lived else 0
+    after = read(around.row, end + 1).end if is_number(around.row, end + 1) else end
+    return after if around.text(after) in beside.lived or around.text(end + 2) in beside.lived else 0
 
 
 def _others_timed(around: Surroundings, first: int, end: int) -> bool:

@@ -32,12 +32,16 @@ class Table:
             self._any = True
             self._bars = self._bars or token.text == "|"
             found = terms().unit([each.text for each in row[place : place + 3]], 0)
-            before = row[place - 1] if place else token
-            counted = before.value is not None or before.text in terms().rates.over
-            if found and found[0].kind in {"", "form"} and not counted:
-                self._unit = None if _of_laboratory(row[place + found[1] :]) else found[0]
-            elif self._unit is None and (token.text in terms().beside.heads or (not self._begun and is_drug(token))):
+            if found and found[0].kind in {"", "form"}:
+                before = row[place - 1] if place else token
+                if before.value is None and before.text not in terms().rates.over:
+                    self._unit = None if _of_laboratory(row[place + found[1] :]) else found[0]
+            elif self._bars and self._unit is None and self._heads(token):
                 self._unit = COUNT
+
+    def _heads(self, token: Token) -> bool:
+        """Whether numbers under a word are doses."""
+        return token.text in terms().beside.heads or (not self._begun and is_drug(token))
 
     def ends(self, row: Sequence[Token]) -> bool:
         """Whether a word begins a line that belongs to the table no more."""

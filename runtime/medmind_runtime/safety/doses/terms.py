@@ -78,7 +78,7 @@ class Terms:
         beside, rates, often, unit_lists, keys: lists of words.
         after_number: words after a number without a unit that it does not count.
         before_answer: words before the number that answers a question after a dose.
-        often_begins: the first words of how often, but for numbers.
+        often_begins, often_later: the first words of how often, but for numbers; those after a number.
         harm, most: phrases that make a dose too much, or the upper end; by their first word, the longest first.
         no_most: phrases that do not although they begin so.
         opening: phrases after one of a drug's doses without a unit, by their first word.
@@ -107,6 +107,7 @@ class Terms:
         self.often_begins |= often.bid | often.tid | often.qid
         self.after_number = self.beside.plain | self.beside.routes | often.q | often.per
         self.before_answer = self.beside.plain - self.beside.no_amount | self.beside.about | self.beside.answering
+        self.often_later = often.times | often.clock
         self.unit_lists = UnitLists(**_lists(data["unit_lists"]))
         self.keys = Keys(**_lists(data["document"]))
         self.harm, self.most = _phrases(data["kinds"]["harm"]), _phrases(data["kinds"]["most"])

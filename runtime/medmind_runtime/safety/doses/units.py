@@ -86,7 +86,7 @@ class Units(Surroundings):
             return None if goes_on else (COUNT, at + 2)
         if rest[:1] == ["s"] and self.row[at].glued and (drug or self.in_clause(first, beside.taking)):
             value = self.row[at - 1].value or Fraction(0)
-            return (COUNT, at + 1) if value >= _SOLD_AS and value not in bare.YEARS else None
+            return (COUNT, at + 1) if value >= _SOLD_AS and not bare.is_year(value) else None
         a_day = len(rest) > 1 and rest[0] in self.known.rates.per and rest[1] in self.known.rates.of["day"]
         often = bool(rest) and (
             rest[0] in self.known.often.every | self.known.often.abbreviated | self.known.rates.alone
