@@ -14,12 +14,16 @@ minutes.
 
 import argparse
 import hashlib
+import multiprocessing
 import random
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from itertools import product
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import cache
+from itertools import repeat
 from pathlib import Path
 
 import gguf
@@ -28,7 +32,7 @@ import numpy.typing as npt
 
 from medmind.artifacts import read_jsonl
 from medmind_runtime.safety.classifier import FILE, KINDS, Classifier, Encoder
-from medmind_runtime.safety.leaning import Bounds
+from medmind_runtime.safety.leaning import BOUNDS, Bounds
 from medmind_runtime.safety.triage import Triage, lexicon_and_rules
 from medmind_runtime.safety.windows import WHOLE
 from medmind_runtime.safety.words import plain
@@ -54,8 +58,13 @@ _OWN = frozenset(
     ]
 )
 """Metadata that is written anew."""
-TRIED = {"alarm": (-2.5, -2.0, -1.5), "confirmed": (-3.5, -3.0), "calm": (-4.5, -3.5)}
-"""Bounds whose counts are shown."""
+TRIED = {
+    "alarm": (-3.0, -2.5, -2.0, -1.5),
+    "confirmed": (-3.5, -2.5, -2.0),
+    "self_harm": (-4.0, -2.0),
+    "calm": (-4.5, -2.5),
+}
+"""Bounds whose counts are shown beside those of today, each alone."""
 
 
 def files() -> list[tuple[str, Path]]:
@@ -136,10 +145,23 @@ def solved(features: Floats, kinds: npt.NDArray[np.int64]) -> tuple[Floats, Floa
 
 def fitted(encoder: Path, rows: Sequence[dict[str, str]]) -> tuple[Floats, Floats]:
     """The head for an encoder."""
-    encoded = Encoder(encoder, head=False)
     texts, kinds = zip(*examples(rows), strict=True)
-    features = np.array([encoded.outputs(text)[0] for text in texts])
+    with ProcessPoolExecutor(mp_context=_FRESH) as pool:
+        features = np.array(list(pool.map(_features, repeat(encoder), texts, chunksize=64)))
     return solved(features, np.array([KINDS.index(kind) for kind in kinds]))
+
+
+_FRESH = multiprocessing.get_context("spawn")
+"""Processes that share nothing: llama.cpp's state does not outlive a fork."""
+
+
+@cache
+def _encoder(path: Path) -> Encoder:
+    return Encoder(path, head=False)
+
+
+def _features(encoder: Path, text: str) -> list[float]:
+    return _encoder(encoder).outputs(text)[0]
 
 
 def write(path: Path, encoder: Path, weights: Floats, start: Floats) -> None:
@@ -170,18 +192,33 @@ def write(path: Path, encoder: Path, weights: Floats, start: Floats) -> None:
     writer.close()
 
 
-def counted(rows: Sequence[dict[str, str]], classifier: Classifier) -> dict[tuple[float, ...], Counter[str]]:
-    """Of each combination of bounds, how many texts of a kind are judged rightly."""
-    found: dict[tuple[float, ...], Counter[str]] = {}
-    for bounds in product(*TRIED.values()):
-        hits = found[bounds] = Counter()
-        triage = Triage(
-            *lexicon_and_rules(), classifier.log_probabilities, Bounds(**dict(zip(TRIED, bounds, strict=True)))
-        )
-        for row in rows:
-            heard = {alarm.topic for alarm in triage.alarms(row["typed"])}
-            right = {"emergency": bool(heard), "self_harm": "self_harm" in heard, "none": not heard}
-            hits[row["kind"]] += right[row["label"]]
+def bounds() -> list[Bounds]:
+    """Those of today, and what is tried in their place."""
+    return [BOUNDS, *(replace(BOUNDS, **{name: value}) for name, values in TRIED.items() for value in values)]
+
+
+@cache
+def _triages(path: Path) -> list[Triage]:
+    classifier = Classifier(path)
+    return [Triage(*lexicon_and_rules(), classifier.log_probabilities, one) for one in bounds()]
+
+
+def _judged(classifier: Path, row: dict[str, str]) -> list[bool]:
+    """Whether a text is judged rightly, by each of `bounds`."""
+    found = []
+    for triage in _triages(classifier):
+        heard = {alarm.topic for alarm in triage.alarms(row["typed"])}
+        found.append({"emergency": bool(heard), "self_harm": "self_harm" in heard, "none": not heard}[row["label"]])
+    return found
+
+
+def counted(rows: Sequence[dict[str, str]], classifier: Path) -> list[tuple[Bounds, Counter[str]]]:
+    """By each of `bounds`, how many texts of a kind are judged rightly."""
+    found = [(one, Counter[str]()) for one in bounds()]
+    with ProcessPoolExecutor(mp_context=_FRESH) as pool:
+        for row, right in zip(rows, pool.map(_judged, repeat(classifier), rows, chunksize=16), strict=True):
+            for (_, hits), one in zip(found, right, strict=True):
+                hits[row["kind"]] += one
     return found
 
 
@@ -200,9 +237,9 @@ def main() -> None:
             made.replace(FILE)
             return
         sizes = Counter(row["kind"] for row in out)
-        for bounds, hits in counted(out, Classifier(made)).items():
+        for one, hits in counted(out, made):
             shares = (f"{kind} {hits[kind]}/{size} {hits[kind] / size:.1%}" for kind, size in sorted(sizes.items()))
-            sys.stdout.write(f"{dict(zip(TRIED, bounds, strict=True))} {', '.join(shares)}\n")
+            sys.stdout.write(f"{one} {', '.join(shares)}\n")
 
 
 if __name__ == "__main__":

@@ -180,6 +180,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="as PyTorch names it")
     parser.add_argument("--without", type=int, choices=range(FOLDS), help="the fold of files that is left out")
     asked = parser.parse_args()
+    torch.set_float32_matmul_precision("high")
     chance = random.Random(0)
     rows = [row for row in read() if row["fold"] != str(asked.without)]
     if asked.onward:

@@ -25,7 +25,7 @@ class Bounds:
         calm: of an alarm; below it, where no rule is raised, the sentences of a text are not looked at one by one.
     """
 
-    alarm: float = -2.5
+    alarm: float = -2.25
     confirmed: float = -3.0
     self_harm: float = -3.0
     calm: float = -3.5
