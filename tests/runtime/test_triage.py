@@ -87,6 +87,7 @@ def test_all_self_harm_that_nothing_was_made_from_is_heard(judged: dict[str, tup
         ("unseen_everyday.jsonl", {"none": 361}),
         ("unseen_long.jsonl", {"emergency": 50, "self_harm": 60, "none": 44}),
         ("unseen_odd.jsonl", {"emergency": 30, "self_harm": 27, "none": 124}),
+        ("unseen_border.jsonl", {"self_harm": 219, "none": 187}),
     ],
 )
 def test_unseen_vignettes_are_judged_no_worse_than_before(file: str, reached: dict[str, int]) -> None:
