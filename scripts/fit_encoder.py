@@ -1,15 +1,13 @@
 """Fine-tune the encoder of the safety layer's classifier on the vignettes that may be read.
 
-    python scripts/fit_encoder.py FOLDER OUTPUT.gguf [--onward ENCODER.gguf] [--device cuda] [--without FOLD]
+    python scripts/fit_encoder.py FOLDER OUTPUT.gguf [--device cuda] [--without FOLD]
 
 FOLDER holds the published sentence encoder all-MiniLM-L6-v2 (huggingface.co/sentence-transformers/all-MiniLM-L6-v2,
 Apache-2.0): model.safetensors, config.json and the tokenizer's files. Its weights are taken with 16 bits, so that a
-copy of half the size does as well, and all are fine-tuned beneath a
-classification head; of several runs, each averaged over its last half, the mean of the weights is taken (Wortsman et
-al. 2022), without the heads, which began apart; rounded to 4 bits (Q4_0) and written as GGUF.
-scripts/fit_classifier.py puts a head on it. `--onward` begins with an encoder made so before and goes on with all long
-texts and a part of the others, in one run: for texts that have been added since. `--without` leaves every fifth file
-out, for cross-validation.
+copy of half the size does as well, and all are fine-tuned beneath a classification head; of several runs, each averaged
+over its last half, the mean of the weights is taken (Wortsman et al. 2022), without the heads, which began apart;
+rounded to 4 bits (Q4_0) and written as GGUF. scripts/fit_classifier.py puts a head on it. `--without` leaves every
+fifth file out, for cross-validation.
 
 Needs the extra `train`; run it from the root of the repository when many vignettes have been added: for a few, a new
 head does. Hours on two cores, minutes on a GPU; another machine gives weights that differ in their last bits.
@@ -34,9 +32,6 @@ SOURCE = "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2"
 EPOCHS, BATCH, RATE, HEAD_RATE, WARM = 8, 64, 2e-4, 1e-3, 0.06
 SMOOTHING, SEEDS, LONGEST = 0.05, (0, 1, 2), 256
 """Of the labels; of the runs that are averaged; tokens of a text while fitting."""
-ONWARD_EPOCHS, ONWARD_RATE, ONWARD_SHARE = 2, 1e-4, 1 / 3
-LONG = 35
-"""Words from which a text counts as long."""
 POOL = 16
 """Batches whose texts are sorted by length together, so that few tokens are padding."""
 AMONG = 0.5
@@ -60,29 +55,26 @@ def batches(rows: Sequence[dict[str, str]], chance: random.Random) -> Iterator[t
             yield texts, kinds
 
 
-def fitted(folder: Path, rows: Sequence[dict[str, str]], seed: int, device: str, onward: Path | None = None) -> Net:
+def fitted(folder: Path, rows: Sequence[dict[str, str]], seed: int, device: str) -> Net:
     """One run: the mean of the weights over its last half."""
-    epochs, rate = (ONWARD_EPOCHS, ONWARD_RATE) if onward else (EPOCHS, RATE)
     torch.manual_seed(seed)
     chance = random.Random(seed)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     net = Net.from_pretrained(folder, num_labels=len(KINDS), dtype=torch.float16).float()
-    if onward:
-        load(net, onward)
     net = net.to(device)
     mean = copy.deepcopy(net)
     head = list(net.classifier.parameters())
     optimizer = torch.optim.AdamW(
-        [{"params": list(net.bert.parameters()), "lr": rate}, {"params": head, "lr": HEAD_RATE}],
+        [{"params": list(net.bert.parameters()), "lr": RATE}, {"params": head, "lr": HEAD_RATE}],
         weight_decay=0.01,
     )
-    steps = epochs * math.ceil(len(rows) / BATCH)
+    steps = EPOCHS * math.ceil(len(rows) / BATCH)
     rising = max(1, WARM * steps)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda at: min(1, (at + 1) / rising) * (1 - at / steps))
     loss_of = torch.nn.CrossEntropyLoss(label_smoothing=SMOOTHING)
     taken = 0
     net.train()
-    for _ in range(epochs):
+    for _ in range(EPOCHS):
         for texts, kinds in batches(rows, chance):
             batch = tokenizer(list(texts), padding=True, truncation=True, max_length=LONGEST, return_tensors="pt")
             target = torch.tensor([KINDS.index(kind) for kind in kinds], device=device)
@@ -108,16 +100,6 @@ def tensors(net: Net) -> dict[str, str]:
         if stem not in ("pooler.dense", "classifier"):
             found[name] = f"{names.get_name(stem)}.{part}"
     return found
-
-
-def load(net: Net, path: Path) -> None:
-    """Put the weights of an encoder's GGUF into a net."""
-    known = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
-    state = net.state_dict()
-    for name, named in tensors(net).items():
-        packed = known[named]
-        numbers = gguf.quants.dequantize(packed.data, packed.tensor_type).astype(np.float32)
-        state[name].copy_(torch.from_numpy(numbers.reshape(state[name].shape)))
 
 
 def write(path: Path, tokenizer: PreTrainedTokenizerBase, net: Net) -> None:
@@ -176,17 +158,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("output", type=Path, metavar="OUTPUT")
-    parser.add_argument("--onward", type=Path, metavar="ENCODER", help="begin with this one")
     parser.add_argument("--device", default="cpu", help="as PyTorch names it")
     parser.add_argument("--without", type=int, choices=range(FOLDS), help="the fold of files that is left out")
     asked = parser.parse_args()
-    torch.set_float32_matmul_precision("high")
-    chance = random.Random(0)
+    torch.set_float32_matmul_precision("high")  # on a GPU some times as fast; 4 bits are left in the end
     rows = [row for row in read() if row["fold"] != str(asked.without)]
-    if asked.onward:
-        rows = [row for row in rows if len(row["text"].split()) >= LONG or chance.random() < ONWARD_SHARE]
-    seeds = SEEDS[:1] if asked.onward else SEEDS
-    runs = [fitted(asked.folder, rows, seed, asked.device, asked.onward).cpu() for seed in seeds]
+    runs = [fitted(asked.folder, rows, seed, asked.device).cpu() for seed in SEEDS]
     states = [net.state_dict() for net in runs]
     runs[0].load_state_dict({name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]})
     write(asked.output, AutoTokenizer.from_pretrained(asked.folder), runs[0])

@@ -34,6 +34,7 @@ KINDS = {
     "f16": (_TYPE.F16, 1),
     "f16 without flash attention": (_TYPE.F16, 0),
     "bf16 without flash attention": (_TYPE.BF16, 0),
+    "bf16": (_TYPE.BF16, 1),
     "q8_0": (_TYPE.Q8_0, 1),
 }
 """Of the KV cache: the type of its keys and values, and whether flash attention is on."""

@@ -77,7 +77,7 @@ def quants(
         typer.Option(min=0, help=f"Questions of each at most; 0: all. Default: {_DEFAULTS.most_questions}."),
     ] = None,
     kv_types: Annotated[
-        str | None, typer.Option("--kv", help="Other KV caches to measure as well: bf16,q8_0,q4_0.")
+        str | None, typer.Option("--kv", help="Quantized KV caches to measure as well: q8_0,q4_0.")
     ] = None,
     contexts: Annotated[
         str | None,
@@ -135,7 +135,7 @@ def quants(
         "most_questions": most_questions,
         "generated_tokens": gen_tokens,
         "measure": options.choices("--measure", measure, MEASURES),
-        "kv_types": options.choices("--kv", kv_types, ("bf16", "q8_0", "q4_0")),
+        "kv_types": options.choices("--kv", kv_types, ("q8_0", "q4_0")),
         "contexts": options.numbers("--contexts", contexts),
         "load_modes": options.choices("--load-modes", load_modes, _DEFAULTS.load_modes),
     }

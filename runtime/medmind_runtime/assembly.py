@@ -14,7 +14,7 @@ from medmind_runtime import attention
 from medmind_runtime.decoder import KV_TYPES, Decoder, KvType
 from medmind_runtime.forecast import demand_room
 from medmind_runtime.loading import DEFAULT_CONTEXT, GpuLayers, LoadMode
-from medmind_runtime.speculation import Exact
+from medmind_runtime.speculation import Exact, cache_type
 from medmind_runtime.threads import physical_cores
 from medmind_runtime.weights import Weights
 
@@ -31,6 +31,7 @@ class Parts:
         weights, decoder: the model and its one context.
         exact: how many tokens may be evaluated together.
         threads: compute threads.
+        kv_type: how keys and values are kept.
         flash: whether llama.cpp may use flash attention.
     """
 
@@ -39,6 +40,7 @@ class Parts:
     decoder: Decoder
     exact: Exact
     threads: int
+    kv_type: KvType
     flash: bool
 
     def close(self) -> None:
@@ -53,7 +55,7 @@ def assemble(
     context: int | None,
     threads: int | None,
     batch: int | None,
-    kv_type: KvType,
+    kv_type: KvType | None,
     flash: bool | None,
     load_mode: LoadMode,
     adapter: Path | None,
@@ -73,6 +75,8 @@ def assemble(
     llama.log.mark()
     header = gguf_header.scalars(path)
     on_gpu = bool(gpu_layers and lib.llama_supports_gpu_offload())
+    # Not by `lookup`: an answer is the same with and without it.
+    kv_type = kv_type or ("f16" if on_gpu or adapter else cache_type(header))
     flash = attention.flash(kv_type, threads, on_gpu=on_gpu) if flash is None else flash
     trained = int(header.get(f"{header.get('general.architecture')}.context_length", context or DEFAULT_CONTEXT))
     size = _context(path, trained, context)
@@ -89,7 +93,7 @@ def assemble(
     except BaseException:
         weights.close()
         raise
-    return Parts(lib, weights, decoder, exact, threads, flash)
+    return Parts(lib, weights, decoder, exact, threads, kv_type, flash)
 
 
 def _context(path: Path, trained: int, wanted: int | None) -> int:

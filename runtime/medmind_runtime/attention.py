@@ -5,42 +5,49 @@ Knows headers and sizes; no model in memory.
 
 from collections.abc import Mapping
 
-QUANTIZED = frozenset(["q8_0", "q5_1", "q5_0", "q4_1", "q4_0"])
-"""Kinds of KV cache whose values only flash attention reads."""
+PLAIN = frozenset(["f16", "f32"])
+"""Kinds of KV cache that are read without flash attention."""
 _STEP_WORK = 1_500_000_000
 """Floating-point operations that a thread surely does in 100 ms."""
 _SCORES = 64 * 2**20
 """Bytes that the scores of a step may take, where steps are not at their shortest."""
 _MANY = 8
 """Threads from which flash attention is as fast."""
+_NARROW_HEAD = 64
 _SHORTEST, _LONGEST = 32, 512
 """Tokens of a step."""
 
 
 def flash(kv_type: str, threads: int, *, on_gpu: bool) -> bool:
-    """Whether flash attention is used: on a GPU, where it has to be, and by many threads.
+    """Whether flash attention is used: all but where few threads compute on 16- or 32-bit keys and values.
 
     On a CPU llama.cpp's kernel for it (`ggml_compute_forward_flash_attn_ext`) goes through the keys for one head and
     one token after the other, and sums 16-bit values in 16 bits. Two matrix products are faster far into a conversation
     while few threads share them (scripts/measure_depth.py: a token behind 2,000 others of a 7B takes 0.72 of the time
-    with one thread, 1.03 with 8, 1.17 with 16). bf16 is for answers whose bits do not depend on how tokens come
-    together: see `speculation.cache_type`.
+    with one thread, 1.03 with 8, 1.17 with 16). Quantized values only the kernel reads; and it alone gives a token the
+    same bits beside others, in all but these types: see `speculation.cache_type`.
     """
-    return on_gpu or kv_type in QUANTIZED or (kv_type == "f16" and threads >= _MANY)
+    return on_gpu or kv_type not in PLAIN or threads >= _MANY
 
 
 def score_bytes(header: Mapping[str, str | int], *, context: int, batch: int) -> int:
     """What the scores of every head for a step take without flash attention: 4 bytes for each of its tokens and each
-    place of the KV cache.
+    place of the KV cache; more than that with a sliding window.
+
+    Where the header has a number of heads for each layer, which is not read here, heads are taken to be 64 wide.
     """
-    heads = header.get(f"{header.get('general.architecture')}.attention.head_count", 0)
-    return 4 * batch * context * heads if isinstance(heads, int) else 0
+    architecture = header.get("general.architecture")
+    heads, width = (header.get(f"{architecture}.{name}") for name in ("attention.head_count", "embedding_length"))
+    if not isinstance(heads, int):
+        heads = width // _NARROW_HEAD if isinstance(width, int) else 0
+    return 4 * batch * context * heads
 
 
 def prompt_step(header: Mapping[str, str | int], threads: int, *, context: int, flash: bool) -> int:
     """Prompt tokens to evaluate at once: 512, or fewer where a matrix product or the scores would be too large.
 
-    llama.cpp asks whether to stop between two products only; 32 tokens of a 7B keep one thread busy for some 50 ms.
+    llama.cpp asks whether to stop between two products only; 32 tokens of a 7B keep one thread busy for some 50 ms, and
+    as long with the keys of 4,000 others: with one thread and far more than these, stopping takes longer.
     The count depends on model, threads and context alone, so that the same question gets the same answer.
     """
     architecture = header.get("general.architecture")

@@ -23,7 +23,7 @@ KV_TYPES: Mapping[str, int] = {
     "f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q5_1": 7, "q5_0": 6, "q4_1": 3, "q4_0": 2
 }  # fmt: skip
 """What keys and values can be kept in (llama.cpp's common/arg.cpp, `kv_cache_types`), and ggml's number of each
-(`ggml_type` of ggml.h)."""
+(`ggml_type` of ggml.h; llama-cpp-python does not name bf16's)."""
 OUTPUT_ROWS = 64
 """Logits rows kept by one decode call: bounds the output buffer to 64 x vocabulary x 4 bytes."""
 _SLOW_TOKEN = 0.05

@@ -48,7 +48,7 @@ class Engine:
         context: int | None = None,
         threads: int | None = None,
         batch: int | None = None,
-        kv_type: KvType = "f16",
+        kv_type: KvType | None = "f16",
         flash: bool | None = None,
         load_mode: LoadMode = "auto",
         adapter: Path | None = None,
@@ -64,7 +64,8 @@ class Engine:
             context: KV cache size in tokens; None takes the model's own length, at most 4096. llama.cpp rounds up.
             threads: None takes the physical cores.
             batch: prompt tokens evaluated in one step; None takes `attention.prompt_step`.
-            kv_type: how keys and values are kept; q8_0 takes 53 %, q4_0 28 % of f16.
+            kv_type: how keys and values are kept; q8_0 takes 53 %, q4_0 28 % of f16; None takes
+                `speculation.cache_type`, and f16 on a GPU and with an adapter, where nothing is guessed.
             flash: whether llama.cpp may use flash attention; None takes `attention.flash`.
             load_mode: how weights come into memory; see `loading.LoadMode`.
             adapter: a LoRA GGUF put on the model.
@@ -93,18 +94,18 @@ class Engine:
             lookup=lookup,
         )
         try:
-            return cls(path, parts, kv_type=kv_type, adapter=adapter)
+            return cls(path, parts, adapter=adapter)
         except BaseException:
             parts.close()
             raise
 
-    def __init__(self, path: Path, parts: Parts, *, kv_type: KvType, adapter: Path | None) -> None:
+    def __init__(self, path: Path, parts: Parts, *, adapter: Path | None) -> None:
         self._lib = parts.lib
         self._parts = parts
         self._decoder: Decoder | None = parts.decoder
         self.path = path
         self.adapter = adapter
-        self.kv_type = kv_type
+        self.kv_type = parts.kv_type
         self._flash = parts.flash
         self.threads = parts.threads
         self.context = parts.decoder.context

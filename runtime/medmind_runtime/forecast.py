@@ -78,7 +78,7 @@ def demand_room(
         return
     ways = []
     quantized = forecast(path, context=context, batch=batch, kv_type="q8_0", flash=True)
-    if kv_type not in attention.QUANTIZED and quantized.total <= room:
+    if kv_type in ("f32", "f16", "bf16") and quantized.total <= room:
         ways.append("--kv-type q8_0")
     left = room - needed.weights - needed.scratch
     if needed.kv_per_token and (fitting := int(left / needed.kv_per_token) // 256 * 256) >= _SMALLEST_CONTEXT:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medmind import console, gguf_header, llama
+from medmind import console, gguf_header
 from medmind.errors import MedmindError
 from medmind_runtime import commands, line_input, models
 from medmind_runtime.background import Background
@@ -64,14 +64,12 @@ def open_model(path: Path, config: ChatConfig, guard: Background[Guard], cancel:
     sampling = Sampling(temperature=config.temperature, seed=config.seed, grammar=config.grammar)
     guard.start()
     from medmind_runtime.engine import Engine
-    from medmind_runtime.speculation import cache_type
 
-    guessing = config.lookup and not (config.gpu_layers and llama.load().llama_supports_gpu_offload())
     engine = Engine.load(
         path,
         context=config.context,
         threads=config.threads,
-        kv_type=config.kv_type or (cache_type(gguf_header.scalars(path)) if guessing else "f16"),
+        kv_type=config.kv_type,
         load_mode=config.load_mode,
         adapter=config.adapter,
         gpu_layers=config.gpu_layers,

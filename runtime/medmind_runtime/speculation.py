@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
+from medmind_runtime.attention import PLAIN
 from medmind_runtime.lookup import MOST_ROWS, ROWS, Lookup, Match, Pace
 from medmind_runtime.timings import Timings
 
@@ -31,8 +32,10 @@ class Evaluator(Protocol):
 def cache_type(metadata: Mapping[str, str | int]) -> Literal["f16", "bf16"]:
     """How keys and values are best kept beside the weights of a file: bf16 beside q8_0, else f16.
 
-    The product of several tokens with f16 is summed in another order than that of one (`llamafile_sgemm` of llama.cpp),
-    that with bf16 in the same one.
+    What llama.cpp computes of several tokens at once has the bits of single ones beside bf16 and quantized types alone,
+    of which bf16 is the fastest. With f16 and f32, flash attention sums a single token in as many parts as there are
+    threads (`ggml_compute_forward_flash_attn_ext_f16`), and a product of several rows in another order than of one
+    (`llamafile_sgemm`): rounding to 8 bits before the next product hides most of that, not all.
     """
     exact = str(metadata.get("general.file_type")) == _Q8_0_FILE
     return "bf16" if exact and metadata.get("general.architecture") in _ARCHITECTURES else "f16"
@@ -59,7 +62,7 @@ class Exact:
         Repacked weights (q4_k, q4_0) take other kernels from four rows on, f16 and f32 from two; the other types' bits
         stay alike for a few rows, which then cost nearly as much as one by one.
         """
-        return cls(hopeless=kv_type == "f16" or metadata.get("general.file_type") != _Q8_0_FILE)
+        return cls(hopeless=kv_type in PLAIN or metadata.get("general.file_type") != _Q8_0_FILE)
 
 
 class Ahead:

@@ -53,7 +53,7 @@ def read(path: Path, key: str) -> tuple[list[int], bytes]:
     """The tokens and their cache.
 
     Raises:
-        MedmindError: no state, a damaged one, or one of another model, adapter or KV cache type.
+        MedmindError: no state, a damaged one, or one of another model, adapter, KV cache type or kind of attention.
     """
     try:
         with path.open("rb") as file:
@@ -63,7 +63,8 @@ def read(path: Path, key: str) -> tuple[list[int], bytes]:
             body = file.read()
         if header["model"] != key:
             raise MedmindError(
-                f"{path} was saved with another model, adapter or KV cache type", "start with those it was saved with"
+                f"{path} was saved with another model, adapter, KV cache type or kind of attention",
+                "start with those it was saved with; the kind of attention follows --threads: fewer than 8, or not",
             )
         count = int(header["tokens"])
         whole = len(body) == header["bytes"] and hashlib.sha256(body).hexdigest() == header["sha256"]

@@ -121,7 +121,7 @@ def test_raw_text_shorter_than_two_chunks_is_refused_and_one_out_of_rows_left_ou
     ("options", "words"),
     [
         (["--measure", "answers,taste"], "--measure taste is none of"),
-        (["--kv", "q3_k"], "--kv q3_k is none of bf16, q8_0, q4_0"),
+        (["--kv", "q3_k"], "--kv q3_k is none of q8_0, q4_0"),
         (["--contexts", "512,-1"], "no list of whole numbers"),
         (["--kl", "fast"], "--kl fast is none of"),
         (["--chunk", "300"], "--chunk 300 is not between 4 and the model's 256"),

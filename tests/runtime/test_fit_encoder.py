@@ -5,6 +5,8 @@ from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
+import gguf
+import numpy as np
 import pytest
 import repository_scripts
 
@@ -48,7 +50,8 @@ def test_every_text_is_seen_once_an_epoch(fit: ModuleType, monkeypatch: pytest.M
     seen = Counter(text for texts, _ in fit.batches(rows, random.Random(1)) for text in texts)
     assert seen == Counter(row["text"] for row in rows)
     monkeypatch.setattr(fit, "AMONG", 1)
-    assert all(" calm" in text or "." in text for texts, _ in fit.batches(rows, random.Random(1)) for text in texts)
+    joined = [text for texts, _ in fit.batches(rows, random.Random(1)) for text in texts]
+    assert len(joined) == len(rows) and all("." in text for text in joined)
 
 
 def test_llama_cpp_computes_what_pytorch_does(fit: ModuleType, folder: Path, tmp_path: Path) -> None:
@@ -56,7 +59,10 @@ def test_llama_cpp_computes_what_pytorch_does(fit: ModuleType, folder: Path, tmp
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     made = tmp_path / "encoder.gguf"
     fit.write(made, tokenizer, net)
-    fit.load(net, made)  # as they were rounded
+    known = {tensor.name: tensor for tensor in gguf.GGUFReader(made).tensors}
+    for name, named in fit.tensors(net).items():  # as they were rounded
+        numbers = gguf.quants.dequantize(known[named].data, known[named].tensor_type).astype(np.float32)
+        net.state_dict()[name].copy_(torch.from_numpy(numbers.reshape(net.state_dict()[name].shape)))
     encoder = Encoder(made, head=False)
     told = {}
     for text in ("my knee hurts.", "pain", "caba pain jbb zzz", "[SEP] knee"):

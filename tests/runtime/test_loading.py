@@ -94,6 +94,8 @@ def test_where_the_scores_of_a_step_are_kept_a_long_context_is_read_in_smaller_o
     steps = [prompt_step(shape, 64, context=context, flash=False) for context in (512, 2048, 4096, 8192, 1 << 17)]
     assert steps == [512, 256, 128, 64, 32]
     assert prompt_step(shape, 64, context=1 << 17, flash=True) == 512
+    of_each_layer: dict[str, str | int] = {"general.architecture": "llama", "llama.embedding_length": 4096}
+    assert prompt_step(of_each_layer, 64, context=1 << 17, flash=False) == 32
 
 
 def test_without_flash_attention_a_model_says_the_same_and_the_scores_are_foreseen(
@@ -110,9 +112,9 @@ def test_without_flash_attention_a_model_says_the_same_and_the_scores_are_forese
 
 
 def test_flash_attention_is_for_quantized_values_gpus_and_many_threads() -> None:
-    assert not any(attention.flash(kind, 2, on_gpu=False) for kind in ("f16", "bf16", "f32"))
-    assert attention.flash("q8_0", 2, on_gpu=False) and attention.flash("f16", 2, on_gpu=True)
-    assert attention.flash("f16", 16, on_gpu=False) and not attention.flash("bf16", 16, on_gpu=False)
+    assert not any(attention.flash(kind, 2, on_gpu=False) for kind in ("f16", "f32"))
+    assert all(attention.flash(kind, 2, on_gpu=False) for kind in ("bf16", "q8_0"))
+    assert attention.flash("f16", 16, on_gpu=False) and attention.flash("f16", 2, on_gpu=True)
 
 
 def write_adapter(path: Path, *, width: int = 64, name: str = "blk.1.attn_q.weight", base: str = "") -> Path:

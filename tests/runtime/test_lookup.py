@@ -255,3 +255,32 @@ def test_stopping_in_the_middle_of_a_draft_leaves_the_cache_usable(
             assert tokens == [*QUOTED, *said][: len(tokens)]  # nothing guessed is kept with the conversation
             assert len(tokens) >= len(QUOTED) + length - 1
         assert say(10**9) == expected
+
+
+@pytest.mark.parametrize(("threads", "kv_type"), [(1, "bf16"), (2, "bf16"), (2, "q8_0")])
+def test_several_tokens_at_once_have_the_bits_of_single_ones(quoting: Path, threads: int, kv_type: KvType) -> None:
+    draw = random.Random(5)
+    with Engine.load(quoting, context=512, threads=threads, kv_type=kv_type) as engine:
+        tokens = [draw.randrange(5, len(engine.vocabulary)) for _ in range(480)]
+        decoder = engine._open
+
+        def logits(rows: int) -> list[bytes]:
+            """Of every position, evaluated so many at once."""
+            decoder.keep_prefix([])
+            found = []
+            for begin in range(0, len(tokens), rows):
+                decoder.evaluate(tokens[begin : begin + rows], begin, first_output=0, cancel=never)
+                found += [decoder.logits(row) for row in range(len(tokens[begin : begin + rows]))]
+            return found
+
+        singles = logits(1)
+        assert [rows for rows in ROWS if logits(rows) != singles] == []
+
+
+def test_the_cache_does_not_follow_from_whether_tokens_are_guessed(quoting: Path) -> None:
+    found = []
+    for lookup in (True, False):
+        with Engine.load(quoting, threads=1, kv_type=None, lookup=lookup) as engine:
+            found.append((engine.kv_type, engine.log_probs(QUOTED, 1).tolist()))
+    assert found[0] == found[1]
+    assert found[0][0] == "bf16"

@@ -75,7 +75,8 @@ def load_base(base: Base, device: Device, dtype: Dtype, *, sharded: bool = False
     model.requires_grad_(False)
     for name, module in model.named_modules():
         if isinstance(module, bitsandbytes.nn.Linear4bit):
-            _demand_right_kernel(base, name, module)
+            if device == "cpu":
+                _demand_right_kernel(base, name, module)
             # In eval mode bitsandbytes repacks a layer for a bf16 kernel of some CPUs, for good: evaluation would
             # compute in another type than training, and no gradient could pass through that layer afterwards.
             module.support_avx512bf16_for_cpu = False

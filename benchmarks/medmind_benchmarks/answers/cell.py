@@ -74,7 +74,7 @@ def measure(request: Request, advance: Callable[[], None]) -> AnswersResult:
     from medmind_runtime.engine import Engine
 
     with Engine.load(
-        Path(request.model), context=request.context, threads=request.threads, kv_type=request.kv_type
+        Path(request.model), context=request.context, threads=request.threads, kv_type=request.kv_type, flash=True
     ) as engine:
         return score(
             engine,

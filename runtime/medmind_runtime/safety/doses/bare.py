@@ -29,7 +29,6 @@ def of_drug_before(around: Surroundings, drug: int, first: int, end: int) -> boo
     cells = [around.texts[at] for at in range(drug + 1, first) if not (bars and around.is_cell(at))]
     between = [text for text in cells if text not in beside.made_as]
     value = around.row[first].value
-    value = around.row[first].value
     year = around.texts[first - 1] == "in" and is_year(value)
     if year or measured(around, drug) or _of_tests(around, drug):
         return False
