@@ -211,9 +211,9 @@ def _show(report: "Report", out: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from medmind_benchmarks import tables
+    from medmind_benchmarks import tables, tables_detail
 
-    for content in tables.terminal(report):
+    for content in (*tables.terminal(report), *tables_detail.kv_in_terminal(report)):
         table = Table(box=None, padding=(0, 2, 0, 0))
         for index, column in enumerate(content.columns):
             table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)

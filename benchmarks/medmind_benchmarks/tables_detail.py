@@ -9,6 +9,8 @@ from medmind_benchmarks.figures import Fidelity, Figures
 from medmind_benchmarks.results import Level, Report
 from medmind_benchmarks.tables import NONE, Table, change, estimate, percent, rate, small
 
+_TERMINAL = 80
+
 
 def raw(report: Report) -> Table:
     """Perplexity of raw text."""
@@ -153,6 +155,25 @@ def kv(report: Report) -> Table:
     known = {column: texts for column, texts in cells.items() if any(text != NONE for text in texts)}
     rows = zip([name for name, _ in named], *known.values(), strict=True)
     return Table(("level, KV cache", *known), tuple(rows))
+
+
+def kv_in_terminal(report: Report) -> list[Table]:
+    """The same in tables of as many columns as fit a terminal of 80; none where no quantized cache was measured."""
+    if not any(level.kv for level in report.levels):
+        return []
+    whole = kv(report)
+    name, *columns = ((title, *cells) for title, *cells in zip(whole.columns, *whole.rows, strict=True))
+    groups: list[list[tuple[str, ...]]] = []
+    for column in columns:
+        if not groups or sum(map(_width, [name, *groups[-1], column])) > _TERMINAL:
+            groups.append([])
+        groups[-1].append(column)
+    tables = (list(zip(name, *group, strict=True)) for group in groups)
+    return [Table(titles, tuple(rows)) for titles, *rows in tables]
+
+
+def _width(column: tuple[str, ...]) -> int:
+    return max(map(len, column)) + 2
 
 
 def _right(task: str, figures: Figures) -> str:

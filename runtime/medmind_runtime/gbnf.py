@@ -1,9 +1,9 @@
-"""Rules of a grammar in llama.cpp's notation, GBNF: as values, as text, and what they cost llama.cpp.
+"""Rules of a grammar in llama.cpp's notation, GBNF: as values and as text.
 
-Knows nothing of JSON. Source of the notation: llama.cpp's grammars/README.md; of the costs: its src/llama-grammar.cpp.
+Knows nothing of JSON, nor what the rules cost: see grammar_cost.py. Source: llama.cpp's grammars/README.md.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os.path import commonprefix
 
@@ -50,25 +50,6 @@ Sequenced = tuple[Part, ...]
 """Parts one after the other."""
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What llama.cpp makes of the rules.
-
-    Attributes:
-        elements: all that its rules hold, repetitions written out.
-        depth: of rules that begin with one another; llama.cpp follows them by recursion.
-        beginnings: ways down such rules, summed over all rules; llama.cpp walks each one.
-        circular: a rule that begins with itself; empty for none.
-        endless: a rule that no finite text follows; empty for none.
-    """
-
-    elements: int
-    depth: int
-    beginnings: int
-    circular: str
-    endless: str
-
-
 def sequence(*symbols: Symbol | Part) -> Sequenced:
     """Symbols one after the other; empty texts are left out."""
     parts = (symbol if isinstance(symbol, Part) else Part(symbol) for symbol in symbols)
@@ -109,6 +90,11 @@ class Rules:
         """The sequences that a rule chooses between."""
         return self._rules[ref.name]
 
+    @property
+    def named(self) -> Mapping[str, tuple[Sequenced, ...]]:
+        """All rules by their names."""
+        return self._rules
+
     def texts(self, hint: str, texts: Sequence[str], depth: int = 0) -> Ref:
         """One of some texts; what several begin with stands once, since llama.cpp follows every choice at a time."""
         groups: dict[str, list[str]] = {}
@@ -144,91 +130,6 @@ class Rules:
         lines = [f"root ::= {root.name}"]
         lines += [f"{name} ::= {' | '.join(map(_written, choices))}" for name, choices in self._rules.items()]
         return "\n".join(lines) + "\n"
-
-    def cost(self) -> Cost:
-        """What the rules cost llama.cpp, which is to be known before it sees them."""
-        finite = self._finite()
-        endless = next((name for name in self._rules if name not in finite), "")
-        circular, depth, beginnings = self._walked()
-        elements = sum(
-            1 + sum(_elements(part) for part in choice) for choices in self._rules.values() for choice in choices
-        )
-        return Cost(elements, depth, beginnings, circular, endless)
-
-    def empty(self) -> frozenset[str]:
-        """Names of the rules that the empty text follows."""
-        found: set[str] = set()
-
-        def skipped(part: Part) -> bool:
-            return part.least == 0 or (isinstance(part.symbol, Ref) and part.symbol.name in found)
-
-        self._grow(found, skipped)
-        return frozenset(found)
-
-    def _finite(self) -> set[str]:
-        found: set[str] = set()
-
-        def ends(part: Part) -> bool:
-            return part.least == 0 or not isinstance(part.symbol, Ref) or part.symbol.name in found
-
-        self._grow(found, ends)
-        return found
-
-    def _grow(self, found: set[str], holds: Callable[[Part], bool]) -> None:
-        """Add the rules that have a choice all of whose parts hold, until nothing is added any more."""
-        grows = True
-        while grows:  # what a rule refers to stands before it, but for circles: few rounds
-            before = len(found)
-            for name, choices in self._rules.items():
-                if name not in found and any(all(map(holds, choice)) for choice in choices):
-                    found.add(name)
-            grows = len(found) > before
-
-    def _walked(self) -> tuple[str, int, int]:
-        """A rule that begins with itself, else the depth and the number of the ways down the beginnings of rules."""
-        begins = self._beginnings()
-        depth: dict[str, int] = {}
-        ways: dict[str, int] = {}
-        for start in self._rules:
-            open_ = {start: iter(begins[start])} if start not in depth else {}
-            while open_:
-                name, todo = next(reversed(open_.items()))
-                other = next((other for other in todo if other not in depth), None)
-                if other is None:
-                    depth[name] = 1 + max((depth[other] for other in begins[name]), default=0)
-                    ways[name] = 1 + sum(ways[other] for other in begins[name])
-                    del open_[name]
-                elif other in open_:
-                    return other, 0, 0
-                else:
-                    open_[other] = iter(begins[other])
-        return "", max(depth.values(), default=0), sum(ways.values())
-
-    def _beginnings(self) -> dict[str, list[str]]:
-        """The rules that each rule can begin with, as often as it does."""
-        empty = self.empty()
-        begins: dict[str, list[str]] = {}
-        for name, choices in self._rules.items():
-            found = begins[name] = []
-            for choice in choices:
-                for part in choice:
-                    if isinstance(part.symbol, Ref):
-                        found.append(part.symbol.name)
-                    if part.least and not (isinstance(part.symbol, Ref) and part.symbol.name in empty):
-                        break
-        return begins
-
-
-def _elements(part: Part) -> int:
-    match part.symbol:
-        case Literal(text):
-            size = len(text)
-        case Characters(ranges):
-            size = 2 * len(ranges)
-        case Ref():
-            size = 1
-    more = 1 if part.most is None else part.most - part.least
-    return size * part.least + (size + 3) * more
 
 
 def _written(choice: Sequenced) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from medmind.errors import MedmindError
 from medmind_runtime import json_schema
-from medmind_runtime.gbnf import Cost
+from medmind_runtime.grammar_cost import Cost, cost_of
 
 _LARGEST = 1 << 20
 _MOST_ELEMENTS = 200_000
@@ -36,7 +36,7 @@ def from_schema(text: str) -> str:
     if half:
         raise MedmindError(f"the schema holds {half}, half of a character's surrogate pair", "write the whole pair")
     rules, root = json_schema.convert(schema)
-    _demand_bearable(rules.cost())
+    _demand_bearable(cost_of(rules.named))
     return rules.text(root)
 
 

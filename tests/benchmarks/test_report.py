@@ -11,7 +11,7 @@ import pytest
 from matplotlib.text import Text
 
 from medmind.errors import MedmindError
-from medmind_benchmarks import chart, joining, markdown, results, tables
+from medmind_benchmarks import chart, cli, joining, markdown, results, tables, tables_detail
 from medmind_benchmarks.runner import Outcome
 from medmind_benchmarks.score import Result
 from medmind_benchmarks.statistics import Estimate, repeated
@@ -132,6 +132,23 @@ def test_the_terminal_shows_no_table_without_figures() -> None:
         "machine": ["peak memory"],
         "choices": ["right ± SE, held-out answers"],
     }
+
+
+def test_the_terminal_shows_what_a_quantized_cache_costs_in_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = {"answers_fidelity": reports.divergence(0.01), "choices": (reports.choice(0.3, 80),)}
+    plain = reports.level("q8_0", 500, 8.1, change=0.01, **kinds)
+    cached = dataclasses.replace(plain.figures, kv_type="q4_0", answers=reports.level("", 1, 8.2, change=0.02).quality)
+    whole = reports.report(reports.level("f16", 1000, 8.0, change=None), dataclasses.replace(plain, kv=(cached,)))
+    cli._show(whole, Path("out"))
+    shown = capsys.readouterr().out
+    for title in tables_detail.kv(whole).columns:
+        assert title in shown
+    assert "q8_0, KV q4_0" in shown and tables.estimate(cached.answers.perplexity) in shown
+    split = tables_detail.kv_in_terminal(whole)
+    assert sum(len(table.columns) - 1 for table in split) == len(tables_detail.kv(whole).columns) - 1
+    for table in split:
+        assert sum(max(map(len, cells)) + 2 for cells in zip(table.columns, *table.rows, strict=True)) <= 80
+    assert tables_detail.kv_in_terminal(reports.report(plain)) == []
 
 
 def test_a_quantized_reference_is_owned_up_to() -> None:
