@@ -23,19 +23,26 @@ class Forecast:
     Attributes:
         weights: the file's own size; repacked weights take the place of mapped ones.
         kv_per_token: keys and values of one token in every layer; 0 where the header does not tell.
+        scores_per_token: attention's scores of one batch, for each place of the KV cache.
         scratch: intermediate results of one batch, roughly.
         context: tokens.
     """
 
     weights: int
     kv_per_token: float
+    scores_per_token: int
     scratch: int
     context: int
 
     @property
+    def per_token(self) -> float:
+        """What grows with the context."""
+        return self.kv_per_token + self.scores_per_token
+
+    @property
     def total(self) -> int:
         """All of it."""
-        return self.weights + int(self.kv_per_token * self.context) + self.scratch
+        return self.weights + int(self.per_token * self.context) + self.scratch
 
 
 def forecast(path: Path, *, context: int, batch: int, kv_type: str, flash: bool) -> Forecast:
@@ -54,9 +61,8 @@ def forecast(path: Path, *, context: int, batch: int, kv_type: str, flash: bool)
     values = number("attention.key_length", size) + number("attention.value_length", size)
     kv = number("block_count") * number("attention.head_count_kv", heads) * values * _BITS[kv_type] / 8
     scratch = 4 * 4 * batch * max(number("feed_forward_length"), number("embedding_length"))
-    if not flash:
-        scratch += attention.score_bytes(found, context=context, batch=batch)
-    return Forecast(path.stat().st_size, kv, scratch, context)
+    scores = 0 if flash else attention.score_bytes(found, context=1, batch=batch)
+    return Forecast(path.stat().st_size, kv, scores, scratch, context)
 
 
 def demand_room(
@@ -81,12 +87,12 @@ def demand_room(
     if kv_type in ("f32", "f16", "bf16") and quantized.total <= room:
         ways.append("--kv-type q8_0")
     left = room - needed.weights - needed.scratch
-    if needed.kv_per_token and (fitting := int(left / needed.kv_per_token) // 256 * 256) >= _SMALLEST_CONTEXT:
+    if needed.per_token and (fitting := int(left / needed.per_token) // 256 * 256) >= _SMALLEST_CONTEXT:
         ways.append(f"--context {fitting}")
     ways.append("a smaller quant of the model")
     raise MedmindError(
         f"{path} does not fit: it needs {console.human_bytes(needed.total)} "
-        f"({console.human_bytes(int(needed.kv_per_token * context))} of it for a context of {context} tokens) "
+        f"({console.human_bytes(int(needed.per_token * context))} of it for a context of {context} tokens) "
         f"and {console.human_bytes(room)} are free",
         f"use {' or '.join(ways)}",
     )

@@ -47,6 +47,9 @@ def test_what_does_not_fit_is_refused_with_what_would(make_model: Callable[..., 
     with pytest.raises(MedmindError) as refused:
         forecast.demand_room(model, **settings, available=needed - 1)
     assert "--kv-type q8_0 or --context 3840 or a smaller quant" in str(refused.value)
+    longer = {**settings, "context": 1 << 24}
+    with pytest.raises(MedmindError, match="--context 3840 or"):  # the same, however much was asked for
+        forecast.demand_room(model, **longer, available=needed - 1)
     with pytest.raises(MedmindError) as refused:
         forecast.demand_room(model, **settings, available=1000)
     assert "q8_0" not in str(refused.value)

@@ -133,6 +133,13 @@ def test_what_a_rule_is_sure_of_no_classifier_takes_back() -> None:
     assert [text for text in others if topics(text)] == []
 
 
+def test_medicines_are_counted_without_a_word_for_tablets() -> None:
+    for text in ("I took 40 paracetamol an hour ago", "he has had 20 co-codamol since lunch", "I swallowed 60 aspirin"):
+        assert "overdose" in [alarm.topic for alarm in triage().alarms(text)], text
+    harmless = "I take 75 aspirin every morning", "I took 2 paracetamol for my headache"
+    assert [text for text in harmless if "overdose" in [alarm.topic for alarm in triage().alarms(text)]] == []
+
+
 def test_short_plain_cries_are_heard() -> None:
     cries = ["chest pain", "choking", "he had a seizure", "my baby has a fever of 39, 6 weeks old", "suicidal"]
     assert [cry for cry in cries if not triage().alarms(cry)] == []

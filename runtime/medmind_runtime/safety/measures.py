@@ -36,6 +36,14 @@ _CHILD = _BABY | {
 }
 _FEVERISH = {"temp", "temperature", "fever", "degrees", "degree", "febrile", "thermometer", "reading", "°", "feverish"}
 _DOSES = {"tablet", "tablets", "pill", "pills", "capsule", "capsules", "caplets", "tabs", "painkillers", "doses"}
+_COUNTED = {
+    "paracetamol", "paracetamols", "acetaminophen", "tylenol", "panadol", "ibuprofen", "advil", "nurofen", "aspirin",
+    "aspirins", "codamol", "cocodamol", "codeine", "tramadol", "oxycodone", "percocet", "vicodin", "xanax", "valium",
+    "diazepam", "zopiclone", "benadryl",
+}  # fmt: skip
+"""Medicines that are counted without a word for a tablet: "forty paracetamol"."""
+_MOST_COUNTED = 70
+"""Beyond it, such a number is a strength: 75 mg of aspirin are a tablet."""
 _SUGAR = {"sugar", "sugars", "glucose", "bg", "bgl", "bm"}
 _OXYGEN = {"oxygen", "spo2", "sats", "sat", "saturation", "oximeter", "o2", "spo"}
 _PULSE = {"pulse", "bpm", "heartbeat", "heartrate", "hr"}
@@ -115,7 +123,8 @@ def _is_age(words: Sequence[Word], at: int) -> bool:
 
 
 def _doses(value: float, words: Sequence[Word], at: int, _: set[str]) -> bool:
-    return 8 <= value < 1000 and not _DOSES.isdisjoint(_after(words, at, 4))
+    counted = 8 <= value < 1000 and not _DOSES.isdisjoint(_after(words, at, 4))
+    return counted or (8 <= value <= _MOST_COUNTED and not _COUNTED.isdisjoint(_after(words, at, 2)))
 
 
 def _sugar(value: float, _: Sequence[Word], __: int, around: set[str]) -> bool:
