@@ -20,6 +20,9 @@ from medmind_runtime.offline import take_network_away
 if TYPE_CHECKING:
     from medmind_runtime.probes import Proof
 
+_LONGEST = 1 << 22
+"""Characters of a question on standard input: at four to a token the million that the longest contexts hold."""
+
 
 def run(
     model: str | None,
@@ -51,7 +54,7 @@ def run(
         path, why = models.find(model)
         gguf_header.check(path)
         if prompt is None and not sys.stdin.isatty():
-            prompt = sys.stdin.read()
+            prompt = _on_standard_input()
         if prompt is not None and not prompt.strip():
             raise MedmindError("the question is empty", "give it with --prompt or on standard input")
         if as_json and prompt is None:
@@ -72,6 +75,17 @@ def run(
             from medmind_runtime import one_shot
 
             one_shot.answer(path, config, prompt, as_json=as_json)
+
+
+def _on_standard_input() -> str:
+    """What stands there; no more of it is read than could ever be answered."""
+    text = sys.stdin.read(_LONGEST + 1)
+    if len(text) > _LONGEST:
+        raise MedmindError(
+            f"the question is too long: standard input holds more than {_LONGEST:,} characters",
+            "shorten it: no context holds so many",
+        )
+    return text
 
 
 def prove(*, as_json: bool, allow_unproved: bool = False) -> None:

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from medmind.errors import MedmindError
-from medmind_runtime import models
+from medmind_runtime import chat, models
 
 from .conftest import CHAT, one_line
 
@@ -35,6 +36,20 @@ def test_the_question_may_come_on_standard_input(run_chat: Run, model: Path) -> 
     by_input = run_chat(model, *FEW, stdin=b"what is it")
     assert by_input.returncode == 0
     assert by_input.stdout == by_option.stdout
+
+
+def test_of_standard_input_no_more_is_read_than_could_be_answered(
+    run_chat: Run, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "_LONGEST", 100)
+    assert run_chat(model, *FEW, stdin=b"what is it" * 10).returncode == 0
+    done = run_chat(model, *FEW, stdin=b"what is it" * 10 + b"?")
+    assert done.returncode == 1
+    assert "the question is too long: standard input holds more than 100 characters" in one_line(done.stderr)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("what is it" * 100))
+    with pytest.raises(MedmindError, match="too long"):
+        chat._on_standard_input()
+    assert sys.stdin.tell() == 101
 
 
 def test_json_is_the_only_thing_on_stdout(run_chat: Run, model: Path) -> None:
