@@ -134,11 +134,10 @@ def ratio(
         return lone(of, before, now)
     if floor and max(before.value, now.value) < floor:
         return _change(of, before.value, now.value, "same")
-    _demand_possible(of, before.value, now.value)  # before one is divided by
-    base = max(before.value, floor)
-    change = (now.value - before.value) / base
+    change = _relative(of, before.value, now.value, floor)
     error, of_both = None, None
     if before.error is not None and now.error is not None:
+        base = max(before.value, floor)
         errors = before.error * now.value / base**2, now.error / base
         error, of_both = math.hypot(*errors), groups and joint_groups(errors, groups)
     return judged(of, before.value, now.value, change, error, limit, more_is_better=more_is_better, groups=of_both)
@@ -156,8 +155,7 @@ def exact(of: Figure, before: float | None, now: float | None, limit: float) -> 
     """A figure without noise of its own, such as a size."""
     if before is None or now is None:
         return lone(of, before, now)
-    _demand_possible(of, before, now)  # before one is divided by
-    return judged(of, before, now, (now - before) / before, None, limit)
+    return judged(of, before, now, _relative(of, before, now), None, limit)
 
 
 def lone(of: Figure, before: Estimate | float | None, now: Estimate | float | None) -> Change:
@@ -175,6 +173,12 @@ def incomparable(of: Figure, before: Estimate | float | None, now: Estimate | fl
 def told(of: Figure, before: float, now: float, change: float) -> Change:
     """A figure that is no more than told: an extreme, whose noise nobody knows."""
     return _change(of, before, now, "not judged", change)
+
+
+def _relative(of: Figure, before: float, now: float, floor: float = 0.0) -> float:
+    """The change as a share of what was, or of the floor where that is more; what cannot be is not divided by."""
+    _demand_possible(of, before, now)
+    return (now - before) / max(before, floor)
 
 
 def _value(figure: Estimate | float | None) -> float | None:

@@ -5,7 +5,7 @@ string alignment as the distance.
 """
 
 from collections.abc import Iterable, Set
-from itertools import takewhile
+from os.path import commonprefix
 
 _SHORTEST, _LONG = 5, 9
 """Letters of a word that may hold one error; of one that may hold two."""
@@ -47,13 +47,9 @@ class Speller:
             # The first letter is hardly ever wrong, and another one makes another word ("wailing", "failing").
             if word[0] == typed[0] and (apart := distance(word, typed)) <= allowed:
                 # Of words as near, the one that begins alike for longest; a set has no order to choose by.
-                found.append((apart, -_alike(word, typed), word))
+                begin = commonprefix((word, typed))  # noqa: RUF071 - letter by letter is what is wanted
+                found.append((apart, -len(begin), word))
         return min(found)[2] if found else typed
-
-
-def _alike(one: str, other: str) -> int:
-    """Letters that both begin with."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _errors(word: str) -> int:
