@@ -1,3 +1,4 @@
+import json
 import math
 import threading
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import repository_scripts
 from medmind import llama
 from medmind.errors import MedmindError
 from medmind_runtime.safety.classifier import FILE, KINDS, Classifier, Encoder, alarm_odds, classifier
+from medmind_runtime.safety.context import Cues
 from medmind_runtime.safety.leaning import BOUNDS, heard
 from medmind_runtime.safety.triage import Triage, lexicon_and_rules
 from medmind_runtime.safety.words import plain, split
@@ -83,7 +85,10 @@ def test_of_a_text_longer_than_the_encoder_reads_every_part_is_judged() -> None:
 
 def test_special_tokens_typed_as_text_are_text() -> None:
     encoder = Encoder(FILE, head=False)
-    assert encoder.outputs("[SEP] [CLS]") != encoder.outputs("")
+    for text in ("[SEP] [CLS]", "is [MASK] a drug?"):
+        read, parsed = (encoder._vocabulary.tokenize(text, special=special, ends=True) for special in (False, True))
+        assert len(read) > len(parsed), "the brackets are signs of their own"
+        assert encoder.outputs(text) == [encoder._computed(read)] != [encoder._computed(parsed)]
     assert len(encoder.outputs("")) == len(encoder.outputs("\udcff")) == 1
 
 
@@ -163,8 +168,16 @@ def test_sentences_of_a_calm_text_are_not_looked_at_one_by_one() -> None:
     assert listening(said(everyday=1.0)).alarms(text) == []
     assert asked == [plain(text)]
     asked.clear()
-    assert listening(said(emergency=0.06, none=0.94)).alarms(text) == []
+    chance = 1 / (1 + math.exp(-(BOUNDS.calm + BOUNDS.alarm) / 2))  # neither calm nor an alarm
+    assert listening(said(emergency=chance, none=1 - chance)).alarms(text) == []
     assert asked == [plain(text), "i sleep badly.", "my knee is old.", "i like tea."]
+
+
+def test_every_list_of_the_lexicon_is_read() -> None:
+    lexicon, rules = lexicon_and_rules()
+    phrases = json.dumps([lexicon["lists"], rules["topic"]])
+    by_name = {"small", "negations", "figurative", *Cues.__dataclass_fields__}
+    assert [name for name in lexicon["lists"] if f"<{name}>" not in phrases and name not in by_name] == []
 
 
 def test_words_know_where_they_stand() -> None:

@@ -10,7 +10,8 @@ from itertools import pairwise
 from medmind_runtime.safety.words import SENTENCE, Word
 
 WHOLE = 160
-"""Words of a text that is judged as it is: as long as the longest of those that the classifier was fitted to."""
+"""Words and marks of a text that is judged as it is. Hardly any text that the classifier was fitted to has more, and
+those joined of several were given no more words than this."""
 _WINDOW, _OVERLAP = 96, 32
 _SENTENCE, _PIECE, _STEP = 64, 32, 16
 """Words of a sentence that is never cut; of its pieces, otherwise; and from one to the next. Text without full stops
