@@ -14,6 +14,7 @@ from typing import Any
 from medmind_runtime.safety import leaning, measures
 from medmind_runtime.safety.classifier import alarm_odds, classifier
 from medmind_runtime.safety.context import Context, Cues, read
+from medmind_runtime.safety.letters import Letters
 from medmind_runtime.safety.patterns import OTHER, Bank, Compiler, Part, Pattern
 from medmind_runtime.safety.spelling import Speller
 from medmind_runtime.safety.windows import APART, demand, sentences, windows
@@ -96,9 +97,9 @@ class Triage:
         )
         self._characters = compiler.characters
         self._spellings: dict[str, str] = lexicon["spellings"]
-        self._speller = Speller(
-            (word for word in self._characters if word.isalpha()), frozenset(lexicon["real_words"].split())
-        )
+        known, real = [word for word in self._characters if word.isalpha()], frozenset(lexicon["real_words"].split())
+        self._speller = Speller(known, real)
+        self._letters = Letters({*known, *real})
         self._places = {name: place for place, (name, _) in enumerate(self._topics)}
         self._classify = classify
         self._bounds = bounds
@@ -116,7 +117,7 @@ class Triage:
         """
         if len(text) > longest:
             text = f"{text[: longest // 2]}\n{text[-(longest // 2) :]}"
-        text = plain(text)
+        text = self._letters.joined(plain(text))
         words = split(text, self._spellings)
         if not any(len(word.text) > 1 and word.text.isalpha() for word in words):
             return []
