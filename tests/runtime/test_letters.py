@@ -10,9 +10,13 @@ LETTERS = Letters(["i", "want", "wan", "to", "die", "go", "cd", "can", "not", "c
     ("text", "read"),
     [
         ("d i e", "die"),
+        ("d  i  e", "die"),
         ("i w a n t t o d i e", "i want to die"),
         ("i  w a n t  t o  d i e. now", "i want to die. now"),
         ("i want to d i e!", "i want to die!"),
+        ("i w a n t t o d i e l o l", "i want to die lol"),
+        ("c a n  z i n c  g o t o  c a r e", "can zinc go to care"),
+        ("x y i w a n t t o d i e", "xy i want to die"),
         ("i w a n t\nt o d i e", "i want\nto die"),
     ],
 )
@@ -46,11 +50,23 @@ def test_a_cry_in_single_letters_is_heard(text: str) -> None:
 
 
 def test_an_emergency_in_single_letters_is_heard() -> None:
-    assert triage().alarms("c h e s t p a i n") and triage().alarms("m y d a d h a s c h e s t p a i n")
+    assert (
+        triage().alarms("c h e s t p a i n")
+        and triage().alarms("i c a n t b r e a t h e")
+        and triage().alarms("m y d a d h a s c h e s t p a i n")
+    )
 
 
 @pytest.mark.parametrize(
-    "text", ["a b c", "Which foods hold vitamin c, d and e?", "I, a GP, ask", "hepatitis a b c", "t e a a n d m i l k"]
+    "text",
+    [
+        "a b c",
+        "Which foods hold vitamin c, d and e?",
+        "I, a GP, ask",
+        "hepatitis a b c",
+        "t e a a n d m i l k",
+        "i h a v e a c o u g h a n d a r u n n y n o s e",
+    ],
 )
 def test_ordinary_letters_raise_nothing(text: str) -> None:
     assert triage().alarms(text) == []

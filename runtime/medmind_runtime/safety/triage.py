@@ -99,7 +99,8 @@ class Triage:
         self._spellings: dict[str, str] = lexicon["spellings"]
         known, real = [word for word in self._characters if word.isalpha()], frozenset(lexicon["real_words"].split())
         self._speller = Speller(known, real)
-        self._letters = Letters({*known, *real})
+        shortened = {typed for typed, words in self._spellings.items() if typed != words.replace(" ", "")}
+        self._letters = Letters({*known, *real, *shortened})
         self._places = {name: place for place, (name, _) in enumerate(self._topics)}
         self._classify = classify
         self._bounds = bounds
