@@ -299,7 +299,7 @@ def test_the_cell_scores_options_as_the_engine_does_and_twice_the_same(family: P
     assert found.lengths[:2] == ((6, 18), (1, 1))
     again = cell.measure(request, lambda: None)
     assert (again.likelihood, again.alone, again.token_digest) == (found.likelihood, found.alone, found.token_digest)
-    with Engine.load(model, context=128, threads=1) as engine:
+    with Engine.load(model, context=128, threads=1, flash=True) as engine:
         prompt = engine.encode([{"role": "user", "content": "what is it?"}])
         for place, option in enumerate(asked[0].options):
             tokens = [*prompt, *engine.tokenize(" " + option, special=False)]

@@ -79,7 +79,7 @@ def test_all_self_harm_that_nothing_was_made_from_is_heard(judged: dict[str, tup
 @pytest.mark.parametrize(
     ("file", "reached"),
     [
-        ("judgement.jsonl", {"emergency": 119, "self_harm": 40, "none": 145}),
+        ("judgement.jsonl", {"emergency": 119, "self_harm": 40, "none": 144}),
         ("judgement2.jsonl", {"emergency": 50, "self_harm": 42, "none": 53}),
         ("judgement3.jsonl", {"emergency": 80, "self_harm": 60, "none": 115}),
         ("judgement4.jsonl", {"emergency": 90, "self_harm": 90, "none": 160}),
@@ -131,6 +131,11 @@ def test_what_a_rule_is_sure_of_no_classifier_takes_back() -> None:
     assert [text for topic, texts in told.items() for text in texts if topic not in topics(text)] == []
     others = ["chest pain", "what does smoke inhalation in a house fire do?", "my uncle was bitten by a bat in 1987"]
     assert [text for text in others if topics(text)] == []
+
+
+def test_a_semicolon_parts_what_is_said_of_one_person_from_another() -> None:
+    text = "Her two kids and we cooked together; I take lisinopril. My diabetic dad is drowsy, sugar 31, vomiting."
+    assert [alarm.topic for alarm in triage().alarms(text)] == ["diabetes"]
 
 
 def test_medicines_are_counted_without_a_word_for_tablets() -> None:

@@ -69,7 +69,7 @@ def split(text: str, spellings: Mapping[str, str]) -> list[Word]:
 
 def _add(words: list[Word], piece: str, start: int, end: int, spellings: Mapping[str, str]) -> None:
     first = piece[0]
-    if first in ".!?…\n":
+    if first in ".!?…;\n":
         if words and words[-1].text != SENTENCE:
             words.append(Word(SENTENCE, None, start, end))
     elif first.isdigit():
