@@ -116,7 +116,7 @@ class Connection(BaseHTTPRequestHandler):
 
     def _get(self) -> None:
         served = self.server.served
-        path = self.path.split("?")[0].rstrip("/")
+        path = self.path.split("?")[0].rstrip("/") or "/"
         if path in {"/v1/chat/completions", "/v1/models"} and (self.command != "GET" or path != "/v1/models"):
             raise Refused(405, f"{self.command} is not possible on {path}")
         if path == "/v1/models":
@@ -127,7 +127,7 @@ class Connection(BaseHTTPRequestHandler):
             raise Refused(404, f"there is no {self.command} {path}", code="not_found")
 
     def _post(self) -> None:
-        path = self.path.split("?")[0].rstrip("/")
+        path = self.path.split("?")[0].rstrip("/") or "/"
         if path == "/v1/models":
             raise Refused(405, "POST is not possible on /v1/models")
         if path != "/v1/chat/completions":
@@ -138,11 +138,17 @@ class Connection(BaseHTTPRequestHandler):
         if request.model not in {"", served.name}:
             raise Refused(404, f"there is no model {request.model}: {served.name} is served", code="model_not_found")
         with self.server.turns.turn(self._gone):
-            self._answer(served, request)
+            try:
+                self._answer(served, request)
+            except Refused as refused:  # written within the turn: a server that ends waits for no more
+                self._refuse(refused)
 
     def _body(self) -> bytes:
         most = self.server.limits.body_bytes
-        length = self.headers.get("Content-Length", "")
+        lengths = self.headers.get_all("Content-Length", [""])
+        length = lengths[0]
+        if len(set(lengths)) > 1:
+            raise Refused(400, "the request has several Content-Lengths")
         if not (length.isascii() and length.isdigit()) or self.headers.get("Transfer-Encoding"):
             raise Refused(411, "the request must have a Content-Length")
         if len(length) > 18 or int(length) > most:
@@ -197,6 +203,8 @@ class Connection(BaseHTTPRequestHandler):
             text = "".join(pieces)
         self._demand_in_time(deadline)
         assert conversation.last is not None
+        if conversation.last.finish == "cancelled" and self.server.stopping and not stop.found:
+            raise Refused(503, "the server ended before the answer did", kind="server_error", code="overloaded")
         refusal = refusal or conversation.last.refusal
         finish = openai_answer.finish_reason(conversation.last.finish, stop.found)
         usage = openai_answer.usage(conversation.last.timings)

@@ -56,6 +56,11 @@ def sequence(*symbols: Symbol | Part) -> Sequenced:
     return tuple(part for part in parts if part.symbol != Literal("") and part.most != 0)
 
 
+def referred(choices: Sequence[Sequenced]) -> list[str]:
+    """Names of the rules that sequences refer to."""
+    return [part.symbol.name for choice in choices for part in choice if isinstance(part.symbol, Ref)]
+
+
 @dataclass
 class Rules:
     """Named rules, each a choice between sequences. Equal rules are kept once."""
@@ -124,6 +129,17 @@ class Rules:
             full = Part(symbol, _MOST_REPEATED, _MOST_REPEATED)
             rest = sequence(self.add("up-to", [sequence(Part(symbol, 0, _MOST_REPEATED - 1)), (full, *rest)]))
         return rest
+
+    def keep(self, root: Ref) -> None:
+        """Leave out the rules that nothing refers to, beginning with a root."""
+        kept = {root.name: None}
+        todo = [root.name]
+        while todo:
+            refs = dict.fromkeys(other for other in referred(self._rules[todo.pop()]) if other not in kept)
+            kept.update(refs)
+            todo += refs
+        self._rules = {name: choices for name, choices in self._rules.items() if name in kept}
+        self._names = {choices: name for choices, name in self._names.items() if name in kept}
 
     def text(self, root: Ref) -> str:
         """GBNF; its root is the rule given."""

@@ -3,13 +3,10 @@
 Knows the rules as values, not their notation. Source: llama.cpp's src/llama-grammar.cpp.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from medmind_runtime.gbnf import Characters, Literal, Part, Ref, Sequenced
-
-NamedRules = Mapping[str, tuple[Sequenced, ...]]
-"""As `gbnf.Rules.named` gives them."""
+from medmind_runtime.gbnf import Characters, Literal, Part, Ref
+from medmind_runtime.rule_beginnings import NamedRules, first_rules, growing, upwards
 
 
 @dataclass(frozen=True)
@@ -32,80 +29,18 @@ class Cost:
 
 
 def cost_of(rules: NamedRules) -> Cost:
-    """What the rules cost llama.cpp."""
-    finite = _finite(rules)
+    """What the rules cost llama.cpp; without depth and beginnings where a rule begins with itself."""
+    finite = growing(rules, lambda part: part.least == 0 or not isinstance(part.symbol, Ref))
     endless = next((name for name in rules if name not in finite), "")
-    circular, depth, beginnings = _walked(rules)
-    elements = sum(1 + sum(_elements(part) for part in choice) for choices in rules.values() for choice in choices)
-    return Cost(elements, depth, beginnings, circular, endless)
-
-
-def _empty(rules: NamedRules) -> frozenset[str]:
-    """Names of the rules that the empty text follows."""
-    found: set[str] = set()
-
-    def skipped(part: Part) -> bool:
-        return part.least == 0 or (isinstance(part.symbol, Ref) and part.symbol.name in found)
-
-    _grow(rules, found, skipped)
-    return frozenset(found)
-
-
-def _finite(rules: NamedRules) -> set[str]:
-    found: set[str] = set()
-
-    def ends(part: Part) -> bool:
-        return part.least == 0 or not isinstance(part.symbol, Ref) or part.symbol.name in found
-
-    _grow(rules, found, ends)
-    return found
-
-
-def _grow(rules: NamedRules, found: set[str], holds: Callable[[Part], bool]) -> None:
-    """Add the rules that have a choice all of whose parts hold, until nothing is added any more."""
-    grows = True
-    while grows:  # what a rule refers to stands before it, but for circles: few rounds
-        before = len(found)
-        for name, choices in rules.items():
-            if name not in found and any(all(map(holds, choice)) for choice in choices):
-                found.add(name)
-        grows = len(found) > before
-
-
-def _walked(rules: NamedRules) -> tuple[str, int, int]:
-    """A rule that begins with itself, else the depth and the number of the ways down the beginnings of rules."""
-    begins = _beginnings(rules)
+    begins = first_rules(rules)
+    circular, order = upwards(begins)
     depth: dict[str, int] = {}
     ways: dict[str, int] = {}
-    for start in rules:
-        open_ = {start: iter(begins[start])} if start not in depth else {}
-        while open_:
-            name, todo = next(reversed(open_.items()))
-            other = next((other for other in todo if other not in depth), None)
-            if other is None:
-                depth[name] = 1 + max((depth[other] for other in begins[name]), default=0)
-                ways[name] = 1 + sum(ways[other] for other in begins[name])
-                del open_[name]
-            elif other in open_:
-                return other, 0, 0
-            else:
-                open_[other] = iter(begins[other])
-    return "", max(depth.values(), default=0), sum(ways.values())
-
-
-def _beginnings(rules: NamedRules) -> dict[str, list[str]]:
-    """The rules that each rule can begin with, as often as it does."""
-    empty = _empty(rules)
-    begins: dict[str, list[str]] = {}
-    for name, choices in rules.items():
-        found = begins[name] = []
-        for choice in choices:
-            for part in choice:
-                if isinstance(part.symbol, Ref):
-                    found.append(part.symbol.name)
-                if part.least and not (isinstance(part.symbol, Ref) and part.symbol.name in empty):
-                    break
-    return begins
+    for name in [] if circular else order:
+        depth[name] = 1 + max((depth[other] for other in begins[name]), default=0)
+        ways[name] = 1 + sum(ways[other] for other in begins[name])
+    elements = sum(1 + sum(_elements(part) for part in choice) for choices in rules.values() for choice in choices)
+    return Cost(elements, max(depth.values(), default=0), sum(ways.values()), circular, endless)
 
 
 def _elements(part: Part) -> int:

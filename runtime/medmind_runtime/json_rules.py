@@ -16,12 +16,16 @@ _DATE = (
 )
 _TIME = r"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?(?:Z|[+-](?:0\d|1[0-3]):[0-5]\d)"
 _BYTE = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_NAME = r"[a-z\d]{1,20}(?:-[a-z\d]{1,20}){0,1}"
 FORMATS = {
     "date": f"^{_DATE}$",
     "time": f"^{_TIME}$",
     "date-time": f"^{_DATE}T{_TIME}$",
+    "duration": r"^P(?:[1-9]\d{0,2}W|[1-9]\d{0,3}D(?:T[1-9]\d?H)?|T[1-9]\d?(?:H(?:[1-9]\d?M)?|M(?:[1-9]\d?S)?|S))$",
     "uuid": r"^[\da-f]{8}-[\da-f]{4}-[\da-f]{4}-[\da-f]{4}-[\da-f]{12}$",
     "ipv4": rf"^{_BYTE}\.{_BYTE}\.{_BYTE}\.{_BYTE}$",
+    "ipv6": r"^[\da-f]{1,4}(?::[\da-f]{1,4}){7}$",
+    "hostname": rf"^{_NAME}(?:\.{_NAME}){{0,3}}$",
     "email": r"^[a-z\d]{1,20}(?:[._-][a-z\d]{1,20}){0,2}@[a-z\d]{1,20}(?:[.-][a-z\d]{1,20}){0,2}\.[a-z]{2,10}$",
 }
 """Formats as expressions; of dates without 29 February, of addresses the usual ones."""

@@ -9,7 +9,7 @@ takes line feeds for part of a string, knows no recursive `$ref`, and makes rule
 import json
 from typing import Any
 
-from medmind_runtime import json_rules, schema_numbers, text_pattern
+from medmind_runtime import json_rules, schema_numbers, shared_beginnings, text_pattern
 from medmind_runtime.gbnf import Literal, Ref, Rules, Sequenced, sequence
 from medmind_runtime.json_rules import Member
 from medmind_runtime.schema_constants import equal, kinds_of, named
@@ -25,7 +25,14 @@ def convert(document: Schema) -> tuple[Rules, Ref]:
         MedmindError: it is no schema, or asks for what a grammar cannot hold.
     """
     converter = _Converter(document)
-    return converter.rules, converter.value(document, "#", 0)
+    root = converter.value(document, "#", 0)
+    places = converter.choices
+    if growing := shared_beginnings.share(converter.rules, list(map(Ref, places)), root):
+        raise refuse(
+            places[growing],
+            "too many alternatives begin alike: require in each a first member whose const tells it from the others",
+        )
+    return converter.rules, root
 
 
 class _Converter:
@@ -34,6 +41,8 @@ class _Converter:
         self._parts = Parts(document)
         self._json = json_rules.JsonRules(self.rules)
         self._targets: dict[str, Ref] = {}
+        self.choices: dict[str, str] = {}
+        """Places in the schema, by the names of the rules that choose between their alternatives."""
 
     def value(self, schema: Any, where: str, depth: int) -> Ref:
         """The rule of a schema's values."""
@@ -84,7 +93,9 @@ class _Converter:
             place = f"{where}/{keyword}/{index}"
             both = merged(rest, self._parts.flat(alternative, place, depth + 1), place) if rest else alternative
             choices.append(sequence(self.value(both, place, depth + 1)))
-        return self.rules.add("choice", choices)
+        choice = self.rules.add("choice", choices)
+        self.choices.setdefault(choice.name, f"{where}/{keyword}")
+        return choice
 
     def _demand_disjoint(self, alternatives: list[Any], where: str, depth: int) -> None:
         """Of `oneOf` exactly one may hold, which a grammar cannot see to: they must exclude each other."""

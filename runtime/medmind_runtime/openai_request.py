@@ -97,7 +97,8 @@ def parse(body: bytes, *, sampling: Sampling, max_tokens: int) -> Request:
         if name in _NEUTRAL and value not in _NEUTRAL[name]:
             raise Refused(400, f"{name} is not supported here", param=name, code="unsupported_parameter")
         if name not in _NEUTRAL and name not in _KNOWN:
-            raise Refused(400, f"{name} is not a known field", param=name, code="unknown_parameter")
+            shown = _short(name)
+            raise Refused(400, f"{shown} is not a known field", param=shown, code="unknown_parameter")
     system, turns, question = _messages(given.get("messages"))
     options = given.get("stream_options", {})
     if not isinstance(options, dict):
@@ -144,7 +145,7 @@ def _messages(messages: Any) -> tuple[str | None, list[Turn], str]:
         if role in ("system", "developer"):
             system.append(content)
         elif role not in ("user", "assistant"):
-            raise Refused(400, f"{where} has the role {role!r}: not supported here", param=f"{where}.role")
+            raise Refused(400, f"{where} has the role {_short(repr(role))}: not supported here", param=f"{where}.role")
         elif talk and talk[-1][0] == role:
             talk[-1] = (role, f"{talk[-1][1]}\n\n{content}")
         else:
@@ -192,6 +193,10 @@ def _stops(stop: Any) -> list[str]:
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts) or len(texts) > _MOST_STOPS:
         raise Refused(400, f"stop must be a text or a list of at most {_MOST_STOPS}", param="stop")
     return [text for text in texts if text]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def _text(document: Mapping[str, Any], name: str) -> str:

@@ -123,7 +123,10 @@ class _Reader:
 
     def _quantified(self) -> Matched:
         atom = self._atom()
+        begin = self._at
         least, most = self._quantifier()
+        if self._at > begin:
+            self._take("?")  # how greedy it is decides what is found, not whether
         if (least, most) == (1, 1):
             return atom
         if self._peek() in tuple("?+*{"):

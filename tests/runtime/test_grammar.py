@@ -5,9 +5,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from medmind.errors import MedmindError
-from medmind_runtime import grammar, json_schema
+from medmind_runtime import grammar, json_rules, json_schema
 from medmind_runtime.engine import Engine, Sampling
-from medmind_runtime.gbnf import Characters, Literal, Ref, Rules
+from medmind_runtime.gbnf import Characters, Literal, Part, Ref, Rules
 
 SCHEMA = {
     "type": "object",
@@ -72,7 +72,42 @@ TREE = {
     "$defs": {"t": {"type": "object", "properties": {"v": {"type": "integer"}, "c": {"$ref": "#/$defs/t"}}}},
     "$ref": "#/$defs/t",
 }
+NODE = {"$ref": "#/$defs/node"}
+
+
+def _recursive(*members: dict[str, object]) -> dict[str, object]:
+    """A choice of objects of these members, or null, that `NODE` refers to."""
+    objects = [{"type": "object", "properties": one, "required": list(one)} for one in members]
+    alternatives = [{**one, "additionalProperties": False} for one in objects]
+    return {"$defs": {"node": {"anyOf": [*alternatives, {"type": "null"}]}}, **NODE}
+
+
+LATE_KINDS = _recursive(*({"a": NODE, "kind": {"const": kind}} for kind in ("x", "xy", "z")))
+LISTS = _recursive(*({"kind": {"const": kind}, "a": {"type": "array", "items": NODE}} for kind in ("x", "xy")))
+OPEN = {"$defs": {"node": {"anyOf": [{"properties": {"a": NODE}, "type": "object"}, {}]}}, **NODE}
+TEXTS_ALIKE = _recursive(*({"name": {"type": "string", **more}, "a": NODE} for more in ({}, {"maxLength": 5})))
+NAMES_ALIKE = [{"properties": {"a": {"$ref": "#"}}}, {"additionalProperties": {"$ref": "#"}, "type": "object"}]
+LEVELS = {
+    f"d{i}": {
+        "anyOf": [
+            {"type": "object", "properties": {"name": {"type": "string", **more}, "a": {"$ref": f"#/$defs/d{i - 1}"}}}
+            for more in ({}, {"maxLength": 5})
+        ]
+    }
+    for i in range(1, 20)
+}
+MANY_KINDS = {
+    "anyOf": [
+        {"type": "object", "properties": {"kind": {"const": f"k{i}"}, f"m{i}": {"type": "null"}}, "required": ["kind"]}
+        for i in range(200)
+    ]
+}
 HELD = [
+    LATE_KINDS,
+    LISTS,
+    OPEN,
+    MANY_KINDS,
+    {"anyOf": [{"enum": ["ab", "ac", "b"]}, {"type": "string", "pattern": "^a[b-d]$"}, {"const": "ab"}]},
     {},
     {"type": "object"},
     {"const": 'a "quoted" \\ back\n'},
@@ -81,7 +116,8 @@ HELD = [
     {"type": "string", "minLength": 2, "maxLength": 5},
     {"type": "string", "pattern": r'^[A-Z]{2}-\d{3,5}(?:\.[^a"]\\)?$'},
     {"type": "string", "pattern": "b|c+"},
-    *({"type": "string", "format": form} for form in ("date", "time", "date-time", "uuid", "ipv4", "email")),
+    {"type": "string", "pattern": "^a+?b{1,2}?c??$"},
+    *({"type": "string", "format": form} for form in sorted(json_rules.FORMATS)),
     *({"type": "integer", "minimum": low, "maximum": high} for low, high in ((-120, 95), (0, 9), (7, 7), (998, 12003))),
     {"type": "integer", "exclusiveMinimum": -3, "maximum": 2.5},
     {"type": "integer", "minimum": 10**16},
@@ -136,6 +172,7 @@ def test_all_that_follows_the_grammar_is_valid_json_of_the_schema(schema: dict[s
         ({"type": "integer", "exclusiveMinimum": -1, "maximum": 60, "multipleOf": 7}, list(range(0, 61, 7))),
         ({"enum": ["a", 1, None, True, '"']}, ["a", 1, None, True, '"']),
         ({"anyOf": [{"const": 1}, {"const": [1, 2]}]}, [1, [1, 2]]),
+        ({"anyOf": [{"enum": ["ab", "ac", 1]}, {"pattern": "^a[b-d]$"}]}, ["ab", "ac", 1, "ad"]),
         ({"type": "array", "items": {"type": "boolean"}, "maxItems": 1}, [[], [True], [False]]),
         (
             {"type": "object", "properties": {"a": {"const": 1}, "b": {"const": 2}}, "required": ["b"]},
@@ -149,6 +186,57 @@ def test_all_that_the_schema_takes_can_be_written(schema: dict[str, object], doc
     chance = random.Random(2)
     written = {json.dumps(json.loads(_written(rules, root, chance))) for _ in range(4000)}
     assert written == set(map(json.dumps, documents))
+
+
+Place = tuple[Part, ...]
+"""What is still to come."""
+
+
+def _ahead(rules: Rules, place: Place) -> set[Place]:
+    """The places that llama.cpp follows for one: those that a character comes next at, and the end."""
+    if not place:
+        return {place}
+    part, rest = place[0], place[1:]
+    found = _ahead(rules, rest) if part.least == 0 else set()
+    if part.most != 0:
+        left = Part(part.symbol, max(0, part.least - 1), None if part.most is None else part.most - 1)
+        behind = rest if left.most == 0 else (left, *rest)
+        match part.symbol:
+            case Ref():
+                found |= {one for choice in rules.choices(part.symbol) for one in _ahead(rules, (*choice, *behind))}
+            case symbol:
+                found.add((Part(symbol), *behind))
+    return found
+
+
+def _behind(place: Place, letter: str) -> Place | None:
+    """The place after a character; None where another one is wanted."""
+    match place[0].symbol if place else None:
+        case Literal(text) if text[0] == letter:
+            return (Part(Literal(text[1:])), *place[1:]) if text[1:] else place[1:]
+        case Characters(ranges) if any(low <= ord(letter) <= high for low, high in ranges):
+            return place[1:]
+    return None
+
+
+@pytest.mark.parametrize(
+    ("schema", "level", "levels"),
+    [
+        (LATE_KINDS, '{"a":', 8),
+        (OPEN, '{"a":', 8),
+        (MANY_KINDS, '{"kind":"k1', 1),
+    ],
+    ids=["told apart late", "any object", "many kinds"],
+)
+def test_what_llama_follows_at_a_time_does_not_double_with_each_level(
+    schema: dict[str, object], level: str, levels: int
+) -> None:
+    rules, root = json_schema.convert(schema)
+    places = _ahead(rules, (Part(root),))
+    for letter in level * levels:
+        after = [behind for place in places if (behind := _behind(place, letter)) is not None]
+        places = {one for place in after for one in _ahead(rules, place)}
+    assert 0 < len(places) < 100
 
 
 @pytest.mark.parametrize("schema", HELD, ids=json.dumps)
@@ -180,6 +268,9 @@ REFUSED: list[tuple[dict[str, object], str]] = [
     ({"oneOf": [{"type": "string"}, {"minLength": 3}]}, "may hold both"),
     ({"minimum": 5, "maximum": 3}, "leave no number"),
     ({"$ref": "#"}, "refers to itself"),
+    (TEXTS_ALIKE, "#/$defs/node/anyOf, too many alternatives begin alike"),
+    ({"anyOf": NAMES_ALIKE}, "#/anyOf, too many alternatives begin alike"),
+    ({"$defs": {"d0": {}, **LEVELS}, "$ref": "#/$defs/d19"}, "#/$defs/d7/anyOf, too many alternatives begin alike"),
     ({"properties": {"a": {"$ref": "#"}}, "required": ["a"]}, "no document that ends"),
 ]
 

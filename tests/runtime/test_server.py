@@ -14,10 +14,12 @@ import pytest
 
 from medmind.errors import MedmindError
 from medmind_runtime import private_file
+from medmind_runtime.connection import Connection
 from medmind_runtime.fake_engine import FakeEngine
 from medmind_runtime.guard import Before, Guard, Unguarded
 from medmind_runtime.interruption import never
 from medmind_runtime.openai_answer import StopText
+from medmind_runtime.openai_request import Refused
 from medmind_runtime.safety.careful import Careful
 from medmind_runtime.sampling import Sampling
 from medmind_runtime.server import Limits, Served, Server
@@ -233,6 +235,7 @@ def test_models_are_listed() -> None:
         listed = json.loads(client.send("GET", "/v1/models").read())
         assert [model["id"] for model in listed["data"]] == ["fake"]
         assert json.loads(client.send("GET", "/v1/models/fake").read())["object"] == "model"
+        assert json.loads(client.send("GET", "/").read())["error"]["message"] == "there is no GET /"
 
 
 BAD: Mapping[str, tuple[Any, int, str]] = {
@@ -274,6 +277,12 @@ BAD: Mapping[str, tuple[Any, int, str]] = {
         },
         400,
         "#/uniqueItems, a grammar cannot compare",
+    ),
+    "a long name": ({"messages": HELLO, "k" * 9000: 1}, 400, f"{'k' * 60}… is not a known field"),
+    "a long role": (
+        {"messages": [{"role": "r" * 9000, "content": "x"}]},
+        400,
+        f"has the role '{'r' * 59}…: not supported",
     ),
     "too large": (b" " * 20_000, 413, "larger than 16384 bytes"),
     "much too large": (b" " * (10 << 20), 413, "larger than 16384 bytes"),
@@ -369,6 +378,42 @@ def test_an_answer_that_takes_too_long_is_an_error_and_not_a_short_answer() -> N
         status, answer = client.ask()
         assert (status, answer["error"]["code"]) == (504, "timeout")
         assert client.events()[-1]["error"]["code"] == "timeout"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_that_the_servers_end_cuts_off_is_an_error_and_is_told_before_the_end(
+    stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Held()
+    told: list[bool] = []
+    answers: queue.Queue[bytes] = queue.Queue()
+
+    def refuse(connection: Connection, refused: Refused) -> None:
+        told.append(connection.server.turns._one.locked())
+        write(connection, refused)
+
+    write = Connection._refuse
+    monkeypatch.setattr(Connection, "_refuse", refuse)
+    with serving(engine) as client:
+        body = json.dumps({"messages": HELLO, "stream": stream}).encode()
+        asking = threading.Thread(target=lambda: answers.put(client.send("POST", "/v1/chat/completions", body).read()))
+        asking.start()
+        assert engine.begun.wait(PATIENCE)
+        monkeypatch.setattr(client.server.turns, "close", lambda: None)  # it would hold the turn too
+    answer = answers.get(timeout=PATIENCE)
+    asking.join(PATIENCE)
+    assert b"the server ended before the answer did" in answer
+    assert b'"finish_reason": "' not in answer
+    assert b"[DONE]" not in answer
+    assert told == [True]
+
+
+def test_two_lengths_of_a_body_that_differ_are_refused() -> None:
+    with serving(FakeEngine(["x"])) as client:
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+        with socket.create_connection(("127.0.0.1", client.server.server_port), timeout=PATIENCE) as raw:
+            raw.sendall(f"{head}Content-Length: 2\r\nContent-Length: 3\r\n\r\n{{}} ".encode())
+            assert b"several Content-Lengths" in raw.makefile("rb").read()
 
 
 @pytest.mark.parametrize("stream", [True, False])
