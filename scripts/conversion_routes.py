@@ -21,6 +21,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from medmind_benchmarks.machine import cpu_model
+
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = Path(os.environ.get("MEDMIND_LLAMA_TOOLS") or ROOT / ".venv" / "llama-tools" / "bin")
 FOUR = ("q8_0", "q5_k_m", "q4_k_m", "q3_k_m")
@@ -171,11 +173,10 @@ def _run(step: str, given: argparse.Namespace) -> list[Step]:
 
 def _document(given: argparse.Namespace, steps: list[Step]) -> dict[str, object]:
     """The steps with what they were measured on."""
-    model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
     config = json.loads((given.base / "config.json").read_text())
     return {
         "schema": "medmind-conversion-routes/1",
-        "machine": {"processor": model.partition(": ")[2], "cores": os.cpu_count(), "threads": given.threads},
+        "machine": {"processor": cpu_model(), "cores": os.cpu_count(), "threads": given.threads},
         "versions": {
             name: importlib.metadata.version(name) for name in ("medmind", "torch", "peft", "llama-cpp-python", "gguf")
         },

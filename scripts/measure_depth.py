@@ -13,7 +13,6 @@ import json
 import os
 import random
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from functools import cache
@@ -24,6 +23,7 @@ import gguf
 import numpy as np
 
 from medmind import llama
+from medmind_benchmarks.machine import cpu_model
 
 NEAR, FAR = 50, 2000
 TOKENS = 8
@@ -183,13 +183,12 @@ def main() -> None:
     if given.what == "shape":
         shape(given.model, given.layers, given.quant)
         return
-    about = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
     document = {
         "schema": "medmind-depth/1",
         "model": given.model.name,
         "bytes": given.model.stat().st_size,
         "machine": {
-            "processor": next((line.partition(": ")[2] for line in about if line.startswith("model name")), ""),
+            "processor": cpu_model(),
             "cores": os.cpu_count(),
         },
         "versions": {"llama-cpp-python": importlib.metadata.version("llama-cpp-python")},

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from medmind import llama
 from medmind.memory import resident
+from medmind_benchmarks.machine import cpu_model
 from medmind_runtime.engine import Engine
 from medmind_runtime.loading import LoadMode
 from medmind_runtime.sampling import Sampling
@@ -89,11 +90,10 @@ def main() -> None:
             done = subprocess.run([*command, str(Path(folder) / "talk.state")], check=True, stdout=subprocess.PIPE)
             runs.append(json.loads(done.stdout))
             sys.stderr.write(f"{runs[-1]}\n")
-    model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
     document = {
         "schema": "medmind-loading/1",
         "model": given.model.name,
-        "machine": {"processor": model.partition(": ")[2], "cores": os.cpu_count(), "threads": given.threads},
+        "machine": {"processor": cpu_model(), "cores": os.cpu_count(), "threads": given.threads},
         "versions": {name: importlib.metadata.version(name) for name in ("medmind", "llama-cpp-python")},
         "context": CONTEXT,
         "runs": runs,

@@ -18,6 +18,8 @@ import sys
 import time
 from pathlib import Path
 
+from medmind_benchmarks.machine import cpu_model
+
 PROMPT = b"> "
 EDITING = b"\x1b[?2004h"
 """What the line editor sends before it draws its prompt: bracketed paste, on."""
@@ -64,12 +66,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20)
     given = parser.parse_args()
     pairs = [(prompt(given.model), nothing()) for _ in range(given.runs + 1)][1:]
-    about = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
     document = {
         "schema": "medmind-prompt/1",
         "model": given.model.name,
         "machine": {
-            "processor": next((line.partition(": ")[2] for line in about if line.startswith("model name")), ""),
+            "processor": cpu_model(),
             "cores": os.cpu_count(),
         },
         "versions": {

@@ -20,8 +20,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from medmind_benchmarks.machine import cpu_model
 from medmind_runtime.config import ChatConfig
 from medmind_runtime.conversation import Conversation
+from medmind_runtime.interruption import never
 from medmind_runtime.session import guard_for, open_model
 
 SYSTEM = "Answer in plain words for a patient, and say when a doctor should be seen."
@@ -53,10 +55,8 @@ def asked(talk: Conversation, what: str, *, read_ahead: bool) -> tuple[Asked, st
     """What one of `QUESTIONS` took, an empty one being the last once more; and the answer."""
     question = QUESTIONS[what]
     began = time.perf_counter()
-    if read_ahead and what != "at_once":
-        talk.read_ahead()
-    elif what != "at_once":
-        talk.read_ahead(lambda: True)
+    if what != "at_once":
+        talk.read_ahead(never if read_ahead else lambda: True)
     entered = time.perf_counter()
     if not question:
         turn = talk.undo()
@@ -114,12 +114,11 @@ def main() -> None:
         for how in ("with", "without"):
             times = [run[how][what].first_text_seconds for run in runs]
             sys.stderr.write(f"{what} {how}: {statistics.median(times):.3f} s ({min(times):.3f} to {max(times):.3f})\n")
-    about = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
     document = {
         "schema": "medmind-reading-ahead/1",
         "model": given.model.name,
         "machine": {
-            "processor": next((line.partition(": ")[2] for line in about if line.startswith("model name")), ""),
+            "processor": cpu_model(),
             "cores": os.cpu_count(),
             "threads": given.threads,
             "load_average": os.getloadavg()[0],

@@ -106,7 +106,6 @@ class Engine:
         self.path = path
         self.adapter = adapter
         self.kv_type = parts.kv_type
-        self._flash = parts.flash
         self.threads = parts.threads
         self.context = parts.decoder.context
         self.timings = Timings()
@@ -121,7 +120,7 @@ class Engine:
             MedmindError: the file cannot be written.
         """
         tokens, cache = self._open.state()
-        state.write(path, state.fingerprint(self.path, self.adapter, self.kv_type, flash=self._flash), tokens, cache)
+        state.write(path, self._fingerprint(), tokens, cache)
         return len(tokens)
 
     def load_state(self, path: Path) -> int:
@@ -130,9 +129,12 @@ class Engine:
         Raises:
             MedmindError: no state, a damaged one, one of another model, or longer than the context.
         """
-        tokens, cache = state.read(path, state.fingerprint(self.path, self.adapter, self.kv_type, flash=self._flash))
+        tokens, cache = state.read(path, self._fingerprint())
         self._open.restore(tokens, cache)
         return len(tokens)
+
+    def _fingerprint(self) -> str:
+        return state.fingerprint(self.path, self.adapter, self.kv_type, flash=self._parts.flash)
 
     @property
     def _open(self) -> Decoder:
