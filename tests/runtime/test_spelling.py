@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from medmind_runtime.safety import spelling
 from medmind_runtime.safety.spelling import Speller
 
 # "beast" and "boost" are as near to "boast", each by another letter.
@@ -13,6 +14,13 @@ LIKE = ["beast", "boost", "sorelt", "surely"]
 @pytest.mark.parametrize(("typed", "meant"), [("boast", "boost"), ("sorely", "sorelt"), ("sorel", "sorelt")])
 def test_of_words_as_near_the_one_that_begins_alike_is_meant(typed: str, meant: str) -> None:
     assert Speller(LIKE, frozenset()).word(typed) == meant
+
+
+def test_a_text_without_spaces_is_no_misspelling_and_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    speller = Speller(["appendicitis"], frozenset())
+    assert speller.word("appendicitisss") == "appendicitis"
+    monkeypatch.setattr(spelling, "_without", None)  # two letters left out of 80,000 are 3,200,000,000 texts
+    assert speller.word("pain" * 20_000) == "pain" * 20_000
 
 
 def test_no_process_reads_a_word_otherwise_than_another() -> None:

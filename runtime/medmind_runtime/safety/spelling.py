@@ -27,11 +27,15 @@ class Speller:
             if len(word) >= _SHORTEST and word.isalpha():
                 for shorter in _without(word, _errors(word)):
                     self._deletes.setdefault(shorter, []).append(word)
+        # A longer one is near to none, and all that is left of a text without spaces would fill the memory.
+        self._longest = max(map(len, self._known), default=0) + _errors("a" * _LONG)
         self._seen: dict[str, str] = {}
 
     def word(self, typed: str) -> str:
         """The known word that was meant; the typed one itself when it is known, real, short, or near to none."""
-        if typed in self._known or len(typed) < _SHORTEST or typed in self._real or not typed.isalpha():
+        if typed in self._known or typed in self._real or not (_SHORTEST <= len(typed) <= self._longest):
+            return typed
+        if not typed.isalpha():
             return typed
         if typed not in self._seen:
             if len(self._seen) > 4096:
