@@ -30,7 +30,7 @@ class Background(Generic[T]):
         self._beginning = threading.Lock()
 
     def start(self) -> None:
-        """Begin; from any thread, and harmless when begun already. After `close` nothing begins any more."""
+        """Begin; from any thread, and harmless when begun already. What was given up does not begin any more."""
         with self._beginning:
             if not (self._thread.ident or self._unwanted.is_set()):
                 self._thread.start()
@@ -57,7 +57,7 @@ class Background(Generic[T]):
         """The result.
 
         Raises:
-            Interrupted: cancelled, and the work goes on; or closed before it began.
+            Interrupted: cancelled, and the work goes on; or it was given up before it began.
             BaseException: whatever `make` raised.
         """
         self.start()
@@ -68,10 +68,14 @@ class Background(Generic[T]):
             raise self._error
         return self._made[0]
 
-    def close(self) -> T | None:
-        """Nobody waits any more: tell the work so, and return what it made nevertheless."""
+    def give_up(self) -> None:
+        """Nobody waits any more: tell the work so, and leave it to end by itself."""
         with self._beginning:
             self._unwanted.set()
+
+    def close(self) -> T | None:
+        """Give the work up, wait for its end, and return what it made nevertheless."""
+        self.give_up()
         if self._thread.ident:
             self._thread.join()
         return self._made[0] if self._made else None

@@ -12,7 +12,7 @@ from typing import Protocol
 from medmind.errors import MedmindError
 from medmind_runtime.exchange import DoesNotFit, Finish, Prompt, Reply, Use
 from medmind_runtime.guard import Before, Guard, Unguarded
-from medmind_runtime.interruption import never
+from medmind_runtime.interruption import never, unless
 from medmind_runtime.prompt import common
 from medmind_runtime.read_ahead import known_tokens
 from medmind_runtime.repetition import Circle
@@ -108,17 +108,44 @@ class Conversation:
         Raises:
             DoesNotFit: the question does not fit even alone with the system prompt; nothing has changed then.
         """
-        before = before or self.consider(question)
+        prompt = self.fitted(question, before or self.consider(question), drop=drop, read_ahead=read_ahead)
+        self.take(prompt)
+        return prompt
+
+    def take(self, prompt: Prompt) -> None:
+        """Let the turns go that have no room beside a prompt of `fitted`."""
+        self.first += prompt.dropped
+
+    def fitted(
+        self,
+        question: str,
+        before: Before,
+        *,
+        drop: bool = True,
+        read_ahead: bool = False,
+        cancel: Callable[[], bool] = never,
+    ) -> Prompt:
+        """What `fit` makes, with nothing changed: no turn leaves until `take`. From any thread.
+
+        Args:
+            question, before, drop, read_ahead: of `fit`.
+            cancel: asked before each rendering, of which a long text takes long.
+
+        Raises:
+            DoesNotFit: as `fit`.
+            Interrupted: cancelled.
+        """
         document = bool(self.sampling.grammar)
         if before.alone or (document and before.opening):  # JSON cannot begin with what to do now: none is made
-            dropped, remembered = self._make_room(question, before.opening) if drop else (0, True)
+            dropped, remembered = self._room_for(question, before.opening, cancel) if drop else (0, True)
             return Prompt(question, (), dropped, replace(before, alone=True), remembered=remembered)
         context, reserve = self.engine.context, self._reserve()
         taken = 0
         for passages, first in self._ways_to_fit(before, drop):
+            unless(cancel)
             tokens = self.engine.encode(self._messages(first, self.guard.place(question, passages)))
             if len(tokens) + reserve <= context:
-                dropped, self.first = first - self.first, first
+                dropped = first - self.first
                 known = common(tokens, self._known()) if read_ahead else 0
                 return Prompt(question, tokens, dropped, before, passages, document, known=known)
             taken = len(tokens)
@@ -154,21 +181,21 @@ class Conversation:
     def _reserve(self) -> int:
         return min(self.max_tokens, self.engine.context // 4)
 
-    def _make_room(self, question: str, answer: str) -> tuple[int, bool]:
-        """Let the oldest turns leave until one that needs no model fits beside the others.
+    def _room_for(self, question: str, answer: str, cancel: Callable[[], bool]) -> tuple[int, bool]:
+        """How many of the oldest turns leave so that one that needs no model fits beside the others.
 
         Returns:
-            How many left; and whether it fits, be it alone.
+            That; and whether it fits, be it alone.
         """
         turn, room = Turn(question, answer), self.engine.context - self._reserve()
 
         def fits(first: int) -> bool:
+            unless(cancel)
             return len(self.engine.encode(self._messages(first, "", [turn]))) <= room
 
         before, last = self.first, len(self.turns)
         fitting = next((first for first in range(before, last + 1) if fits(first)), None)
-        self.first = last if fitting is None else fitting
-        return self.first - before, fitting is not None
+        return (last if fitting is None else fitting) - before, fitting is not None
 
     def _ways_to_fit(self, before: Before, drop: bool) -> Iterator[tuple[Sequence[Passage], int]]:
         """Passages and the first turn to be kept, what loses least first."""

@@ -3,10 +3,11 @@
 Knows only the shape that a conversation asks for; no rule and no library.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from medmind_runtime.interruption import never
 from medmind_runtime.turn import Passage, Turn
 
 
@@ -52,8 +53,17 @@ class Guard(Protocol):
         """Stands behind the system prompt of every prompt and never leaves the context; empty for nothing."""
         ...
 
-    def before(self, question: str, earlier: Sequence[Turn]) -> Before:
-        """Decide about a question, and about what earlier turns left open; these are all so far, the oldest first."""
+    def before(self, question: str, earlier: Sequence[Turn], cancel: Callable[[], bool] = never) -> Before:
+        """Decide about a question, and about what earlier turns left open; these are all so far, the oldest first.
+
+        Args:
+            question: as typed.
+            earlier: turns.
+            cancel: asked often; True means that nobody waits any more.
+
+        Raises:
+            Interrupted: cancelled; nothing is kept.
+        """
         ...
 
     def place(self, question: str, passages: Sequence[Passage]) -> str:
@@ -82,7 +92,7 @@ class Unguarded:
 
     instructions = ""
 
-    def before(self, question: str, earlier: Sequence[Turn]) -> Before:
+    def before(self, question: str, earlier: Sequence[Turn], cancel: Callable[[], bool] = never) -> Before:
         """Nothing to say."""
         return Before()
 

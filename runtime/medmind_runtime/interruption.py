@@ -1,8 +1,20 @@
 """Ending a computation because somebody wishes it: the question that is asked and the exception that answers it."""
 
+from collections.abc import Callable
+
 
 class Interrupted(Exception):
     """A computation stopped because it was asked to."""
+
+
+def unless(cancel: Callable[[], bool]) -> None:
+    """Go on, unless somebody cancels.
+
+    Raises:
+        Interrupted: somebody does.
+    """
+    if cancel():
+        raise Interrupted
 
 
 def never() -> bool:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from medmind import console
 from medmind.errors import MedmindError
@@ -20,6 +20,7 @@ from medmind_runtime.guard import Before, Guard
 from medmind_runtime.interruption import Interrupted
 from medmind_runtime.line_input import Read
 
+T = TypeVar("T")
 REGENERATION_TEMPERATURE = 0.7
 """At temperature 0 the same question gets the same answer, so another one has to be drawn."""
 _SLOW_LOAD = 0.2
@@ -103,6 +104,7 @@ class Terminal:
         self._obey = obey
         self._told: Background[Opened] | None = None
         self._ahead: Background[None] = Background(lambda _cancel: None)
+        self._fitting: Background[Prompt] | None = None
         self._ctrl_c = CtrlC()
 
     def run(self) -> None:
@@ -160,12 +162,15 @@ class Terminal:
     def close(self) -> None:
         """Free the model, also one that is still loading, once nothing uses it any more."""
         self._settle()
+        with self._ctrl_c.asks(leaves=False):
+            self._end_fitting()
         opened = self.opening.close()
         if opened is not None:
             opened.close()
 
     def _carry_out(self, line: str) -> None:
         try:
+            self._end_fitting()
             if line.startswith("/"):
                 self._obey(self, line)
             elif line := line.strip():  # a space before "/" makes it a question
@@ -217,8 +222,7 @@ class Terminal:
         with self._ctrl_c.asks():
             turns = self.opening.wait().conversation.turns if self.opening.ready else ()
             guard = self._guard.wait(lambda: self._ctrl_c.pressed)
-            # In a thread of its own: a long text, or a first one, takes longer than Ctrl-C may.
-            before = Background(lambda _cancel: guard.before(question, turns)).wait(lambda: self._ctrl_c.pressed)
+            before = self._apart(Background(lambda cancel: guard.before(question, turns, cancel)))
             shown = display.of_answers(markdown=self.markdown)
             if before.opening:
                 shown.feed(before.opening + "\n\n")
@@ -232,8 +236,27 @@ class Terminal:
         if line := ending(conversation):
             console.note(line)
 
+    def _end_fitting(self) -> None:
+        """What was taken back may use the model's vocabulary for a moment still."""
+        if self._fitting is not None:
+            self._fitting.close()
+
+    def _apart(self, work: Background[T]) -> T:
+        """What is made of a question in a thread of its own: of a long text that takes longer than Ctrl-C may.
+
+        Raises:
+            Interrupted: by Ctrl-C; the work ends soon and leaves nothing.
+        """
+        try:
+            return work.wait(lambda: self._ctrl_c.pressed)
+        finally:
+            work.give_up()
+
     def _fit(self, conversation: Conversation, question: str, before: Before) -> Prompt:
-        prompt = conversation.fit(question, before, read_ahead=True)
+        fitting = Background(lambda cancel: conversation.fitted(question, before, read_ahead=True, cancel=cancel))
+        self._fitting = fitting
+        prompt = self._apart(fitting)
+        conversation.take(prompt)
         if prompt.dropped:
             turns = "question and its answer have"
             if prompt.dropped > 1:

@@ -214,7 +214,7 @@ class Careful:
         self.open_with = open_with
         self.passages = [Passage(letter * 20, f"source {letter}") for letter in passages]
 
-    def before(self, question: str, earlier: Sequence[Turn]) -> Before:
+    def before(self, question: str, earlier: Sequence[Turn], cancel: Callable[[], bool] = never) -> Before:
         return Before("Call now." if "pain" in question else self.open_with, self.alone, self.passages, "pain")
 
     def place(self, question: str, passages: Sequence[Passage]) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -20,9 +20,10 @@ from medmind_runtime.config import ChatConfig
 from medmind_runtime.conversation import Conversation
 from medmind_runtime.fake_engine import FakeEngine
 from medmind_runtime.guard import Before, Unguarded
-from medmind_runtime.interruption import Interrupted
+from medmind_runtime.interruption import Interrupted, never
 from medmind_runtime.line_input import Editor
 from medmind_runtime.safety.careful import Careful
+from medmind_runtime.safety.triage import Triage, lexicon_and_rules
 from medmind_runtime.sampling import Sampling
 from medmind_runtime.session import guard_for
 from medmind_runtime.terminal import Opened, Terminal
@@ -109,7 +110,7 @@ def test_nobody_waits_for_a_guard_that_is_still_looking(capsys: pytest.CaptureFi
     ended = threading.Event()
 
     class Slow(Unguarded):
-        def before(self, question: str, earlier: Sequence[Turn]) -> Before:
+        def before(self, question: str, earlier: Sequence[Turn], cancel: Callable[[], bool] = never) -> Before:
             if question == "one":
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 ended.wait(60)
@@ -124,6 +125,81 @@ def test_nobody_waits_for_a_guard_that_is_still_looking(capsys: pytest.CaptureFi
     terminal.run()
     assert [turn.question for turn in terminal.opened().conversation.turns] == ["two"]
     assert "the question was taken back" in "".join(capsys.readouterr())
+
+
+def test_a_guard_that_nobody_waits_for_is_told() -> None:
+    told = threading.Event()
+
+    class Asks(Unguarded):
+        def before(self, question: str, earlier: Sequence[Turn], cancel: Callable[[], bool] = never) -> Before:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            while not cancel():
+                pass
+            told.set()
+            raise Interrupted
+
+    def after_the_first() -> str:
+        assert told.wait(60)
+        return "/exit"
+
+    talk_to(Asks(), [lambda: "one", after_the_first]).run()
+
+
+def test_ctrl_c_while_a_long_question_is_fitted_takes_it_back_and_no_turn_leaves(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rendered: list[int] = []
+    more = threading.Event()
+
+    def encode(messages: Sequence[Mapping[str, str]]) -> list[int]:
+        if "long" in messages[-1]["content"]:
+            rendered.append(len(messages))
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            assert more.wait(60)
+            return [1] * 100
+        return [1]
+
+    def after_the_first() -> str:
+        more.set()
+        return "two"
+
+    terminal = talk_to(Unguarded(), [lambda: "long", after_the_first])
+    conversation = terminal.opened().conversation
+    conversation.turns = [Turn("one", "fine"), Turn("another", "fine")]
+    monkeypatch.setattr(conversation.engine, "context", 50)
+    monkeypatch.setattr(conversation.engine, "encode", encode)
+    terminal.run()
+    assert rendered == [5]  # of three ways to make it fit the first: then nobody waited
+    assert (conversation.first, [turn.question for turn in conversation.turns]) == (0, ["one", "another", "two"])
+    assert "the question was taken back" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("judged", [0, 1, 7])
+def test_a_long_text_is_judged_no_further_once_nobody_waits(judged: int) -> None:
+    texts: list[str] = []
+
+    def classify(text: str) -> tuple[float, ...]:
+        texts.append(text)
+        return 0.0, 0.0, 0.0, 0.0
+
+    text = " ".join(f"My chest hurts and I have felt ill for {days} days." for days in range(400))
+    with pytest.raises(Interrupted):
+        Triage(*lexicon_and_rules(), classify).alarms(text, lambda: len(texts) == judged)
+    assert len(texts) == judged
+
+
+def test_nothing_is_looked_up_once_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library is asked last: what is cancelled before that never asks it."""
+    looks: list[int] = []
+
+    def cancel() -> bool:
+        looks.append(1)
+        return len(looks) > 1  # the one window of the question is judged
+
+    guard = Careful()
+    monkeypatch.setattr(guard, "_library", object())  # which has nothing that could be asked
+    with pytest.raises(Interrupted):
+        guard.before("What is asthma?", (), cancel)
 
 
 def test_the_guard_is_warm_when_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ class Scripted(FakeEngine):
 
 
 class Alone(Unguarded):
-    def before(self, question: str, earlier: Sequence[Turn]) -> Before:
+    def before(self, question: str, earlier: Sequence[Turn], cancel: Callable[[], bool] = never) -> Before:
         return Before("Call for help NOW.", alone="pain" in question)
 
 

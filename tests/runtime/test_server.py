@@ -126,7 +126,7 @@ def test_a_stop_text_is_found_wherever_the_pieces_are_cut() -> None:
 
 
 class Warns(Unguarded):
-    def before(self, question: str, earlier: Sequence[Turn]) -> Before:
+    def before(self, question: str, earlier: Sequence[Turn], cancel: Callable[[], bool] = never) -> Before:
         return Before("Call now.", passages=[Passage("text", "leaflet", "https://example.org")], rule="emergency")
 
 
@@ -143,7 +143,7 @@ def test_the_safety_layer_stands_before_every_answer() -> None:
 
 
 class Refers(Unguarded):
-    def before(self, question: str, earlier: Sequence[Turn]) -> Before:
+    def before(self, question: str, earlier: Sequence[Turn], cancel: Callable[[], bool] = never) -> Before:
         return Before("Ask a doctor.", alone=True)
 
 

@@ -33,7 +33,7 @@ from medmind_runtime.terminal import Opened, Terminal
 from medmind_runtime.turn import Passage
 answers, context, delay, load, guarded = eval(sys.argv[1])
 class Guard(Unguarded):
-    def before(self, question, earlier):
+    def before(self, question, earlier, cancel):
         if "pain" in question:
             return Before("Call for help NOW.", passages=[Passage("the text", "a leaflet", "https://example.org")])
         return Before()

@@ -8,14 +8,16 @@ holds the first aid; of several such turns the latest counts, but one that tells
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from medmind_runtime.guard import Before
+from medmind_runtime.interruption import never, unless
 from medmind_runtime.library.index import Library
 from medmind_runtime.library.question import take_apart
 from medmind_runtime.loading import DEFAULT_CONTEXT
 from medmind_runtime.safety.doses import DoseDocument, DoseWatch
 from medmind_runtime.safety.triage import Alarm, triage
+from medmind_runtime.safety.windows import ends
 from medmind_runtime.turn import Passage, Turn
 
 NOTHING = (
@@ -38,7 +40,7 @@ class Careful:
 
     Args:
         library: where passages come from; None answers without sources.
-        context: tokens that a model will hold; of a text that cannot fit, the ends alone are looked at for emergencies.
+        context: tokens that a model will hold; of a text that cannot fit, the ends alone are looked at.
     """
 
     def __init__(self, library: Library | None = None, *, context: int = DEFAULT_CONTEXT) -> None:
@@ -60,25 +62,27 @@ class Careful:
             return ""
         return "Answer only from the numbered passages given with the question, and cite them as [1], [2]."
 
-    def before(self, question: str, earlier: Sequence[Turn]) -> Before:
+    def before(self, question: str, earlier: Sequence[Turn], cancel: Callable[[], bool] = never) -> Before:
         """What to do now, in an emergency; then the passages."""
-        shown = self._heard(question)
-        shown += [alarm for alarm in self._unmet(earlier) if alarm.topic not in {one.topic for one in shown}]
+        question = ends(question, self._longest)
+        shown = self._heard(question, cancel)
+        shown += [alarm for alarm in self._unmet(earlier, cancel) if alarm.topic not in {one.topic for one in shown}]
         opening, rule = "\n\n".join(alarm.say for alarm in shown), ",".join(alarm.topic for alarm in shown)
         if self._library is None:
             return Before(opening, rule=rule)
-        asked = [turn.question for turn in earlier]
+        unless(cancel)
+        asked = [ends(turn.question, self._longest) for turn in earlier]
         passages = self._library.find(question, earlier=asked)
         if not passages:
             nothing = UNNAMED if _names_none(question, asked) else self._nothing(question)
             return Before(opening or nothing, alone=True, rule=rule)  # first aid is enough by itself
         return Before(opening, passages=passages, rule=rule)
 
-    def _heard(self, text: str) -> list[Alarm]:
+    def _heard(self, text: str, cancel: Callable[[], bool]) -> list[Alarm]:
         """The most urgent alarm of a text, and one of self-harm beside it."""
-        return _first(self._triage.alarms(text, self._longest))
+        return _first(self._triage.alarms(text, cancel))
 
-    def _unmet(self, earlier: Sequence[Turn]) -> list[Alarm]:
+    def _unmet(self, earlier: Sequence[Turn], cancel: Callable[[], bool]) -> list[Alarm]:
         """Alarms of turns from elsewhere whose first aid no answer since holds; as far back as a context reaches."""
         answers: list[str] = []
         found: dict[str, Alarm] = {}
@@ -88,7 +92,7 @@ class Careful:
             if left < 0:
                 break
             answers.append(_unbroken(turn.answer))
-            for alarm in () if turn.judged else self._heard(turn.question):
+            for alarm in () if turn.judged else self._heard(turn.question, cancel):
                 if alarm.topic not in found and not any(_unbroken(alarm.say) in answer for answer in answers):
                     found[alarm.topic] = alarm
         return _first(list(found.values()))

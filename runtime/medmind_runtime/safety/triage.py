@@ -3,7 +3,6 @@
 Knows the rules' file. The order of the topics in rules.toml is the order of urgency.
 """
 
-import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from medmind_runtime.interruption import never, unless
 from medmind_runtime.safety import leaning, measures
 from medmind_runtime.safety.classifier import alarm_odds, classifier
 from medmind_runtime.safety.context import Context, Cues, read
@@ -105,7 +105,7 @@ class Triage:
         self._classify = classify
         self._bounds = bounds
 
-    def alarms(self, text: str, longest: int = sys.maxsize) -> list[Alarm]:
+    def alarms(self, text: str, cancel: Callable[[], bool] = never) -> list[Alarm]:
         """What the text tells of, most urgent first; empty for nearly every text.
 
         A long text is judged window by window (see `windows`): by a higher bound the more there are, but at its ends as
@@ -114,10 +114,11 @@ class Triage:
 
         Args:
             text: as typed.
-            longest: characters that are read; of a longer text half of it at either end.
+            cancel: asked before each window and sentence is judged.
+
+        Raises:
+            Interrupted: cancelled.
         """
-        if len(text) > longest:
-            text = f"{text[: longest // 2]}\n{text[-(longest // 2) :]}"
         text = self._letters.joined(plain(text))
         words = split(text, self._spellings)
         if not any(len(word.text) > 1 and word.text.isalpha() for word in words):
@@ -126,12 +127,14 @@ class Triage:
         raised: dict[str, str] = {}
         more = demand(len(parts))
         for part in parts:
+            unless(cancel)
             at_an_end = part.start == 0 or part.stop == len(words)
             window = words[part.start : part.stop]
             heard, calm = self._heard(text, window, 0 if at_an_end else more, anyway=len(parts) == 1)
             raised |= heard
             alone = [] if calm else list(sentences(window))
             for one in alone if len(alone) > 1 else ():
+                unless(cancel)
                 raised |= self._heard(text, window[one.start : one.stop], more + APART)[0]
         if len(raised) > 1:
             raised.pop(leaning.URGENT, None)

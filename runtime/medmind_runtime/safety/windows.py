@@ -22,6 +22,11 @@ APART = 3.0
 """Log-odds asked for on top of a bound of a sentence that is judged without those around it."""
 
 
+def ends(text: str, longest: int) -> str:
+    """What is read of a text: of one of more than `longest` characters half of them at either end."""
+    return text if len(text) <= longest else f"{text[: longest // 2]}\n{text[-(longest // 2) :]}"
+
+
 def windows(words: Sequence[Word]) -> list[range]:
     """The places of the words in each window; a short text is one.
 
