@@ -70,3 +70,15 @@ def test_an_emergency_in_single_letters_is_heard() -> None:
 )
 def test_ordinary_letters_raise_nothing(text: str) -> None:
     assert triage().alarms(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("h o w d o i t r e a t e c z e m a", "how do i treat eczema"),
+        ("w h y a m i t i r e d", "why am i tired"),
+        ("h e i s h a v i n g a s e i z u r e", "he is having a seizure"),
+    ],
+)
+def test_what_medmind_knows_is_enough_to_read_questions_by_letters(text: str, read: str) -> None:
+    assert triage()._letters.joined(text) == read

@@ -66,7 +66,7 @@ class Careful:
         """What to do now, in an emergency; then the passages."""
         question = ends(question, self._longest)
         shown = self._heard(question, cancel)
-        shown += [alarm for alarm in self._unmet(earlier, cancel) if alarm.topic not in {one.topic for one in shown}]
+        shown += [alarm for alarm in self._unmet(earlier, cancel) if alarm.say not in {one.say for one in shown}]
         opening, rule = "\n\n".join(alarm.say for alarm in shown), ",".join(alarm.topic for alarm in shown)
         if self._library is None:
             return Before(opening, rule=rule)

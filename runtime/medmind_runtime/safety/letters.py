@@ -44,16 +44,16 @@ class Letters:
         return " ".join(spelt[0]) if len(pieces) == 1 and 2 * long >= len(pieces[0]) else run.group()
 
     def _spelt(self, letters: str) -> list[str]:
-        """The letters parted so that the fewest belong to no known word, into the fewest words."""
-        least = [(0, 0)]
+        """The letters parted so that the fewest belong to no known word, into the fewest words, few of one letter."""
+        least = [(0, 0, 0)]
         begins = [0]
         for end in range(1, len(letters) + 1):
-            unknown, count = least[-1]
-            ways = [((unknown + 1, count + 1), end - 1)]
+            unknown, count, alone = least[-1]
+            ways = [((unknown + 1, count + 1, alone), end - 1)]
             for start in range(max(0, end - self._longest), end):
                 if letters[start:end] in self._known:
-                    unknown, count = least[start]
-                    ways.append(((unknown, count + 1), start))
+                    unknown, count, alone = least[start]
+                    ways.append(((unknown, count + 1, alone + (end - start == 1)), start))
             best, begin = min(ways)
             least.append(best)
             begins.append(begin)

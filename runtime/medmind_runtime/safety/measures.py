@@ -3,17 +3,20 @@
 Knows limits and units. Each number found gets a name that patterns use as a list: `<young_infant>`, `<high_fever>`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
-from medmind_runtime.safety.words import SENTENCE, Word
+from medmind_runtime.safety.words import BREAK, SENTENCE, Word
 
+NORMAL_DEGREES = "normal_degrees"
 NAMES = (
     "young_infant",
     "infant",
     "fever_degrees",
+    NORMAL_DEGREES,
     "cold_degrees",
     "many_doses",
     "extreme_sugar",
+    "very_low_oxygen",
     "low_oxygen",
     "extreme_pulse",
     "extreme_pressure",
@@ -44,9 +47,42 @@ _COUNTED = {
 """Medicines that are counted without a word for a tablet: "forty paracetamol"."""
 _MOST_COUNTED = 70
 """Beyond it, such a number is a strength: 75 mg of aspirin are a tablet."""
-_SUGAR = {"sugar", "sugars", "glucose", "bg", "bgl", "bm"}
+_SWALLOWED = {"took", "taken", "take", "taking", "swallowed", "ate", "eaten", "downed", "had", "with"}
+_PRESCRIBED = {"prescription", "prescribed", "refill", "pack", "packet", "box"}
+_SUGAR = {"sugar", "sugars", "glucose", "bg", "bgl", "bm", "glucometer", "libre", "dexcom", "cgm"}
+_COUNTS = {
+    "g", "gram", "grams", "gm", "kg", "oz", "ounce", "ounces", "spoon", "spoons", "teaspoon", "teaspoons", "tsp",
+    "tablespoon", "tablespoons", "cube", "cubes", "cup", "cups", "can", "cans", "calorie", "calories", "unit", "units",
+    "hour", "hours", "hr", "hrs", "h", "minute", "minutes", "min", "mins", "day", "days", "week", "weeks", "month",
+    "months", "year", "years", "yr", "yo", "y", "time", "times", "x", "test", "tests", "reading", "readings", "tablet",
+    "tablets", "pill", "pills", "meal", "meals", "kids", "children", "of", "diabetes", "diabetic",
+}  # fmt: skip
+"""What a number counts that is no reading of a meter: "two hours after", "30 g of sugar", "type 2 diabetes"."""
 _OXYGEN = {"oxygen", "spo2", "sats", "sat", "saturation", "oximeter", "o2", "spo"}
 _PULSE = {"pulse", "bpm", "heartbeat", "heartrate", "hr"}
+_NAMED = _SUGAR | _OXYGEN | _PULSE | {"temp", "temperature", "fever", "rate"}
+"""What names the kind of the number that follows it."""
+_EXERCISE = {
+    "run", "running", "ran", "jog", "jogging", "cycling", "spinning", "swimming", "exercise", "exercising", "workout",
+    "training", "gym", "max", "maximum", "sprint", "rowing", "treadmill",
+}  # fmt: skip
+_AIMED_AT = {"target", "targets", "aim", "aiming", "altitude"}
+_LUKEWARM = {
+    "water", "bath", "bathwater", "room", "milk", "formula", "oven", "wash", "washed", "washing", "outside", "weather",
+    "pool", "kettle", "bottle",
+}  # fmt: skip
+"""What else has a temperature."""
+_OF_A_BODY = {
+    "fever", "feverish", "temp", "temperature", "rectal", "thermometer", "has", "had", "have", "got", "ran", "running",
+    "and", "but", "she", "he", "i", "now", "body", SENTENCE, BREAK,
+}  # fmt: skip
+"""Between such a thing and a number, this parts them."""
+_LATER = {
+    "post", "into", "late", "early", "away", "overdue", "past", "pregnant", "out", "since", "after", "off", "clean",
+    "sober", "behind", "along", "gestation", "in",
+}  # fmt: skip
+"""Behind a time that is no age: "he is 2 weeks post surgery"."""
+_OWNERS = {"my", "our", "his", "her", "a", "the"}
 _YOUNG, _INFANT = 92, 366
 """Days: a fever before the third month's end is an emergency (NICE NG143: 38 °C or higher under 3 months)."""
 
@@ -81,17 +117,35 @@ def _after(words: Sequence[Word], at: int, count: int) -> list[str]:
 def _days(value: float, words: Sequence[Word], at: int) -> float | None:
     """The age that a number and its unit say, in days; None where they are no age."""
     following = _after(words, at, 4)
-    if not following:
-        return None
-    unit = following[0].removesuffix("s")
-    if unit not in _DAYS:
+    unit = following[0].removesuffix("s") if following else ""
+    if unit not in _DAYS or "pregnant" in following:
         return None
     before = [word.text for word in words[max(0, at - 4) : at]]
-    of_age = "old" in following[1:3] or "age" in following[1:4] or (following[1:2] and following[1] in _CHILD)
-    is_child = "aged" in before[-2:] or (before[-1:] in (["is"], ["only"], ["just"]) and not _BABY.isdisjoint(before))
-    named = bool(_BABY.intersection(before[-1:])) or (before[-1:] == ["at"] and "baby" in before)
-    gone = "ago" in following[1:2] or "pregnant" in following
-    return None if gone or not (of_age or is_child or named) else value * _DAYS[unit]
+    if "ago" in following[1:2]:
+        is_age = not {"born", "birth"}.isdisjoint(before)
+    else:
+        joined = words[at].end == words[at + 1].start
+        is_age = _named_after(following) or _named_before(before) or _said(before, following, joined=joined)
+    return value * _DAYS[unit] if is_age else None
+
+
+def _named_after(following: Sequence[str]) -> bool:
+    """As "3 weeks old", "of 6 months of age", "9 day newborn"."""
+    return "old" in following[1:3] or "age" in following[1:4] or not _CHILD.isdisjoint(following[1:2])
+
+
+def _named_before(before: Sequence[str]) -> bool:
+    """As "aged 10 days", "the baby is 3 weeks", "newborn, 12 days", "our baby of six weeks"."""
+    says = before[-1:] in (["is"], ["only"], ["just"], ["at"])
+    baby = not _BABY.isdisjoint(before) and (says or not _BABY.isdisjoint(before[-1:]))
+    return "aged" in before[-2:] or baby or (before[-1:] == ["of"] and not _BABY.isdisjoint(before[-3:-1]))
+
+
+def _said(before: Sequence[str], following: Sequence[str], *, joined: bool) -> bool:
+    """As "my 6wk", typed as one piece, and "he is only 8 weeks": of anybody, where nothing follows that is counted."""
+    one_piece = joined and not _OWNERS.isdisjoint(before[-1:])
+    says = before[-1:] in (["is"], ["only"], ["just"], ["at"]) and not {"he", "she"}.isdisjoint(before[-3:-1])
+    return (one_piece or says) and _LATER.isdisjoint(following[1:2])
 
 
 def _young(value: float, words: Sequence[Word], at: int, _: set[str]) -> bool:
@@ -106,11 +160,32 @@ def _infant(value: float, words: Sequence[Word], at: int, _: set[str]) -> bool:
 
 def _degrees(words: Sequence[Word], at: int, around: set[str]) -> bool:
     unit = _after(words, at, 2)
+    if _of_a_thing(words, at):
+        return False
     return not _FEVERISH.isdisjoint(around) or unit[:1] in (["c"], ["f"], ["celsius"], ["fahrenheit"], ["°"])
+
+
+def _of_a_thing(words: Sequence[Word], at: int) -> bool:
+    """Whether a temperature is of no body: "the bath is at 38", "38 degrees water", but "after the bath she has 38"."""
+    for place in range(at - 1, max(-1, at - 8), -1):
+        word, before = words[place].text, words[place - 1].text if place else ""
+        if word in _LUKEWARM or (word in ("temp", "temperature") and before in _LUKEWARM):
+            return True
+        if word in _OF_A_BODY:
+            return False
+    behind = _after(words, at, 3)
+    return not _LUKEWARM.isdisjoint(behind) and {"after", "in", "since", "from", BREAK, SENTENCE}.isdisjoint(behind)
 
 
 def _fever(value: float, words: Sequence[Word], at: int, around: set[str]) -> bool:
     return (38 <= value <= 43 or 100.4 <= value <= 110) and _degrees(words, at, around) and not _is_age(words, at)
+
+
+def _normal_degrees(value: float, words: Sequence[Word], at: int, around: set[str]) -> bool:
+    """Neither fever nor, in a newborn, cold (NICE NG194: 36.5 to 37.5 °C); with a decimal, as thermometers show it."""
+    shown = "." in words[at].text or "," in words[at].text or " " in words[at].text
+    usual = 36.4 <= value < 37.6 if shown else value == 37
+    return (usual or 97.5 <= value < 99.7) and _degrees(words, at, around) and not _is_age(words, at)
 
 
 def _cold(value: float, words: Sequence[Word], at: int, around: set[str]) -> bool:
@@ -122,25 +197,55 @@ def _is_age(words: Sequence[Word], at: int) -> bool:
     return bool({"year", "years", "yr", "yo", "weeks", "days"}.intersection(_after(words, at, 1)))
 
 
-def _doses(value: float, words: Sequence[Word], at: int, _: set[str]) -> bool:
+def _doses(value: float, words: Sequence[Word], at: int, around: set[str]) -> bool:
+    if not _PRESCRIBED.isdisjoint(around) and _SWALLOWED.isdisjoint(around):
+        return False
     counted = 8 <= value < 1000 and not _DOSES.isdisjoint(_after(words, at, 4))
     return counted or (8 <= value <= _MOST_COUNTED and not _COUNTED.isdisjoint(_after(words, at, 2)))
 
 
-def _sugar(value: float, _: Sequence[Word], __: int, around: set[str]) -> bool:
+def _is_of(kind: Set[str], words: Sequence[Word], at: int) -> bool:
+    """Whether it is a number of that kind: by the nearest name of any before it, or by one behind it.
+
+    A name right behind it counts too ("84 oxygen"), and one farther behind where none stands before.
+    """
+    if not kind.isdisjoint(_after(words, at, 1)):
+        return True
+    for place in range(at - 1, max(-1, at - 6), -1):
+        if words[place].text == SENTENCE:
+            break
+        if words[place].text in _NAMED:
+            return words[place].text in kind
+    return not kind.isdisjoint(_near(words[at:], 0, 5))
+
+
+def _is_reading(words: Sequence[Word], at: int) -> bool:
+    """Whether a number counts nothing and is nobody's age."""
+    before = words[at - 1].text if at else ""
+    counts = _COUNTS.intersection(_after(words, at, 1))
+    return not counts and before not in ("am", "aged", "age", "type", "than", "under", "over", "below", "above")
+
+
+def _sugar(value: float, words: Sequence[Word], at: int, _: set[str]) -> bool:
     """Below 3.0 or from 20 on in mmol/L; below 54 or from 300 on in mg/dL (ADA, level 2 hypoglycaemia)."""
-    if _SUGAR.isdisjoint(around):
+    if not _is_of(_SUGAR, words, at) or not _is_reading(words, at):
         return False
     return 0.5 <= value < 3 or 20 <= value < 54 or 300 <= value < 2000
 
 
-def _oxygen(value: float, _: Sequence[Word], __: int, around: set[str]) -> bool:
-    return 50 <= value <= 91 and not _OXYGEN.isdisjoint(around)
+def _oxygen(value: float, words: Sequence[Word], at: int, around: set[str]) -> bool:
+    measured = _is_of(_OXYGEN, words, at) and _AIMED_AT.isdisjoint(around)
+    return 50 <= value <= 91 and measured and _is_reading(words, at)
 
 
-def _pulse(value: float, _: Sequence[Word], __: int, around: set[str]) -> bool:
-    heart = not _PULSE.isdisjoint(around) or {"heart", "rate"} <= around
-    return heart and (150 <= value <= 300 or 20 <= value <= 38)
+def _very_low_oxygen(value: float, words: Sequence[Word], at: int, around: set[str]) -> bool:
+    """Below what is aimed at even in COPD, 88 to 92 % (BTS guideline for oxygen)."""
+    return value < 88 and _oxygen(value, words, at, around)
+
+
+def _pulse(value: float, words: Sequence[Word], at: int, around: set[str]) -> bool:
+    heart = (_is_of(_PULSE, words, at) or {"heart", "rate"} <= around) and _is_reading(words, at)
+    return heart and (20 <= value <= 38 or (150 <= value <= 300 and _EXERCISE.isdisjoint(around)))
 
 
 def _pressure(text: str) -> bool:
@@ -151,6 +256,13 @@ def _pressure(text: str) -> bool:
     )
 
 
+def _pressure_in_words(value: float, words: Sequence[Word], at: int, _: set[str]) -> bool:
+    """As "190 over 125": any two such numbers are a pressure."""
+    if len(words) <= at + 2 or words[at + 1].text not in ("over", "on") or not words[at + 2].value:
+        return False
+    return 30 <= (words[at + 2].value or 0) <= value and _pressure(f"{value:.0f}/{words[at + 2].value:.0f}")
+
+
 def _year(value: float, words: Sequence[Word], at: int, _: set[str]) -> bool:
     return 1900 <= value <= 2100 and len(words[at].text) == 4
 
@@ -159,9 +271,12 @@ _TESTS: tuple[tuple[str, Callable[[float, Sequence[Word], int, set[str]], bool]]
     ("young_infant", _young),
     ("infant", _infant),
     ("fever_degrees", _fever),
+    (NORMAL_DEGREES, _normal_degrees),
     ("cold_degrees", _cold),
     ("many_doses", _doses),
     ("extreme_sugar", _sugar),
+    ("extreme_pressure", _pressure_in_words),
+    ("very_low_oxygen", _very_low_oxygen),
     ("low_oxygen", _oxygen),
     ("extreme_pulse", _pulse),
     ("year", _year),

@@ -20,6 +20,8 @@ from medmind_runtime.safety.spelling import Speller
 from medmind_runtime.safety.windows import APART, demand, sentences, windows
 from medmind_runtime.safety.words import Word, plain, split
 
+_SHORT = 2
+"""Letters of what nobody shortens further by spelling it: "a m i" is no "MI"."""
 _SAYS_WHO = frozenset(["i", "me", "my", "we", "our", "he", "she", "his", "her", "him"])
 """Words that tell of somebody's state: without them, what no rule knows raises no alarm within a long text."""
 
@@ -85,7 +87,9 @@ class Triage:
         banks = {name: Bank([compiler.part(phrase) for phrase in lists[name]]) for name in ("figurative", *_CUES)}
         self._figurative = banks.pop("figurative")
         self._cues = Cues(**banks)
-        phrases: dict[str, str] = rules["phrases"]
+        phrases: dict[str, str] = {}
+        for name, phrase in rules["phrases"].items():
+            phrases[name] = phrase.strip().format(**phrases)
         self._topics = [(name, entry["say"].strip().format(**phrases)) for name, entry in rules["topic"].items()]
         self._rules = Bank(
             [
@@ -99,7 +103,9 @@ class Triage:
         self._spellings: dict[str, str] = lexicon["spellings"]
         known, real = [word for word in self._characters if word.isalpha()], frozenset(lexicon["real_words"].split())
         self._speller = Speller(known, real)
-        shortened = {typed for typed, words in self._spellings.items() if typed != words.replace(" ", "")}
+        shortened = {
+            typed for typed, words in self._spellings.items() if len(typed) > _SHORT and typed != words.replace(" ", "")
+        }
         self._letters = Letters({*known, *real, *shortened})
         self._places = {name: place for place, (name, _) in enumerate(self._topics)}
         self._classify = classify
@@ -139,7 +145,10 @@ class Triage:
         if len(raised) > 1:
             raised.pop(leaning.URGENT, None)
         places = sorted(self._places[topic] for topic in raised)
-        return [Alarm(*self._topics[place], raised[self._topics[place][0]]) for place in places]
+        said: dict[str, Alarm] = {}  # what two topics say alike is said once
+        for topic, say in (self._topics[place] for place in places):
+            said.setdefault(say, Alarm(topic, say, raised[topic]))
+        return list(said.values())
 
     def _heard(
         self, text: str, words: Sequence[Word], more: float, *, anyway: bool = False
@@ -155,7 +164,7 @@ class Triage:
         literal, raised = self._found(words)
         if not (anyway or raised or any(word.text in _SAYS_WHO for word in literal)):
             return {}, True
-        said = self._classify(text[words[0].start : words[-1].end])
+        said = self._classify(text[words[0].start : words[-1].end] if raised else _with_meaning(text, words))
         sure = {topic for topic, rule in raised.items() if rule.kind == "sure"}
         topics = leaning.heard(said, raised.keys(), sure, more, self._bounds)
         because = {topic: raised[topic].pattern.source if topic in raised else "leaning" for topic in topics}
@@ -200,6 +209,20 @@ class Triage:
 _CUES = tuple(Cues.__dataclass_fields__)
 _KINDS = ("sure", "when", "even", "unless")
 """In the order in which they are tried."""
+
+
+_NORMAL = " fine and normal "
+"""What the classifier reads for a temperature that is: it hears every such number as a fever."""
+
+
+def _with_meaning(text: str, words: Sequence[Word]) -> str:
+    """The words' part of a text, with a normal temperature called so."""
+    told, at = "", words[0].start
+    for place, word in enumerate(words):
+        if word.value is not None and measures.name(words, place) == measures.NORMAL_DEGREES:
+            told += text[at : word.start] + _NORMAL
+            at = word.end
+    return told + text[at : words[-1].end]
 
 
 def stands_in(parts: Bank[Part], sentence: str) -> bool:
