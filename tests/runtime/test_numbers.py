@@ -139,7 +139,7 @@ def test_a_normal_temperature_is_read_as_normal_where_no_rule_hears_anything() -
     heard = Triage(*lexicon_and_rules(), classify)
     heard.alarms("Temperature was 37.2, she is 3")
     heard.alarms("Temperature was 37.2, she has chest pain")
-    assert read[0] == "temperature was  fine and normal , she is 3"
+    assert read[0] == "temperature was  normal , she is 3"
     assert read[-1] == "temperature was 37.2, she has chest pain"
 
 

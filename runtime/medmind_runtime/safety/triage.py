@@ -211,8 +211,9 @@ _KINDS = ("sure", "when", "even", "unless")
 """In the order in which they are tried."""
 
 
-_NORMAL = " fine and normal "
-"""What the classifier reads for a temperature that is: it hears every such number as a fever."""
+_NORMAL = " normal "
+"""What the classifier reads for a temperature that is: it hears every such number as a fever. No more than that: a
+person with a normal temperature may be in danger."""
 
 
 def _with_meaning(text: str, words: Sequence[Word]) -> str:
