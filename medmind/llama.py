@@ -1,15 +1,19 @@
-"""llama.cpp as a library: loads it once, keeps its log off the terminal, finds buffer sizes and errors in that log.
+"""llama.cpp as a library: loads it once, in the build that suits the CPU, and keeps its log off the terminal.
 
-Knows neither models nor prompts. Nothing else imports llama_cpp, but for the doctor's look at its build.
+Finds buffer sizes and errors in that log. Knows neither models nor prompts. Nothing else imports llama_cpp first.
 """
 
 import ctypes
+import importlib.util
 import re
 import threading
 from collections import deque
+from collections.abc import Set
+from functools import cache
+from pathlib import Path
 from types import ModuleType
 
-from medmind import console
+from medmind import console, processor
 
 _ERROR_LEVEL, _CONTINUE_LEVEL = 4, 5
 """Source: `enum ggml_log_level` of ggml.h (the numbers in llama-cpp-python's own logger are of an older one)."""
@@ -75,14 +79,50 @@ _callback: list[object] = []
 _one_at_a_time = threading.Lock()
 
 
+def cpu_library(folder: Path, flags: Set[str]) -> Path | None:
+    """The build of libggml-cpu that a CPU gets most from; None where it is the one that is linked to.
+
+    Args:
+        folder: llama_cpp's `lib`; builds for CPUs that have more than the usual one asks for lie in folders of it, each
+            with a file `cpu-flags` (scripts/llama_build.cmake).
+        flags: what the CPU can, see `processor.features`.
+    """
+    needs = {file: set(file.read_text(encoding="ascii").split()) for file in sorted(folder.glob("*/cpu-flags"))}
+    fitting = [file for file in needs if needs[file] <= flags]
+    best = max(fitting, key=lambda file: len(needs[file]), default=None)
+    return next(best.parent.glob("libggml-cpu.so*"), None) if best else None
+
+
+@cache
+def take_cpu_library() -> None:
+    """Load the build of libggml-cpu that suits this CPU, where it is not the usual one; before llama_cpp is imported.
+
+    llama.cpp is linked to a name (`libggml-cpu.so.0`): the dynamic linker takes what is loaded under it already.
+    """
+    found = importlib.util.find_spec("llama_cpp")
+    for place in (found.submodule_search_locations or ()) if found else ():
+        best = cpu_library(Path(place) / "lib", processor.features())
+        if best is not None:
+            ctypes.CDLL(str(best))
+
+
+def package(extra: str = "runtime") -> ModuleType:
+    """The package llama_cpp; `extra` of medmind brings it.
+
+    Raises:
+        MedmindError: llama-cpp-python is not installed.
+    """
+    take_cpu_library()
+    return console.require("llama_cpp", extra)
+
+
 def load() -> ModuleType:
     """The ctypes binding of llama.cpp, with the backend initialized and the log captured.
 
     Raises:
         MedmindError: llama-cpp-python is not installed.
     """
-    package = console.require("llama_cpp", "runtime")
-    library: ModuleType = package.llama_cpp
+    library: ModuleType = package().llama_cpp
 
     def on_log(level: int, text: bytes | None, _data: object) -> None:
         log.add(level, (text or b"").decode("utf-8", "replace"))

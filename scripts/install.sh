@@ -21,22 +21,7 @@ pip=("$VENV/bin/python" -m pip --disable-pip-version-check)
 say "torch (some 200 MB for the CPU alone; the default wheel on Linux brings several GB of CUDA: see TORCH_INDEX in README)"
 "${pip[@]}" install -q -c constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
 
-cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-arguments="-DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF -DGGML_NATIVE=OFF"
-case "$(uname -m)" in
-    # One wheel for every x86 machine since 2013: native code would crash where pip's cache carries it to an older CPU.
-    x86_64 | amd64) arguments="$arguments -DGGML_SSE42=ON -DGGML_AVX=ON -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON" ;;
-esac
-built="$(grep '^llama.cpp.python=' constraints.txt) $arguments ${LLAMA_CMAKE_ARGS:-}"
-if [ "$(cat "$VENV/.medmind-llama" 2>/dev/null)" = "$built" ] && "$VENV/bin/python" -c 'import llama_cpp' 2>/dev/null; then
-    say "llama.cpp is there"
-else
-    say "llama.cpp, compiled on $cores cores unless pip has it cached (about 4 core-minutes: 2 to 3 minutes on 2 cores)"
-    scratch=$(mktemp -d) started=$SECONDS # a path of its own: CMAKE_ARGS is split at spaces, which this folder may hold
-    cp scripts/llama_build.cmake "$scratch/"
-    # pip's cache does not know CMake arguments: with other ones than the usual it must not serve a wheel.
-    fresh=(--force-reinstall --no-deps)
-    [ -z "${LLAMA_CMAKE_ARGS:-}" ] || fresh+=(--no-cache-dir)
+compile() {
     set -m # a process group of its own, so that Ctrl-C ends the compilers too
     CMAKE_BUILD_PARALLEL_LEVEL="$cores" \
         CMAKE_ARGS="$arguments -DCMAKE_PROJECT_llama_cpp_INCLUDE=$scratch/llama_build.cmake ${LLAMA_CMAKE_ARGS:-}" \
@@ -52,6 +37,32 @@ else
     done
     wait "$build" || { tail -n 30 "$scratch/log" >&2; die "llama.cpp could not be compiled — the whole log is in $scratch/log"; }
     trap - INT TERM
+}
+
+cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+arguments="-DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF -DGGML_NATIVE=OFF"
+case "$(uname -m)" in
+    # One wheel for every x86 machine since 2013: native code would crash where pip's cache carries it to an older CPU.
+    x86_64 | amd64) arguments="$arguments -DGGML_SSE42=ON -DGGML_AVX=ON -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON"
+        # On Linux, beside it, a part for CPUs with AVX-512 (scripts/llama_build.cmake).
+        [ "$(uname -s)" != Linux ] || arguments="$arguments -DMEDMIND_AVX512=ON" ;;
+esac
+built="$(grep '^llama.cpp.python=' constraints.txt) $arguments ${LLAMA_CMAKE_ARGS:-}"
+if [ "$(cat "$VENV/.medmind-llama" 2>/dev/null)" = "$built" ] && "$VENV/bin/python" -c 'import llama_cpp' 2>/dev/null; then
+    say "llama.cpp is there"
+else
+    say "llama.cpp, compiled on $cores cores unless pip has it cached (about 5 core-minutes: 3 minutes on 2 cores)"
+    scratch=$(mktemp -d) started=$SECONDS # a path of its own: CMAKE_ARGS is split at spaces, which this folder may hold
+    cp scripts/llama_build.cmake "$scratch/"
+    # pip's cache does not know CMake arguments: with other ones than the usual it must not serve a wheel.
+    fresh=(--force-reinstall --no-deps)
+    [ -z "${LLAMA_CMAKE_ARGS:-}" ] || fresh+=(--no-cache-dir)
+    compile
+    if [ -z "${LLAMA_CMAKE_ARGS:-}" ] && [[ "$arguments" == *MEDMIND_AVX512=ON* ]] &&
+        ! ls "$VENV"/lib/python*/site-packages/llama_cpp/lib/avx512/cpu-flags >/dev/null 2>&1; then
+        "${pip[@]}" cache remove -q llama_cpp_python # what it served was made with other arguments
+        compile
+    fi
     rm -rf "$scratch"
     printf '%s\n' "$built" >"$VENV/.medmind-llama"
 fi

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from medmind import llama, processor
+
 _BUILT = Path(sysconfig.get_path("scripts")).parent / "llama-tools" / "bin"
 
 
@@ -20,14 +22,14 @@ def tool(name: str) -> Path:
 
 def run_tool(name: str, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     """Run a tool to its end; its output as text."""
-    import llama_cpp
-
-    library = Path(str(llama_cpp.__file__)).parent / "lib"
+    usual = Path(str(llama.package().__file__)).parent / "lib"
+    best = llama.cpu_library(usual, processor.features())
+    libraries = [str(folder) for folder in ([best.parent] if best else []) + [usual]]
     return subprocess.run(
         [str(tool(name)), *map(str, arguments)],
         capture_output=True,
         encoding="utf-8",
         errors="replace",
-        env={**os.environ, "LD_LIBRARY_PATH": str(library)},
+        env={**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(libraries)},
         check=True,
     )

@@ -196,7 +196,7 @@ def _array_bytes(ggml: Any, context: int, index: int) -> bytes:
 
 @cache
 def _quant_names() -> dict[int, str]:
-    llama_cpp = require("llama_cpp", "bench")
+    llama_cpp = llama.package("bench")
     prefix = "LLAMA_FTYPE_MOSTLY_"
     return {value: name[len(prefix) :].lower() for name, value in vars(llama_cpp).items() if name.startswith(prefix)}
 
@@ -213,7 +213,7 @@ class _InitParams(ctypes.Structure):
 def _ggml() -> Any:
     """libggml-base with the prototypes used here."""
     llama.load()  # keeps ggml's log off the terminal
-    package = Path(str(require("llama_cpp", "bench").__file__)).parent
+    package = Path(str(llama.package("bench").__file__)).parent
     ggml: Any = require("llama_cpp._ctypes_extensions", "bench").load_shared_library("ggml-base", package / "lib")
     pointer, number, size, text = ctypes.c_void_p, ctypes.c_int64, ctypes.c_size_t, ctypes.c_char_p
     prototypes: dict[str, tuple[Any, tuple[Any, ...]]] = {

@@ -8,7 +8,7 @@ from typing import Annotated, cast
 
 import typer
 
-from medmind import console
+from medmind import console, llama
 from medmind.console import human_bytes
 from medmind_convert import merge_cli, options, plan_cli, verify_cli
 
@@ -80,7 +80,7 @@ def gguf(
     from medmind_convert import source as sources
     from medmind_convert.sizes import parse_bytes
 
-    console.require("llama_cpp", "convert")
+    llama.package("convert")
     from medmind_convert import companions, gguf_options
     from medmind_convert.conversion import Conversion
     from medmind_convert.convert import Options, convert

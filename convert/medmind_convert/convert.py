@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medmind import artifacts, console
+from medmind import artifacts, console, llama
 from medmind.errors import MedmindError
 from medmind_convert import gguf_file, one_pass, unfinished
 from medmind_convert.check import Agreement
@@ -86,7 +86,7 @@ def convert(
     """
     clock = time.monotonic()
     options = options or Options()
-    console.require("llama_cpp", "convert")
+    llama.package("convert")
     conversion = source if isinstance(source, Conversion) else Conversion(source)
     plans = {quant: _layouts(conversion, quant, options) for quant in quants}
     finals = {
@@ -152,7 +152,7 @@ def _layouts(conversion: Conversion, quant: Quant, options: Options) -> list[Lay
 
 def _made_from(conversion: Conversion, options: Options) -> dict[str, Any]:
     """What must be the same for a file to be resumed, beside its header."""
-    llama_cpp = console.require("llama_cpp", "convert")
+    llama_cpp = llama.package("convert")
     return {
         "inputs": states(conversion.inputs),
         "adapter": conversion.adapter_digest,

@@ -66,7 +66,10 @@ class _InitParams(ctypes.Structure):
 
 @cache
 def libraries() -> tuple[Any, Any]:
-    """libggml-base and libggml-cpu of the installed llama-cpp-python, with the signatures used here."""
+    """libggml-base and libggml-cpu of the installed llama-cpp-python, with the signatures used here.
+
+    libggml-cpu in its usual build, whatever the CPU: a converted file is the same on all that run it.
+    """
     package = Path(llama.load().__file__ or "").parent / "lib"
     found = []
     for stem in ("ggml-base", "ggml-cpu"):

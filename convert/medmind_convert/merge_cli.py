@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from medmind import console
+from medmind import console, llama
 from medmind.console import human_bytes
 from medmind_convert import options
 
@@ -41,7 +41,7 @@ def _merge(
     from medmind_convert.sizes import parse_bytes
 
     shard_max = parse_bytes(max_shard_size)
-    console.require("llama_cpp", "convert")
+    llama.package("convert")
     from medmind_convert import merged_model
     from medmind_convert.conversion import Conversion
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medmind import artifacts, console
+from medmind import artifacts, console, llama
 from medmind.console import human_bytes
 from medmind_convert import options
 
@@ -47,7 +47,7 @@ def _plan(
     from medmind_convert import source as sources
     from medmind_convert.sizes import parse_bytes
 
-    console.require("llama_cpp", "convert")
+    llama.package("convert")
     from medmind_convert import one_pass, plan, quants, run_imatrix
 
     chosen, given = sources.split_arguments(arguments or (), fitted=True)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from medmind import console
+from medmind import console, llama
 from medmind.console import human_bytes
 from medmind_convert import options
 
@@ -35,7 +35,7 @@ def _verify(
     Exit code 1: a byte differs from its digest, a file carries no digests to prove its bytes by, or tokens or chat
     renderings differ.
     """
-    console.require("llama_cpp", "convert")
+    llama.package("convert")
     from medmind_convert import verify
 
     documents, problems = [], []

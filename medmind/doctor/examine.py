@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from medmind import processor
 from medmind.artifacts import free_bytes
 from medmind.doctor import acceleration, host, llama_build, machine, probes, stages
 from medmind.doctor.report import Report
@@ -38,7 +39,7 @@ def examine() -> Report:
         acceleration.bitsandbytes(training),
         acceleration.triton(training),
         host.compiler(compiler),
-        llama_build.build(llama, machine.cpu_features()),
+        llama_build.build(llama, processor.features()),
         llama_build.offload(llama, cards),
         host.memory(found),
         host.disk("disk, here", here, host.RUN_7B, "a run with a 7B", "free some space, or give --out on another disk"),

@@ -75,19 +75,6 @@ def _windows_memory() -> Memory:
     return Memory(int(status.total), int(status.available))
 
 
-def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """The CPU's flags as Linux names them, in lower case; empty where the system has no such file."""
-    try:
-        text = cpuinfo.read_text("utf-8", errors="replace")
-    except OSError:
-        return frozenset()
-    for line in text.splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):
-            return frozenset(value.lower().split())
-    return frozenset()
-
-
 def compiler() -> str:
     """The first line of a C++ compiler's `--version`, or empty when there is none on the PATH."""
     names = ("cl", "clang++", "g++") if os.name == "nt" else ("c++", "g++", "clang++")

@@ -44,6 +44,8 @@ tell(bitsandbytes=bnb.__version__, bytes=packed.numel() * packed.element_size(),
 
 LLAMA = """
 import json
+from medmind import llama
+llama.take_cpu_library()
 import llama_cpp
 print(json.dumps({"llama_cpp": llama_cpp.__version__}), flush=True)
 llama_cpp.llama_backend_init()

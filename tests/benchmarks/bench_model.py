@@ -3,10 +3,11 @@
 import ctypes
 from pathlib import Path
 
-import llama_cpp
 import numpy as np
 from gguf import GGUFWriter, TokenType
 from numpy.typing import NDArray
+
+from medmind import llama
 
 WIDTH, LAYERS, HEADS, KV_HEADS, FEED_FORWARD, CONTEXT = 256, 2, 4, 2, 512, 256
 TEMPLATE = (
@@ -128,6 +129,7 @@ def write(
 
 
 def quantize(source: Path, target: Path, file_type: int) -> Path:
+    llama_cpp = llama.package()
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.nthread = file_type, 1
     assert llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params)) == 0

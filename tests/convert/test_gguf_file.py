@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny_bases import Shape, all_linear, write_adapter
 
-from medmind import gguf_header
+from medmind import gguf_header, llama
 from medmind.errors import MedmindError
 from medmind_convert import companions, integrity, quants
 from medmind_convert.check import TEXTS
@@ -28,9 +28,7 @@ def made(base: Path, *names: str, **options: Any) -> dict[str, Path]:
 
 
 def logits_of_gguf(path: Path) -> np.ndarray:
-    from llama_cpp import Llama
-
-    model = Llama(str(path), n_ctx=64, logits_all=True, verbose=False, type_k=0, type_v=0, n_threads=2)
+    model = llama.package().Llama(str(path), n_ctx=64, logits_all=True, verbose=False, type_k=0, type_v=0, n_threads=2)
     model.eval(IDS)
     return np.array(model.scores[: len(IDS)])
 
@@ -121,7 +119,7 @@ def test_rows_that_are_no_multiple_of_256_fall_back_as_llama_cpp_does(make_base:
 @pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
 def test_a_quantized_file_is_made_from_the_bases_own_type(dtype: str, make_base: Callable[..., Path]):
     """Bytes equal those of llama.cpp's quantizer on an unquantized file of that type, written by itself."""
-    import llama_cpp
+    llama_cpp = llama.package()
 
     base = make_base(dtype=dtype, hidden=256, ffn=256)
     source = find(str(base), out=base.parent / "out")

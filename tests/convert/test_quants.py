@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medmind import llama
 from medmind.errors import MedmindError
 from medmind_convert import quants
 
@@ -15,7 +16,7 @@ NO_FILE_TYPE = {"GUESSED", "MOSTLY_NVFP4"}
 
 
 def dry_run(gguf: Path, ftype: int) -> tuple[int, str]:
-    import llama_cpp
+    llama_cpp = llama.package()
 
     log: list[str] = []
     callback = llama_cpp.llama_log_callback(lambda level, text, data: log.append(text.decode()))
@@ -65,7 +66,7 @@ def mistral_7b(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_table_holds_every_file_type_of_the_installed_llama_cpp():
-    import llama_cpp
+    llama_cpp = llama.package()
 
     constants = {
         name.removeprefix("LLAMA_FTYPE_"): getattr(llama_cpp, name)
@@ -93,7 +94,7 @@ def test_size_and_need_of_an_imatrix_are_llama_cpps_own_at_7b_shape(name: str, m
 
 @pytest.mark.parametrize("name", sorted(NO_FILE_TYPE))
 def test_constants_left_out_are_ones_llama_cpp_refuses(name: str, mistral_7b: Path):
-    import llama_cpp
+    llama_cpp = llama.package()
 
     assert dry_run(mistral_7b, getattr(llama_cpp, f"LLAMA_FTYPE_{name}"))[0] != 0
 

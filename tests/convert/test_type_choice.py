@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from medmind import llama
 from medmind.errors import MedmindError
 from medmind_convert import quants
 from medmind_convert.type_choice import Dimensions, Shaped, choose, fallback, requires_imatrix
@@ -78,7 +79,7 @@ def write_empty(path: Path, case: dict[str, Any], kind: str = "BF16") -> Path:
 
 def dry_run(gguf: Path, ftype: int, *, imatrix: bool) -> tuple[int, dict[str, str], str]:
     """Exit code, tensor -> type where it changes, and the log."""
-    import llama_cpp
+    llama_cpp = llama.package()
 
     log: list[str] = []
     callback = llama_cpp.llama_log_callback(lambda level, text, data: log.append(text.decode()))

@@ -15,6 +15,7 @@ import pytest
 import torch
 from tiny_bases import write_safetensors
 
+from medmind import llama
 from medmind.base import Base
 from medmind_convert import adapter as adapters
 from medmind_convert import quants
@@ -194,12 +195,12 @@ def test_float32_merge_is_pefts(trained: Trained, base32: Path):
 
 
 def test_a_gguf_of_the_variant_computes_what_the_adapter_model_computes(trained: Trained, base32: Path, tmp_path: Path):
-    from llama_cpp import Llama
-
     source = find(None, base_name=str(base32), adapter=trained.adapter, out=tmp_path)
     results, _ = convert(source, quants.parse(["f32"]))
     (tokens,) = ids().tolist()
-    model = Llama(str(results[0].file), n_ctx=64, logits_all=True, verbose=False, type_k=0, type_v=0, n_threads=1)
+    model = llama.package().Llama(
+        str(results[0].file), n_ctx=64, logits_all=True, verbose=False, type_k=0, type_v=0, n_threads=1
+    )
     model.eval(tokens)
     difference = float(np.abs(np.array(model.scores[: len(tokens)]) - trained.logits).max())
     print(f"{trained.name}: max logit difference {difference:.1e}")

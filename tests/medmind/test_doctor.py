@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from medmind import processor
 from medmind.doctor import acceleration, host, llama_build, machine, probes, stages
 from medmind.doctor.machine import Card, Memory
 from medmind.doctor.probes import Answer
@@ -192,13 +193,13 @@ def test_a_card_without_gpu_offload_is_a_warning() -> None:
     assert llama_build.offload(llama(AVX2_BUILD), None).status == "ok"
 
 
-def test_cpu_features_are_read_from_either_kind_of_cpuinfo(tmp_path: Path) -> None:
+def test_features_of_a_cpu_are_read_from_either_kind_of_cpuinfo(tmp_path: Path) -> None:
     file = tmp_path / "cpuinfo"
     file.write_text("processor : 0\nflags\t\t: fpu AVX2 fma\n")
-    assert machine.cpu_features(file) == {"fpu", "avx2", "fma"}
+    assert processor.features(file) == {"fpu", "avx2", "fma"}
     file.write_text("Features\t: fp asimd\n")
-    assert machine.cpu_features(file) == {"fp", "asimd"}
-    assert machine.cpu_features(tmp_path / "absent") == frozenset()
+    assert processor.features(file) == {"fp", "asimd"}
+    assert processor.features(tmp_path / "absent") == frozenset()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands in for nvidia-smi")

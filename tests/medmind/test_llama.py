@@ -1,3 +1,10 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medmind import llama, processor
 from medmind.llama import Log
 
 _INFO, _ERROR, _CONTINUE = 2, 4, 5
@@ -22,3 +29,38 @@ def test_buffers_and_errors_are_found_behind_any_number_of_other_lines_until_the
     log.mark()
     assert not log.buffer_bytes("model")
     assert not log.first_error()
+
+
+def _builds(folder: Path, **needs: str) -> Path:
+    for name, flags in needs.items():
+        (folder / name).mkdir()
+        (folder / name / "cpu-flags").write_text(f"{flags}\n")
+        (folder / name / "libggml-cpu.so.0").touch()
+    return folder
+
+
+def test_the_build_that_needs_most_of_what_the_cpu_has_is_taken(tmp_path: Path) -> None:
+    folder = _builds(
+        tmp_path, wide="avx512f avx512bw", wider="avx512f avx512bw avx512_vnni", other="sve i8mm svei8mm x"
+    )
+    flags = {"avx2", "avx512f", "avx512bw"}
+    assert llama.cpu_library(folder, flags) == folder / "wide" / "libggml-cpu.so.0"
+    assert llama.cpu_library(folder, flags | {"avx512_vnni"}) == folder / "wider" / "libggml-cpu.so.0"
+
+
+def test_a_cpu_that_lacks_something_gets_the_usual_build(tmp_path: Path) -> None:
+    assert llama.cpu_library(_builds(tmp_path, wide="avx512f avx512bw"), {"avx2", "avx512f"}) is None
+    assert llama.cpu_library(tmp_path / "absent", {"avx2"}) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the mapped files of a process are read from /proc")
+@pytest.mark.parametrize("asked", ["llama.load()", "llama.package('convert')"])
+def test_llama_cpp_computes_with_the_build_for_this_cpu(asked: str) -> None:
+    code = f"from medmind import llama; {asked}; print(llama.package().__file__); print(open('/proc/self/maps').read())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    package, *maps = done.stdout.splitlines()
+    folder = (Path(package).parent / "lib").resolve()
+    mapped = {Path(line.split(maxsplit=5)[5]) for line in maps if "libggml-cpu" in line}
+    best = llama.cpu_library(folder, processor.features())
+    assert len(mapped) == 1
+    assert mapped.pop().parent == (best.parent if best else folder)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from medmind import processor
 from medmind.errors import MedmindError
 from medmind.memory import resident
 
@@ -55,7 +56,7 @@ def describe(wanted: str = "auto") -> Hardware:
         )
     import psutil
 
-    return Hardware("cpu", _cpu_name(), psutil.virtual_memory().total, cpu_flags=_cpu_flags())
+    return Hardware("cpu", _cpu_name(), psutil.virtual_memory().total, cpu_flags=processor.features())
 
 
 def compute_dtype(hardware: Hardware, wanted: str = "auto") -> Dtype:
@@ -92,7 +93,3 @@ def _cpu_info(field: str) -> str:
 
 def _cpu_name() -> str:
     return _cpu_info("model name") or platform.processor() or platform.machine()
-
-
-def _cpu_flags() -> frozenset[str]:
-    return frozenset(_cpu_info("flags").split())

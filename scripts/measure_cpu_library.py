@@ -1,0 +1,87 @@
+"""What llama.cpp's part for AVX-512 gives chat's engine, beside the one for every CPU with AVX2, in turn.
+
+    python scripts/measure_cpu_library.py FILE.gguf --out FILE.json [--threads 1 2] [--pairs 6]
+
+Each measurement is a process of its own: a prompt of `PROMPT` tokens, then `ANSWER` tokens, each the median of
+`TIMES`. Only where `medmind.llama` takes another part than the usual one.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from medmind import llama, processor
+from medmind_benchmarks.machine import cpu_model
+from medmind_runtime.engine import Engine, Sampling
+
+PROMPT, ANSWER, TIMES = 512, 24, 3
+USUAL = "from medmind import processor; processor.features = frozenset; "
+"""Before anything else: of a CPU that tells nothing, the usual part is taken."""
+
+
+def rates(model: Path, threads: int) -> dict[str, float]:
+    """Tokens a second."""
+    prompts, answers = [], []
+    with Engine.load(model, threads=threads, context=PROMPT + 2 * ANSWER, lookup=False) as engine:
+        for turn in range(TIMES):
+            list(engine.generate([1, *[5 + turn] * (PROMPT - 1)], sampling=Sampling(), max_tokens=ANSWER))
+            prompts.append(engine.timings.prompt_rate)
+            answers.append(engine.timings.generation_rate)
+    return {"prompt": statistics.median(prompts), "answer": statistics.median(answers)}
+
+
+def measured(model: Path, threads: int, *, usual: bool) -> dict[str, float]:
+    """`rates` in a process of its own."""
+    code = f"{USUAL if usual else ''}import sys, json, pathlib; sys.path.insert(0, sys.argv[1]); "
+    code += "import measure_cpu_library as m; "
+    code += "print(json.dumps(m.rates(pathlib.Path(sys.argv[2]), int(sys.argv[3]))))"
+    command = [sys.executable, "-c", code, str(Path(__file__).parent), str(model), str(threads)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    """Measure pairs and write one JSON document."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1])
+    parser.add_argument("--pairs", type=int, default=6)
+    given = parser.parse_args()
+    best = llama.cpu_library(Path(str(llama.package().__file__)).parent / "lib", processor.features())
+    if best is None:
+        raise SystemExit("llama.cpp has no other part for this CPU than the usual one")
+    runs = []
+    for threads in given.threads:
+        for turn in range(given.pairs):
+            order = (True, False) if turn % 2 else (False, True)
+            pair = {usual: measured(given.model, threads, usual=usual) for usual in order}
+            runs.append({"threads": threads, "usual": pair[True], best.parent.name: pair[False]})
+        for what in ("prompt", "answer"):
+            gains = sorted(
+                run[best.parent.name][what] / run["usual"][what] for run in runs if run["threads"] == threads
+            )
+            print(
+                f"{threads} threads, {what}: {statistics.median(gains):.3f} times ({gains[0]:.3f} to {gains[-1]:.3f})"
+            )
+    document = {
+        "schema": "medmind-cpu-library/1",
+        "model": given.model.name,
+        "bytes": given.model.stat().st_size,
+        "machine": {"processor": cpu_model(), "cores": os.cpu_count()},
+        "versions": {"llama-cpp-python": importlib.metadata.version("llama-cpp-python")},
+        "prompt_tokens": PROMPT,
+        "answer_tokens": ANSWER,
+        "tokens_a_second": runs,
+    }
+    given.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
