@@ -9,9 +9,9 @@ trained ones do. `costs` evaluates single tokens behind `NEAR` and behind `FAR` 
 
 import argparse
 import importlib.metadata
+import itertools
 import json
 import os
-import random
 import statistics
 import time
 from collections.abc import Sequence
@@ -21,23 +21,25 @@ from typing import Any
 
 import gguf
 import numpy as np
+from evaluating import Context, Model
 
-from medmind import llama
 from medmind_benchmarks.machine import cpu_model
 
 NEAR, FAR = 50, 2000
 TOKENS = 8
 """Evaluated at each place and turn, one by one."""
 STEP = 512
-_TYPE = gguf.GGMLQuantizationType
 KINDS = {
-    "f16": (_TYPE.F16, 1),
-    "f16 without flash attention": (_TYPE.F16, 0),
-    "bf16 without flash attention": (_TYPE.BF16, 0),
-    "bf16": (_TYPE.BF16, 1),
-    "q8_0": (_TYPE.Q8_0, 1),
+    "f16": ("f16", "f16", True),
+    "f16 without flash attention": ("f16", "f16", False),
+    "bf16 without flash attention": ("bf16", "bf16", False),
+    "bf16": ("bf16", "bf16", True),
+    "q8_0": ("q8_0", "q8_0", True),
+    "q8_0 keys, f16 values, without flash attention": ("q8_0", "f16", False),
+    "f16 keys, f32 values": ("f16", "f32", True),
+    "f32 without flash attention": ("f32", "f32", False),
 }
-"""Of the KV cache: the type of its keys and values, and whether flash attention is on."""
+"""Of the KV cache: the types of keys and of values, and whether flash attention is on."""
 VOCABULARY, WIDTH, INNER, HEADS, KV_HEADS = 32768, 4096, 14336, 32, 8
 
 
@@ -101,59 +103,33 @@ def shape(path: Path, layers: int, quant: str) -> None:
     writer.close()
 
 
-class Place:
-    """A context whose cache holds so many tokens."""
-
-    def __init__(self, model: Any, kind: str, tokens: Sequence[int], threads: int) -> None:
-        self._lib = lib = llama.load()
-        params = lib.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch, params.n_seq_max = FAR + 2 * TOKENS, STEP, STEP, 1
-        number, flash = KINDS[kind]
-        params.type_k = params.type_v = int(number)
-        params.flash_attn_type, params.no_perf = flash, True
-        params.n_threads = params.n_threads_batch = threads
-        self._handle = lib.llama_init_from_model(model, params)
-        self._batch = lib.llama_batch_init(STEP, 0, 1)
-        self._begin = len(tokens)
-        for first in range(0, len(tokens), STEP):
-            self._evaluate(tokens[first : first + STEP], first)
-
-    def _evaluate(self, tokens: Sequence[int], begin: int) -> None:
-        batch = self._batch
-        for row, token in enumerate(tokens):
-            batch.token[row], batch.pos[row] = token, begin + row
-            batch.n_seq_id[row], batch.seq_id[row][0], batch.logits[row] = 1, 0, row == len(tokens) - 1
-        batch.n_tokens = len(tokens)
-        if self._lib.llama_decode(self._handle, batch):
-            raise SystemExit("llama.cpp could not evaluate the tokens")
-
-    def seconds(self, tokens: Sequence[int], threads: int) -> float:
-        """Of a token, one after the other behind those that are held."""
-        self._lib.llama_set_n_threads(self._handle, threads, threads)
-        self._lib.llama_memory_seq_rm(self._lib.llama_get_memory(self._handle), 0, self._begin, -1)
-        self._evaluate(tokens[:1], self._begin)  # threads that begin are not counted
-        began = time.perf_counter()
-        for place, token in enumerate(tokens[1:], 1):
-            self._evaluate([token], self._begin + place)
-        return (time.perf_counter() - began) / (len(tokens) - 1)
+def _seconds(place: Context, tokens: Sequence[int], begin: int) -> float:
+    """Of a token, one after the other from a position on; the first is not counted: threads begin with it."""
+    place.evaluate(tokens[:1], begin)
+    began = time.perf_counter()
+    for at, token in enumerate(tokens[1:], begin + 1):
+        place.evaluate([token], at)
+    return (time.perf_counter() - began) / (len(tokens) - 1)
 
 
 def costs(path: Path, threads: Sequence[int], rounds: int, kinds: Sequence[str]) -> dict[str, Any]:
     """Seconds a token of each kind, place and number of threads, all in turn."""
-    lib = llama.load()
-    params = lib.llama_model_default_params()
-    params.n_gpu_layers = 0
-    model = lib.llama_model_load_from_file(str(path).encode(), params)
-    if not model:
-        raise SystemExit(f"llama.cpp cannot load {path}")
-    order = random.Random(3)
-    tokens = [order.randrange(5, VOCABULARY) for _ in range(FAR)]
-    places = {(kind, at): Place(model, kind, tokens[:at], max(threads)) for kind in kinds for at in (NEAR, FAR)}
+    model = Model(path)
+    tokens = model.chance(FAR)
+    places: dict[tuple[str, int], Context] = {}
+    for kind, at in itertools.product(kinds, (NEAR, FAR)):
+        keys, values, flash = KINDS[kind]
+        place = places[kind, at] = Context(
+            model, size=FAR + 2 * TOKENS, step=STEP, threads=max(threads), keys=keys, values=values, flash=flash
+        )
+        place.evaluate(tokens[:at], 0)
     taken: dict[tuple[int, str, int], list[float]] = {}
     for count in threads:
+        for place in places.values():
+            place.set_threads(count)
         for _ in range(rounds):
             for (kind, at), place in places.items():
-                taken.setdefault((count, kind, at), []).append(place.seconds(tokens[: TOKENS + 1], count))
+                taken.setdefault((count, kind, at), []).append(_seconds(place, tokens[: TOKENS + 1], at))
     found = []
     for count in threads:
         for kind in kinds:

@@ -10,21 +10,20 @@ one document a line.
 """
 
 import argparse
-import ctypes
 import itertools
 import json
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medmind import llama
+from evaluating import Context, Model
+
 from medmind.artifacts import read_jsonl
 from medmind_runtime import lookup
 from medmind_runtime.conversation import Conversation
-from medmind_runtime.decoder import KV_TYPES
 from medmind_runtime.engine import Engine, Sampling
 from medmind_runtime.library.index import Library
 from medmind_runtime.repetition import Circle
@@ -34,59 +33,21 @@ ROWS = range(2, 17)
 PROMPT, STEP = 256, 128
 
 
-class Context:
-    """A model and a context, with the switches that medmind leaves alone."""
+def opened(path: Path, *, repack: bool, threads: int, kv: str, flash: bool) -> Context:
+    """A model of its own and a context over it."""
+    model = Model(path, repack=repack)
+    return Context(model, size=4 * PROMPT, step=STEP, threads=threads, keys=kv, values=kv, flash=flash)
 
-    def __init__(self, path: Path, *, repack: bool, threads: int, kv: str, flash: bool) -> None:
-        self.lib = lib = llama.load()
-        model = lib.llama_model_default_params()
-        model.use_extra_bufts, model.n_gpu_layers = repack, 0
-        self.model = lib.llama_model_load_from_file(str(path).encode(), model)
-        params = lib.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch, params.n_seq_max = 4 * PROMPT, STEP, STEP, 1
-        params.n_threads = params.n_threads_batch = threads
-        params.type_k = params.type_v = KV_TYPES[kv]
-        params.flash_attn_type, params.no_perf = int(flash), True
-        self.handle = lib.llama_init_from_model(self.model, params)
-        self.vocabulary = int(lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self.model)))
-        self.batch = lib.llama_batch_init(STEP, 0, 1)
-        self.clock: Callable[[], float] = time.thread_time if threads == 1 else time.perf_counter
 
-    def evaluate(self, tokens: Sequence[int], begin: int) -> float:
-        """Seconds for tokens at positions from `begin` on, what lay there and behind forgotten."""
-        self.lib.llama_memory_seq_rm(self.lib.llama_get_memory(self.handle), 0, begin, -1)
-        started = self.clock()
-        for first in range(0, len(tokens), STEP):
-            some = tokens[first : first + STEP]
-            for row, token in enumerate(some):
-                self.batch.token[row], self.batch.pos[row] = token, begin + first + row
-                self.batch.n_seq_id[row], self.batch.seq_id[row][0] = 1, 0
-                self.batch.logits[row] = len(tokens) <= STEP
-            self.batch.n_tokens = len(some)
-            if self.lib.llama_decode(self.handle, self.batch):
-                raise SystemExit("llama.cpp could not evaluate the tokens")
-        return self.clock() - started
-
-    def logits(self, row: int) -> bytes:
-        """As they lie in memory."""
-        return ctypes.string_at(self.lib.llama_get_logits_ith(self.handle, row), 4 * self.vocabulary)
-
-    def chance(self, count: int) -> list[int]:
-        """Token ids, the same ones each time."""
-        order = random.Random(3)
-        return [order.randrange(5, self.vocabulary) for _ in range(count)]
-
-    def close(self) -> None:
-        """Free all."""
-        self.lib.llama_batch_free(self.batch)
-        if self.handle:
-            self.lib.llama_free(self.handle)
-        self.lib.llama_model_free(self.model)
+def shut(context: Context) -> None:
+    """Free both."""
+    context.close()
+    context.model.close()
 
 
 def exact_rows(context: Context) -> list[int]:
     """Numbers of rows whose logits, and those of the token after them, are to the bit those of single tokens."""
-    tokens = context.chance(PROMPT + ROWS[-1] + 1)
+    tokens = context.model.chance(PROMPT + ROWS[-1] + 1)
     context.evaluate(tokens[:PROMPT], 0)
     singles = []
     for place in range(PROMPT, len(tokens)):
@@ -94,7 +55,7 @@ def exact_rows(context: Context) -> list[int]:
         singles.append(context.logits(0))
     found = []
     for rows in ROWS:
-        context.evaluate(tokens[PROMPT : PROMPT + rows], PROMPT)
+        context.evaluate(tokens[PROMPT : PROMPT + rows], PROMPT, every_logit=True)
         same = [context.logits(row) for row in range(rows)] == singles[:rows]
         context.evaluate(tokens[PROMPT + rows : PROMPT + rows + 1], PROMPT + rows)
         if same and context.logits(0) == singles[rows]:
@@ -107,15 +68,15 @@ def bits(path: Path) -> Iterator[dict[str, Any]]:
     for repack, (kv, flash), threads in itertools.product(
         (True, False), (("f16", True), ("f16", False), ("bf16", True), ("q8_0", True)), (1, 2)
     ):
-        context = Context(path, repack=repack, threads=threads, kv=kv, flash=flash)
+        context = opened(path, repack=repack, threads=threads, kv=kv, flash=flash)
         yield {"repack": repack, "kv": kv, "flash": flash, "threads": threads, "exact rows": exact_rows(context)}
-        context.close()
+        shut(context)
 
 
 def costs(path: Path, threads: int, rounds: int) -> Iterator[dict[str, Any]]:
     """Medians, the kinds of weights and the numbers of rows in turn; CPU seconds where there is one thread."""
-    both = {repack: Context(path, repack=repack, threads=threads, kv="bf16", flash=True) for repack in (True, False)}
-    tokens = both[True].chance(PROMPT + STEP)
+    both = {repack: opened(path, repack=repack, threads=threads, kv="bf16", flash=True) for repack in (True, False)}
+    tokens = both[True].model.chance(PROMPT + STEP)
     prompt: dict[bool, list[float]] = {repack: [] for repack in both}
     taken: dict[tuple[bool, int], list[float]] = {}
     for turn in range(rounds):
@@ -123,13 +84,15 @@ def costs(path: Path, threads: int, rounds: int) -> Iterator[dict[str, Any]]:
             if turn < 3:
                 prompt[repack].append(PROMPT / context.evaluate(tokens[:PROMPT], 0))
         for rows, (repack, context) in itertools.product(range(1, 9), both.items()):
-            taken.setdefault((repack, rows), []).append(context.evaluate(tokens[PROMPT : PROMPT + rows], PROMPT))
+            taken.setdefault((repack, rows), []).append(
+                context.evaluate(tokens[PROMPT : PROMPT + rows], PROMPT, every_logit=True)
+            )
     for repack, context in both.items():
         one = statistics.median(taken[repack, 1])
         ratios = {rows: round(statistics.median(taken[repack, rows]) / one, 2) for rows in range(1, 9)}
         speed = round(statistics.median(prompt[repack]), 1)
         yield {"repack": repack, "threads": threads, "token ms": round(1e3 * one, 2), "prompt/s": speed, "cost": ratios}
-        context.close()
+        shut(context)
 
 
 def answers(path: Path, library: Path, questions: Path, count: int) -> Iterator[dict[str, Any]]:

@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 Advance = Callable[[], None]
 """Called after every step of a measurement."""
 
-BATCH = 512
-"""Prompt tokens llama.cpp computes at once; llama-bench's default for its micro-batch. What is measured as its
-tools do has their flash attention too, which chat mostly has not (`medmind_runtime.attention`)."""
-
 KINDS = {
     "score": "medmind_benchmarks.score",
     "log-probs": "medmind_benchmarks.reference_rows",

@@ -10,8 +10,9 @@ from typing import Literal
 
 from medmind import llama
 from medmind.memory import resident
-from medmind_benchmarks.cell import BATCH, Advance
+from medmind_benchmarks.cell import Advance
 from medmind_benchmarks.figures import KvType, LoadMode, Memory
+from medmind_benchmarks.opening import opened
 
 _GENERATED = 8
 PROMPT = 512
@@ -36,18 +37,15 @@ def measure(request: Request, advance: Advance) -> Memory:
     Raises:
         MedmindError: the model cannot be loaded so.
     """
-    from medmind_runtime import engine as runtime
     from medmind_runtime.sampling import Sampling
 
     llama.load()
     baseline = resident().now
-    with runtime.Engine.load(
+    with opened(
         Path(request.model),
         context=request.context,
         threads=request.threads,
-        batch=BATCH,
         kv_type=request.kv_type,
-        flash=True,
         load_mode=request.load_mode,
     ) as engine:
         advance()

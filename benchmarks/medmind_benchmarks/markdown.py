@@ -2,6 +2,7 @@
 
 from medmind.console import human_bytes
 from medmind_benchmarks import advice, footprint, pictures, statistics, tables, tables_detail
+from medmind_benchmarks.opening import SETTINGS
 from medmind_benchmarks.results import Report
 from medmind_benchmarks.tables import Table
 
@@ -231,7 +232,7 @@ def conditions(report: Report) -> list[str]:
         f"{found.system}",
         ", ".join(f"{name} {version}" for name, version in found.versions.items()),
         f"llama.cpp: {found.features}",
-        f"context {found.context}, batch {found.batch}, threads {found.threads}, KV cache {_caches(report)}",
+        f"context {found.context}, threads {found.threads}, {SETTINGS}, KV cache {_caches(report)}",
     ]
     if found.bandwidth:
         measured = found.bandwidth.bytes_per_second

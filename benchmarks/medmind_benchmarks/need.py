@@ -3,8 +3,8 @@
 Repacked weights take the place of mapped ones, whose pages the system can take back: they are counted once.
 """
 
-from medmind_benchmarks.cell import BATCH
 from medmind_benchmarks.model_file import ModelFile
+from medmind_benchmarks.opening import BATCH
 
 PROCESS = 56 * 2**20
 """Resident bytes of Python, the libraries and a vocabulary: 54 to 60 MiB in the committed results."""

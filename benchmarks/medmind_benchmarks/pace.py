@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 from medmind import gguf_header, llama
 from medmind.errors import MedmindError
-from medmind_benchmarks.cell import BATCH, Advance
+from medmind_benchmarks.cell import Advance
 from medmind_benchmarks.figures import KvType
+from medmind_benchmarks.opening import BATCH
 from medmind_runtime.decoder import KV_TYPES
 from medmind_runtime.weights import Weights
 

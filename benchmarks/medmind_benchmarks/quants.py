@@ -15,9 +15,9 @@ from medmind.artifacts import require_space, sha256
 from medmind.errors import MedmindError
 from medmind_benchmarks import base_origin, joining, machine, matrix, reference_rows, runner, texts
 from medmind_benchmarks.answers import accuracy, questions
-from medmind_benchmarks.cell import BATCH
 from medmind_benchmarks.figures import KvType
 from medmind_benchmarks.matrix import Cell, Files
+from medmind_benchmarks.opening import BATCH
 from medmind_benchmarks.outcome import Outcome
 from medmind_benchmarks.pick import pick
 from medmind_benchmarks.plan import Plan, Planned

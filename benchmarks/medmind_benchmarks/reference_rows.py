@@ -12,8 +12,8 @@ import numpy as np
 
 from medmind.artifacts import atomic_file
 from medmind_benchmarks import row_codec, texts
-from medmind_benchmarks.cell import BATCH, Advance
-from medmind_runtime.engine import Engine
+from medmind_benchmarks.cell import Advance
+from medmind_benchmarks.opening import opened
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,7 @@ def measure(request: Request, advance: Advance) -> Result:
     """
     text = texts.read(Path(request.text))
     with (
-        Engine.load(
-            Path(request.model), context=text.context, threads=request.threads, batch=BATCH, flash=True
-        ) as engine,
+        opened(Path(request.model), context=text.context, threads=request.threads) as engine,
         atomic_file(Path(request.file)) as place,
         place.open("wb") as file,
     ):

@@ -16,10 +16,11 @@ import numpy as np
 
 from medmind.errors import MedmindError
 from medmind_benchmarks import row_codec, texts
-from medmind_benchmarks.cell import BATCH, Advance
+from medmind_benchmarks.cell import Advance
 from medmind_benchmarks.divergence import Comparison, log_softmax
 from medmind_benchmarks.examples import Example
 from medmind_benchmarks.figures import Fidelity, KvType
+from medmind_benchmarks.opening import opened
 from medmind_runtime.engine import Engine
 
 if TYPE_CHECKING:
@@ -87,17 +88,14 @@ def measure(request: Request, advance: Advance) -> Result:
     text = texts.read(Path(request.text))
     with ExitStack() as stack:
 
-        def opened(path: str, kv_type: KvType) -> Engine:
-            return stack.enter_context(
-                Engine.load(
-                    Path(path), context=text.context, threads=request.threads, batch=BATCH, kv_type=kv_type, flash=True
-                )
-            )
+        def entered(path: str, kv_type: KvType) -> Engine:
+            engine = opened(Path(path), context=text.context, threads=request.threads, kv_type=kv_type)
+            return stack.enter_context(engine)
 
-        engine = opened(request.model, request.kv_type)
+        engine = entered(request.model, request.kv_type)
         theirs: Rows | None = None
         if request.reference:
-            beside = opened(request.reference, "f16")
+            beside = entered(request.reference, "f16")
             if len(beside.vocabulary) != len(engine.vocabulary):
                 raise MedmindError(
                     f"the vocabularies have {len(engine.vocabulary)} and {len(beside.vocabulary)} tokens",

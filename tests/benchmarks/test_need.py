@@ -8,9 +8,9 @@ import bench_model
 import pytest
 
 from medmind_benchmarks import machine, matrix, need, plan, sources
-from medmind_benchmarks.cell import BATCH
 from medmind_benchmarks.config import QuantsConfig
 from medmind_benchmarks.model_file import ModelFile
+from medmind_benchmarks.opening import BATCH
 from medmind_runtime.engine import Engine
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"

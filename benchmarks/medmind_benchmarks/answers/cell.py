@@ -17,6 +17,7 @@ from medmind_benchmarks.answers import questions as question_files
 from medmind_benchmarks.answers.questions import Question
 from medmind_benchmarks.figures import KvType
 from medmind_benchmarks.likelihood import language_of, log_likelihood
+from medmind_benchmarks.opening import opened
 
 if TYPE_CHECKING:
     from medmind_runtime.engine import Engine
@@ -71,10 +72,8 @@ def measure(request: Request, advance: Callable[[], None]) -> AnswersResult:
     Raises:
         MedmindError: the model cannot be loaded or scored.
     """
-    from medmind_runtime.engine import Engine
-
-    with Engine.load(
-        Path(request.model), context=request.context, threads=request.threads, kv_type=request.kv_type, flash=True
+    with opened(
+        Path(request.model), context=request.context, threads=request.threads, kv_type=request.kv_type
     ) as engine:
         return score(
             engine,

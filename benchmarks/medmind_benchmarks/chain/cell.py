@@ -12,9 +12,9 @@ import numpy as np
 
 from medmind.errors import MedmindError
 from medmind_benchmarks import score, texts
-from medmind_benchmarks.cell import BATCH, Advance
+from medmind_benchmarks.cell import Advance
 from medmind_benchmarks.examples import Example
-from medmind_runtime.engine import Engine
+from medmind_benchmarks.opening import opened
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,9 +50,7 @@ def measure(request: Request, advance: Advance) -> score.Result:
         rows = np.load(request.rows, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise MedmindError(f"the trained model's log-probabilities cannot be read: {error}") from error
-    with Engine.load(
-        Path(request.model), context=text.context, threads=request.threads, batch=BATCH, flash=True
-    ) as engine:
+    with opened(Path(request.model), context=text.context, threads=request.threads) as engine:
         if rows.ndim != 2 or rows.shape[0] != sum(text.tokens):
             raise MedmindError(f"the log-probabilities have the shape {rows.shape}, for {sum(text.tokens)} tokens")
         if rows.shape[1] != len(engine.vocabulary):

@@ -1,0 +1,29 @@
+"""How a model is opened to be measured: as llama.cpp's own tools open it, so that figures compare with theirs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medmind_benchmarks.figures import KvType, LoadMode
+
+if TYPE_CHECKING:
+    from medmind_runtime.engine import Engine
+
+BATCH = 512
+"""Prompt tokens llama.cpp computes at once; llama-bench's default for its micro-batch."""
+SETTINGS = f"batch {BATCH} and flash attention, as llama.cpp's tools have them; chat chooses both by model and threads"
+"""What `opened` gives to llama.cpp, for those who tell conditions."""
+
+
+def opened(
+    path: Path, *, context: int, threads: int, kv_type: KvType = "f16", load_mode: LoadMode = "auto"
+) -> "Engine":
+    """An engine with llama.cpp's own batch and attention.
+
+    Raises:
+        MedmindError: the model cannot be loaded.
+    """
+    from medmind_runtime.engine import Engine
+
+    return Engine.load(
+        path, context=context, threads=threads, batch=BATCH, kv_type=kv_type, flash=True, load_mode=load_mode
+    )
