@@ -233,7 +233,7 @@ class Terminal:
             console.note(line)
 
     def _fit(self, conversation: Conversation, question: str, before: Before) -> Prompt:
-        prompt = conversation.fit(question, before, read_ahead=True)
+        prompt = conversation.with_known(conversation.fit(question, before))
         if prompt.dropped:
             turns = "question and its answer have"
             if prompt.dropped > 1:

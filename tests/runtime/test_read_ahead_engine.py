@@ -45,7 +45,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Engine
 
 
 def ask(talk: Conversation, question: str) -> str:
-    return "".join(talk.answer(talk.fit(question, read_ahead=True)))
+    return "".join(talk.answer(talk.with_known(talk.fit(question))))
 
 
 @pytest.mark.parametrize("base", ["system last", "system first"])
@@ -53,10 +53,10 @@ def test_the_next_turn_evaluates_its_own_question_alone(bases: dict[str, Engine]
     engine = bases[base]
     talk = talk_of(engine, system="be calm and say what is known", max_tokens=40)
     ask(talk, "what is it that ails her")
-    without = talk.fit("and then", read_ahead=True).tokens
+    without = talk.with_known(talk.fit("and then")).tokens
     held = engine._open.common(without)
     talk.read_ahead()
-    prompt = talk.fit("and then", read_ahead=True)
+    prompt = talk.with_known(talk.fit("and then"))
     own = len(prompt.tokens) - prompt.known
     assert own <= len(engine.tokenize(" and then[/INST]assistant\n", special=False))
     ask(talk, "and then")
@@ -92,7 +92,7 @@ def second_answer(engine: Engine, *cancels: Asked) -> tuple[list[int], list[byte
     for cancel in cancels:
         talk.read_ahead(cancel)
         held.append(len(engine._open.state()[0]))
-    prompt = talk.fit("and then what is to be done", read_ahead=True)
+    prompt = talk.with_known(talk.fit("and then what is to be done"))
     answer = engine.generate(prompt.tokens, sampling=Sampling(), max_tokens=6, known=prompt.known)
     return held, [engine._open.logits(-1) for _ in answer]
 
