@@ -62,7 +62,7 @@ def asked(talk: Conversation, what: str, *, read_ahead: bool) -> tuple[Asked, st
         turn = talk.undo()
         assert turn is not None
         question = turn.question
-    answer = talk.answer(talk.fit(question, read_ahead=True))
+    answer = talk.answer(talk.with_known(talk.fit(question)))
     text = next(answer)
     first = time.perf_counter()
     text += "".join(answer)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import TypedDict, Unpack
 
 from medmind import gguf_header, llama
 from medmind.errors import MedmindError
@@ -49,22 +50,59 @@ class Parts:
         self.weights.close()
 
 
-def assemble(
-    path: Path,
-    *,
-    context: int | None,
-    threads: int | None,
-    batch: int | None,
-    kv_type: KvType | None,
-    flash: bool | None,
-    load_mode: LoadMode,
-    adapter: Path | None,
-    gpu_layers: GpuLayers,
-    progress: Callable[[float], bool] | None,
-    check_memory: bool,
-    lookup: bool,
-) -> Parts:
+class Settings(TypedDict, total=False):
+    """How a model is loaded; what is not given is as in `DEFAULTS`.
+
+    Attributes:
+        context: KV cache size in tokens; None takes the model's own length, at most 4096. llama.cpp rounds up.
+        threads: None takes the physical cores.
+        batch: prompt tokens evaluated in one step; None takes `attention.prompt_step`.
+        kv_type: how keys and values are kept; q8_0 takes 53 %, q4_0 28 % of f16; None takes
+            `speculation.cache_type`, and f16 on a GPU and with an adapter, where nothing is guessed.
+        flash: whether llama.cpp may use flash attention; None takes `attention.flash`.
+        load_mode: how weights come into memory; see `loading.LoadMode`.
+        adapter: a LoRA GGUF put on the model.
+        gpu_layers: layers on the GPU; see `loading.GpuLayers`.
+        progress: called with 0 to 1 while the weights load; False ends it.
+        check_memory: refuse a model that `forecast` says will not fit; not asked where layers go to a GPU.
+        lookup: guess tokens from prompt and answer and evaluate them together, where that gives the very bits of single
+            tokens: the same answers, sooner.
+    """
+
+    context: int | None
+    threads: int | None
+    batch: int | None
+    kv_type: KvType | None
+    flash: bool | None
+    load_mode: LoadMode
+    adapter: Path | None
+    gpu_layers: GpuLayers
+    progress: Callable[[float], bool] | None
+    check_memory: bool
+    lookup: bool
+
+
+DEFAULTS: Settings = {
+    "context": None,
+    "threads": None,
+    "batch": None,
+    "kv_type": "f16",
+    "flash": None,
+    "load_mode": "auto",
+    "adapter": None,
+    "gpu_layers": "auto",
+    "progress": None,
+    "check_memory": True,
+    "lookup": False,
+}
+
+
+def assemble(path: Path, **settings: Unpack[Settings]) -> Parts:
     """See `engine.Engine.load`."""
+    if unknown := settings.keys() - DEFAULTS.keys():
+        raise TypeError(f"there is no {', '.join(sorted(unknown))} among the settings of an engine")
+    given: Settings = {**DEFAULTS, **settings}
+    context, threads, batch, adapter = given["context"], given["threads"], given["batch"], given["adapter"]
     gguf_header.check(path)
     if any(value is not None and value < 1 for value in (batch, threads, context)):
         raise MedmindError("context, threads and batch must be 1 or more")
@@ -74,20 +112,27 @@ def assemble(
     lib = llama.load()
     llama.log.mark()
     header = gguf_header.scalars(path)
-    on_gpu = bool(gpu_layers and lib.llama_supports_gpu_offload())
+    on_gpu = bool(given["gpu_layers"] and lib.llama_supports_gpu_offload())
     # Not by `lookup`: an answer is the same with and without it.
-    kv_type = kv_type or ("f16" if on_gpu or adapter else cache_type(header))
-    flash = attention.flash(kv_type, threads, on_gpu=on_gpu) if flash is None else flash
+    kv_type = given["kv_type"] or ("f16" if on_gpu or adapter else cache_type(header))
+    flash = attention.flash(kv_type, threads, on_gpu=on_gpu) if given["flash"] is None else given["flash"]
     trained = int(header.get(f"{header.get('general.architecture')}.context_length", context or DEFAULT_CONTEXT))
     size = _context(path, trained, context)
     batch = batch or attention.prompt_step(header, threads, context=size, flash=flash)
-    if check_memory and kv_type in KV_TYPES and not on_gpu:
+    if given["check_memory"] and kv_type in KV_TYPES and not on_gpu:
         demand_room(path, context=size, batch=batch, kv_type=kv_type, flash=flash)
-    weights = Weights(lib, path, load_mode=load_mode, gpu_layers=gpu_layers, adapter=adapter, progress=progress)
+    weights = Weights(
+        lib,
+        path,
+        load_mode=given["load_mode"],
+        gpu_layers=given["gpu_layers"],
+        adapter=adapter,
+        progress=given["progress"],
+    )
     try:
         size = _context(path, int(lib.llama_model_n_ctx_train(weights.handle)), context)
         exact = Exact(hopeless=True)
-        if lookup and adapter is None and not weights.gpu_layers:
+        if given["lookup"] and adapter is None and not weights.gpu_layers:
             exact = Exact.of(weights.metadata, kv_type=kv_type)
         decoder = Decoder(lib, weights, context=size, threads=threads, batch=batch, kv_type=kv_type, flash=flash)
     except BaseException:

@@ -38,7 +38,7 @@ def run(
     Args:
         model: as named by the user; None takes the newest.
         config: the settings.
-        prompt: the question; None reads it from standard input where that is no terminal.
+        prompt: the question; `-` reads it from standard input, and so does None where that is no terminal.
         as_json: the answer as a document.
         schema: file of a JSON schema that the answer must follow.
         allow_unproved: go on where the network cannot be taken away.
@@ -53,7 +53,7 @@ def run(
             console.note(note)
         path, why = models.find(model)
         gguf_header.check(path)
-        if prompt is None and not sys.stdin.isatty():
+        if prompt == "-" or (prompt is None and not (sys.stdin and sys.stdin.isatty())):
             prompt = _on_standard_input()
         if prompt is not None and not prompt.strip():
             raise MedmindError("the question is empty", "give it with --prompt or on standard input")
@@ -79,6 +79,10 @@ def run(
 
 def _on_standard_input() -> str:
     """What stands there; no more of it is read than could ever be answered."""
+    if sys.stdin is None:
+        raise MedmindError("standard input is closed, so that no question could be read", "give it with --prompt")
+    if sys.stdin.isatty():
+        console.note("Type the question; Ctrl-D in a line of its own ends it.")
     text = sys.stdin.read(_LONGEST + 1)
     if len(text) > _LONGEST:
         raise MedmindError(

@@ -78,7 +78,13 @@ def chat(
     model: _Model = None,
     *,
     prompt: Annotated[
-        str | None, typer.Option("--prompt", "-p", help="ask this once, print the answer and leave", show_default=False)
+        str | None,
+        typer.Option(
+            "--prompt",
+            "-p",
+            help="ask this once, print the answer and leave; -: what stands on standard input",
+            show_default=False,
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one shot: answer, usage and timings as JSON")] = False,
     system: Annotated[

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from medmind.errors import MedmindError
-from medmind_runtime import openai_answer, openai_request
+from medmind_runtime import openai_answer, openai_request, request_body
 from medmind_runtime.conversation import Conversation
 from medmind_runtime.exchange import DoesNotFit, Prompt
 from medmind_runtime.openai_answer import StopText, Writer
@@ -27,8 +27,6 @@ from medmind_runtime.timed_reader import TimedReader
 if TYPE_CHECKING:
     from medmind_runtime.server import Served, Server
 
-_MOST_DROPPED = 32 << 20
-"""Bytes of a body too large that are still read, within the time for reading."""
 _HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
@@ -69,6 +67,10 @@ class Connection(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Errors of the HTTP library, as OpenAI writes them."""
         self._refuse(Refused(code, message or "the request is not valid HTTP"))
+
+    def handle_expect_100(self) -> bool:
+        """A client that waits before it sends its body waits until `request_body` has seen its length."""
+        return True
 
     def do_GET(self) -> None:
         """The list of models, or one of them."""
@@ -144,32 +146,14 @@ class Connection(BaseHTTPRequestHandler):
                 self._refuse(refused)
 
     def _body(self) -> bytes:
-        most = self.server.limits.body_bytes
-        lengths = self.headers.get_all("Content-Length", [""])
-        length = lengths[0]
-        if len(set(lengths)) > 1:
-            raise Refused(400, "the request has several Content-Lengths")
-        if not (length.isascii() and length.isdigit()) or self.headers.get("Transfer-Encoding"):
-            raise Refused(411, "the request must have a Content-Length")
-        if len(length) > 18 or int(length) > most:
-            self._drop(length)
-            raise Refused(413, f"the request is larger than {most} bytes", code="request_too_large")
-        try:
-            body = self.rfile.read(int(length))
-        except TimeoutError:
-            body = b""
-        if len(body) < int(length):
-            raise Refused(408, f"the request did not arrive whole within {self.server.limits.read_seconds:.0f} s")
-        return body
-
-    def _drop(self, length: str) -> None:
-        """Read what is too large away: most clients hear an answer only when they have sent all."""
-        left = min(int(length[:18]), _MOST_DROPPED)
-        try:
-            while left > 0 and (piece := self.rfile.read1(min(left, 1 << 16))):
-                left -= len(piece)
-        except TimeoutError:
-            return
+        limits = self.server.limits
+        return request_body.read(
+            self.headers,
+            self._buffered,
+            most=limits.body_bytes,
+            seconds=limits.read_seconds,
+            go_on=super().handle_expect_100 if self.request_version >= "HTTP/1.1" else None,
+        )
 
     def _gone(self) -> bool:
         """Whether the client has closed the connection, or the server ends."""

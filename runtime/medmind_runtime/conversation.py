@@ -88,9 +88,7 @@ class Conversation:
         """What the guard has to say before the model is asked; needs no engine."""
         return self.guard.before(question, self.turns)
 
-    def fit(
-        self, question: str, before: Before | None = None, *, drop: bool = True, read_ahead: bool = False
-    ) -> Prompt:
+    def fit(self, question: str, before: Before | None = None, *, drop: bool = True) -> Prompt:
         """Make the prompt for a question; the oldest turns leave the context if it would not fit otherwise.
 
         A quarter of the context, or `max_tokens` if that is less, is kept free for the answer. Turns leave first; the
@@ -102,13 +100,11 @@ class Conversation:
             question: as typed.
             before: of `consider`, when it was asked already.
             drop: whether turns may leave; otherwise what does not fit is refused.
-            read_ahead: whether what `read_ahead` evaluates is told apart, so that the answer is the same to the bit
-                whether it was evaluated or not; False where nobody asks for that, and spares two renderings.
 
         Raises:
             DoesNotFit: the question does not fit even alone with the system prompt; nothing has changed then.
         """
-        prompt = self.fitted(question, before or self.consider(question), drop=drop, read_ahead=read_ahead)
+        prompt = self.fitted(question, before or self.consider(question), drop=drop)
         self.take(prompt)
         return prompt
 
@@ -122,13 +118,12 @@ class Conversation:
         before: Before,
         *,
         drop: bool = True,
-        read_ahead: bool = False,
         cancel: Callable[[], bool] = never,
     ) -> Prompt:
         """What `fit` makes, with nothing changed: no turn leaves until `take`. From any thread.
 
         Args:
-            question, before, drop, read_ahead: of `fit`.
+            question, before, drop: of `fit`.
             cancel: asked before each rendering, of which a long text takes long.
 
         Raises:
@@ -145,9 +140,7 @@ class Conversation:
             unless(cancel)
             tokens = self.engine.encode(self._messages(first, self.guard.place(question, passages)))
             if len(tokens) + reserve <= context:
-                dropped = first - self.first
-                known = common(tokens, self._known()) if read_ahead else 0
-                return Prompt(question, tokens, dropped, before, passages, document, known=known)
+                return Prompt(question, tokens, first - self.first, before, passages, document)
             taken = len(tokens)
         with_system = " with the system prompt" if self._system() else ""
         what = "question does" if drop or not self.turns else "conversation does"
@@ -171,6 +164,13 @@ class Conversation:
         """Evaluate what the next prompt will begin with; see `medmind_runtime.read_ahead`."""
         if known := self._known():
             self.engine.evaluate(known, cancel=cancel)
+
+    def with_known(self, prompt: Prompt) -> Prompt:
+        """A prompt of `fit` that tells apart what `read_ahead` evaluates, at the cost of two renderings.
+
+        Its answer is the same to the bit whether that was evaluated or not; needed only where somebody reads ahead.
+        """
+        return replace(prompt, known=common(prompt.tokens, self._known())) if prompt.tokens else prompt
 
     def _known(self) -> list[int]:
         return known_tokens(

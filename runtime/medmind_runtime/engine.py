@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 from medmind.errors import MedmindError
 from medmind_runtime import generation, scoring, state
-from medmind_runtime.assembly import Parts, assemble
+from medmind_runtime.assembly import Parts, Settings, assemble
 from medmind_runtime.chat_format import ChatFormat
-from medmind_runtime.decoder import Decoder, KvType, Memory
+from medmind_runtime.decoder import Decoder, Memory
 from medmind_runtime.interruption import Interrupted, never
-from medmind_runtime.loading import GpuLayers, LoadMode
 from medmind_runtime.sampling import Sampling
 from medmind_runtime.timings import Timings
 from medmind_runtime.vocabulary import Vocabulary
@@ -41,60 +40,20 @@ class Engine:
     """
 
     @classmethod
-    def load(
-        cls,
-        path: Path,
-        *,
-        context: int | None = None,
-        threads: int | None = None,
-        batch: int | None = None,
-        kv_type: KvType | None = "f16",
-        flash: bool | None = None,
-        load_mode: LoadMode = "auto",
-        adapter: Path | None = None,
-        gpu_layers: GpuLayers = "auto",
-        progress: Callable[[float], bool] | None = None,
-        check_memory: bool = True,
-        lookup: bool = False,
-    ) -> Self:
+    def load(cls, path: Path, **settings: Unpack[Settings]) -> Self:
         """Load a GGUF file.
 
         Args:
             path: the file.
-            context: KV cache size in tokens; None takes the model's own length, at most 4096. llama.cpp rounds up.
-            threads: None takes the physical cores.
-            batch: prompt tokens evaluated in one step; None takes `attention.prompt_step`.
-            kv_type: how keys and values are kept; q8_0 takes 53 %, q4_0 28 % of f16; None takes
-                `speculation.cache_type`, and f16 on a GPU and with an adapter, where nothing is guessed.
-            flash: whether llama.cpp may use flash attention; None takes `attention.flash`.
-            load_mode: how weights come into memory; see `loading.LoadMode`.
-            adapter: a LoRA GGUF put on the model.
-            gpu_layers: layers on the GPU; see `loading.GpuLayers`.
-            progress: called with 0 to 1 while the weights load; False ends it.
-            check_memory: refuse a model that `forecast` says will not fit; not asked where layers go to a GPU.
-            lookup: guess tokens from prompt and answer and evaluate them together, where that gives the very bits of
-                single tokens: the same answers, sooner.
+            settings: see `assembly.Settings`.
 
         Raises:
             MedmindError: no whole GGUF file, an architecture llama.cpp does not know, a context longer than the
                 model's, too little memory, an adapter of another model, or llama-cpp-python missing.
         """
-        parts = assemble(
-            path,
-            context=context,
-            threads=threads,
-            batch=batch,
-            kv_type=kv_type,
-            flash=flash,
-            load_mode=load_mode,
-            adapter=adapter,
-            gpu_layers=gpu_layers,
-            progress=progress,
-            check_memory=check_memory,
-            lookup=lookup,
-        )
+        parts = assemble(path, **settings)
         try:
-            return cls(path, parts, adapter=adapter)
+            return cls(path, parts, adapter=settings.get("adapter"))
         except BaseException:
             parts.close()
             raise

@@ -29,7 +29,7 @@ class Prompt:
         passages: those of its passages that are in `tokens`; the others did not fit.
         document: whether the answer is one that must be JSON; never where the guard's words are the answer.
         remembered: False where the guard's words are the answer and the turn is longer than the context.
-        known: how many of `tokens` were known before the question.
+        known: how many of `tokens` were known before the question; 0 where nobody asked (`Conversation.with_known`).
     """
 
     question: str

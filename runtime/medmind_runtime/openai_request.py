@@ -27,6 +27,11 @@ _NEUTRAL: Mapping[str, Sequence[Any]] = {
     "logit_bias": ({},),
 }
 """Fields that may be given as long as they ask for nothing."""
+_NUMBERS = frozenset(
+    {"n", "frequency_penalty", "presence_penalty", "temperature", "top_p", "seed", "max_tokens"}
+    | {"max_completion_tokens"}
+)
+"""Python takes true for 1 and false for 0; JSON does not."""
 _KNOWN = frozenset(
     {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "temperature", "top_p"}
     | {"seed", "stop", "response_format"}
@@ -94,6 +99,8 @@ def parse(body: bytes, *, sampling: Sampling, max_tokens: int) -> Request:
         raise Refused(400, f"the body holds {half}, half of a character's surrogate pair: that is no text")
     given = {key: value for key, value in document.items() if value is not None and key not in _HARMLESS}
     for name, value in given.items():
+        if name in _NUMBERS and isinstance(value, bool):
+            raise Refused(400, f"{name} must be a number, not true or false", param=name)
         if name in _NEUTRAL and value not in _NEUTRAL[name]:
             raise Refused(400, f"{name} is not supported here", param=name, code="unsupported_parameter")
         if name not in _NEUTRAL and name not in _KNOWN:
@@ -215,7 +222,7 @@ def _flag(document: Mapping[str, Any], name: str) -> bool:
 
 def _number(document: Mapping[str, Any], name: str, default: float, most: float) -> float:
     value = document.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (0 <= value <= most):
+    if not isinstance(value, int | float) or not (0 <= value <= most):
         raise Refused(400, f"{name} must be a number between 0 and {most}", param=name)
     return float(value)
 
@@ -224,6 +231,6 @@ def _whole(document: Mapping[str, Any], name: str, default: int | None, *, least
     value = document.get(name, default)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
+    if not isinstance(value, int) or not least <= value < 2**63:
         raise Refused(400, f"{name} must be a whole number{' of 1 or more' if least == 1 else ''}", param=name)
     return value if least == 1 else value % (2**32 - 1)

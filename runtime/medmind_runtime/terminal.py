@@ -253,10 +253,11 @@ class Terminal:
             work.give_up()
 
     def _fit(self, conversation: Conversation, question: str, before: Before) -> Prompt:
-        fitting = Background(lambda cancel: conversation.fitted(question, before, read_ahead=True, cancel=cancel))
+        fitting = Background(lambda cancel: conversation.fitted(question, before, cancel=cancel))
         self._fitting = fitting
         prompt = self._apart(fitting)
         conversation.take(prompt)
+        prompt = conversation.with_known(prompt)
         if prompt.dropped:
             turns = "question and its answer have"
             if prompt.dropped > 1:

@@ -122,17 +122,26 @@ def test_a_text_of_more_tokens_than_there_was_room_for_is_read_whole(monkeypatch
         Encoder(FILE, head=True).outputs(text)
 
 
-def test_a_model_without_a_context_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("functions", "says"),
+    [
+        ({"llama_init_from_model": lambda *_: None}, "no memory"),
+        ({"llama_model_n_cls_out": lambda _: 5}, "it tells 5 kinds and not 4"),
+    ],
+)
+def test_a_model_that_cannot_be_used_is_freed(
+    functions: dict[str, Any], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     freed: list[object] = []
 
     def free(model: object) -> None:
         freed.append(model)
         LIBRARY.llama_model_free(model)
 
-    without = Library(llama_init_from_model=lambda *_: None, llama_model_free=free)
+    without = Library(**functions, llama_model_free=free)
     monkeypatch.setattr(llama, "load", lambda: without)
-    with pytest.raises(MedmindError, match="no memory"):
-        Encoder(FILE, head=True)
+    with pytest.raises(MedmindError, match=says):
+        Classifier(FILE)
     assert len(freed) == 1
 
 

@@ -36,6 +36,18 @@ def test_the_question_may_come_on_standard_input(run_chat: Run, model: Path) -> 
     by_input = run_chat(model, *FEW, stdin=b"what is it")
     assert by_input.returncode == 0
     assert by_input.stdout == by_option.stdout
+    assert run_chat(model, "-p", "-", *FEW, stdin=b"what is it").stdout == by_option.stdout
+    assert run_chat(model, "-p", "what is it", *FEW, stdin=b"and why").stdout == by_option.stdout
+    assert "the question is empty" in one_line(run_chat(model, "-p", "-", *FEW).stderr)
+
+
+@pytest.mark.parametrize("prompt", [(), ("-p", "-")])
+def test_without_standard_input_no_question_can_be_read_from_it(
+    run_chat: Run, model: Path, prompt: tuple[str, ...]
+) -> None:
+    done = run_chat(model, *prompt, *FEW, prefix=("sh", "-c", 'exec "$@" <&-', "sh"))
+    assert done.returncode == 1
+    assert "standard input is closed" in one_line(done.stderr)
 
 
 def test_of_standard_input_no_more_is_read_than_could_be_answered(

@@ -119,7 +119,8 @@ def test_a_question_that_fits_is_rendered_once_where_nobody_reads_ahead() -> Non
     conversation = talk(engine, system="calm")
     ask(conversation, "one")
     assert (engine.encoded, conversation.fit("two").known) == (1, 0)
-    assert conversation.fit("two", read_ahead=True).known == len(b"<system>calm<user>one<assistant>fine<user>")
+    known = conversation.with_known(conversation.fit("two")).known
+    assert known == len(b"<system>calm<user>one<assistant>fine<user>")
 
 
 @pytest.mark.parametrize(("words", "dropped", "rendered"), [(20, 0, 1), (120, 1, 2), (150, 2, 3), (300, 2, 3)])

@@ -17,17 +17,17 @@ DATA: dict[str, Any] = tomllib.loads((ROOM / "doses.toml").read_text("utf-8"))
 SOURCE = "".join(part.read_text("utf-8") for part in ROOM.iterdir() if part.name.endswith(".py"))
 RATES = DATA["rates"]["of"]
 UNITS = " ".join(f"{row['words']} {row.get('abroad', '')}" for row in DATA["units"].values()).replace("µ", "μ")
-ABROAD = " ".join(DATA["numbers_abroad"].values())
+BY_VALUE = {name: " ".join(DATA[name].values()) for name in ("numbers_abroad", "periods")}
 LISTS = {
     f"{section}.{name}": text
     for section, table in {**DATA, "rates": {k: v for k, v in DATA["rates"].items() if k != "of"}}.items()
-    if section not in {"capitals", "numbers_abroad"}
+    if section != "capitals" and section not in BY_VALUE
     for name, text in table.items()
     if isinstance(text, str)
 }
 SPELT = " ".join([*DATA["numbers"], *DATA["scales"], *DATA["parts"]])
 SAME = {"drugs.same": " ".join(DATA["drugs"]["same"]), "drugs.together": " ".join(DATA["drugs"]["together"])}
-ENTRIES = {**LISTS, **RATES, **SAME, "units": UNITS, "numbers_abroad": ABROAD, "numbers": SPELT}
+ENTRIES = {**LISTS, **RATES, **SAME, **BY_VALUE, "units": UNITS, "numbers": SPELT}
 READ_AS = {
     "beside": ["beside"],
     "rates": ["rates", "named"],
@@ -91,7 +91,7 @@ def test_what_is_looked_up_in_another_list_alone_stands_in_it() -> None:
     assert beside["products"] <= beside["links"]
     assert beside["doubling"] <= beside["multiples"]
     assert beside["no_roman_units"] <= set(UNITS.split())
-    assert beside["ambiguous"] <= set(ABROAD.split())
+    assert beside["ambiguous"] <= set(BY_VALUE["numbers_abroad"].split())
 
 
 def test_a_name_and_the_one_that_it_is_compared_by_are_read_alike() -> None:

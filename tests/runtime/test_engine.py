@@ -192,6 +192,11 @@ def test_impossible_settings_are_refused(model: Path, options: dict[str, int]) -
         Engine.load(model, **options)
 
 
+def test_a_setting_that_there_is_not_is_refused(model: Path) -> None:
+    with pytest.raises(TypeError, match="there is no thread among"):
+        Engine.load(model, thread=1)  # type: ignore[call-arg]
+
+
 @pytest.mark.parametrize(
     "options", [{"temperature": -1}, {"top_p": 0}, {"min_p": 2}, {"seed": -1}, {"top_k": -1}, {"repeat_penalty": 0}]
 )

@@ -238,6 +238,8 @@ def test_models_are_listed() -> None:
         assert json.loads(client.send("GET", "/").read())["error"]["message"] == "there is no GET /"
 
 
+NUMBERS = ("n", "frequency_penalty", "presence_penalty", "temperature", "top_p", "seed")
+NUMBERS += ("max_tokens", "max_completion_tokens")
 BAD: Mapping[str, tuple[Any, int, str]] = {
     "no JSON": (b"{", 400, "not valid JSON"),
     "nested deeply": (b"[" * 100_000, 400, "not valid JSON"),
@@ -260,6 +262,11 @@ BAD: Mapping[str, tuple[Any, int, str]] = {
     "stop": ({"messages": HELLO, "stop": list("abcde")}, 400, "at most 4"),
     "stream": ({"messages": HELLO, "stream": "yes"}, 400, "stream must be true or false"),
     "n": ({"messages": HELLO, "n": 2}, 400, "n is not supported"),
+    **{
+        f"{name} {value}": ({"messages": HELLO, name: value}, 400, f"{name} must be a number, not true or false")
+        for name in NUMBERS
+        for value in (True, False)
+    },
     "response_format": (
         {"messages": HELLO, "response_format": {"type": "yaml"}},
         400,
@@ -414,6 +421,36 @@ def test_two_lengths_of_a_body_that_differ_are_refused() -> None:
         with socket.create_connection(("127.0.0.1", client.server.server_port), timeout=PATIENCE) as raw:
             raw.sendall(f"{head}Content-Length: 2\r\nContent-Length: 3\r\n\r\n{{}} ".encode())
             assert b"several Content-Lengths" in raw.makefile("rb").read()
+
+
+def asked_to_wait(client: Client, expect: str, length: object, version: str = "1.1") -> tuple[bytes, bytes]:
+    """The first line of the answer to the head of a request; of that to its body, if it was told to send one."""
+    head = f"POST /v1/chat/completions HTTP/{version}\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+    body = json.dumps({"messages": HELLO}).encode()
+    with socket.create_connection(("127.0.0.1", client.server.server_port), timeout=PATIENCE) as raw:
+        raw.sendall(f"{head}Expect: {expect}\r\nContent-Length: {length or len(body)}\r\n\r\n".encode())
+        lines = raw.makefile("rb")
+        if version == "1.0":
+            raw.sendall(body)
+        first = lines.readline()
+        if b" 100 " not in first:
+            return first, b""
+        assert lines.readline() == b"\r\n"
+        raw.sendall(body)
+        return first, lines.readline()
+
+
+def test_a_client_that_waits_is_told_to_go_on_only_when_its_body_can_be_taken() -> None:
+    engine = FakeEngine(["fine"])
+    with serving(engine, body_bytes=1000) as client:
+        fine = b"HTTP/1.1 200 OK\r\n"
+        assert asked_to_wait(client, "100-Continue", 0) == (b"HTTP/1.1 100 Continue\r\n", fine)
+        for length in (1001, 10**30):
+            assert asked_to_wait(client, "100-continue", length)[0].startswith(b"HTTP/1.1 413 ")
+        assert asked_to_wait(client, "100-continue", "x")[0].startswith(b"HTTP/1.1 411 ")
+        assert asked_to_wait(client, "200-ok", 0)[0].startswith(b"HTTP/1.1 417 ")
+        assert asked_to_wait(client, "200-ok", 0, version="1.0")[0] == fine
+    assert len(engine.prompts) == 2
 
 
 @pytest.mark.parametrize("stream", [True, False])

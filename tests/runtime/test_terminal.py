@@ -237,6 +237,14 @@ def test_the_real_chat_opens_with_what_it_is_and_answers(model: Path, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_question_for_standard_input_is_typed_where_that_is_a_terminal(model: Path, tmp_path: Path) -> None:
+    with real(model, tmp_path, options=["-p", "-"]) as session:
+        session.wait_for("Ctrl-D in a line of its own ends it.")
+        session.press("what is it?\rand why?\r\x04")
+        session.wait_for("[cut at 12 tokens")
+        assert session.wait_for_end() == 0
+
+
 def test_the_real_chat_stops_within_a_prompt_and_within_an_answer(
     make_model: Callable[..., Path], tmp_path: Path
 ) -> None:

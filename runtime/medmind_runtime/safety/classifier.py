@@ -28,11 +28,11 @@ class Encoder:
 
     Args:
         path: a GGUF of llama.cpp's architecture `bert`.
-        head: whether its classification head is applied; otherwise the outputs are the last hidden state of the first
-            token.
+        head: whether its classification head, with an output for each of `KINDS`, is applied; otherwise the outputs are
+            the last hidden state of the first token.
 
     Raises:
-        MedmindError: llama.cpp cannot load it.
+        MedmindError: llama.cpp cannot load it, or its head has other outputs.
     """
 
     def __init__(self, path: Path, *, head: bool) -> None:
@@ -47,6 +47,9 @@ class Encoder:
             raise MedmindError(f"{path} cannot be used: {reason}", "install medmind again")
         try:
             self.size = int(lib.llama_model_n_cls_out(model) if head else lib.llama_model_n_embd(model))
+            if head and self.size != len(KINDS):
+                outputs = f"it tells {self.size} kinds and not {len(KINDS)}"
+                raise MedmindError(f"{path} cannot be used: {outputs}", "install medmind again")
             self._longest = int(lib.llama_model_n_ctx_train(model))
             self._vocabulary = Vocabulary(lib, model)
             settings = lib.llama_context_default_params()
@@ -97,9 +100,6 @@ class Classifier:
 
     def __init__(self, path: Path) -> None:
         self._encoder = Encoder(path, head=True)
-        if self._encoder.size != len(KINDS):
-            outputs = f"it tells {self._encoder.size} kinds and not {len(KINDS)}"
-            raise MedmindError(f"{path} cannot be used: {outputs}", "install medmind again")
         self.log_probabilities = lru_cache(maxsize=_KEPT)(self._log_probabilities)
 
     def _log_probabilities(self, text: str) -> tuple[float, ...]:

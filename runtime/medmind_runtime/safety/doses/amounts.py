@@ -9,6 +9,7 @@ from medmind_runtime.safety.doses.terms import terms
 
 LARGE = 50
 """A number on a drug's name that is its dose; `exostosin-2` is a name."""
+_YEARS = 1500, 2100
 _LONGEST_RUN, _LONGEST_LINK = 24, 3
 _ZERO = Fraction(0)
 _SIGNS = frozenset("x×")
@@ -52,6 +53,11 @@ def is_number(row: Sequence[Token], at: int) -> bool:
                 or name.text in known.beside.plain
             )
     return True
+
+
+def is_year(value: Fraction | None) -> bool:
+    """Whether a number may be a year."""
+    return value is not None and _YEARS[0] <= value < _YEARS[1]
 
 
 def read(row: Sequence[Token], at: int) -> Amount:

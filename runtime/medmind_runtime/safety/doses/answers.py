@@ -3,8 +3,7 @@
 Knows the rest of their sentence. Knows not which drug is meant.
 """
 
-from medmind_runtime.safety.doses.amounts import is_number
-from medmind_runtime.safety.doses.bare import is_year
+from medmind_runtime.safety.doses.amounts import is_number, is_year
 from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
 
 

@@ -3,14 +3,11 @@
 Knows the words between a drug's name and a number. Knows no units, no times of the day, and not how a number is read.
 """
 
-from fractions import Fraction
-
-from medmind_runtime.safety.doses.amounts import is_number, read
+from medmind_runtime.safety.doses.amounts import is_number, is_year, read
 from medmind_runtime.safety.doses.drugs import stem
 from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
 
 _MARKS = frozenset("-•+")
-_YEARS = 1500, 2100
 _NO_AGE, _STRENGTH = 120, 1000
 """`statins at 40` is an age; this is none any more."""
 
@@ -30,7 +27,7 @@ def of_drug_before(around: Surroundings, drug: int, first: int, end: int) -> boo
     between = [text for text in cells if text not in beside.made_as]
     value = around.row[first].value
     year = around.texts[first - 1] == "in" and is_year(value)
-    if year or measured(around, drug) or _of_tests(around, drug):
+    if year or around.measured(drug) or _of_tests(around, drug):
         return False
     if not between and value is not None and value.denominator > 1 and around.texts[drug] not in beside.measured:
         return True
@@ -38,17 +35,12 @@ def of_drug_before(around: Surroundings, drug: int, first: int, end: int) -> boo
     by_route = by_route or (bars and not beside.routes.isdisjoint(around.texts[drug + 1 : first]))
     by_route = by_route or (around.text(end + 1) in around.known.often.times and is_number(around.row, end))
     usual = {"is", "are"} & {*between} and not beside.usual.isdisjoint(between)
-    surely = around.known.is_surely_drug(around.texts[drug]) and ends(around, end) and not _in_list(around, first, end)
+    surely = around.known.is_surely_drug(around.texts[drug]) and around.ends(end) and not _in_list(around, first, end)
     ranged = len(read(around.row, first).values) > 1
     told = around.in_clause(first, beside.taking) or around.large(first) or by_route or _schedule(around, first)
     told = told or _fills_line(around, drug, first, end)
     told = told or (bars and any(around.row[at].value and around.large(at) for at in range(drug + 1, first)))
     return bool(told or usual or surely or ranged) and beside.equals.issuperset(between)
-
-
-def is_year(value: Fraction | None) -> bool:
-    """Whether a number may be a year."""
-    return value is not None and _YEARS[0] <= value < _YEARS[1]
 
 
 def _of_tests(around: Surroundings, drug: int) -> bool:
@@ -94,26 +86,10 @@ def told(around: Surroundings, first: int, end: int) -> bool:
     return any(way(around, first, end) for way in (_changed, _set, _fits, _sits, _follows))
 
 
-def ends(around: Surroundings, end: int) -> bool:
-    """Whether nothing follows that a number would count."""
-    if end >= len(around.row):
-        return True
-    text = around.texts[end]
-    if (
-        text == "per"
-        and end + 1 < len(around.row)
-        and (around.texts[end + 1] == "cent" or is_number(around.row, end + 1))
-    ):
-        return False
-    return text not in around.known.beside.counted and (
-        not around.row[end].is_word or text in around.known.beside.plain or text in around.known.often.abbreviated
-    )
-
-
 def _changed(around: Surroundings, first: int, end: int) -> bool:
     """`lower the ramipril from ten to five`, `quetiapine may be pushed from 50 to 300`, `it can go from 25 to 200`."""
     beside = around.known.beside
-    if around.texts[first - 1 : first] != ["from"] or not ends(around, end):
+    if around.texts[first - 1 : first] != ["from"] or not around.ends(end):
         return False
     if not any(text in beside.range_to for text in around.texts[first:end]):
         return False
@@ -121,23 +97,23 @@ def _changed(around: Surroundings, first: int, end: int) -> bool:
     done = around.texts[at + 1 : first - 1]
     goes = not beside.going.isdisjoint(done)
     if at >= 0 and around.is_drug(at) and not goes:
-        return around.in_clause(at, beside.changing) and not measured(around, at)
+        return around.in_clause(at, beside.changing) and not around.measured(at)
     if at < 0 or not (goes or around.texts[at] in beside.passive):
         return False
     at = _before_verbs(around, at, beside.plain - beside.measures)
     if at < 0 or not done or not around.is_drug(at) or (goes and around.texts[at] in beside.measured):
         return False
-    return not measured(around, at) and _takes(around, at)
+    return not around.measured(at) and _takes(around, at)
 
 
 def _set(around: Surroundings, first: int, end: int) -> bool:
     """`limit loratadine to 10`, `increase Tresiba by four`."""
     beside, at = around.known.beside, first - 2
-    if around.text(first - 1) not in {"to", "by", "at"} or at < 1 or not ends(around, end):
+    if around.text(first - 1) not in {"to", "by", "at"} or at < 1 or not around.ends(end):
         return False
     verb = at - 1 - (around.texts[at - 1] in beside.own)
     if around.is_drug(at):
-        return around.text(verb) in beside.changing | beside.setting and not measured(around, at)
+        return around.text(verb) in beside.changing | beside.setting and not around.measured(at)
     return around.is_name(at) and around.text(verb) in beside.changing & beside.taking and at > verb
 
 
@@ -153,17 +129,6 @@ def _takes(around: Surroundings, drug: int) -> bool:
     return stem(around.texts[drug]) != "vaccine"
 
 
-def measured(around: Surroundings, drug: int) -> bool:
-    """Whether a drug's name is a part of what is measured: `lithium levels`, `the level on heparin`, `serum iron`."""
-    beside = around.known.beside
-    if not beside.measures.isdisjoint(around.texts[drug + 1 : drug + 2]):
-        return True
-    at = drug - 1
-    while at >= 0 and at > drug - 4 and around.texts[at] in beside.measured_on:
-        at -= 1
-    return at >= 0 and around.texts[at] in (beside.measures if at < drug - 1 else beside.measured_as)
-
-
 def of_measure(around: Surroundings, first: int) -> bool:
     """Whether it is a measure that is raised: `insulin resistance was increased from 2 to 5`."""
     beside = around.known.beside
@@ -171,22 +136,7 @@ def of_measure(around: Surroundings, first: int) -> bool:
         return False
     verbs = (beside.plain | beside.changing | beside.going | beside.taking) - beside.measures
     at = _before_verbs(around, first - 2, verbs)
-    return at >= 0 and (around.texts[at] in beside.measures or (around.is_drug(at) and measured(around, at)))
-
-
-def led_by_drug(around: Surroundings, first: int, between: frozenset[str], *, in_blood: bool = False) -> int:
-    """The place of the drug before a number, with nothing between but such words, numbers and units; below zero."""
-    with_unit = False
-    for at in range(first - 1, max(-1, first - 2 * NEAR), -1):
-        if around.is_drug(at):
-            tested = around.texts[at] in around.known.beside.measured and not with_unit and not in_blood
-            return -1 if tested or measured(around, at) else at
-        if around.texts[at] in between or is_number(around.row, at):
-            continue
-        if not around.unit_at(at):
-            return -1
-        with_unit = True
-    return -1
+    return at >= 0 and (around.texts[at] in beside.measures or (around.is_drug(at) and around.measured(at)))
 
 
 def _follows(around: Surroundings, first: int, end: int) -> bool:
@@ -199,10 +149,9 @@ def _follows(around: Surroundings, first: int, end: int) -> bool:
     )
     back = back or (last == "," and first > 1 and is_number(around.row, first - 2))
     leads = around.text(ahead) == "then" or (ahead > end and around.text(ahead) == "to")
-    if not (leads or back) or not ends(around, end):
+    if not (leads or back) or not around.ends(end):
         return False
-    drug = led_by_drug(
-        around,
+    drug = around.led_by_drug(
         first,
         beside.equals | beside.then_between | beside.changing | beside.going | beside.next,
         in_blood=around.text(first - 1) == "then",
@@ -219,9 +168,9 @@ def _sits(around: Surroundings, first: int, end: int) -> bool:
     """`duloxetine starts at 30 and ends at 60`."""
     beside = around.known.beside
     at = first - 2 - (around.text(first - 2) in {"out", "usually"})
-    if around.text(first - 1) != "at" or around.text(at) not in beside.sitting or not ends(around, end):
+    if around.text(first - 1) != "at" or around.text(at) not in beside.sitting or not around.ends(end):
         return False
-    return led_by_drug(around, first, beside.equals | beside.sitting | {"and", "out"}) >= 0
+    return around.led_by_drug(first, beside.equals | beside.sitting | {"and", "out"}) >= 0
 
 
 def _fits(around: Surroundings, first: int, end: int) -> bool:
@@ -232,10 +181,10 @@ def _fits(around: Surroundings, first: int, end: int) -> bool:
     if around.texts[first - 1 : first] != ["at"] or before < 0 or not around.is_drug(before):
         return False
     if before < first - 2:
-        return ends(around, end)
+        return around.ends(end)
     value = around.row[first].value
     if value is not None and value > _NO_AGE:
-        return ends(around, end)
+        return around.ends(end)
     following = around.texts[end : end + 2]
     fitting = following[:1] in (["is"], ["was"]) and around.known.beside.fitting.issuperset(following[1:])
     return (fitting and len(following) == 2) or around.known.often.abbreviated.issuperset(following[:1] or [""])
@@ -254,7 +203,7 @@ def ratio_end(around: Surroundings, first: int, end: int) -> int:
     if row[first].value != 1 or around.text(end) != ":" or end + 1 >= len(row) or not is_number(row, end + 1):
         return 0
     other = read(row, end + 1)
-    if not other.values or not ends(around, other.end):
+    if not other.values or not around.ends(other.end):
         return 0
-    strong = other.values[0] >= _STRENGTH and led_by_drug(around, first, beside.equals) >= 0
+    strong = other.values[0] >= _STRENGTH and around.led_by_drug(first, beside.equals) >= 0
     return other.end if strong or (around.in_clause(first, beside.ratios) and around.drug_in_clause(first)) else 0

@@ -3,7 +3,6 @@
 Knows the words around them. Knows not which dose is meant.
 """
 
-from medmind_runtime.safety.doses import bare
 from medmind_runtime.safety.doses.surroundings import Surroundings
 
 
@@ -14,7 +13,7 @@ def end(around: Surroundings, at: int) -> int:
         return doubled
     drug = at + 1 + (around.text(at + 1) in beside.own)
     if drug > at + 1 and drug < len(around.row) and around.is_drug(drug) and around.texts[at] in beside.halving:
-        return 0 if around.denied(at) or bare.measured(around, drug) else drug + 1
+        return 0 if around.denied(at) or around.measured(drug) else drug + 1
     place = around.past(at + 1, (beside.modifiers | beside.multiplied) - beside.amounts, 5)
     asked = around.asked_to_take(at)
     ends = place < len(around.row) and around.texts[place] in beside.amounts

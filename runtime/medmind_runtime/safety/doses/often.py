@@ -1,4 +1,5 @@
-"""How often a drug is taken, among tokens: `every 6 hours`, `q6h`, `6-hourly`, `four times a day`; as times a day.
+"""How often a drug is taken, among tokens: `every 6 hours`, `q6h`, `four times a day`, `every other day`, `weekly`; as
+times a day.
 
 Knows no amounts. What is measured, done or suffered every hour is none of a drug.
 """
@@ -13,8 +14,8 @@ from medmind_runtime.safety.doses.surroundings import Surroundings
 from medmind_runtime.safety.doses.terms import terms
 
 UNIT = "a day"
-_BACK, _DRUG_BEFORE, _UNIT_BEFORE = 12, 3, 4
-"""Tokens to look back for a verb of taking, for a drug, for a unit of dose."""
+_BACK, _DRUG_BEFORE, _UNIT_BEFORE, _CHECKUP_AFTER = 12, 3, 4, 2
+"""Tokens to look back for a verb of taking, for a drug, for a unit of dose; to look ahead for what is checked."""
 
 
 def find(row: Sequence[Token], *, source: bool = False, asked: bool = False) -> Iterator[Mention]:
@@ -54,7 +55,7 @@ class _Reader(Surroundings):
 
     def at(self, at: int) -> Mention | None:
         read = self._interval(at) or self._times(at) or self._clocks(at)
-        if not read or not self._of_taking(at, read[1]):
+        if not read or not self._of_taking(at, read[1]) or (min(read[0]) < 1 and self._of_checkups(at, read[1])):
             return None
         values, end = read
         return Mention(at, end, tuple(sorted(values)), UNIT)
@@ -68,32 +69,40 @@ class _Reader(Surroundings):
         return (amount.values, amount.end) if amount.values and min(amount.values) > 0 else None
 
     def _interval(self, at: int) -> tuple[tuple[Fraction, ...], int] | None:
-        often = self.known.often
+        often, periods = self.known.often, self.known.periods
         text = self.text(at)
-        if text in often.hourly:
-            return (Fraction(24),), at + 1
-        led = text in often.every or text in often.q
-        place = at + 1 if led else at
+        if text in often.hourly or text in often.alone:
+            return ((1 / periods[text],), at + 1) if self.text(at - 1) != "-" else None
+        alternate = text in often.alternate
+        led = text in often.every or text in often.q or alternate
         if not led and not amounts.is_number(self.row, at):
             return None
+        place = at + (led and not alternate)
         place += self.text(place) in often.the
         values, end = self._quantity(place) or ((Fraction(1),), place)
-        end += self.text(end) in {"-", "a"}
+        hyphen = self.text(end) == "-"
+        end += hyphen or self.text(end) == "a"
         unit = self.text(end)
-        if unit in often.hourly and end > place:
-            return tuple(24 / value for value in values), end + 1
-        if not led or (unit == "h" and text not in often.q):
+        if unit in often.hourly or unit in often.alone:
+            goes = hyphen or (unit in often.hourly and end > place)
+        else:
+            goes = led and (unit != "h" or text in often.q)
+        days = periods.get(unit)
+        if not days or not goes or (days == 1 and values == (Fraction(1),)):  # every day: so it is meant without a word
             return None
-        hours, minutes = unit in often.hours, unit in often.minutes
-        if not hours and not minutes:
-            return None
-        return tuple((24 if hours else 1440) / value for value in values), end + 1
+        return tuple(1 / (days * value) for value in values), end + 1
 
     def _quantity(self, at: int) -> tuple[tuple[Fraction, ...], int] | None:
+        often, text = self.known.often, self.text(at)
+        if text in often.other:
+            return (Fraction(2),), at + 1
+        if text in often.ordinals:
+            return (1 / self.known.parts[text],), at + 1
         if at < len(self.row) and self.row[at].value is not None and self.row[at].glued:  # `q6h`
             value = self.row[at].value
             return ((value,), at + 1) if value is not None and value > 0 else None
-        return self._number(at)
+        read = self._number(at)
+        return (read[0], read[1] + (self.text(read[1]) in often.after_digits)) if read else None
 
     def _times(self, at: int) -> tuple[tuple[Fraction, ...], int] | None:
         often = self.known.often
@@ -101,22 +110,29 @@ class _Reader(Surroundings):
         for times, words in ((2, often.bid), (3, often.tid), (4, often.qid)):
             if text in words:
                 return (Fraction(times),), at + 1
-        if text in often.twice or text in often.thrice:
-            values: tuple[Fraction, ...] = (Fraction(2 if text in often.twice else 3),)
-            end = at + 1
-        else:
-            read = self._number(at)
-            if read is None or self.text(read[1]) not in often.times:
-                return None
-            values, end = read[0], read[1] + 1
-        if self.text(end) in often.per and self.text(end + 1) in often.day:
-            return values, end + 2
-        if self.text(end) == "in" and self.text(end + 1) == "a" and self.text(end + 2) in often.day:
-            return values, end + 3
-        per = self.text(end) in often.per | self.known.rates.within
-        if per and (hours := self.day_of_hours(end + 1)):
+        read = self._count(at)
+        if read is None:
+            return None
+        values, end = read
+        per = self.text(end) in often.per
+        if (per or self.text(end) in self.known.rates.within) and (hours := self.day_of_hours(end + 1)):
             return values, hours
-        return (values, end + 1) if self.text(end) in often.day and self.text(end) != "day" else None
+        end += 1 + (self.text(end) == "in" and self.text(end + 1) == "a") if per else self.text(end) == "-"
+        unit = self.text(end)
+        days = self.known.periods.get(unit, Fraction(1)) if per or unit in often.alone else Fraction(1)
+        if days > 1:
+            return tuple(value / days for value in values), end + 1
+        daily = unit in often.day and (per or unit != "day") and text not in often.once
+        return (values, end + 1) if daily else None
+
+    def _count(self, at: int) -> tuple[tuple[Fraction, ...], int] | None:
+        """`once`, `twice`, `3 times`."""
+        often, text = self.known.often, self.text(at)
+        for times, words in ((1, often.once), (2, often.twice), (3, often.thrice)):
+            if text in words:
+                return (Fraction(times),), at + 1
+        read = self._number(at)
+        return (read[0], read[1] + 1) if read and self.text(read[1]) in often.times else None
 
     def _clocks(self, at: int) -> tuple[tuple[Fraction, ...], int] | None:
         """`8 am, 2 pm and 10 pm`: as often as there are times."""
@@ -149,9 +165,17 @@ class _Reader(Surroundings):
         measured = measured and not any(map(self._of_food_at, range(max(1, first - _UNIT_BEFORE), first)))
         taking = self.in_clause(first, self.known.beside.taking)
         taking = taking or (measured and self.in_clause(first, self.known.beside.changing))
-        if self.asked and (measured or self.text(first - 1) in {"", ".", "\n"}):
+        begins = self.text(first - 1 - (self.text(first - 1) == "on")) in {"", ".", "\n"}
+        if self.asked and (measured or begins):
             return True
         return (measured and taking) or ((measured or taking) and (self.drug_in_clause(first) or self.drug_far(first)))
+
+    def _of_checkups(self, first: int, end: int) -> bool:
+        """`The INR on warfarin is checked weekly`, `methotrexate needs a weekly blood test`."""
+        checkups = self.known.beside.checkups
+        return not checkups.isdisjoint(self.texts[end : end + _CHECKUP_AFTER]) or (
+            self.in_clause(first, checkups) and not self._object_before(first)
+        )
 
     def _of_food_at(self, at: int) -> bool:
         """`a glass of water`, and not `with water` or `of body weight`."""

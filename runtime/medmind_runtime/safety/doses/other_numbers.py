@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import lru_cache
 
 from medmind_runtime.safety.doses.reading import Token
 from medmind_runtime.safety.doses.terms import terms
@@ -20,26 +21,27 @@ _LETTERS_THAT_ARE_NAMES = frozenset("CDLMvx")
 
 def may_be(token: Token) -> bool:
     """Whether a unit beside a word would make it a number."""
-    return token.is_word and _value(token) is not None
+    return token.is_word and _value(token.written) is not None
 
 
 def in_digits(row: Sequence[Token]) -> Sequence[Token]:
     """The tokens with such words as numbers; as many, in the same places."""
     made = list(row)
     for at, token in enumerate(row):
-        if token.is_word and (value := _value(token)) is not None and _counts(row, at):
+        if token.is_word and (value := _value(token.written)) is not None and _counts(row, at):
             made[at] = replace(token, text=str(value), value=value, glued=False)
     return made
 
 
-def _value(token: Token) -> Fraction | None:
+@lru_cache(1 << 13)
+def _value(written: str) -> Fraction | None:
     known = terms()
-    if (abroad := known.numbers_abroad.get(token.text)) is not None:
+    text = written.lower()
+    if (abroad := known.numbers_abroad.get(text)) is not None:
         return abroad
-    written = token.written
     if written[:1] not in _DIGITS or len(written) > 12 or not _ROMAN.fullmatch(written):
         return None
-    if written in _LETTERS_THAT_ARE_NAMES or token.text in known.beside.no_romans:
+    if written in _LETTERS_THAT_ARE_NAMES or text in known.beside.no_romans:
         return None
     digits = [_VALUES[letter] for letter in written.upper()]
     following = [*digits[1:], 0]

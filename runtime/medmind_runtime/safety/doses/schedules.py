@@ -3,7 +3,6 @@
 Knows days, times of the day and courses. Knows no units.
 """
 
-from medmind_runtime.safety.doses import bare
 from medmind_runtime.safety.doses.amounts import is_number, read
 from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
 
@@ -23,7 +22,7 @@ def _of_course(around: Surroundings, first: int, end: int) -> bool:
     beside = around.known.beside
     led = around.text(first - 1) in {":", "=", ","}
     at = first - 1 - led
-    if at < 1 or around.row[at].value is None or not bare.ends(around, end):
+    if at < 1 or around.row[at].value is None or not around.ends(end):
         return False
     series = at
     while series > 0 and (around.texts[series - 1] in beside.joining or around.row[series - 1].value is not None):
@@ -45,7 +44,7 @@ def _opens(around: Surroundings, first: int, end: int) -> bool:
         opens = around.text(after) in between or around.texts[after - 2 : after] == ["/", "7"]
     course = not {"x", "×"}.isdisjoint(around.texts[first:end]) and around.text(end) != ","
     opens = opens or (course and around.text(end) in between)
-    return opens and bare.led_by_drug(around, first, beside.equals | beside.when | between) >= 0
+    return opens and around.led_by_drug(first, beside.equals | beside.when | between) >= 0
 
 
 def _when(around: Surroundings, first: int, end: int) -> bool:
@@ -58,7 +57,7 @@ def _when(around: Surroundings, first: int, end: int) -> bool:
     if told and _others_timed(around, first, end):
         return True
     return around.text(place) in beside.when and (
-        bare.led_by_drug(around, first, beside.equals | beside.made_as | beside.when_led | beside.when | {"and"}) >= 0
+        around.led_by_drug(first, beside.equals | beside.made_as | beside.when_led | beside.when | {"and"}) >= 0
     )
 
 
@@ -88,7 +87,7 @@ def _others_timed(around: Surroundings, first: int, end: int) -> bool:
 def _listed(around: Surroundings, first: int, end: int) -> bool:
     """`Morning: 2`, `night: 1`, in lines of their own; `warfarin: Mon 5, Tue 7.5`."""
     beside = around.known.beside
-    if not _heads_line(around, first) or not bare.ends(around, end) or around.in_clause(first, beside.measures):
+    if not _heads_line(around, first) or not around.ends(end) or around.in_clause(first, beside.measures):
         return False
     value = around.row[first].value
     small = value is None or value <= _MOST_AT_ONCE or around.drug_in_clause(first)
@@ -115,8 +114,7 @@ def _runs(around: Surroundings, first: int, end: int) -> bool:
     if not rates.isdisjoint(_WEIGHED):
         return True
     return (
-        not rates.isdisjoint(around.known.rates.body)
-        and bare.led_by_drug(around, first, beside.equals | beside.running) >= 0
+        not rates.isdisjoint(around.known.rates.body) and around.led_by_drug(first, beside.equals | beside.running) >= 0
     )
 
 
@@ -128,7 +126,7 @@ def _scaled(around: Surroundings, first: int, end: int) -> bool:
     return (
         is_number(row, first - 2)
         and is_number(row, at)
-        and bare.ends(around, end)
+        and around.ends(end)
         and (around.drug_in_clause(at) or _of_scale(around, at))
     )
 

@@ -249,3 +249,42 @@ class Surroundings:
         return self.is_drug(at) or (
             token.is_word and token.written[:1].isupper() and token.text not in self.known.beside.plain
         )
+
+    def ends(self, end: int) -> bool:
+        """Whether nothing follows that a number would count."""
+        if end >= len(self.row):
+            return True
+        text = self.texts[end]
+        if (
+            text == "per"
+            and end + 1 < len(self.row)
+            and (self.texts[end + 1] == "cent" or amounts.is_number(self.row, end + 1))
+        ):
+            return False
+        return text not in self.known.beside.counted and (
+            not self.row[end].is_word or text in self.known.beside.plain or text in self.known.often.abbreviated
+        )
+
+    def measured(self, drug: int) -> bool:
+        """Whether a drug's name is a part of what is measured: `lithium levels`, `level on heparin`, `serum iron`."""
+        beside = self.known.beside
+        if not beside.measures.isdisjoint(self.texts[drug + 1 : drug + 2]):
+            return True
+        at = drug - 1
+        while at >= 0 and at > drug - 4 and self.texts[at] in beside.measured_on:
+            at -= 1
+        return at >= 0 and self.texts[at] in (beside.measures if at < drug - 1 else beside.measured_as)
+
+    def led_by_drug(self, first: int, between: frozenset[str], *, in_blood: bool = False) -> int:
+        """The place of the drug before a number, with nothing between but such words, numbers and units; below zero."""
+        with_unit = False
+        for at in range(first - 1, max(-1, first - 2 * NEAR), -1):
+            if self.is_drug(at):
+                tested = self.texts[at] in self.known.beside.measured and not with_unit and not in_blood
+                return -1 if tested or self.measured(at) else at
+            if self.texts[at] in between or amounts.is_number(self.row, at):
+                continue
+            if not self.unit_at(at):
+                return -1
+            with_unit = True
+        return -1

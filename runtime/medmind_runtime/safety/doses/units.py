@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from medmind_runtime.safety.doses import bare, schedules
+from medmind_runtime.safety.doses.amounts import is_year
 from medmind_runtime.safety.doses.reading import Token
 from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
 from medmind_runtime.safety.doses.terms import COUNT, Unit
@@ -86,7 +87,7 @@ class Units(Surroundings):
             return None if goes_on else (COUNT, at + 2)
         if rest[:1] == ["s"] and self.row[at].glued and (drug or self.in_clause(first, beside.taking)):
             value = self.row[at - 1].value or Fraction(0)
-            return (COUNT, at + 1) if value >= _SOLD_AS and not bare.is_year(value) else None
+            return (COUNT, at + 1) if value >= _SOLD_AS and not is_year(value) else None
         a_day = len(rest) > 1 and rest[0] in self.known.rates.per and rest[1] in self.known.rates.of["day"]
         often = bool(rest) and (
             rest[0] in self.known.often.every | self.known.often.abbreviated | self.known.rates.alone
