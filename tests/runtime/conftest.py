@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType, quants
 
+from medmind import llama
 from medmind_runtime.cli import main
 from medmind_runtime.engine import Engine
 from medmind_runtime.safety.classifier import classifier
@@ -133,8 +134,8 @@ def engine(model: Path) -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def _warm() -> None:
     """What every chat imports and reads first, so that it is there in forks."""
+    llama.package()
     for module in (
-        "llama_cpp",
         "medmind_runtime.one_shot",
         "medmind_runtime.offline",
         "medmind_runtime.session",
