@@ -1,15 +1,15 @@
 """A conversation: its turns, what of them fits the context, and answers as a stream of whole characters.
 
-Knows an engine by the protocol below and a guard by its own. Knows no terminal, and keeps nothing outside memory.
+Knows an engine and a guard by their protocols. Knows no terminal, and keeps nothing outside memory.
 """
 
 import codecs
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from medmind.errors import MedmindError
+from medmind_runtime.chat_engine import ChatEngine
 from medmind_runtime.exchange import DoesNotFit, Finish, Prompt, Reply, Use
 from medmind_runtime.guard import Before, Guard, Unguarded
 from medmind_runtime.interruption import never, unless
@@ -20,29 +20,7 @@ from medmind_runtime.sampling import Sampling
 from medmind_runtime.timings import Timings
 from medmind_runtime.turn import Passage, Turn
 
-__all__ = ["ChatEngine", "Conversation", "Turn"]
-
-
-class ChatEngine(Protocol):
-    """What a conversation asks of an engine; see `medmind_runtime.engine.Engine`."""
-
-    @property
-    def context(self) -> int: ...  # noqa: D102
-
-    @property
-    def timings(self) -> Timings: ...  # noqa: D102
-
-    def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]: ...  # noqa: D102
-
-    def detokenize(self, token: int) -> bytes: ...  # noqa: D102
-
-    def is_end(self, token: int) -> bool: ...  # noqa: D102
-
-    def evaluate(self, tokens: Sequence[int], *, cancel: Callable[[], bool]) -> None: ...  # noqa: D102
-
-    def generate(  # noqa: D102
-        self, tokens: Sequence[int], *, sampling: Sampling, max_tokens: int, cancel: Callable[[], bool], known: int
-    ) -> Iterator[int]: ...
+__all__ = ["Conversation", "Turn"]
 
 
 class Conversation:

@@ -15,8 +15,8 @@ from typing import Any
 
 from medmind import console
 from medmind.errors import MedmindError
+from medmind_runtime.chat_engine import ChatEngine
 from medmind_runtime.connection import Connection
-from medmind_runtime.conversation import ChatEngine
 from medmind_runtime.door import Door
 from medmind_runtime.guard import Guard
 from medmind_runtime.openai_request import Refused

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 import pytest
 
 from medmind.errors import MedmindError
-from medmind_runtime.conversation import ChatEngine, Conversation, Turn
+from medmind_runtime.chat_engine import ChatEngine
+from medmind_runtime.conversation import Conversation, Turn
 from medmind_runtime.engine import Engine
 from medmind_runtime.exchange import DoesNotFit
 from medmind_runtime.fake_engine import FakeEngine
