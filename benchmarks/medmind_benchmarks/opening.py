@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medmind_benchmarks.figures import KvType, LoadMode
+from medmind_runtime.config import KvType
+from medmind_runtime.loading import LoadMode
 
 if TYPE_CHECKING:
     from medmind_runtime.engine import Engine
