@@ -16,7 +16,7 @@ from medmind.errors import MedmindError
 from medmind_benchmarks import base_origin, joining, machine, matrix, reference_rows, runner, texts
 from medmind_benchmarks.answers import accuracy, questions
 from medmind_benchmarks.matrix import Cell, Files
-from medmind_benchmarks.opening import BATCH
+from medmind_benchmarks.opening import BATCH, FLASH
 from medmind_benchmarks.outcome import Outcome
 from medmind_benchmarks.pick import pick
 from medmind_benchmarks.plan import Plan, Planned
@@ -217,6 +217,7 @@ def _conditions(plan: Plan, outcome: runner.Outcome, cells: int) -> Conditions:
         features=machine.llama_build(),
         context=plan.context,
         batch=BATCH,
+        flash=FLASH,
         threads=plan.threads,
         contexts=plan.config.contexts,
         load_modes=plan.config.load_modes,
