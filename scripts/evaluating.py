@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from medmind import llama
-from medmind_runtime.decoder import KV_TYPES
+from medmind_runtime.loading import KV_TYPES
 
 
 class Model:
@@ -42,7 +42,7 @@ class Context:
         params = self.lib.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch, params.n_seq_max = size, step, step, 1
         params.n_threads = params.n_threads_batch = threads
-        params.type_k, params.type_v = KV_TYPES[keys], KV_TYPES[values]
+        params.type_k, params.type_v = KV_TYPES[keys].number, KV_TYPES[values].number
         params.flash_attn_type, params.no_perf = int(flash), True
         self.handle = self.lib.llama_init_from_model(model.handle, params)
         if not self.handle:

@@ -208,19 +208,12 @@ def _announce(plan: "Plan") -> None:
 
 
 def _show(report: "Report", out: Path) -> None:
-    from rich.table import Table
     from rich.text import Text
 
-    from medmind_benchmarks import tables, tables_detail
+    from medmind_benchmarks import tables, tables_detail, terminal
 
     for content in (*tables.terminal(report), *tables_detail.kv_in_terminal(report)):
-        table = Table(box=None, padding=(0, 2, 0, 0))
-        for index, column in enumerate(content.columns):
-            table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
-        for row in content.rows:
-            table.add_row(*(Text(text, style="bold green" if row[0] == report.pick.label else "") for text in row))
-        console.out.print(table)
-        console.out.print()
+        terminal.show(content, bold=report.pick.label)
     console.out.print(Text(tables.verdict(report)), soft_wrap=False)
     console.out.print(Text(f"\n{out / 'report.md'}\n{out / 'report.html'}"))
 

@@ -219,7 +219,7 @@ def _notes(before: Report, now: Report, same: _Same) -> Iterator[str]:
     lost = [name for name, alike in (("memory", same.memory), ("speed", same.speed)) if not alike]
     if lost:
         costs = " and ".join(lost) + (" are" if len(lost) > 1 else " is")
-        yield f"processors, cores, threads, batches or numbers of tokens differ: {costs} not compared"
+        yield f"processors, cores, threads, batches, attention or numbers of tokens differ: {costs} not compared"
     libraries = [one.conditions.versions.get("llama-cpp-python", "") for one in (before, now)]
     if libraries[0] != libraries[1]:
         yield f"llama-cpp-python {libraries[0] or 'unknown'} before, {libraries[1] or 'unknown'} now"

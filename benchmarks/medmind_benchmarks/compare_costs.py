@@ -13,13 +13,14 @@ from medmind_benchmarks.verdict import Change, Figure, Limits, Unit
 def memory_depends_on(report: Report) -> tuple[object, ...]:
     """Beside load mode and context, which each figure has of its own."""
     one = report.conditions
-    return one.cpu, one.batch
+    return one.cpu, one.batch, one.flash
 
 
 def speed_depends_on(report: Report) -> tuple[object, ...]:
     """Not on the contexts and load modes that memory was measured in."""
     one = report.conditions
-    return one.cpu, one.cores, one.threads, one.context, one.batch, one.prompt_tokens, one.generated_tokens
+    settings = one.threads, one.context, one.batch, one.flash
+    return one.cpu, one.cores, *settings, one.prompt_tokens, one.generated_tokens
 
 
 def memory(label: str, old: Figures, new: Figures, limits: Limits) -> Iterator[Change]:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from medmind_benchmarks.figures import KvType, LoadMode
+from medmind_runtime.config import KvType
+from medmind_runtime.loading import LoadMode
 
 Measure = Literal["answers", "raw", "choices", "memory", "speed"]
 MEASURES: tuple[Measure, ...] = ("answers", "raw", "choices", "memory", "speed")

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from medmind_benchmarks.statistics import Estimate, Repeated
+from medmind_runtime.config import KvType
+from medmind_runtime.loading import LoadMode
 
-LoadMode = Literal["auto", "mmap", "copy"]
-"""As the engine names them: `mmap` maps the file and leaves it so, `copy` (llama.cpp's no-mmap) reads it into memory of
-the process, `auto` maps it and lets the pages go that have been repacked."""
-KvType = Literal["f16", "bf16", "q8_0", "q4_0"]
 Headline = Literal["accuracy", "accuracy_gain"]
 
 

@@ -11,8 +11,10 @@ from typing import Literal
 from medmind import llama
 from medmind.memory import resident
 from medmind_benchmarks.cell import Advance
-from medmind_benchmarks.figures import KvType, LoadMode, Memory
+from medmind_benchmarks.figures import Memory
 from medmind_benchmarks.opening import opened
+from medmind_runtime.config import KvType
+from medmind_runtime.loading import LoadMode
 
 _GENERATED = 8
 PROMPT = 512

@@ -9,10 +9,11 @@ from dataclasses import replace
 
 from medmind_benchmarks import pace, score, statistics
 from medmind_benchmarks.answers import accuracy
-from medmind_benchmarks.figures import Bandwidth, Choice, Figures, KvType, Memory, Need, Perplexity, Speed
+from medmind_benchmarks.figures import Bandwidth, Choice, Figures, Memory, Need, Perplexity, Speed
 from medmind_benchmarks.plan import Plan, Planned
 from medmind_benchmarks.runner import Outcome
 from medmind_benchmarks.statistics import Estimate, Repeated
+from medmind_runtime.config import KvType
 
 RESERVE = 2**30
 """Bytes left to the system and other programs of a machine that runs a model."""

@@ -2,7 +2,7 @@
 
 from medmind.console import human_bytes
 from medmind_benchmarks import advice, footprint, pictures, statistics, tables, tables_detail
-from medmind_benchmarks.opening import SETTINGS
+from medmind_benchmarks.opening import told
 from medmind_benchmarks.results import Report
 from medmind_benchmarks.tables import Table
 
@@ -184,7 +184,8 @@ def _about_memory(_: Report) -> str:
         "baseline (Python and llama.cpp loaded, no model); and, where the system tells them apart, what was allocated "
         "and what was mapped from the file at the end. As llama.cpp reports its allocations: weights, repacked weights "
         "(copies in a layout for this processor, beside the mapped file), KV cache and compute buffers. Pages of the "
-        "mapped file count as resident and can be given back under pressure."
+        "mapped file count as resident and can be given back under pressure. Batch and attention are those of the "
+        "conditions below, not those that chat would choose here; its compute buffers may be of another size."
     )
 
 
@@ -232,7 +233,8 @@ def conditions(report: Report) -> list[str]:
         f"{found.system}",
         ", ".join(f"{name} {version}" for name, version in found.versions.items()),
         f"llama.cpp: {found.features}",
-        f"context {found.context}, threads {found.threads}, {SETTINGS}, KV cache {_caches(report)}",
+        f"context {found.context}, threads {found.threads}, KV cache {_caches(report)}",
+        told(found.batch, flash=found.flash),
     ]
     if found.bandwidth:
         measured = found.bandwidth.bytes_per_second

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from medmind.console import human_bytes
 from medmind_benchmarks import bandwidth, footprint, need, pace, reference_rows, score
 from medmind_benchmarks.answers import cell as answers
-from medmind_benchmarks.figures import Bandwidth, KvType, Memory
+from medmind_benchmarks.figures import Bandwidth, Memory
 from medmind_benchmarks.plan import Plan, Planned
 from medmind_benchmarks.texts import Text
+from medmind_runtime.config import KvType
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

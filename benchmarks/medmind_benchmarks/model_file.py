@@ -14,6 +14,7 @@ from typing import Any
 from medmind import gguf_header, llama
 from medmind.console import require
 from medmind.errors import MedmindError
+from medmind_runtime.loading import KV_TYPES
 
 _STRING, _ARRAY, _BOOL = 8, 9, 7
 _SCALARS: dict[int, Any] = {
@@ -30,8 +31,6 @@ _SCALARS: dict[int, Any] = {
     12: ctypes.c_double,
 }
 """enum gguf_type → the C type of its values."""
-_KV_BYTES = {"f16": 2, "bf16": 2, "q8_0": 34 / 32, "q4_0": 18 / 32}
-"""Bytes a number: blocks of 32 with a 16-bit scale (ggml-common.h)."""
 _UNQUANTIZED = {0: "f32", 32: "bf16", 1: "f16"}
 _PRECISION = (0, 32, 1, 7)
 """general.file_type from the largest precision down (llama.h, enum llama_ftype): f32, bf16, f16, q8_0."""
@@ -91,7 +90,7 @@ class ModelFile:
         return rank, self.bits_per_weight
 
     def kv_cache_bytes(self, context: int, kv_type: str = "f16") -> int:
-        """Bytes of a KV cache of `context` tokens: 2 · layers · context · KV heads · head size · bytes of the type."""
+        """Bytes of a KV cache of `context` tokens: 2 · layers · context · KV heads · head size · bits ÷ 8."""
         name = self.metadata.get("general.architecture", "")
 
         def value(key: str, default: int) -> int:
@@ -100,7 +99,7 @@ class ModelFile:
         heads = value("attention.head_count", 1) or 1
         head_size = value("attention.key_length", value("embedding_length", 0) // heads)
         numbers = 2 * value("block_count", 0) * context * value("attention.head_count_kv", heads) * head_size
-        return round(numbers * _KV_BYTES[kv_type])
+        return round(numbers * KV_TYPES[kv_type].bits / 8)
 
     @property
     def trained_context(self) -> int:

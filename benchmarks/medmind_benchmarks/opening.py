@@ -3,15 +3,16 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medmind_benchmarks.figures import KvType, LoadMode
+from medmind_runtime.config import KvType
+from medmind_runtime.loading import LoadMode
 
 if TYPE_CHECKING:
     from medmind_runtime.engine import Engine
 
 BATCH = 512
 """Prompt tokens llama.cpp computes at once; llama-bench's default for its micro-batch."""
-SETTINGS = f"batch {BATCH} and flash attention, as llama.cpp's tools have them; chat chooses both by model and threads"
-"""What `opened` gives to llama.cpp, for those who tell conditions."""
+FLASH = True
+"""Whether llama.cpp may use its flash attention, as its tools may."""
 
 
 def opened(
@@ -25,5 +26,11 @@ def opened(
     from medmind_runtime.engine import Engine
 
     return Engine.load(
-        path, context=context, threads=threads, batch=BATCH, kv_type=kv_type, flash=True, load_mode=load_mode
+        path, context=context, threads=threads, batch=BATCH, kv_type=kv_type, flash=FLASH, load_mode=load_mode
     )
+
+
+def told(batch: int, *, flash: bool) -> str:
+    """What a report was measured with, for people."""
+    theirs = ", as llama.cpp's tools have them" if (batch, flash) == (BATCH, FLASH) else ""
+    return f"batch {batch}, flash attention {'on' if flash else 'off'}{theirs}; chat chooses both by model and threads"

@@ -19,9 +19,9 @@ from typing import Any, Literal
 from medmind import gguf_header, llama
 from medmind.errors import MedmindError
 from medmind_benchmarks.cell import Advance
-from medmind_benchmarks.figures import KvType
 from medmind_benchmarks.opening import BATCH
-from medmind_runtime.decoder import KV_TYPES
+from medmind_runtime.config import KvType
+from medmind_runtime.loading import KV_TYPES
 from medmind_runtime.weights import Weights
 
 _LOGICAL_BATCH = 2048
@@ -120,7 +120,7 @@ class _Bench:
         lib, params = self._lib, self._lib.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = tokens, _LOGICAL_BATCH, BATCH
         params.n_threads = params.n_threads_batch = self._request.threads
-        params.type_k = params.type_v = KV_TYPES[self._request.kv_type]
+        params.type_k = params.type_v = KV_TYPES[self._request.kv_type].number
         params.swa_full = False
         handle = lib.llama_init_from_model(self._weights.handle, params)
         if not handle:

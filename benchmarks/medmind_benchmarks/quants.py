@@ -15,9 +15,8 @@ from medmind.artifacts import require_space, sha256
 from medmind.errors import MedmindError
 from medmind_benchmarks import base_origin, joining, machine, matrix, reference_rows, runner, texts
 from medmind_benchmarks.answers import accuracy, questions
-from medmind_benchmarks.figures import KvType
 from medmind_benchmarks.matrix import Cell, Files
-from medmind_benchmarks.opening import BATCH
+from medmind_benchmarks.opening import BATCH, FLASH
 from medmind_benchmarks.outcome import Outcome
 from medmind_benchmarks.pick import pick
 from medmind_benchmarks.plan import Plan, Planned
@@ -25,6 +24,7 @@ from medmind_benchmarks.process import CELL, Limits
 from medmind_benchmarks.results import SCHEMA, Conditions, Gap, Level, Report, Status
 from medmind_benchmarks.runner import Progress
 from medmind_benchmarks.store import Store, cells_folder
+from medmind_runtime.config import KvType
 
 _MEMORY_SHARE = 0.95
 """Of the memory that is free, what one cell may have where no limit is given."""
@@ -217,6 +217,7 @@ def _conditions(plan: Plan, outcome: runner.Outcome, cells: int) -> Conditions:
         features=machine.llama_build(),
         context=plan.context,
         batch=BATCH,
+        flash=FLASH,
         threads=plan.threads,
         contexts=plan.config.contexts,
         load_modes=plan.config.load_modes,

@@ -10,19 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medmind.artifacts import read_json
-from medmind.errors import MedmindError
+from medmind_benchmarks import earlier
 from medmind_benchmarks.cause import Cause
 from medmind_benchmarks.figures import Bandwidth, Figures, Memory, Perplexity, Speed
 from medmind_benchmarks.statistics import Repeated
 from medmind_benchmarks.typed_json import decode_as
 
-SCHEMA = "medmind-benchmark-quants/4"
-_FAMILY = SCHEMA.partition("/")[0]
-_UNCAUSED = f"{_FAMILY}/3"
-"""As this one, without `Gap.cause` and `Perplexity.cache_ratio`."""
-_ALONE = f"{_FAMILY}/2"
-"""As the one after it, without `Report.beside`."""
-
+SCHEMA = "medmind-benchmark-quants/5"
 Status = Literal["measured", "failed", "refused"]
 
 
@@ -158,6 +152,7 @@ class Conditions:
         load_before: load average before the first cell, the highest of the calls whose results are in here; above zero,
             other programs were at work.
         context, batch, threads: as given to llama.cpp.
+        flash: whether llama.cpp might use its flash attention.
         contexts, load_modes: of the memory cells.
         prompt_tokens, generated_tokens: of one repetition of a speed cell.
         rounds, repeats: fresh processes for each speed, and repetitions in each.
@@ -179,6 +174,7 @@ class Conditions:
     features: str
     context: int
     batch: int
+    flash: bool
     threads: int
     contexts: tuple[int, ...]
     load_modes: tuple[str, ...]
@@ -259,38 +255,8 @@ class Report:
         Raises:
             MedmindError: another schema, an earlier version of it, or a field missing or of another kind.
         """
-        schema = document.get("schema")
-        if schema == _ALONE:
-            schema, document = _UNCAUSED, {**document, "beside": {}}
-        if schema == _UNCAUSED:
-            document = {**document, "schema": SCHEMA, "levels": _completed(document.get("levels"))}
-        elif schema != SCHEMA and isinstance(schema, str) and schema.startswith(f"{_FAMILY}/"):
-            raise MedmindError(
-                f"this report has the schema {schema}, this medmind reads {SCHEMA}",
-                "measure again with: medmind-bench quants --force",
-            )
+        document = earlier.completed(document, SCHEMA)
         return decode_as(Report, SCHEMA, document, what="benchmark report", how="make one with: medmind-bench quants")
-
-
-def _completed(levels: Any) -> Any:
-    """Levels of a report of the schema before this one; what has no such shape is left to the decoder."""
-
-    def figures(old: Any) -> Any:
-        texts = {name: old[name] and {**old[name], "cache_ratio": None} for name in ("answers", "raw")}
-        return {**old, **texts}
-
-    try:
-        return [
-            {
-                **level,
-                "gaps": [{**gap, "cause": "other"} for gap in level["gaps"]],
-                "figures": figures(level["figures"]),
-                "kv": [figures(one) for one in level["kv"]],
-            }
-            for level in levels
-        ]
-    except (KeyError, TypeError):
-        return levels
 
 
 def read_report(path: Path) -> Report:

@@ -19,8 +19,9 @@ from medmind_benchmarks import row_codec, texts
 from medmind_benchmarks.cell import Advance
 from medmind_benchmarks.divergence import Comparison, log_softmax
 from medmind_benchmarks.examples import Example
-from medmind_benchmarks.figures import Fidelity, KvType
+from medmind_benchmarks.figures import Fidelity
 from medmind_benchmarks.opening import opened
+from medmind_runtime.config import KvType
 from medmind_runtime.engine import Engine
 
 if TYPE_CHECKING:

@@ -32,6 +32,11 @@ def decode_as(kind: type[Record], schema: str, document: Mapping[str, Any], *, w
     return decode(kind, document)
 
 
+def added(document: Any, **fields: Any) -> Any:
+    """A record of an earlier schema with what it did not say; what is no record is left to the decoder."""
+    return {**document, **fields} if isinstance(document, Mapping) else document
+
+
 def _decode(kind: Any, value: Any, where: str) -> Any:  # noqa: PLR0911 - one return a kind
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is types.UnionType:

@@ -12,9 +12,9 @@ from typing import TypedDict, Unpack
 from medmind import gguf_header, llama
 from medmind.errors import MedmindError
 from medmind_runtime import attention
-from medmind_runtime.decoder import KV_TYPES, Decoder, KvType
+from medmind_runtime.decoder import Decoder
 from medmind_runtime.forecast import demand_room
-from medmind_runtime.loading import DEFAULT_CONTEXT, GpuLayers, LoadMode
+from medmind_runtime.loading import DEFAULT_CONTEXT, KV_TYPES, GpuLayers, KvType, LoadMode
 from medmind_runtime.speculation import Exact, cache_type
 from medmind_runtime.threads import physical_cores
 from medmind_runtime.weights import Weights

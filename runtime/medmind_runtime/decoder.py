@@ -6,24 +6,19 @@ Knows token ids and logits rows. Knows no files, text or sampling.
 import ctypes
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import FrameType, ModuleType
-from typing import Any, Literal
+from typing import Any
 
 from medmind import llama
 from medmind.errors import MedmindError
 from medmind_runtime.interruption import Interrupted, never
+from medmind_runtime.loading import KV_TYPES, KvType
 from medmind_runtime.prompt import common
 from medmind_runtime.weights import Weights
 
-KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
-KV_TYPES: Mapping[str, int] = {
-    "f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q5_1": 7, "q5_0": 6, "q4_1": 3, "q4_0": 2
-}  # fmt: skip
-"""What keys and values can be kept in (llama.cpp's common/arg.cpp, `kv_cache_types`), and ggml's number of each
-(`ggml_type` of ggml.h; llama-cpp-python does not name bf16's)."""
 OUTPUT_ROWS = 64
 """Logits rows kept by one decode call: bounds the output buffer to 64 x vocabulary x 4 bytes."""
 _SLOW_TOKEN = 0.05
@@ -83,7 +78,7 @@ class Decoder:
         params.n_seq_max = 1
         params.n_threads = params.n_threads_batch = threads
         params.no_perf = True
-        params.type_k = params.type_v = KV_TYPES[kv_type]
+        params.type_k = params.type_v = KV_TYPES[kv_type].number
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_AUTO if flash else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self.handle = lib.llama_init_from_model(model, params)
         if not self.handle:

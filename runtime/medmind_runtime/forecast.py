@@ -10,9 +10,8 @@ from medmind import console, gguf_header
 from medmind.doctor import machine
 from medmind.errors import MedmindError
 from medmind_runtime import attention
+from medmind_runtime.loading import KV_TYPES
 
-_BITS = {"f32": 32.0, "f16": 16.0, "bf16": 16.0, "q8_0": 8.5, "q5_1": 6.0, "q5_0": 5.5, "q4_1": 5.0, "q4_0": 4.5}
-"""Bits per value; source: the block layouts of ggml-common.h."""
 _SMALLEST_CONTEXT = 512
 
 
@@ -59,7 +58,7 @@ def forecast(path: Path, *, context: int, batch: int, kv_type: str, flash: bool)
     heads = number("attention.head_count")
     size = number("embedding_length") // heads if heads else 0
     values = number("attention.key_length", size) + number("attention.value_length", size)
-    kv = number("block_count") * number("attention.head_count_kv", heads) * values * _BITS[kv_type] / 8
+    kv = number("block_count") * number("attention.head_count_kv", heads) * values * KV_TYPES[kv_type].bits / 8
     scratch = 4 * 4 * batch * max(number("feed_forward_length"), number("embedding_length"))
     scores = 0 if flash else attention.score_bytes(found, context=1, batch=batch)
     return Forecast(path.stat().st_size, kv, scores, scratch, context)

@@ -91,6 +91,7 @@ def report(*levels: Level, tolerance: float = 0.02, run: str | None = "night") -
             features="AVX2 = 1",
             context=512,
             batch=512,
+            flash=True,
             threads=2,
             prompt_tokens=400,
             generated_tokens=128,

@@ -193,6 +193,10 @@ def test_the_report_survives_json_and_another_document_is_refused(report: Report
     path = tmp_path / "chain.json"
     path.write_text(json.dumps(report.to_json(), allow_nan=False))
     assert results.read_report(path) == report
+    assert (report.conditions.batch, report.conditions.flash) == (512, True)
+    before = {name: value for name, value in report.to_json()["conditions"].items() if name not in ("batch", "flash")}
+    path.write_text(json.dumps({**report.to_json(), "schema": "medmind-benchmark-chain/1", "conditions": before}))
+    assert results.read_report(path) == report
     path.write_text(json.dumps({**report.to_json(), "schema": "medmind-benchmark-quants/2"}))
     with pytest.raises(MedmindError, match="medmind-bench chain"):
         results.read_report(path)

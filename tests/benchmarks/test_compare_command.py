@@ -101,13 +101,23 @@ def test_two_levels_of_one_name_and_records_without_their_figures_are_refused(tm
 def test_reports_of_the_schemas_before_are_read_without_what_they_did_not_say() -> None:
     whole = reports.full()
     assert whole.levels[0].gaps
-    document = {**whole.to_json(), "schema": "medmind-benchmark-quants/3"}
+    document = {**whole.to_json(), "schema": "medmind-benchmark-quants/4"}
+    del document["conditions"]["flash"]
+    assert Report.from_json(document) == whole
+    document["schema"] = "medmind-benchmark-quants/3"
     for level in document["levels"]:
         for gap in level["gaps"]:
             del gap["cause"]
     assert Report.from_json(document) == whole
     del document["beside"]
     assert Report.from_json({**document, "schema": "medmind-benchmark-quants/2"}) == whole
-    for broken in ({}, {"levels": 3}, {"levels": [3]}, {"levels": [{"gaps": [3]}]}):
+    for broken in ({}, {"conditions": 3}, {"levels": 3}, {"levels": [3]}, {"levels": [{"gaps": [3]}]}):
         with pytest.raises(MedmindError):
             Report.from_json({"schema": "medmind-benchmark-quants/3", **broken})
+
+
+def test_costs_with_another_attention_are_not_compared() -> None:
+    before = reports.full()
+    plain = dataclasses.replace(before.conditions, flash=False)
+    found = compare(before, dataclasses.replace(before, conditions=plain), Limits())
+    assert any("attention" in note and "memory and speed are not compared" in note for note in found.notes)

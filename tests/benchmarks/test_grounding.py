@@ -178,6 +178,7 @@ def test_the_command_reports_both_sides_and_goes_on(place: Path, tmp_path: Path,
     rows = read_jsonl(out / "rows.jsonl")
     assert {row["id"] for row in rows} == {f"{focus} {kind}" for focus in SUBJECTS for kind in ("causes", "symptoms")}
     page = (out / "grounding.md").read_text(encoding="utf-8")
+    assert "batch and attention as chat chooses them" in page
     assert "Goca" not in page + done.stdout + (out / "rows.jsonl").read_text(encoding="utf-8"), "no sentence of a row"
     assert "| f16 | causes | own | 4 |" in page
     assert in_process == ["", "causes"]

@@ -253,3 +253,11 @@ def test_one_round_has_no_range_and_every_cache_is_named() -> None:
         "KV cache f16, where nothing else is said; q8_0 and q4_0 as well" in line
         for line in markdown.conditions(dataclasses.replace(made, conditions=both))
     )
+
+
+def test_the_page_tells_batch_and_attention_and_that_chat_may_choose_others() -> None:
+    made = reports.full()
+    theirs = "batch 512, flash attention on, as llama.cpp's tools have them; chat chooses both by model and threads"
+    assert any(theirs in line for line in markdown.conditions(made))
+    plain = dataclasses.replace(made, conditions=dataclasses.replace(made.conditions, flash=False))
+    assert any("batch 512, flash attention off; chat" in line for line in markdown.conditions(plain))

@@ -15,9 +15,9 @@ from medmind import turns
 from medmind.errors import MedmindError
 from medmind_benchmarks.answers import questions as question_files
 from medmind_benchmarks.answers.questions import Question
-from medmind_benchmarks.figures import KvType
 from medmind_benchmarks.likelihood import language_of, log_likelihood
 from medmind_benchmarks.opening import opened
+from medmind_runtime.config import KvType
 
 if TYPE_CHECKING:
     from medmind_runtime.engine import Engine

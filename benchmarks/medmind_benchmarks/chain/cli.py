@@ -116,19 +116,12 @@ def _refuse_flaws(report: "Report", out: Path) -> None:
 
 
 def _show(report: "Report", out: Path) -> None:
-    from rich.table import Table
     from rich.text import Text
 
+    from medmind_benchmarks import terminal
     from medmind_benchmarks.chain import tables
 
-    content = tables.terminal(report)
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for index, column in enumerate(content.columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
-    for row in content.rows:
-        table.add_row(*map(Text, row))
-    console.out.print(table)
-    console.out.print()
+    terminal.show(tables.terminal(report))
     for line in tables.verdict(report):
         console.out.print(Text(line))
     console.out.print(Text(f"\n{out / 'chain.md'}"))

@@ -12,6 +12,7 @@ from medmind_benchmarks.chain.plan import File, Plan
 from medmind_benchmarks.chain.results import AGREEMENT, SCHEMA, Agreement, Conditions, Divergence, Kind, Report, Step
 from medmind_benchmarks.chain.run import Found
 from medmind_benchmarks.model_file import ModelFile
+from medmind_benchmarks.opening import BATCH, FLASH
 from medmind_train.score.document import ScoreDocument
 
 BASE, TRAINED, MERGED, MERGED_NF4 = "base", "trained", "merged", "merged-nf4"
@@ -177,6 +178,8 @@ def _conditions(plan: Plan, found: Found) -> Conditions:
         system=platform.platform(),
         device=trained.device,
         threads=plan.threads,
+        batch=BATCH,
+        flash=FLASH,
         heldout=plan.heldout.name,
         heldout_digest=sha256(plan.heldout),
         rows=len(trained.rows),

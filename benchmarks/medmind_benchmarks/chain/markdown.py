@@ -3,7 +3,7 @@
 from medmind_benchmarks.chain import tables
 from medmind_benchmarks.chain.results import AGREEMENT, Report
 from medmind_benchmarks.markdown import table
-from medmind_benchmarks.opening import SETTINGS
+from medmind_benchmarks.opening import told
 
 CHART = "chain.png"
 
@@ -61,7 +61,8 @@ def _conditions(report: Report) -> str:
             f"{found.created}, {found.cpu}, {found.cores} cores, {found.system}",
             f"base {report.base}; adapter {report.adapter[:19]}…",
             f"rows: {found.rows:,} of `{found.heldout}` ({found.heldout_digest[:19]}…){left}",
-            f"transformers on {found.device}: {computed}; llama.cpp on the CPU, {threads}, f16 KV cache, {SETTINGS}",
+            f"transformers on {found.device}: {computed}; llama.cpp on the CPU, {threads}, f16 KV cache, "
+            f"{told(found.batch, flash=found.flash)}",
             ", ".join(f"{name} {version}" for name, version in versions.items() if name != "platform"),
         )
     )

@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 from medmind.artifacts import read_json
 from medmind_benchmarks.statistics import Estimate
-from medmind_benchmarks.typed_json import decode_as
+from medmind_benchmarks.typed_json import added, decode_as
 
-SCHEMA = "medmind-benchmark-chain/1"
+SCHEMA = "medmind-benchmark-chain/2"
+_UNTOLD = "medmind-benchmark-chain/1"
+"""As this one, without `Conditions.batch` and `Conditions.flash`: 512, and on in all of them."""
 AGREEMENT = 0.001
 """How far apart, relatively, two perplexities of the same weights may be."""
 
@@ -98,6 +100,7 @@ class Conditions:
     Attributes:
         created: when the newest result was there, ISO 8601, UTC.
         device: where transformers computed; llama.cpp computes on the CPU with `threads`.
+        batch, flash: as given to llama.cpp: tokens computed at once, and whether it might use its flash attention.
         rows, left_out: held-out rows scored, and those beyond the limits or with nothing to score.
         heldout, heldout_digest: their file.
         tokens: answer tokens scored, the EOS of whole answers included.
@@ -112,6 +115,8 @@ class Conditions:
     system: str
     device: str
     threads: int
+    batch: int
+    flash: bool
     heldout: str
     heldout_digest: str
     rows: int
@@ -158,6 +163,9 @@ class Report:
         Raises:
             MedmindError: another schema, or a field missing or of another kind.
         """
+        if document.get("schema") == _UNTOLD:
+            told = added(document.get("conditions"), batch=512, flash=True)
+            document = {**document, "schema": SCHEMA, "conditions": told}
         return decode_as(Report, SCHEMA, document, what="chain report", how="make one with: medmind-bench chain RUN")
 
 

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from medmind import turns
-from medmind_benchmarks.figures import KvType
 from medmind_benchmarks.grounding import items as item_files
 from medmind_benchmarks.grounding.items import Item
 from medmind_benchmarks.likelihood import language_of, log_likelihood
-from medmind_runtime.config import ChatConfig
+from medmind_runtime.config import ChatConfig, KvType
 from medmind_runtime.conversation import Conversation
 from medmind_runtime.exchange import DoesNotFit
 from medmind_runtime.guard import Guard

@@ -93,9 +93,9 @@ def _grounding(
 
 
 def _show(report: "Report", place: Path) -> None:
-    from rich.table import Table
     from rich.text import Text
 
+    from medmind_benchmarks import terminal
     from medmind_benchmarks.grounding import tables
 
     for title, content in (
@@ -103,16 +103,8 @@ def _show(report: "Report", place: Path) -> None:
         ("multiple choice", tables.choices(report)),
         ("retrieval", tables.retrieval(report)),
     ):
-        if not content.rows:
-            continue
-        table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
-        for column in content.columns:
-            named = column in ("model", "library", "topic")
-            table.add_column(column, justify="left" if named else "right", no_wrap=column != "library")
-        for row in content.rows:
-            table.add_row(*map(Text, row))
-        console.out.print(table)
-        console.out.print()
+        if content.rows:
+            terminal.show(content, title=title, words=("model", "library", "topic"), wraps="library", gap=1)
     for line in tables.verdict(report):
         console.out.print(Text(line))
     console.out.print(Text(f"\n{place / 'grounding.md'}"))

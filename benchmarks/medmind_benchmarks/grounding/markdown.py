@@ -46,7 +46,8 @@ def _conditions(report: Report) -> list[str]:
     return [
         f"{found.created}, {found.cpu}, {found.cores} cores, {found.system}",
         f"rows: {found.rows} of {found.rows_in_file:,} in `{found.heldout}` ({found.heldout_digest[:19]}…){dropped}",
-        f"context: {held}; {found.threads} thread{'s' if found.threads > 1 else ''}",
+        f"context: {held}; {found.threads} thread{'s' if found.threads > 1 else ''}; "
+        "batch and attention as chat chooses them",
         *(f"model {one.label}: `{one.file}` ({one.digest[:19]}…)" for one in report.models),
         *(f"library {one.label}: `{one.file}` ({one.digest[:19]}…), {one.topics:,} topics" for one in report.libraries),
         ", ".join(f"{name} {version}" for name, version in found.versions.items()),

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medmind.artifacts import read_json
-from medmind_benchmarks.figures import Choice, KvType
+from medmind_benchmarks.figures import Choice
 from medmind_benchmarks.statistics import Estimate
 from medmind_benchmarks.typed_json import decode_as
+from medmind_runtime.config import KvType
 
 SCHEMA = "medmind-benchmark-grounding/2"
 _F16_ALONE = "medmind-benchmark-grounding/1"

@@ -15,7 +15,6 @@ from medmind.artifacts import sha256
 from medmind.errors import MedmindError
 from medmind_benchmarks import effort, examples, machine, runner
 from medmind_benchmarks.config import QuantsConfig
-from medmind_benchmarks.figures import KvType
 from medmind_benchmarks.grounding import cell, joining, retrieval
 from medmind_benchmarks.grounding import items as item_files
 from medmind_benchmarks.grounding.items import Item
@@ -27,6 +26,7 @@ from medmind_benchmarks.process import CELL, Limits
 from medmind_benchmarks.runner import Progress
 from medmind_benchmarks.sources import Sources
 from medmind_benchmarks.store import Store, cells_folder
+from medmind_runtime.config import KvType
 from medmind_runtime.library import index
 from medmind_runtime.speculation import cache_type
 from medmind_runtime.threads import physical_cores

@@ -111,20 +111,14 @@ def _train(
 
 
 def _show(report: "Report", out: Path) -> None:
-    from rich.table import Table
     from rich.text import Text
 
+    from medmind_benchmarks import terminal
     from medmind_benchmarks.training import markdown, tables
 
     console.out.print(Text(f"{report.conditions.base} on {report.conditions.card}\n", style="bold"))
     for content in tables.terminal(report):
-        table = Table(box=None, padding=(0, 2, 0, 0))
-        for index, column in enumerate(content.columns):
-            table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
-        for line in content.rows:
-            table.add_row(*(Text(text) for text in line))
-        console.out.print(table)
-        console.out.print()
+        terminal.show(content)
     for row in report.rows:
         if row.status != "measured":
             console.out.print(Text(f"{row.label}: {row.status}: {row.reason}"))
