@@ -60,8 +60,11 @@ _COUNTS = {
 """What a number counts that is no reading of a meter: "two hours after", "30 g of sugar", "type 2 diabetes"."""
 _OXYGEN = {"oxygen", "spo2", "sats", "sat", "saturation", "oximeter", "o2", "spo"}
 _PULSE = {"pulse", "bpm", "heartbeat", "heartrate", "hr"}
-_NAMED = _SUGAR | _OXYGEN | _PULSE | {"temp", "temperature", "fever", "rate"}
-"""What names the kind of the number that follows it."""
+_NAMED = _SUGAR | _OXYGEN | _PULSE | {
+    "temp", "temperature", "fever", "rate", "t", "p", "pr", "rr", "resps", "bp", "pressure", "map", "gcs", "bmi", "wt",
+    "weight", "kg",
+}  # fmt: skip
+"""What names the kind of the number that follows it, clinicians' shorthand too: "sats 96, P 82"."""
 _EXERCISE = {
     "run", "running", "ran", "jog", "jogging", "cycling", "spinning", "swimming", "exercise", "exercising", "workout",
     "training", "gym", "max", "maximum", "sprint", "rowing", "treadmill",
