@@ -31,7 +31,8 @@ _FLAG_OF = {
 }
 """llama.cpp's name of a feature (ggml-cpu's feature list) → Linux' name of it in /proc/cpuinfo."""
 _MATTERS = {"x86": ("AVX", "AVX2", "FMA", "F16C"), "arm": ("NEON", "DOTPROD")}
-_HELPS = ("AVX_VNNI", "AVX512", "AVX512_VNNI", "AVX512_BF16", "AMX_INT8", "MATMUL_INT8", "SVE")
+_HELPS = ("AVX512", "AVX512_VNNI", "MATMUL_INT8", "SVE")
+"""What makes prompts faster; AVX-VNNI and bf16 units hardly do (see scripts/llama_build.cmake)."""
 
 
 def build(answer: Answer, flags: frozenset[str]) -> Check:

@@ -182,6 +182,8 @@ def test_a_build_that_fits_is_ok_and_tells_of_unused_avx512() -> None:
     assert (fits.status, fits.mend) == ("ok", "")
     wide = llama_build.build(llama(AVX2_BUILD), AVX2_CPU | {"avx512f"})
     assert (wide.status, "unused here: AVX512" in wide.finding) == ("ok", True)
+    used = llama_build.build(llama(f"{AVX2_BUILD}| AVX512 = 1 | "), AVX2_CPU | {"avx512f", "avx512_bf16"})
+    assert (used.status, used.mend) == ("ok", "")
 
 
 def test_a_build_is_not_judged_where_the_cpu_is_unknown() -> None:
