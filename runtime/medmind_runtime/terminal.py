@@ -111,7 +111,7 @@ class Terminal:
         """Until /exit or the end of input.
 
         Raises:
-            KeyboardInterrupt: at the second Ctrl-C in a row at the prompt.
+            KeyboardInterrupt: at the second Ctrl-C in a row, the first of which may have stopped an answer.
             MedmindError: the model cannot be loaded.
         """
         warned = False
@@ -133,8 +133,8 @@ class Terminal:
                 warned = True
                 console.note("Ctrl-C once more leaves, as do Ctrl-D and /exit.")
                 continue
-            warned = False
             self._carry_out(line)
+            warned = self._ctrl_c.pressed  # what stopped the answer was the first
 
     def _line(self) -> str:
         """The next line. What is computed while it is typed has ended when this returns or raises."""

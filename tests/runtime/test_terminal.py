@@ -132,6 +132,18 @@ def test_ctrl_c_stops_the_answer_and_not_the_program_and_the_context_is_kept(tmp
         assert "<user>go<assistant>abcdef" in session.screen().replace("\n", "")
 
 
+def test_ctrl_c_that_stops_an_answer_and_once_more_leaves_with_130(tmp_path: Path) -> None:
+    with fake(tmp_path, ["abcdefghij" * 100], delay=0.02) as session:
+        session.wait_for_prompt()
+        session.press("go\r")
+        session.wait_for("abcdef")
+        session.press("\x03")
+        session.wait_for("[stopped]")
+        session.wait_for_prompt()
+        session.press("\x03")
+        assert session.wait_for_end() == 130
+
+
 def test_ctrl_c_twice_at_the_prompt_leaves_with_130(tmp_path: Path) -> None:
     with fake(tmp_path, ["x"]) as session:
         session.wait_for_prompt()

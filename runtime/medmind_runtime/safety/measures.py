@@ -15,6 +15,7 @@ NAMES = (
     NORMAL_DEGREES,
     "cold_degrees",
     "many_doses",
+    "toxic_grams",
     "extreme_sugar",
     "very_low_oxygen",
     "low_oxygen",
@@ -47,6 +48,9 @@ _COUNTED = {
 """Medicines that are counted without a word for a tablet: "forty paracetamol"."""
 _MOST_COUNTED = 70
 """Beyond it, such a number is a strength: 75 mg of aspirin are a tablet."""
+_PARACETAMOL = {"paracetamol", "acetaminophen", "tylenol", "panadol", "apap"}
+_MOST_GRAMS = 4
+"""Of paracetamol in a day (its label, for adults)."""
 _SWALLOWED = {"took", "taken", "take", "taking", "swallowed", "ate", "eaten", "downed", "had", "with"}
 _PRESCRIBED = {"prescription", "prescribed", "refill", "pack", "packet", "box"}
 _SUGAR = {"sugar", "sugars", "glucose", "bg", "bgl", "bm", "glucometer", "libre", "dexcom", "cgm"}
@@ -207,6 +211,13 @@ def _doses(value: float, words: Sequence[Word], at: int, around: set[str]) -> bo
     return counted or (8 <= value <= _MOST_COUNTED and not _COUNTED.isdisjoint(_after(words, at, 2)))
 
 
+def _toxic_grams(value: float, words: Sequence[Word], at: int, around: set[str]) -> bool:
+    """More paracetamol than a day's limit, as "9 grams of acetaminophen" or "12000 mg of tylenol"."""
+    unit = _after(words, at, 1)
+    grams = value if unit[:1] in (["g"], ["gram"], ["grams"], ["gm"]) else value / 1000 if unit == ["mg"] else 0.0
+    return _MOST_GRAMS < grams < 200 and not _PARACETAMOL.isdisjoint(around)
+
+
 def _is_of(kind: Set[str], words: Sequence[Word], at: int) -> bool:
     """Whether it is a number of that kind: by the nearest name of any before it, or by one behind it.
 
@@ -277,6 +288,7 @@ _TESTS: tuple[tuple[str, Callable[[float, Sequence[Word], int, set[str]], bool]]
     (NORMAL_DEGREES, _normal_degrees),
     ("cold_degrees", _cold),
     ("many_doses", _doses),
+    ("toxic_grams", _toxic_grams),
     ("extreme_sugar", _sugar),
     ("extreme_pressure", _pressure_in_words),
     ("very_low_oxygen", _very_low_oxygen),
