@@ -3,9 +3,11 @@
 Finds buffer sizes and errors in that log. Knows neither models nor prompts. Nothing else imports llama_cpp first.
 """
 
+import contextlib
 import ctypes
 import importlib.util
 import re
+import sys
 import threading
 from collections import deque
 from collections.abc import Set
@@ -88,7 +90,7 @@ def cpu_library(folder: Path, flags: Set[str]) -> Path | None:
         flags: what the CPU can, see `processor.features`.
     """
     needs = {file: set(file.read_text(encoding="ascii").split()) for file in sorted(folder.glob("*/cpu-flags"))}
-    fitting = [file for file in needs if needs[file] <= flags]
+    fitting = [file for file in needs if needs[file] and needs[file] <= flags]
     best = max(fitting, key=lambda file: len(needs[file]), default=None)
     return next(best.parent.glob("libggml-cpu.so*"), None) if best else None
 
@@ -97,13 +99,17 @@ def cpu_library(folder: Path, flags: Set[str]) -> Path | None:
 def take_cpu_library() -> None:
     """Load the build of libggml-cpu that suits this CPU, where it is not the usual one; before llama_cpp is imported.
 
-    llama.cpp is linked to a name (`libggml-cpu.so.0`): the dynamic linker takes what is loaded under it already.
+    llama.cpp is linked to a name (`libggml-cpu.so.0`): glibc's linker takes what is loaded under it already. Where it
+    cannot be loaded, the usual one computes.
     """
+    if "llama_cpp" in sys.modules:
+        return
     found = importlib.util.find_spec("llama_cpp")
     for place in (found.submodule_search_locations or ()) if found else ():
         best = cpu_library(Path(place) / "lib", processor.features())
         if best is not None:
-            ctypes.CDLL(str(best))
+            with contextlib.suppress(OSError):
+                ctypes.CDLL(str(best))
 
 
 def package(extra: str = "runtime") -> ModuleType:

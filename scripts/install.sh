@@ -60,7 +60,7 @@ else
     compile
     if [ -z "${LLAMA_CMAKE_ARGS:-}" ] && [[ "$arguments" == *MEDMIND_AVX512=ON* ]] &&
         ! ls "$VENV"/lib/python*/site-packages/llama_cpp/lib/avx512/cpu-flags >/dev/null 2>&1; then
-        "${pip[@]}" cache remove -q llama_cpp_python # what it served was made with other arguments
+        fresh+=(--no-cache-dir) # what it served was made with other arguments
         compile
     fi
     rm -rf "$scratch"

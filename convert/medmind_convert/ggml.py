@@ -68,7 +68,8 @@ class _InitParams(ctypes.Structure):
 def libraries() -> tuple[Any, Any]:
     """libggml-base and libggml-cpu of the installed llama-cpp-python, with the signatures used here.
 
-    libggml-cpu in its usual build, whatever the CPU: a converted file is the same on all that run it.
+    libggml-cpu in its usual build, whatever the CPU: from the same importance matrix, or none, a file is the same on
+    all that run it.
     """
     package = Path(llama.load().__file__ or "").parent / "lib"
     found = []

@@ -253,9 +253,11 @@ def _state_beside(path: Path) -> Path:
 
 
 def _flag(words: str, flag: str) -> tuple[str, bool]:
-    """The words without a flag at their end, and whether it was there."""
-    first, _, last = words.rpartition(" ")
-    return (first.strip(), True) if last == flag else (words, False)
+    """The words without a flag at their beginning or end, and whether it was there."""
+    before, _, last = words.rpartition(" ")
+    first, _, behind = words.partition(" ")
+    rest = before if last == flag else behind if first == flag else words
+    return rest.strip(), flag in (first, last)
 
 
 def _last(conversation: Conversation) -> Turn:

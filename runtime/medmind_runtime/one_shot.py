@@ -1,7 +1,7 @@
 """One question, one answer: as text for people and pipes, or as a JSON document for programs."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from medmind.errors import MedmindError
 from medmind_runtime import display
 from medmind_runtime.config import NOTICE, ChatConfig
 from medmind_runtime.conversation import Conversation
+from medmind_runtime.ending import ending
 from medmind_runtime.exchange import DoesNotFit, Prompt
 from medmind_runtime.session import guard_for, open_model
-from medmind_runtime.terminal import ending
 
 
 def answer(path: Path, config: ChatConfig, question: str, *, as_json: bool) -> None:
@@ -55,16 +55,15 @@ def _fitted(conversation: Conversation, question: str) -> Prompt:
 
 def _as_text(conversation: Conversation, prompt: Prompt, *, markdown: bool) -> None:
     console.note(NOTICE)
+    answer: Iterable[str] = conversation.answer(prompt)
+    if prompt.document:
+        answer = ["".join(answer)]
+        if _no_document(conversation, prompt):
+            return
     shown = display.of_answers(markdown=markdown and not prompt.document)
-    answer = conversation.answer(prompt)
     try:
-        if prompt.document:
-            text = "".join(answer)
-            if not _no_document(conversation, prompt):
-                shown.feed(text)
-        else:
-            for piece in answer:
-                shown.feed(piece)
+        for piece in answer:
+            shown.feed(piece)
     finally:
         shown.finish()
     if not prompt.document and (line := ending(conversation)):

@@ -34,7 +34,7 @@ def read(
         raise Refused(400, "the request has several Content-Lengths")
     if not (length.isascii() and length.isdigit()) or headers.get("Transfer-Encoding"):
         raise Refused(411, "the request must have a Content-Length")
-    expected = headers.get("Expect", "").lower() if go_on else ""
+    expected = ",".join(headers.get_all("Expect", [])).lower() if go_on else ""
     if expected not in {"", "100-continue"}:
         raise Refused(417, "the request expects something other than 100-continue")
     if len(length) > 18 or int(length) > most:

@@ -15,6 +15,7 @@ from medmind_runtime import display, read_ahead
 from medmind_runtime.background import Background
 from medmind_runtime.conversation import Conversation, Turn
 from medmind_runtime.ctrl_c import CtrlC, Leave
+from medmind_runtime.ending import ending, taken_back
 from medmind_runtime.exchange import Prompt
 from medmind_runtime.guard import Before, Guard
 from medmind_runtime.interruption import Interrupted
@@ -27,13 +28,6 @@ _SLOW_LOAD = 0.2
 """Seconds of waiting for the model from which it is said what is waited for."""
 _TAKEN_BACK = "[stopped; the question was taken back]"
 _LEAVE = frozenset({"/exit", "/quit", "/bye"})
-_ENDINGS = {
-    "length": "[cut at {limit} tokens; --max-tokens allows more]",
-    "context": "[cut: the context is full; /new begins anew]",
-    "cancelled": "[stopped]",
-    "loop": "[stopped: the answer went round in a circle; ask otherwise, or try a higher --temperature]",
-    "stop": "",
-}
 
 
 class Remembers(Protocol):
@@ -229,10 +223,13 @@ class Terminal:
                 shown.settle()
             try:
                 conversation = self._wait().conversation
+                first = conversation.first
                 prompt = self._fit(conversation, question, before)
                 self._stream(conversation, prompt, shown, again=again)
             finally:
                 shown.finish()
+            if taken_back(conversation):
+                conversation.first = first
         if line := ending(conversation):
             console.note(line)
 
@@ -253,11 +250,12 @@ class Terminal:
             work.give_up()
 
     def _fit(self, conversation: Conversation, question: str, before: Before) -> Prompt:
-        fitting = Background(lambda cancel: conversation.fitted(question, before, cancel=cancel))
+        fitting = Background(
+            lambda cancel: conversation.with_known(conversation.fitted(question, before, cancel=cancel))
+        )
         self._fitting = fitting
         prompt = self._apart(fitting)
         conversation.take(prompt)
-        prompt = conversation.with_known(prompt)
         if prompt.dropped:
             turns = "question and its answer have"
             if prompt.dropped > 1:
@@ -287,12 +285,3 @@ class Terminal:
         finally:
             if len(conversation.turns) == kept:
                 conversation.turns.append(turn)
-
-
-def ending(conversation: Conversation) -> str:
-    """What a person should know of how the last answer ended; empty when it ended by itself."""
-    reply = conversation.last
-    assert reply is not None
-    if reply.finish == "cancelled" and not reply.text:
-        return "[stopped before the first word; the question was taken back]"
-    return _ENDINGS[reply.finish].format(limit=conversation.max_tokens)

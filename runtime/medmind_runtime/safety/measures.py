@@ -59,7 +59,8 @@ _COUNTS = {
     "tablespoon", "tablespoons", "cube", "cubes", "cup", "cups", "can", "cans", "calorie", "calories", "unit", "units",
     "hour", "hours", "hr", "hrs", "h", "minute", "minutes", "min", "mins", "day", "days", "week", "weeks", "month",
     "months", "year", "years", "yr", "yo", "y", "time", "times", "x", "test", "tests", "reading", "readings", "tablet",
-    "tablets", "pill", "pills", "meal", "meals", "kids", "children", "of", "diabetes", "diabetic",
+    "tablets", "pill", "pills", "meal", "meals", "kids", "children", "of", "diabetes", "diabetic", "dollars", "pounds",
+    "euros", "quid", "hz",
 }  # fmt: skip
 """What a number counts that is no reading of a meter: "two hours after", "30 g of sugar", "type 2 diabetes"."""
 _OXYGEN = {"oxygen", "spo2", "sats", "sat", "saturation", "oximeter", "o2", "spo"}
@@ -76,7 +77,7 @@ _EXERCISE = {
 _AIMED_AT = {"target", "targets", "aim", "aiming", "altitude"}
 _LUKEWARM = {
     "water", "bath", "bathwater", "room", "milk", "formula", "oven", "wash", "washed", "washing", "outside", "weather",
-    "pool", "kettle", "bottle",
+    "pool", "kettle", "bottle", "incubator", "fridge", "kittens", "puppies",
 }  # fmt: skip
 """What else has a temperature."""
 _OF_A_BODY = {
@@ -131,7 +132,8 @@ def _days(value: float, words: Sequence[Word], at: int) -> float | None:
     if "ago" in following[1:2]:
         is_age = not {"born", "birth"}.isdisjoint(before)
     else:
-        joined = words[at].end == words[at + 1].start
+        typed = words[at + 1]
+        joined = words[at].end == typed.start and typed.end - typed.start <= len("wks") and unit != "day"
         is_age = _named_after(following) or _named_before(before) or _said(before, following, joined=joined)
     return value * _DAYS[unit] if is_age else None
 
@@ -149,7 +151,7 @@ def _named_before(before: Sequence[str]) -> bool:
 
 
 def _said(before: Sequence[str], following: Sequence[str], *, joined: bool) -> bool:
-    """As "my 6wk", typed as one piece, and "he is only 8 weeks": of anybody, where nothing follows that is counted."""
+    """As "my 6wk", one short piece, and "he is only 8 weeks": of anybody, where nothing follows that is counted."""
     one_piece = joined and not _OWNERS.isdisjoint(before[-1:])
     says = before[-1:] in (["is"], ["only"], ["just"], ["at"]) and not {"he", "she"}.isdisjoint(before[-3:-1])
     return (one_piece or says) and _LATER.isdisjoint(following[1:2])
@@ -207,6 +209,8 @@ def _is_age(words: Sequence[Word], at: int) -> bool:
 def _doses(value: float, words: Sequence[Word], at: int, around: set[str]) -> bool:
     if not _PRESCRIBED.isdisjoint(around) and _SWALLOWED.isdisjoint(around):
         return False
+    if not {"mg", "mcg", "g", "ml"}.isdisjoint(_after(words, at, 1)):
+        return False
     counted = 8 <= value < 1000 and not _DOSES.isdisjoint(_after(words, at, 4))
     return counted or (8 <= value <= _MOST_COUNTED and not _COUNTED.isdisjoint(_after(words, at, 2)))
 
@@ -248,13 +252,18 @@ def _sugar(value: float, words: Sequence[Word], at: int, _: set[str]) -> bool:
 
 
 def _oxygen(value: float, words: Sequence[Word], at: int, around: set[str]) -> bool:
-    measured = _is_of(_OXYGEN, words, at) and _AIMED_AT.isdisjoint(around)
-    return 50 <= value <= 91 and measured and _is_reading(words, at)
+    beside = not _OXYGEN.isdisjoint(_after(words, at, 2)) or _named_as_oxygen(words, at)  # an age may stand near it
+    measured = beside and _is_of(_OXYGEN, words, at) and _AIMED_AT.isdisjoint(around)
+    return 30 <= value <= 91 and measured and _is_reading(words, at)
 
 
 def _very_low_oxygen(value: float, words: Sequence[Word], at: int, around: set[str]) -> bool:
-    """Below what is aimed at even in COPD, 88 to 92 % (BTS guideline for oxygen)."""
-    return value < 88 and _oxygen(value, words, at, around)
+    """Below what is aimed at even in COPD, 88 to 92 % (BTS guideline for oxygen); named before it, unlike ages."""
+    return value < 88 and _named_as_oxygen(words, at) and _oxygen(value, words, at, around)
+
+
+def _named_as_oxygen(words: Sequence[Word], at: int) -> bool:
+    return not _OXYGEN.isdisjoint(word.text for word in words[max(0, at - 5) : at])
 
 
 def _pulse(value: float, words: Sequence[Word], at: int, around: set[str]) -> bool:
@@ -263,7 +272,7 @@ def _pulse(value: float, words: Sequence[Word], at: int, around: set[str]) -> bo
 
 
 def _pressure(text: str) -> bool:
-    """180/120 mmHg or more in either number (AHA: hypertensive crisis)."""
+    """A little above 180, or 120 mmHg or more in the second number (AHA: hypertensive crisis, 180/120)."""
     upper, _, lower = text.partition("/")
     return (
         upper.isdigit() and lower.isdigit() and 60 < int(upper) < 320 and (int(upper) >= 185 or 120 <= int(lower) < 200)
