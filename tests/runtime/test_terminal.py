@@ -311,6 +311,9 @@ def test_a_saved_conversation_goes_on_where_it_was_computed(model: Path, tmp_pat
             session.wait_for_prompt()
             session.press(f"{line}\r")
         session.wait_for("talk.json.state (")
+        session.wait_for_prompt()
+        session.press("/save --state other.json\r")
+        session.wait_for("other.json.state (")
         session.press("/exit\r")
         assert session.wait_for_end() == 0
     state = tmp_path / "talk.json.state"

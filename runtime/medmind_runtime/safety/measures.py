@@ -40,12 +40,12 @@ _CHILD = _BABY | {
 }
 _FEVERISH = {"temp", "temperature", "fever", "degrees", "degree", "febrile", "thermometer", "reading", "°", "feverish"}
 _DOSES = {"tablet", "tablets", "pill", "pills", "capsule", "capsules", "caplets", "tabs", "painkillers", "doses"}
-_COUNTED = {
+COUNTED = {
     "paracetamol", "paracetamols", "acetaminophen", "tylenol", "panadol", "ibuprofen", "advil", "nurofen", "aspirin",
     "aspirins", "codamol", "cocodamol", "codeine", "tramadol", "oxycodone", "percocet", "vicodin", "xanax", "valium",
     "diazepam", "zopiclone", "benadryl",
 }  # fmt: skip
-"""Medicines that are counted without a word for a tablet: "forty paracetamol"."""
+"""Medicines that are counted without a word for a tablet: "forty paracetamol"; in rules, `<counted_medicines>`."""
 _MOST_COUNTED = 70
 """Beyond it, such a number is a strength: 75 mg of aspirin are a tablet."""
 _PARACETAMOL = {"paracetamol", "acetaminophen", "tylenol", "panadol", "apap"}
@@ -212,7 +212,7 @@ def _doses(value: float, words: Sequence[Word], at: int, around: set[str]) -> bo
     if not {"mg", "mcg", "g", "ml"}.isdisjoint(_after(words, at, 1)):
         return False
     counted = 8 <= value < 1000 and not _DOSES.isdisjoint(_after(words, at, 4))
-    return counted or (8 <= value <= _MOST_COUNTED and not _COUNTED.isdisjoint(_after(words, at, 2)))
+    return counted or (8 <= value <= _MOST_COUNTED and not COUNTED.isdisjoint(_after(words, at, 2)))
 
 
 def _toxic_grams(value: float, words: Sequence[Word], at: int, around: set[str]) -> bool:

@@ -82,7 +82,7 @@ class Triage:
         classify: Callable[[str], Sequence[float]],
         bounds: leaning.Bounds = leaning.BOUNDS,
     ) -> None:
-        lists: dict[str, list[str]] = lexicon["lists"]
+        lists: dict[str, list[str]] = {**lexicon["lists"], "counted_medicines": sorted(measures.COUNTED)}
         compiler = Compiler(lists, measures.NAMES, "small", "negations")
         banks = {name: Bank([compiler.part(phrase) for phrase in lists[name]]) for name in ("figurative", *_CUES)}
         self._figurative = banks.pop("figurative")
