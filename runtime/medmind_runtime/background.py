@@ -15,18 +15,21 @@ class Background(Generic[T]):
     """One call of `make` in a thread of its own.
 
     Args:
+        name: of the thread: what is done in it.
         make: gets a function to be asked often: True means that nobody waits any more.
         listen: called in that thread when the result, or the error, is there.
     """
 
-    def __init__(self, make: Callable[[Callable[[], bool]], T], listen: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, name: str, make: Callable[[Callable[[], bool]], T], listen: Callable[[], None] = lambda: None
+    ) -> None:
         self._make = make
         self._listen = listen
         self._done = threading.Event()
         self._unwanted = threading.Event()
         self._error: BaseException | None = None
         self._made: list[T] = []
-        self._thread = threading.Thread(target=self._run, name="load", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._beginning = threading.Lock()
 
     def start(self) -> None:

@@ -34,21 +34,23 @@ def known_tokens(encode: Callable[[str], list[int]], room: int) -> list[int]:
     return one[: common(one, other)] if max(len(one), len(other)) <= room else []
 
 
-def ready_to_begin(opening: "Background[Opened]", *, compute: bool) -> Background[None]:
+def ready_to_begin(opening: "Background[Opened]", *, after: Callable[[], None], compute: bool) -> Background[None]:
     """Reading ahead behind a prompt, not begun: `start` it when the model is there; `close` ends it and waits.
 
     What goes wrong here goes wrong again when the question is asked, and is told there.
 
     Args:
-        opening: the model; nothing else may use it from `start` to `close`.
+        opening: the model; but for what `after` waits for, nothing else may use it from `start` to `close`.
+        after: waits until nothing uses the model any more.
         compute: False only lets go of what the next prompt does not begin with. The next evaluation then begins at the
             same token as with True, so that the answers are the same to the bit.
     """
 
     def read(cancel: Callable[[], bool]) -> None:
+        after()
         conversation = opening.wait().conversation
         last = conversation.last
         if last is None or last.timings.prompt_tokens:  # else the guard answered, and this is no time to read
             conversation.read_ahead(cancel if compute else lambda: True)
 
-    return Background(read)
+    return Background("read ahead", read)

@@ -40,7 +40,7 @@ def guard_for(config: ChatConfig) -> Background[Guard]:
         guard.warm()
         return guard
 
-    return Background(careful)
+    return Background("guard", careful)
 
 
 def _library(file: Path) -> "Library":
@@ -121,9 +121,9 @@ def interactive(path: Path, config: ChatConfig) -> None:
     def load(name: str, before: Opened) -> Background[Opened]:
         new, _ = models.find(name)
         gguf_header.check(new)
-        return Background(lambda cancel: _exchange(before, new, config, guard, cancel), wake)
+        return Background("load", lambda cancel: _exchange(before, new, config, guard, cancel), wake)
 
-    opening = Background(lambda cancel: open_model(path, config, guard, cancel), wake)
+    opening = Background("load", lambda cancel: open_model(path, config, guard, cancel), wake)
     read: line_input.Read = line_input.read_plainly
     console.note(NOTICE)
     if line_input.is_interactive():

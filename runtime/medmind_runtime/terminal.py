@@ -97,7 +97,7 @@ class Terminal:
         self._guard = guard
         self._obey = obey
         self._told: Background[Opened] | None = None
-        self._ahead: Background[None] = Background(lambda _cancel: None)
+        self._ahead: Background[None] = Background("nothing", lambda _cancel: None)
         self._fitting: Background[Prompt] | None = None
         self._ctrl_c = CtrlC()
 
@@ -133,7 +133,7 @@ class Terminal:
     def _line(self) -> str:
         """The next line. What is computed while it is typed has ended when this returns or raises."""
         self._settle()  # Ctrl-C may have come before the last one could
-        self._ahead = read_ahead.ready_to_begin(self.opening, compute=self.read_ahead)
+        self._ahead = read_ahead.ready_to_begin(self.opening, after=self._end_fitting, compute=self.read_ahead)
         try:
             if self.opening.ready:
                 self._ahead.start()
@@ -216,7 +216,7 @@ class Terminal:
         with self._ctrl_c.asks():
             turns = self.opening.wait().conversation.turns if self.opening.ready else ()
             guard = self._guard.wait(lambda: self._ctrl_c.pressed)
-            before = self._apart(Background(lambda cancel: guard.before(question, turns, cancel)))
+            before = self._apart(Background("judge", lambda cancel: guard.before(question, turns, cancel)))
             shown = display.of_answers(markdown=self.markdown)
             if before.opening:
                 shown.feed(before.opening + "\n\n")
@@ -234,7 +234,7 @@ class Terminal:
             console.note(line)
 
     def _end_fitting(self) -> None:
-        """What was taken back may use the model's vocabulary for a moment still."""
+        """What was taken back may use the model's vocabulary for a moment still. From any thread."""
         if self._fitting is not None:
             self._fitting.close()
 
@@ -251,7 +251,8 @@ class Terminal:
 
     def _fit(self, conversation: Conversation, question: str, before: Before) -> Prompt:
         fitting = Background(
-            lambda cancel: conversation.with_known(conversation.fitted(question, before, cancel=cancel))
+            "fit",
+            lambda cancel: conversation.with_known(conversation.fitted(question, before, cancel=cancel)),
         )
         self._fitting = fitting
         prompt = self._apart(fitting)

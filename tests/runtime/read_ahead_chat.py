@@ -28,9 +28,12 @@ def chat(
         raise EOFError
 
     memory: Any = None if isinstance(talk.engine, FakeEngine) else talk.engine
-    opening = Background(lambda _cancel: Opened(talk, "a model", talk.system, {}, {}, close=close, memory=memory))
+    opened = Opened(talk, "a model", talk.system, {}, {}, close=close, memory=memory)
+    opening = Background("load", lambda _cancel: opened)
     opening.wait()
-    terminal = Terminal(opening, Background(lambda _cancel: talk.guard), read, commands.Commands(lambda *_: opening))
+    terminal = Terminal(
+        opening, Background("guard", lambda _cancel: talk.guard), read, commands.Commands(lambda *_: opening)
+    )
     terminal.read_ahead = read_ahead
     try:
         terminal.run()

@@ -32,7 +32,7 @@ from medmind_runtime.turn import Turn
 
 def opened(guard: Unguarded) -> Background[Opened]:
     talk = Conversation(FakeEngine(["an answer"]), system="", sampling=Sampling(), max_tokens=9, guard=guard)
-    opening = Background(lambda cancel: Opened(talk, "fake", "", {}, {}))
+    opening = Background("load", lambda cancel: Opened(talk, "fake", "", {}, {}))
     opening.wait()
     return opening
 
@@ -92,7 +92,7 @@ def talk_to(guard: Unguarded, lines: Sequence[Callable[[], str]]) -> Terminal:
             return one()
         raise EOFError
 
-    made = Background(lambda cancel: guard)
+    made = Background("guard", lambda cancel: guard)
     return Terminal(opened(guard), made, read, lambda terminal, line: None)
 
 
@@ -214,7 +214,7 @@ def test_the_guard_is_warm_when_it_is_there(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_what_is_closed_before_it_began_never_begins() -> None:
     begun: list[bool] = []
-    work = Background(lambda cancel: begun.append(True))
+    work = Background("work", lambda cancel: begun.append(True))
     work.close()
     work.start()
     with pytest.raises(Interrupted):

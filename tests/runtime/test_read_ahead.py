@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -167,10 +167,36 @@ def test_what_the_first_prompt_begins_with_is_read_as_soon_as_the_model_is_there
     monkeypatch.setattr(session.line_input, "is_interactive", lambda: True)
     monkeypatch.setattr(session.line_input, "Editor", Typing)
     monkeypatch.setattr(session, "open_model", open_model)
-    monkeypatch.setattr(session, "guard_for", lambda _config: Background(lambda _cancel: Unguarded()))
+    monkeypatch.setattr(session, "guard_for", lambda _config: Background("guard", lambda _cancel: Unguarded()))
     session.interactive(Path("a.gguf"), ChatConfig())
     assert engine.evaluated == ["<system>calm<user>", "<system>calm<user>one<assistant>fine<user>"]
     assert engine.events == ["begin", "end", "answer", "begin", "end"]
+
+
+def test_it_begins_only_when_a_question_that_was_taken_back_is_fitted_no_more() -> None:
+    """And the prompt waits for neither."""
+    engine = Scripted(["fine"])
+    plain, more, beside = engine.encode, threading.Event(), threading.Event()
+    fitted: list[str] = []
+
+    def encode(messages: Sequence[Mapping[str, str]]) -> list[int]:
+        if fitted and not more.is_set():
+            beside.set()
+        elif messages[-1]["content"] == "long":
+            fitted.append(threading.current_thread().name)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            assert more.wait(60)
+        return plain(messages)
+
+    def after_the_first() -> str:
+        assert not beside.wait(0.1)  # whoever does not wait has the time to go on
+        more.set()
+        return engine.line("two")()
+
+    engine.encode = encode  # type: ignore[method-assign]
+    chat(talk_of(engine), [engine.line("long"), after_the_first, "/exit"])
+    assert fitted == ["fit"]
+    assert engine.events[:5] == ["begin", "end", "begin", "end", "answer"]
 
 
 def test_what_goes_wrong_ends_no_chat_and_is_told_when_it_goes_wrong_again(capsys: pytest.CaptureFixture[str]) -> None:

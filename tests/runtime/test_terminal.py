@@ -47,9 +47,11 @@ def make(cancel):
     if load < 0:
         raise MedmindError("no such luck")
     return Opened(talk, "fake", "calm", {}, {"threads": "none"}, ["a note on the model"])
-opening = Background(make, lambda: editor.wake())
+opening = Background("load", make, lambda: editor.wake())
 editor = line_input.Editor(commands.ARGUMENTS, commands.COMMANDS, lambda: opening)
-terminal = Terminal(opening, Background(lambda cancel: guard), editor, commands.Commands(lambda name, opened: opening))
+terminal = Terminal(
+    opening, Background("guard", lambda cancel: guard), editor, commands.Commands(lambda name, opened: opening)
+)
 def run():
     try:
         terminal.run()
