@@ -1,4 +1,7 @@
-"""How a model is opened to be measured: as llama.cpp's own tools open it, so that figures compare with theirs."""
+"""How a model is opened to be measured: as llama.cpp's own tools open it, so that figures compare with theirs.
+
+Or, where what chat does is measured, as chat opens it.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,17 +19,29 @@ FLASH = True
 
 
 def opened(
-    path: Path, *, context: int, threads: int, kv_type: KvType = "f16", load_mode: LoadMode = "auto"
+    path: Path,
+    *,
+    context: int | None,
+    threads: int,
+    kv_type: KvType = "f16",
+    load_mode: LoadMode = "auto",
+    as_chat: bool = False,
 ) -> "Engine":
-    """An engine with llama.cpp's own batch and attention.
+    """An engine with llama.cpp's own batch and attention, or with those that chat chooses.
+
+    Args:
+        path: the model.
+        context, threads, kv_type, load_mode: see `assembly.Settings`.
+        as_chat: whether batch and attention are chat's choice, by model and threads.
 
     Raises:
         MedmindError: the model cannot be loaded.
     """
     from medmind_runtime.engine import Engine
 
+    batch, flash = (None, None) if as_chat else (BATCH, FLASH)
     return Engine.load(
-        path, context=context, threads=threads, batch=BATCH, kv_type=kv_type, flash=FLASH, load_mode=load_mode
+        path, context=context, threads=threads, batch=batch, kv_type=kv_type, flash=flash, load_mode=load_mode
     )
 
 

@@ -13,6 +13,7 @@ from medmind_benchmarks.answers import accuracy, cell, files, matching, question
 from medmind_benchmarks.answers.cell import AnswersResult
 from medmind_benchmarks.answers.questions import Question, QuestionSet
 from medmind_benchmarks.config import QuantsConfig
+from medmind_benchmarks.opening import opened
 
 MEDMCQA = {"id": "a", "question": "Which vitamin?", "opa": "A", "opb": "B", "opc": "C", "opd": "D"}
 MEDQA = {
@@ -281,8 +282,6 @@ def test_paired_interval_and_mcnemar_agree_with_published_values() -> None:
 
 
 def test_the_cell_scores_options_as_the_engine_does_and_twice_the_same(family: Path, tmp_path: Path) -> None:
-    from medmind_runtime.engine import Engine
-
     asked = [
         Question("0", "what is it?", ("a rest", "the inner thing on"), 0, "", "text"),
         Question("1", "what is it?", ("one", "two"), 1, "", "letters"),
@@ -299,7 +298,7 @@ def test_the_cell_scores_options_as_the_engine_does_and_twice_the_same(family: P
     assert found.lengths[:2] == ((6, 18), (1, 1))
     again = cell.measure(request, lambda: None)
     assert (again.likelihood, again.alone, again.token_digest) == (found.likelihood, found.alone, found.token_digest)
-    with Engine.load(model, context=128, threads=1, flash=True) as engine:
+    with opened(model, context=128, threads=1) as engine:
         prompt = engine.encode([{"role": "user", "content": "what is it?"}])
         for place, option in enumerate(asked[0].options):
             tokens = [*prompt, *engine.tokenize(" " + option, special=False)]

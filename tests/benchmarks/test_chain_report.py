@@ -41,7 +41,7 @@ if os.environ.get("FAULT") == stage:
 model = next(run.glob("*.f16.gguf"))
 if stage == "adapter":
     from medmind_benchmarks import examples, model_file, score, texts
-    from medmind_runtime.engine import Engine
+    from medmind_benchmarks.opening import opened
     from medmind_train.examples import Example
 
     file = Path(flags["--write"])
@@ -49,7 +49,7 @@ if stage == "adapter":
     with texts.speaker(model_file.read(model)) as spoken:
         text = texts.answers(spoken, rows, range(len(rows)), context=256, system_prompt="")
     found = [Example(row["id"], one.tokens, one.start, True) for row, group in zip(rows, text.groups) for one in group]
-    with Engine.load(model, context=256, threads=1, flash=True) as engine:
+    with opened(model, context=256, threads=1) as engine:
         size = len(engine.vocabulary)
         probabilities = np.concatenate(
             [part for group in text.groups for one in group for part, _ in score.blocks(engine, one)]

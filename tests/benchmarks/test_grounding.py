@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Unpack
 
 import bench_model
 import pytest
@@ -27,6 +27,7 @@ from medmind_benchmarks.grounding.retrieval import Hit
 from medmind_benchmarks.likelihood import language_of
 from medmind_benchmarks.process import CellError
 from medmind_runtime import session
+from medmind_runtime.assembly import Parts, Settings, assemble
 from medmind_runtime.config import ChatConfig
 from medmind_runtime.guard import Guard
 from medmind_runtime.library import index
@@ -159,6 +160,25 @@ def test_what_is_scored_stands_behind_the_prompt_that_chat_builds(place: Path) -
         assert alone.prompt < found.prompt and alone.tokens == found.tokens and alone.nll != found.nll
     finally:
         opened.close()
+
+
+def test_the_cell_opens_a_model_with_the_batch_and_attention_that_chat_chooses(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Settings] = []
+
+    def listen(path: Path, **settings: Unpack[Settings]) -> Parts:
+        told.append(settings)
+        return assemble(path, **settings)
+
+    monkeypatch.setattr("medmind_runtime.engine.assemble", listen)
+    monkeypatch.setattr(cell, "score", lambda engine, *_: engine)
+    items.write(tmp_path / "items.jsonl", [])
+    model = str(place / "small.f16.gguf")
+    cell.measure(cell.Request("grounding", model, "", str(tmp_path / "items.jsonl"), None, 1, "f16"), lambda: None)
+    session.open_model(Path(model), ChatConfig(threads=1), session.guard_for(ChatConfig())).close()
+    measured, chats = ([one.get(name) for name in ("context", "batch", "flash", "load_mode")] for one in told)
+    assert measured == chats
 
 
 def test_the_command_reports_both_sides_and_goes_on(place: Path, tmp_path: Path, in_process: list[str]) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from medmind.errors import MedmindError
 from medmind_benchmarks import model_file
-from medmind_runtime.engine import Engine
+from medmind_benchmarks.opening import opened
 
 
 def test_a_header_tells_precision_size_and_parameters(family: Path) -> None:
@@ -36,7 +36,7 @@ def test_quantizing_leaves_the_vocabulary_and_another_word_changes_it(family: Pa
 
 def test_the_planned_kv_cache_is_what_llama_cpp_allocates(family: Path) -> None:
     path = family / "family.q8_0.gguf"
-    with Engine.load(path, context=256, threads=1) as engine:
+    with opened(path, context=256, threads=1) as engine:
         assert model_file.read(path).kv_cache_bytes(256) == engine.memory.kv_cache
 
 

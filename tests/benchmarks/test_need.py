@@ -10,8 +10,7 @@ import pytest
 from medmind_benchmarks import machine, matrix, need, plan, sources
 from medmind_benchmarks.config import QuantsConfig
 from medmind_benchmarks.model_file import ModelFile
-from medmind_benchmarks.opening import BATCH
-from medmind_runtime.engine import Engine
+from medmind_benchmarks.opening import opened
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 SHAPES = {
@@ -53,7 +52,7 @@ def test_the_compute_buffer_is_what_llama_cpp_reports_of_any_shape(
     for name, value in shape.items():
         monkeypatch.setattr(bench_model, name, value)
     path = bench_model.write(tmp_path / "shape.gguf")
-    with Engine.load(path, context=context, threads=1, batch=BATCH, flash=True) as engine:
+    with opened(path, context=context, threads=1) as engine:
         reported = engine.memory.compute
     assert need.compute_bytes(plan.read(path), context) == pytest.approx(reported, rel=0.005)
 
@@ -62,7 +61,7 @@ def test_a_narrow_feed_forward_part_needs_no_more_than_is_said(tmp_path: Path, m
     assert bench_model.FEED_FORWARD == 2 * bench_model.WIDTH
     monkeypatch.setattr(bench_model, "CONTEXT", 2 * bench_model.CONTEXT)
     path = bench_model.write(tmp_path / "narrow.gguf")
-    with Engine.load(path, context=bench_model.CONTEXT, threads=1, batch=BATCH, flash=True) as engine:
+    with opened(path, context=bench_model.CONTEXT, threads=1) as engine:
         reported = engine.memory.compute
     assert reported < need.compute_bytes(plan.read(path), bench_model.CONTEXT) < 1.3 * reported
 

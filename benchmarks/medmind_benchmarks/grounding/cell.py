@@ -16,6 +16,7 @@ from medmind import turns
 from medmind_benchmarks.grounding import items as item_files
 from medmind_benchmarks.grounding.items import Item
 from medmind_benchmarks.likelihood import language_of, log_likelihood
+from medmind_benchmarks.opening import opened
 from medmind_runtime.config import ChatConfig, KvType
 from medmind_runtime.conversation import Conversation
 from medmind_runtime.exchange import DoesNotFit
@@ -102,13 +103,15 @@ def measure(request: Request, advance: Callable[[], None]) -> Result:
     Raises:
         MedmindError: model or library cannot be opened, or the model gives no numbers.
     """
-    from medmind_runtime.engine import Engine
-
     found = item_files.read(Path(request.items))
     with (
         Library(Path(request.library)) if request.library else nullcontext() as library,
-        Engine.load(
-            Path(request.model), context=request.context, threads=request.threads, kv_type=request.kv_type
+        opened(
+            Path(request.model),
+            context=request.context,
+            threads=request.threads,
+            kv_type=request.kv_type,
+            as_chat=True,
         ) as engine,
     ):
         return score(engine, Careful(library), found, advance)
