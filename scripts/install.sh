@@ -44,7 +44,7 @@ arguments="-DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF -DGGML_NATIVE=OFF"
 case "$(uname -m)" in
     # One wheel for every x86 machine since 2013: native code would crash where pip's cache carries it to an older CPU.
     x86_64 | amd64) arguments="$arguments -DGGML_SSE42=ON -DGGML_AVX=ON -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON"
-        # On Linux, beside it, a part for CPUs with AVX-512 (scripts/llama_build.cmake).
+        # On Linux, beside it, a build for CPUs with AVX-512 (scripts/llama_build.cmake).
         [ "$(uname -s)" != Linux ] || arguments="$arguments -DMEDMIND_AVX512=ON" ;;
 esac
 built="$(grep '^llama.cpp.python=' constraints.txt) $arguments ${LLAMA_CMAKE_ARGS:-}"

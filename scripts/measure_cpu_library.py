@@ -1,9 +1,9 @@
-"""What llama.cpp's part for AVX-512 gives chat's engine, beside the one for every CPU with AVX2, in turn.
+"""What llama.cpp's build for AVX-512 gives chat's engine, beside the one for every CPU with AVX2, in turn.
 
     python scripts/measure_cpu_library.py FILE.gguf --out FILE.json [--threads 1 2] [--pairs 6]
 
 Each measurement is a process of its own: a prompt of `PROMPT` tokens, then `ANSWER` tokens, each the median of
-`TIMES`. Only where `medmind.llama` takes another part than the usual one.
+`TIMES`; attention and batch are chat's choice. Only where `medmind.llama` takes another build than the usual one.
 """
 
 import argparse
@@ -13,21 +13,30 @@ import os
 import statistics
 import subprocess
 import sys
+from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from medmind import llama, processor
-from medmind_benchmarks.machine import cpu_model
+import gguf
+
+from medmind import gguf_header, llama, processor
+from medmind_runtime import attention
 from medmind_runtime.engine import Engine, Sampling
+from medmind_runtime.loading import KvType
 
 PROMPT, ANSWER, TIMES = 512, 24, 3
+KV_CACHE: KvType = "f16"
 USUAL = "from medmind import processor; processor.features = frozenset; "
-"""Before anything else: of a CPU that tells nothing, the usual part is taken."""
+"""Before anything else: of a CPU that tells nothing, the usual build is taken."""
 
 
 def rates(model: Path, threads: int) -> dict[str, float]:
     """Tokens a second."""
     prompts, answers = [], []
-    with Engine.load(model, threads=threads, context=PROMPT + 2 * ANSWER, lookup=False) as engine:
+    with Engine.load(
+        model, threads=threads, context=PROMPT + 2 * ANSWER, kv_type=KV_CACHE, gpu_layers=0, lookup=False
+    ) as engine:
         for turn in range(TIMES):
             list(engine.generate([1, *[5 + turn] * (PROMPT - 1)], sampling=Sampling(), max_tokens=ANSWER))
             prompts.append(engine.timings.prompt_rate)
@@ -46,6 +55,39 @@ def measured(model: Path, threads: int, *, usual: bool) -> dict[str, float]:
     return found
 
 
+def tensor_types(model: Path) -> dict[str, int]:
+    """How many tensors are of which type: not every file says what it was quantized to."""
+    kinds = Counter(tensor.kind for tensor in gguf_header.read(model).tensors)
+    return {gguf.GGMLQuantizationType(kind).name: count for kind, count in kinds.most_common()}
+
+
+def document(model: Path, build: Path, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures and their conditions.
+
+    Args:
+        model: what was measured.
+        build: folder of the build that was taken, with its file `cpu-flags`.
+        runs: pairs.
+    """
+    return {
+        "schema": "medmind-cpu-library/2",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": {"file": model.name, "bytes": model.stat().st_size, "tensors": tensor_types(model)},
+        "machine": {
+            "processor": processor.name(),
+            "flags": sorted(processor.features()),
+            "cores": os.cpu_count(),
+            "load_average": os.getloadavg()[0],
+        },
+        "versions": {name: importlib.metadata.version(name) for name in ("medmind", "llama-cpp-python")},
+        "build": {"name": build.name, "needs": (build / "cpu-flags").read_text(encoding="ascii").split()},
+        "kv_cache": KV_CACHE,
+        "prompt_tokens": PROMPT,
+        "answer_tokens": ANSWER,
+        "tokens_a_second": runs,
+    }
+
+
 def main() -> None:
     """Measure pairs and write one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -56,31 +98,21 @@ def main() -> None:
     given = parser.parse_args()
     best = llama.cpu_library(Path(str(llama.package().__file__)).parent / "lib", processor.features())
     if best is None:
-        raise SystemExit("llama.cpp has no other part for this CPU than the usual one")
-    runs = []
+        raise SystemExit("llama.cpp has no other build for this CPU than the usual one")
+    build = best.parent
+    runs: list[dict[str, Any]] = []
     for threads in given.threads:
+        flash = attention.flash(KV_CACHE, threads, on_gpu=False)
         for turn in range(given.pairs):
             order = (True, False) if turn % 2 else (False, True)
             pair = {usual: measured(given.model, threads, usual=usual) for usual in order}
-            runs.append({"threads": threads, "usual": pair[True], best.parent.name: pair[False]})
+            runs.append({"threads": threads, "flash_attention": flash, "usual": pair[True], build.name: pair[False]})
         for what in ("prompt", "answer"):
-            gains = sorted(
-                run[best.parent.name][what] / run["usual"][what] for run in runs if run["threads"] == threads
-            )
+            gains = sorted(run[build.name][what] / run["usual"][what] for run in runs if run["threads"] == threads)
             print(
                 f"{threads} threads, {what}: {statistics.median(gains):.3f} times ({gains[0]:.3f} to {gains[-1]:.3f})"
             )
-    document = {
-        "schema": "medmind-cpu-library/1",
-        "model": given.model.name,
-        "bytes": given.model.stat().st_size,
-        "machine": {"processor": cpu_model(), "cores": os.cpu_count()},
-        "versions": {"llama-cpp-python": importlib.metadata.version("llama-cpp-python")},
-        "prompt_tokens": PROMPT,
-        "answer_tokens": ANSWER,
-        "tokens_a_second": runs,
-    }
-    given.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    given.out.write_text(json.dumps(document(given.model, build, runs), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
