@@ -21,7 +21,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from medmind_benchmarks.machine import cpu_model
+from medmind import processor
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = Path(os.environ.get("MEDMIND_LLAMA_TOOLS") or ROOT / ".venv" / "llama-tools" / "bin")
@@ -176,7 +176,7 @@ def _document(given: argparse.Namespace, steps: list[Step]) -> dict[str, object]
     config = json.loads((given.base / "config.json").read_text())
     return {
         "schema": "medmind-conversion-routes/1",
-        "machine": {"processor": cpu_model(), "cores": os.cpu_count(), "threads": given.threads},
+        "machine": {"processor": processor.name(), "cores": os.cpu_count(), "threads": given.threads},
         "versions": {
             name: importlib.metadata.version(name) for name in ("medmind", "torch", "peft", "llama-cpp-python", "gguf")
         },

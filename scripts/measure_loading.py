@@ -15,9 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from medmind import llama
+from medmind import llama, processor
 from medmind.memory import resident
-from medmind_benchmarks.machine import cpu_model
 from medmind_runtime.engine import Engine
 from medmind_runtime.loading import LoadMode
 from medmind_runtime.sampling import Sampling
@@ -93,7 +92,7 @@ def main() -> None:
     document = {
         "schema": "medmind-loading/1",
         "model": given.model.name,
-        "machine": {"processor": cpu_model(), "cores": os.cpu_count(), "threads": given.threads},
+        "machine": {"processor": processor.name(), "cores": os.cpu_count(), "threads": given.threads},
         "versions": {name: importlib.metadata.version(name) for name in ("medmind", "llama-cpp-python")},
         "context": CONTEXT,
         "runs": runs,

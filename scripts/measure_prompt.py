@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from medmind_benchmarks.machine import cpu_model
+from medmind import processor
 
 PROMPT = b"> "
 EDITING = b"\x1b[?2004h"
@@ -70,7 +70,7 @@ def main() -> None:
         "schema": "medmind-prompt/1",
         "model": given.model.name,
         "machine": {
-            "processor": cpu_model(),
+            "processor": processor.name(),
             "cores": os.cpu_count(),
         },
         "versions": {

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from medmind_benchmarks.machine import cpu_model
+from medmind import processor
 from medmind_runtime.config import ChatConfig
 from medmind_runtime.conversation import Conversation
 from medmind_runtime.interruption import never
@@ -118,7 +118,7 @@ def main() -> None:
         "schema": "medmind-reading-ahead/1",
         "model": given.model.name,
         "machine": {
-            "processor": cpu_model(),
+            "processor": processor.name(),
             "cores": os.cpu_count(),
             "threads": given.threads,
             "load_average": os.getloadavg()[0],

@@ -2,15 +2,13 @@
 
 import os
 import platform
-import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from medmind import llama
+from medmind import llama, processor
 
 
 def available_memory() -> tuple[int, int]:
@@ -35,19 +33,8 @@ def cores() -> int:
     return psutil.cpu_count(logical=False) or os.cpu_count() or 1
 
 
-def cpu_model() -> str:
-    """The processor as it calls itself."""
-    try:
-        if sys.platform == "linux":
-            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-        if sys.platform == "darwin":
-            command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        pass
-    return platform.processor() or platform.machine()
+cpu_model = processor.name
+"""Asked for here by scripts/measure_depth.py."""
 
 
 def load_average() -> float | None:
@@ -76,7 +63,7 @@ def identity() -> dict[str, Any]:
     """What makes measured speeds and sizes hold for this machine and no other."""
     return {
         "host": platform.node(),
-        "cpu": cpu_model(),
+        "cpu": processor.name(),
         "cores": cores(),
         "memory": available_memory()[1],
         "system": platform.platform(),

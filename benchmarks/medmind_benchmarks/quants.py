@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from medmind import processor
 from medmind.artifacts import require_space, sha256
 from medmind.errors import MedmindError
 from medmind_benchmarks import base_origin, joining, machine, matrix, reference_rows, runner, texts
@@ -207,7 +208,7 @@ def _conditions(plan: Plan, outcome: runner.Outcome, cells: int) -> Conditions:
     return Conditions(
         created=outcome.created or datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=outcome.seconds,
-        cpu=machine.cpu_model(),
+        cpu=processor.name(),
         cores=machine.cores(),
         memory=machine.available_memory()[1],
         reserve=joining.RESERVE,

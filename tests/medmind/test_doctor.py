@@ -1,6 +1,7 @@
 """The doctor: what it says of a machine, and that nothing it looks at can bring it down."""
 
 import json
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -202,6 +203,14 @@ def test_features_of_a_cpu_are_read_from_either_kind_of_cpuinfo(tmp_path: Path) 
     file.write_text("Features\t: fp asimd\n")
     assert processor.features(file) == {"fp", "asimd"}
     assert processor.features(tmp_path / "absent") == frozenset()
+
+
+def test_a_cpu_has_the_name_that_the_system_gives_it_or_at_least_that_of_its_kind(tmp_path: Path) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text("model\t\t: 17\nmodel name\t: One CPU: 2 GHz\nmodel name\t: Another\n")
+    assert processor.name(file) == "One CPU: 2 GHz"
+    if sys.platform == "linux":
+        assert processor.name(tmp_path / "absent") == (platform.processor() or platform.machine())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands in for nvidia-smi")

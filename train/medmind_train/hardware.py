@@ -1,8 +1,6 @@
 """What this machine can compute with, and the compute type that follows. Knows devices; nothing of models."""
 
-import platform
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, cast, get_args
 
 from medmind import processor
@@ -56,7 +54,7 @@ def describe(wanted: str = "auto") -> Hardware:
         )
     import psutil
 
-    return Hardware("cpu", _cpu_name(), psutil.virtual_memory().total, cpu_flags=processor.features())
+    return Hardware("cpu", processor.name(), psutil.virtual_memory().total, cpu_flags=processor.features())
 
 
 def compute_dtype(hardware: Hardware, wanted: str = "auto") -> Dtype:
@@ -81,15 +79,3 @@ def peak_memory(device: Device) -> int:
 
         return int(torch.cuda.max_memory_allocated())
     return resident().peak
-
-
-def _cpu_info(field: str) -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
-
-
-def _cpu_name() -> str:
-    return _cpu_info("model name") or platform.processor() or platform.machine()

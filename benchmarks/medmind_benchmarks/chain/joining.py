@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from medmind import processor
 from medmind.artifacts import sha256
 from medmind_benchmarks import machine, score, statistics
 from medmind_benchmarks.chain.plan import File, Plan
@@ -172,7 +173,7 @@ def _conditions(plan: Plan, found: Found) -> Conditions:
     trained = found.trained
     return Conditions(
         created=found.created,
-        cpu=machine.cpu_model(),
+        cpu=processor.name(),
         cores=machine.cores(),
         memory=machine.available_memory()[1],
         system=platform.platform(),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medmind import processor
 from medmind.artifacts import sha256
 from medmind.errors import MedmindError
 from medmind_benchmarks import effort, examples, machine, runner
@@ -172,7 +173,7 @@ def run(plan: Plan, progress: Progress, *, command: Sequence[str] = CELL) -> Out
         conditions=Conditions(
             created=outcome.created,
             seconds=outcome.seconds,
-            cpu=machine.cpu_model(),
+            cpu=processor.name(),
             cores=machine.cores(),
             load_before=outcome.load_before,
             system=platform.platform(),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from medmind import processor
 from medmind.errors import MedmindError
 from medmind_benchmarks import machine
 from medmind_benchmarks.process import CellError
@@ -226,7 +227,7 @@ def _conditions(
         card=known.conditions.card,
         device=known.conditions.device,
         card_memory=known.memory.device_total,
-        cpu=machine.cpu_model(),
+        cpu=processor.name(),
         cores=machine.cores(),
         memory=machine.available_memory()[1],
         load_before=load_before,
