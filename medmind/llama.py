@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from medmind import console, processor
+from medmind import console, elf, processor
 
 _ERROR_LEVEL, _CONTINUE_LEVEL = 4, 5
 """Source: `enum ggml_log_level` of ggml.h (the numbers in llama-cpp-python's own logger are of an older one)."""
@@ -109,7 +109,8 @@ def take_cpu_library() -> None:
         best = cpu_library(Path(place) / "lib", processor.features())
         if best is not None:
             with contextlib.suppress(OSError):
-                ctypes.CDLL(str(best))
+                if elf.is_whole(best):
+                    ctypes.CDLL(str(best))
 
 
 def package(extra: str = "runtime") -> ModuleType:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from medmind import llama, processor
+from medmind import elf, llama, processor
 from medmind.llama import Log
 
 _INFO, _ERROR, _CONTINUE = 2, 4, 5
@@ -64,3 +64,39 @@ def test_llama_cpp_computes_with_the_build_for_this_cpu(asked: str) -> None:
     best = llama.cpu_library(folder, processor.features())
     assert len(mapped) == 1
     assert mapped.pop().parent == (best.parent if best else folder)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the mapped files of a process are read from /proc")
+@pytest.mark.parametrize("damage", ["no library", "cut", "no code"])
+def test_a_build_that_is_damaged_is_passed_over(tmp_path: Path, damage: str) -> None:
+    damaged = tmp_path / "libggml-cpu.so.0"
+    whole = next((Path(str(llama.package().__file__)).parent / "lib").glob("libggml-cpu.so*")).read_bytes()
+    damaged.write_bytes(
+        {"no library": b"none", "cut": whole[: len(whole) // 2], "no code": whole[:64] + bytes(len(whole) - 64)}[damage]
+    )
+    code = f"""
+import pathlib
+from medmind import llama
+asked = []
+def cpu_library(folder, flags):
+    asked.append(folder)
+    return pathlib.Path({str(damaged)!r})
+llama.cpu_library = cpu_library
+print(llama.load().llama_print_system_info().decode())
+print(*asked)
+print(open("/proc/self/maps").read())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    told, folder, *maps = done.stdout.splitlines()
+    assert "AVX2" in told or "NEON" in told
+    mapped = {Path(line.split(maxsplit=5)[5]).parent for line in maps if "libggml-cpu" in line}
+    assert mapped == {Path(folder).resolve()}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="libraries of Linux")
+def test_a_library_is_whole_when_all_that_is_mapped_of_it_is_there(tmp_path: Path) -> None:
+    file = tmp_path / "library.so"
+    whole = next((Path(str(llama.package().__file__)).parent / "lib").glob("libggml-cpu.so*")).read_bytes()
+    for length in (len(whole), *(len(whole) * share // 100 for share in (90, 50, 1)), 100, 63, 0):
+        file.write_bytes(whole[:length])
+        assert elf.is_whole(file) == (length == len(whole))
