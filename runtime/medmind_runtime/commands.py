@@ -232,7 +232,7 @@ class Commands:
             try:
                 opened.memory.load_state(state)
             except MedmindError as error:  # it only saves time
-                console.note(f"[the conversation will be read anew: {error.message}]")
+                console.note(f"[the conversation will be read anew: {error}]")
         self._saved[path.resolve()] = turns
         console.note(f"Loaded {len(turns)} question{'s' * (len(turns) != 1)} with answers from {path}.")
         if turns:

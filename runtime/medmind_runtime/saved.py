@@ -5,19 +5,20 @@ each of these with `text`, `source` and `url`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from medmind.artifacts import read_json
 from medmind.errors import MedmindError
 from medmind_runtime import private_file
 from medmind_runtime.turn import Passage, Turn
 
 FORMAT = "medmind-conversation/1"
 _LARGEST = 64 << 20
+_OTHER = "give another copy, or another file that /save wrote"
+T = TypeVar("T")
 
 
 def write(path: Path, *, model: str, system: str, turns: Sequence[Turn]) -> None:
@@ -46,27 +47,48 @@ def read(path: Path) -> tuple[str, list[Turn]]:
     Raises:
         MedmindError: it is no such file.
     """
-    if path.is_file() and path.stat().st_size > _LARGEST:
-        raise MedmindError(f"{path} is larger than any conversation", "give a file that /save wrote")
-    try:
-        document = read_json(path)
-    except RecursionError:
-        raise MedmindError(f"{path} is nested too deeply", "give a file that /save wrote") from None
-    if document.get("format") != FORMAT:
+    document = _document(path)
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise MedmindError(f"{path} is not of the format {FORMAT}", "give a file that /save wrote")
     try:
-        return _text(document, "system"), [_turn(row) for row in document["turns"]]
-    except (KeyError, TypeError) as error:
-        raise MedmindError(f"{path} is damaged: {error}", "give a file that /save wrote") from error
+        system = _part(document, "system", str, "it")
+        rows = _part(document, "turns", list, "it")
+        return system, [_turn(row, f"turn {number}") for number, row in enumerate(rows, 1)]
+    except _DamagedError as error:
+        raise MedmindError(f"{path} is damaged: {error}", _OTHER) from None
 
 
-def _turn(row: Mapping[str, Any]) -> Turn:
-    sources = tuple(Passage(*(_text(source, key) for key in ("text", "source", "url"))) for source in row["sources"])
-    return Turn(_text(row, "question"), _text(row, "answer"), sources)
+class _DamagedError(Exception):
+    """What is missing where."""
 
 
-def _text(row: Mapping[str, Any], key: str) -> str:
-    value = row[key]
-    if not isinstance(value, str):
-        raise TypeError(f"{key} is no text")
+def _document(path: Path) -> Any:
+    """The JSON in the file."""
+    try:
+        if path.is_file() and path.stat().st_size > _LARGEST:
+            raise MedmindError(f"{path} is larger than any conversation", "give a file that /save wrote")
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise MedmindError(f"{path} does not exist", "give a file that /save wrote") from None
+    except OSError as error:
+        raise MedmindError(f"{path} cannot be read: {error.strerror}", "give a file that /save wrote") from error
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise MedmindError(f"{path} is no JSON: what stands in {place} does not belong there", _OTHER) from None
+    except (ValueError, RecursionError):  # no UTF-8, a number of too many digits, nested too deeply
+        raise MedmindError(f"{path} holds no text that is JSON", _OTHER) from None
+
+
+def _turn(row: Any, where: str) -> Turn:
+    sources = tuple(
+        Passage(*(_part(source, key, str, f"source {number} of {where}") for key in ("text", "source", "url")))
+        for number, source in enumerate(_part(row, "sources", list, where), 1)
+    )
+    return Turn(_part(row, "question", str, where), _part(row, "answer", str, where), sources)
+
+
+def _part(row: Any, key: str, kind: type[T], where: str) -> T:
+    value = row.get(key) if isinstance(row, dict) else None
+    if not isinstance(value, kind):
+        raise _DamagedError(f"{where} has no {'text' if kind is str else 'list'} called {key}")
     return value

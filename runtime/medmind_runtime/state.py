@@ -16,6 +16,7 @@ from medmind_runtime import private_file
 _MAGIC = b"medmind-state/1\n"
 _SAMPLES, _SAMPLE = 256, 1 << 16
 _LARGEST_HEADER = 1 << 16
+_DELETE = "it cannot be used; delete it, or save it anew"
 
 
 def fingerprint(model: Path, adapter: Path | None, kv_type: str, *, flash: bool) -> str:
@@ -59,19 +60,24 @@ def read(path: Path, key: str) -> tuple[list[int], bytes]:
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
                 raise MedmindError(f"{path} is no saved state of medmind", "give a file that medmind saved")
-            header: Any = json.loads(file.readline(_LARGEST_HEADER))
+            header = file.readline(_LARGEST_HEADER)
             body = file.read()
-        if header["model"] != key:
-            raise MedmindError(
-                f"{path} was saved with another model, adapter, KV cache type or kind of attention",
-                "start with those it was saved with; the kind of attention follows --threads: fewer than 8, or not",
-            )
-        count = int(header["tokens"])
-        whole = len(body) == header["bytes"] and hashlib.sha256(body).hexdigest() == header["sha256"]
-        if not whole or not 0 <= 4 * count <= len(body):
-            raise MedmindError(f"{path} is damaged", "it cannot be used; delete it")
-        return list(struct.unpack_from(f"<{count}i", body)), body[4 * count :]
+        model, count, size, digest = _told(header)
     except OSError as error:
         raise MedmindError(f"{path} cannot be read: {error.strerror}", "check the path") from error
-    except (ValueError, KeyError, TypeError, struct.error) as error:
-        raise MedmindError(f"{path} is damaged: {error}", "it cannot be used; delete it") from error
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise MedmindError(f"{path} is damaged: its first lines do not tell what is in it", _DELETE) from None
+    if model != key:
+        raise MedmindError(
+            f"{path} was saved with another model, adapter, KV cache type or kind of attention",
+            "start with those it was saved with; the kind of attention follows --threads: fewer than 8, or not",
+        )
+    if len(body) != size or not 0 <= 4 * count <= size or hashlib.sha256(body).hexdigest() != digest:
+        raise MedmindError(f"{path} is damaged: its {len(body)} bytes are not those that were saved", _DELETE)
+    return list(struct.unpack_from(f"<{count}i", body)), body[4 * count :]
+
+
+def _told(header: bytes) -> tuple[str, int, int, str]:
+    """Key of the model, tokens, bytes of the body and their digest."""
+    document: Any = json.loads(header)
+    return document["model"], int(document["tokens"]), int(document["bytes"]), document["sha256"]

@@ -46,9 +46,20 @@ def test_a_state_of_another_model_or_a_damaged_one_is_refused_and_harmless(
     ):
         other.load_state(path)
     whole = path.read_bytes()
-    for damaged in (whole[:-1], whole[:30], b"", whole[:-5] + b"12345", b"medmind-state/1\n[]\n", whole[:20] + b"\n"):
+    cut, no_state, headless = "bytes are not those that were saved", "is no saved state", "do not tell what is in it"
+    for damaged, says in (
+        (whole[:-1], cut),
+        (whole[:-5] + b"12345", cut),
+        (b"", no_state),
+        (whole[:30], headless),
+        (whole[:20] + b"\n", headless),
+        (b"medmind-state/1\n[]\n", headless),
+        (b"medmind-state/1\n" + b"[" * 60_000 + b"\n", headless),
+        (whole.replace(b'"tokens": ', b'"tokens": -', 1), cut),
+        (whole.replace(b'"tokens": ', b'"tokens": ""', 1), headless),
+    ):
         path.write_bytes(damaged)
-        with pytest.raises(MedmindError):
+        with pytest.raises(MedmindError, match=says):
             engine.load_state(path)
     with pytest.raises(MedmindError, match="cannot be read"):
         engine.load_state(tmp_path / "none")
