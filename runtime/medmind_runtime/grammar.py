@@ -21,8 +21,8 @@ def from_schema(text: str) -> str:
     """The grammar (GBNF) of the JSON documents that a JSON schema describes.
 
     Raises:
-        MedmindError: no JSON, no schema, one that refers to other documents, one that asks for what a grammar cannot
-            hold, or one whose grammar is too large for llama.cpp.
+        MedmindError: no JSON, no schema, one that allows no document, one that refers to other documents, one that asks
+            for what a grammar cannot hold, or one whose grammar is too large for llama.cpp.
     """
     if len(text) > _LARGEST:
         raise MedmindError(f"the schema has {len(text)} characters", f"at most {_LARGEST} are taken")
@@ -31,8 +31,10 @@ def from_schema(text: str) -> str:
         half = half_character(schema)
     except (ValueError, RecursionError) as error:
         raise MedmindError(f"the schema is not JSON: {error}", "give a JSON schema") from error
-    if not isinstance(schema, dict):
-        raise MedmindError("the schema is not a JSON object", "give a JSON schema")
+    if schema is False:
+        raise MedmindError("the schema is false, which allows no answer at all", "true takes any JSON")
+    if schema is not True and not isinstance(schema, dict):
+        raise MedmindError("the schema is neither a JSON object nor true", "give a JSON schema")
     if half:
         raise MedmindError(f"the schema holds {half}, half of a character's surrogate pair", "write the whole pair")
     rules, root = json_schema.convert(schema)

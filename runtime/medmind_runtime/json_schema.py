@@ -18,7 +18,7 @@ from medmind_runtime.schema_parts import Parts, Schema, listed, merged, refuse, 
 _LONGEST_NAME = 200
 
 
-def convert(document: Schema) -> tuple[Rules, Ref]:
+def convert(document: Schema | bool) -> tuple[Rules, Ref]:
     """The rules of a schema's documents, and the one to begin with.
 
     Raises:
@@ -36,7 +36,7 @@ def convert(document: Schema) -> tuple[Rules, Ref]:
 
 
 class _Converter:
-    def __init__(self, document: Schema) -> None:
+    def __init__(self, document: Schema | bool) -> None:
         self.rules = Rules()
         self._parts = Parts(document)
         self._json = json_rules.JsonRules(self.rules)

@@ -181,7 +181,7 @@ def _grammar(wanted: Any) -> str:
             return ""
         case {"type": "json_object"}:
             schema = {"type": "object"}
-        case {"type": "json_schema", "json_schema": {"schema": dict() as schema}}:
+        case {"type": "json_schema", "json_schema": {"schema": (dict() | bool()) as schema}}:
             pass
         case _:
             raise Refused(

@@ -62,7 +62,7 @@ class Parts:
         document: the whole schema, which references point into.
     """
 
-    def __init__(self, document: Schema) -> None:
+    def __init__(self, document: Schema | bool) -> None:
         self._document = document
         self._steps = 0
 

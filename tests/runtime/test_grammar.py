@@ -34,11 +34,17 @@ def test_a_model_of_random_weights_answers_by_the_schema(engine: Engine, tempera
     [
         *("{", "[]", '{"$ref": "https://example.org/schema.json"}', '{"type": "nothing"}', "[" * 100_000, " " * 2**21),
         r'{"enum": ["\ud800"]}',
+        *("false", "null", "3", '{"properties": {"a": false}, "required": ["a"]}'),
     ],
 )
 def test_what_is_no_usable_schema_is_refused_in_one_line(text: str) -> None:
-    with pytest.raises(MedmindError, match="schema"):
+    with pytest.raises(MedmindError, match="schema") as refused:
         grammar.from_schema(text)
+    assert refused.value.hint
+
+
+def test_a_schema_that_is_true_takes_any_json() -> None:
+    assert grammar.from_schema("true") == grammar.from_schema("{}")
 
 
 def test_a_grammar_that_is_none_is_refused(engine: Engine) -> None:
@@ -102,13 +108,18 @@ MANY_KINDS = {
         for i in range(200)
     ]
 }
-HELD = [
+HELD: list[dict[str, object] | bool] = [
     LATE_KINDS,
     LISTS,
     OPEN,
     MANY_KINDS,
     {"anyOf": [{"enum": ["ab", "ac", "b"]}, {"type": "string", "pattern": "^a[b-d]$"}, {"const": "ab"}]},
     {},
+    True,
+    {"allOf": [True, {"title": "x"}, {"$ref": "#/$defs/any"}], "$defs": {"any": True}},
+    {"anyOf": [True, {"type": "null"}], "type": ["string", "null"]},
+    {"type": "array", "prefixItems": [True], "items": True, "maxItems": 3},
+    {"properties": {"a": True}, "additionalProperties": True, "required": ["a"]},
     {"type": "object"},
     {"const": 'a "quoted" \\ back\n'},
     {"enum": ["é", "a/b", 1.5, None, {"x": [1]}], "type": ["string", "object", "null"]},
@@ -156,7 +167,7 @@ HELD = [
 
 
 @pytest.mark.parametrize("schema", HELD, ids=json.dumps)
-def test_all_that_follows_the_grammar_is_valid_json_of_the_schema(schema: dict[str, object]) -> None:
+def test_all_that_follows_the_grammar_is_valid_json_of_the_schema(schema: dict[str, object] | bool) -> None:
     rules, root = json_schema.convert(schema)
     validator = Draft202012Validator(schema)
     chance = random.Random(1)
@@ -241,7 +252,7 @@ def test_what_llama_follows_at_a_time_does_not_double_with_each_level(
 
 @pytest.mark.parametrize("schema", HELD, ids=json.dumps)
 def test_llama_takes_every_grammar(
-    engine: Engine, schema: dict[str, object], capfd: pytest.CaptureFixture[str]
+    engine: Engine, schema: dict[str, object] | bool, capfd: pytest.CaptureFixture[str]
 ) -> None:
     sampling = Sampling(grammar=grammar.from_schema(json.dumps(schema)))
     assert list(engine.generate([1, 3, 4], sampling=sampling, max_tokens=1))
