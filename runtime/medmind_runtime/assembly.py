@@ -130,7 +130,7 @@ def assemble(path: Path, **settings: Unpack[Settings]) -> Parts:
         progress=given["progress"],
     )
     try:
-        size = _context(path, int(lib.llama_model_n_ctx_train(weights.handle)), context)
+        size = _context(path, _trained(lib, weights), context)
         exact = Exact(hopeless=True)
         if given["lookup"] and adapter is None and not weights.gpu_layers:
             exact = Exact.of(weights.metadata, kv_type=kv_type)
@@ -139,6 +139,11 @@ def assemble(path: Path, **settings: Unpack[Settings]) -> Parts:
         weights.close()
         raise
     return Parts(lib, weights, decoder, exact, threads, kv_type, flash)
+
+
+def _trained(lib: ModuleType, weights: Weights) -> int:
+    """Tokens that the model was trained on: llama.cpp holds 32 bits without a sign and gives them with one."""
+    return int(lib.llama_model_n_ctx_train(weights.handle)) % 2**32
 
 
 def _context(path: Path, trained: int, wanted: int | None) -> int:

@@ -78,7 +78,7 @@ def run(
 
 
 def _on_standard_input() -> str:
-    """What stands there; no more of it is read than could ever be answered."""
+    """What stands there, without a last line's end; no more of it is read than could ever be answered."""
     if sys.stdin is None:
         raise MedmindError("standard input is closed, so that no question could be read", "give it with --prompt")
     if sys.stdin.isatty():
@@ -89,7 +89,7 @@ def _on_standard_input() -> str:
             f"the question is too long: standard input holds more than {_LONGEST:,} characters",
             "shorten it: no context holds so many",
         )
-    return text
+    return text.removesuffix("\n")
 
 
 def prove(*, as_json: bool, allow_unproved: bool = False) -> None:

@@ -41,6 +41,17 @@ def test_the_question_may_come_on_standard_input(run_chat: Run, model: Path) -> 
     assert "the question is empty" in one_line(run_chat(model, "-p", "-", *FEW).stderr)
 
 
+@pytest.mark.parametrize(
+    ("question", "file"), [("a", b"a\n"), ("a\n", b"a\n\n"), ("a\nb", b"a\r\nb\r\n"), ("a ", b"a ")]
+)
+def test_the_end_of_the_last_line_on_standard_input_is_no_part_of_the_question(
+    run_chat: Run, model: Path, question: str, file: bytes
+) -> None:
+    typed, given = (run_chat(model, "--json", *FEW, *how, stdin=file) for how in ((), ("-p", question)))
+    for told in ("answer", "usage"):
+        assert json.loads(typed.stdout)[told] == json.loads(given.stdout)[told]
+
+
 @pytest.mark.parametrize("prompt", [(), ("-p", "-")])
 def test_without_standard_input_no_question_can_be_read_from_it(
     run_chat: Run, model: Path, prompt: tuple[str, ...]

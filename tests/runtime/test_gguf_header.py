@@ -1,5 +1,6 @@
 import random
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from medmind import gguf_header
 from medmind.errors import MedmindError
 from medmind_runtime.engine import Engine
+from medmind_runtime.loading import DEFAULT_CONTEXT
 
 
 def test_a_whole_file_passes(model: Path) -> None:
@@ -82,3 +84,14 @@ def test_what_llama_cpp_refuses_comes_with_its_reason(model: Path, tmp_path: Pat
     path.write_bytes(model.read_bytes().replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0lxxxx", 1))
     with pytest.raises(MedmindError, match="unknown model architecture: 'lxxxx'"):
         Engine.load(path)
+
+
+def test_a_context_length_of_all_32_bits_is_no_negative_one(make_model: Callable[..., Path]) -> None:
+    """llama.cpp gives it with a sign."""
+    path = make_model(context=2**32 - 1)
+    with Engine.load(path, threads=1) as engine:
+        assert engine.context == DEFAULT_CONTEXT
+    with pytest.raises(MedmindError, match=f"a context of {2**32} tokens is longer than this model's {2**32 - 1}"):
+        Engine.load(path, threads=1, context=2**32)
+    with pytest.raises(MedmindError, match="its context length is 0"):
+        Engine.load(make_model(context=0), threads=1)
