@@ -35,6 +35,8 @@ class Connection(BaseHTTPRequestHandler):
 
     server: "Server"
     protocol_version = "HTTP/1.1"
+    default_request_version = "HTTP/1.0"
+    """Of a line that names none: to HTTP/0.9 an answer would have no status."""
 
     def setup(self) -> None:
         """Bound the time of reading."""
@@ -56,6 +58,13 @@ class Connection(BaseHTTPRequestHandler):
         self._begun = time.monotonic()
         self._timed.deadline = self._begun + seconds
         super().handle_one_request()
+
+    def parse_request(self) -> bool:
+        """Also an empty line is answered."""
+        parsed = super().parse_request()
+        if not parsed and not self.requestline.strip():
+            self.send_error(400)
+        return parsed
 
     def version_string(self) -> str:
         """Not which Python this is."""

@@ -57,17 +57,29 @@ def token(path: Path) -> str:
     """The token in a file; a new one when the file is missing or empty.
 
     Raises:
-        MedmindError: it cannot be read or written, or holds no token.
+        MedmindError: it cannot be read or written, or holds no token; nothing is changed then.
     """
+    kept = _read(path).strip()
+    if kept and not (kept.isascii() and 16 <= len(kept) <= 512 and not set(kept) & set(b" \r\n")):
+        raise MedmindError(f"{path} holds no token", "one line of 16 to 512 letters, or remove it for a new one")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise MedmindError(f"{path.parent} cannot be made: {error.strerror}", "give another file") from error
     ensure(path)
-    kept = path.read_bytes().strip()
     if not kept:
-        write(path, f"{secrets.token_urlsafe(32)}\n".encode())
-        kept = path.read_bytes().strip()
-    if not (kept.isascii() and 16 <= len(kept) <= 512 and not set(kept) & set(b" \r\n")):
-        raise MedmindError(f"{path} holds no token", "one line of 16 to 512 letters, or remove it for a new one")
+        kept = secrets.token_urlsafe(32).encode()
+        write(path, kept + b"\n")
     return kept.decode("ascii")
+
+
+def _read(path: Path) -> bytes:
+    """What is in a file; nothing where there is none."""
+    if path.exists() and not path.is_file():
+        raise MedmindError(f"{path} is no regular file", "give the name of another file")
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise MedmindError(f"{path} cannot be read: {error.strerror}", "give the name of another file") from error

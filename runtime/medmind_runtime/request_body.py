@@ -34,11 +34,11 @@ def read(
         raise Refused(400, "the request has several Content-Lengths")
     if not (length.isascii() and length.isdigit()) or headers.get("Transfer-Encoding"):
         raise Refused(411, "the request must have a Content-Length")
-    expected = ",".join(headers.get_all("Expect", [])).lower() if go_on else ""
-    if expected not in {"", "100-continue"}:
+    expected = {one.strip() for one in ",".join(headers.get_all("Expect", [])).lower().split(",")} - {""}
+    if go_on and expected - {"100-continue"}:
         raise Refused(417, "the request expects something other than 100-continue")
     if len(length) > 18 or int(length) > most:
-        if not expected:
+        if not (expected and go_on):
             _drop(stream, length)
         raise Refused(413, f"the request is larger than {most} bytes", code="request_too_large")
     if expected and go_on:

@@ -189,11 +189,13 @@ def test_a_json_schema_becomes_the_grammar_of_the_answer_and_nothing_else_is_in_
         _first, *pieces, _last, _done = client.events(response_format={"type": "json_object"})
         assert "".join(piece["choices"][0]["delta"]["content"] for piece in pieces) == '{"risk": "low"}'
         client.ask(response_format={"type": "text"})
-    of_schema, of_object, of_text = (sampling.grammar for sampling in engine.samplings)
+        client.ask(response_format={"type": "json_schema", "json_schema": {"schema": True}})
+    of_schema, of_object, of_text, of_any = (sampling.grammar for sampling in engine.samplings)
     assert "risk" in of_schema
     assert "::=" in of_object
     assert "risk" not in of_object
     assert of_text == ""
+    assert "::=" in of_any
 
 
 @pytest.mark.parametrize(("guard", "says"), [(Warns(), "Call now."), (Refers(), "Ask a doctor.")])
@@ -284,6 +286,11 @@ BAD: Mapping[str, tuple[Any, int, str]] = {
         },
         400,
         "#/uniqueItems, a grammar cannot compare",
+    ),
+    "a schema that allows nothing": (
+        {"messages": HELLO, "response_format": {"type": "json_schema", "json_schema": {"schema": False}}},
+        400,
+        "the schema is false, which allows no answer at all",
     ),
     "a long name": ({"messages": HELLO, "k" * 9000: 1}, 400, f"{'k' * 60}… is not a known field"),
     "a long role": (
@@ -450,7 +457,26 @@ def test_a_client_that_waits_is_told_to_go_on_only_when_its_body_can_be_taken() 
         assert asked_to_wait(client, "100-continue", "x")[0].startswith(b"HTTP/1.1 411 ")
         assert asked_to_wait(client, "200-ok", 0)[0].startswith(b"HTTP/1.1 417 ")
         assert asked_to_wait(client, "200-ok", 0, version="1.0")[0] == fine
-    assert len(engine.prompts) == 2
+        for other in ("200-ok", "100-continue, 200-ok"):
+            assert asked_to_wait(client, f"100-continue\r\nExpect: {other}", 0)[0].startswith(b"HTTP/1.1 417 ")
+        for same in ("100-continue\r\nExpect: 100-Continue", "\r\nExpect: 100-continue,"):
+            assert asked_to_wait(client, same, 0) == (b"HTTP/1.1 100 Continue\r\n", fine)
+    assert len(engine.prompts) == 4
+
+
+@pytest.mark.parametrize(
+    "line", ["garbage", "no request at all", "POST /", "GET / HTTP/x", "\x16\x03\x01 \x80", "", "  "]
+)
+def test_what_is_no_request_is_answered_so_and_the_connection_closed(line: str) -> None:
+    with (
+        serving(FakeEngine(["x"])) as client,
+        socket.create_connection(("127.0.0.1", client.server.server_port), timeout=PATIENCE) as raw,
+    ):
+        raw.sendall(f"{line}\r\n\r\n".encode("latin-1"))
+        head, _, body = raw.makefile("rb").read().partition(b"\r\n\r\n")
+    status, *headers = head.split(b"\r\n")
+    assert status == b"HTTP/1.1 400 Bad Request" and b"Connection: close" in headers
+    assert json.loads(body)["error"]["type"] == "invalid_request_error"
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -563,9 +589,19 @@ def test_the_token_is_made_once_and_read_by_its_owner_alone(tmp_path: Path) -> N
     file.chmod(0o644)
     assert private_file.token(file) == token
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    file.write_text("two words and more", encoding="ascii")
+
+
+@pytest.mark.parametrize("content", ["two words and more", "short"])
+def test_a_file_without_a_token_is_refused_and_left_as_it_is(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "notes"
+    file.write_text(content, encoding="ascii")
+    file.chmod(0o644)
     with pytest.raises(MedmindError, match="holds no token"):
         private_file.token(file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    assert file.read_text(encoding="ascii") == content
+    with pytest.raises(MedmindError, match="is no regular file"):
+        private_file.token(tmp_path)
 
 
 @pytest.mark.parametrize(("end", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
