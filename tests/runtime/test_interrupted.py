@@ -29,6 +29,8 @@ from medmind_runtime.session import guard_for
 from medmind_runtime.terminal import Opened, Terminal
 from medmind_runtime.turn import Turn
 
+from .read_ahead_chat import chat, talk_of
+
 
 def opened(guard: Unguarded) -> Background[Opened]:
     talk = Conversation(FakeEngine(["an answer"]), system="", sampling=Sampling(), max_tokens=9, guard=guard)
@@ -172,6 +174,36 @@ def test_ctrl_c_while_a_long_question_is_fitted_takes_it_back_and_no_turn_leaves
     assert rendered == [5]  # of three ways to make it fit the first: then nobody waited
     assert (conversation.first, [turn.question for turn in conversation.turns]) == (0, ["one", "another", "two"])
     assert "the question was taken back" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("line", ["long", "/regen"])
+def test_turns_that_left_for_a_question_are_there_again_when_it_is_taken_back_before_its_first_word(
+    line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = FakeEngine(["an answer"], context=100)
+    generate = engine.generate
+
+    def stopped(tokens: Sequence[int], *, cancel: Callable[[], bool] = never, **options: Any) -> Iterator[int]:
+        signal.raise_signal(signal.SIGINT)
+        return generate(tokens, cancel=cancel, **options)
+
+    talk = talk_of(engine, max_tokens=9)
+    talk.turns = [Turn("one", "fine"), Turn("another", "fine"), Turn("long" * 9, "fine")][: 2 + (line == "/regen")]
+    before = list(talk.turns)
+
+    def first() -> str:
+        monkeypatch.setattr(engine, "generate", stopped)
+        return line.replace("long", "long" * 9)
+
+    def second() -> str:
+        monkeypatch.setattr(engine, "generate", generate)
+        assert (talk.turns, talk.first) == (before, 0)
+        return "/exit"
+
+    chat(talk, [first, second], read_ahead=False)
+    said = "".join(capsys.readouterr())
+    assert "left it and will not be remembered" in said
+    assert "the question was taken back" in said
 
 
 @pytest.mark.parametrize("judged", [0, 1, 7])
