@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ GPU_FACTS = {
 
 def test_json_is_the_only_thing_on_stdout_and_says_what_is_needed(command: Command, fake_hub: Any) -> None:
     pytest.importorskip("torch")
-    pytest.importorskip("llama_cpp")
+    if find_spec("llama_cpp") is None:  # imported here, it would be the usual build for all tests behind this one
+        pytest.skip("llama-cpp-python is not installed")
     done = command(DOCTOR, "", "--json", HF_ENDPOINT=fake_hub.endpoint)
     report = json.loads(done.stdout)
     names = [check["name"] for check in report["checks"]]
