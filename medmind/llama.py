@@ -142,3 +142,16 @@ def load() -> ModuleType:
         if first:
             library.llama_backend_init()
     return library
+
+
+def own_attention() -> bool:
+    """Whether llama.cpp computes attention on this CPU by scripts/llama_attention.cpp; not where it came otherwise.
+
+    Raises:
+        MedmindError: llama-cpp-python is not installed.
+    """
+    told = getattr(load()._lib, "medmind_attention", None)  # of any library that this one is linked to
+    if told is None:
+        return False
+    told.restype = ctypes.c_bool
+    return bool(told())

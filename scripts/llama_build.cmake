@@ -3,6 +3,17 @@
 # although the Python package loads libllama and libggml alone. A normal variable outranks the forced cache entry.
 set(LLAMA_BUILD_COMMON OFF)
 
+# Attention on the CPU by llama_attention.cpp beside this file, which ggml-cpu.c calls in the place of llama.cpp's own: for
+# that file alone its name stands for the other. Nothing of llama.cpp is changed.
+set(MEDMIND_SCRIPTS "${CMAKE_CURRENT_LIST_DIR}")
+function(medmind_attention)
+    get_target_property(home ggml-cpu SOURCE_DIR)
+    set_property(SOURCE "${home}/ggml-cpu/ggml-cpu.c" DIRECTORY "${home}" "${CMAKE_CURRENT_SOURCE_DIR}"
+        PROPERTY COMPILE_DEFINITIONS
+        ggml_compute_forward_flash_attn_ext=medmind_compute_forward_flash_attn_ext)
+    target_sources(ggml-cpu PRIVATE "${MEDMIND_SCRIPTS}/llama_attention.cpp")
+endfunction()
+
 # libggml-cpu once more, for CPUs that have more than the usual build asks for: into lib/avx512, with a file `cpu-flags`
 # that tells what it needs, by Linux' names; medmind/llama.py takes what suits the CPU at hand. llama.cpp's own way to
 # the same (GGML_BACKEND_DL with GGML_CPU_ALL_VARIANTS) builds fourteen, and looks for them in the working directory too.
@@ -43,6 +54,12 @@ function(medmind_cpu_library folder)
 endfunction()
 
 function(medmind_cpu_libraries)
+    if(TARGET ggml-cpu)
+        medmind_attention()
+        # scripts/install.sh looks here whether pip's cache served a wheel of these files or of earlier ones.
+        file(WRITE "${CMAKE_BINARY_DIR}/medmind-build" "${MEDMIND_BUILD}\n")
+        install(FILES "${CMAKE_BINARY_DIR}/medmind-build" DESTINATION "${SKBUILD_PLATLIB_DIR}/llama_cpp/lib")
+    endif()
     if(MEDMIND_AVX512 AND TARGET ggml-cpu AND NOT GGML_NATIVE AND NOT GGML_BACKEND_DL)
         medmind_cpu_library(avx512 avx512f avx512cd avx512vl avx512dq avx512bw avx512vbmi avx512_vnni)
     endif()

@@ -102,7 +102,7 @@ def main() -> None:
     build = best.parent
     runs: list[dict[str, Any]] = []
     for threads in given.threads:
-        flash = attention.flash(KV_CACHE, threads, on_gpu=False)
+        flash = attention.flash(KV_CACHE, threads, on_gpu=False, own=llama.own_attention())
         for turn in range(given.pairs):
             order = (True, False) if turn % 2 else (False, True)
             pair = {usual: measured(given.model, threads, usual=usual) for usual in order}

@@ -114,8 +114,12 @@ def assemble(path: Path, **settings: Unpack[Settings]) -> Parts:
     header = gguf_header.scalars(path)
     on_gpu = bool(given["gpu_layers"] and lib.llama_supports_gpu_offload())
     # Not by `lookup`: an answer is the same with and without it.
-    kv_type = given["kv_type"] or ("f16" if on_gpu or adapter else cache_type(header))
-    flash = attention.flash(kv_type, threads, on_gpu=on_gpu) if given["flash"] is None else given["flash"]
+    built = llama.own_attention() and given["flash"] is not False
+    kv_type = given["kv_type"] or ("f16" if on_gpu or adapter else cache_type(header, built=built))
+    own = built and attention.own(header, kv_type)
+    flash = given["flash"]
+    if flash is None:
+        flash = attention.flash(kv_type, threads, on_gpu=on_gpu, own=own)
     trained = int(header.get(f"{header.get('general.architecture')}.context_length", context or DEFAULT_CONTEXT))
     size = _context(path, trained, context)
     batch = batch or attention.prompt_step(header, threads, context=size, flash=flash)
@@ -133,7 +137,7 @@ def assemble(path: Path, **settings: Unpack[Settings]) -> Parts:
         size = _context(path, _trained(lib, weights), context)
         exact = Exact(hopeless=True)
         if given["lookup"] and adapter is None and not weights.gpu_layers:
-            exact = Exact.of(weights.metadata, kv_type=kv_type)
+            exact = Exact.of(weights.metadata, same_bits=attention.same_bits(kv_type, own=own))
         decoder = Decoder(lib, weights, context=size, threads=threads, batch=batch, kv_type=kv_type, flash=flash)
     except BaseException:
         weights.close()

@@ -14,20 +14,51 @@ _SCORES = 64 * 2**20
 _MANY = 8
 """Threads from which flash attention is as fast."""
 _NARROW_HEAD = 64
+_OWN = frozenset(["f16", "bf16", "q8_0"])
+_OWN_WIDTH = 32
+"""What scripts/llama_attention.cpp knows: kinds of KV cache, and what widths of heads are multiples of."""
 _SHORTEST, _LONGEST = 32, 512
 """Tokens of a step."""
 
 
-def flash(kv_type: str, threads: int, *, on_gpu: bool) -> bool:
-    """Whether flash attention is used: all but where few threads compute on 16- or 32-bit keys and values.
+def own(header: Mapping[str, str | int], kv_type: str) -> bool:
+    """Whether scripts/llama_attention.cpp, where llama.cpp was built with it, computes a model's attention on a CPU.
+
+    Source: `Attention::known` there; that a model has sinks its header does not tell.
+    """
+    architecture = header.get("general.architecture")
+    heads, width = (header.get(f"{architecture}.{name}") for name in ("attention.head_count", "embedding_length"))
+    each = width // heads if isinstance(heads, int) and isinstance(width, int) and heads else 0
+    widths = [header.get(f"{architecture}.attention.{name}", each) for name in ("key_length", "value_length")]
+    fits = all(isinstance(one, int) and one and one % _OWN_WIDTH == 0 for one in widths)
+    return fits and kv_type in _OWN and f"{architecture}.attn_logit_softcapping" not in header
+
+
+def flash(kv_type: str, threads: int, *, on_gpu: bool, own: bool) -> bool:
+    """Whether flash attention is used: with llama.cpp's own, all but where few threads compute on 16- or 32-bit values.
 
     On a CPU llama.cpp's kernel for it (`ggml_compute_forward_flash_attn_ext`) goes through the keys for one head and
     one token after the other, and sums 16-bit values in 16 bits. Two matrix products are faster far into a conversation
-    while few threads share them (scripts/measure_depth.py: a token behind 2,000 others of a 7B takes 0.72 of the time
-    with one thread, 1.03 with 8, 1.17 with 16). Quantized values only the kernel reads; and it alone gives a token the
-    same bits beside others, in all but these types: see `speculation.cache_type`.
+    while few threads share them; scripts/llama_attention.cpp is faster than both (scripts/measure_depth.py). Quantized
+    values flash attention alone reads.
+
+    Args:
+        kv_type: of the KV cache.
+        threads: that compute.
+        on_gpu: whether layers are on a GPU.
+        own: whether scripts/llama_attention.cpp computes it.
     """
-    return on_gpu or kv_type not in PLAIN or threads >= _MANY
+    return on_gpu or own or kv_type not in PLAIN or threads >= _MANY
+
+
+def same_bits(kv_type: str, *, own: bool) -> bool:
+    """Whether a token gets the same bits beside others as alone.
+
+    scripts/llama_attention.cpp sees to that. llama.cpp's flash attention sums a single token over f16 and f32 in as
+    many parts as there are threads (`ggml_compute_forward_flash_attn_ext_f16`), and a matrix product of several rows
+    in another order than of one (`llamafile_sgemm`): rounding to 8 bits before the next product hides most of it.
+    """
+    return own or kv_type not in PLAIN
 
 
 def score_bytes(header: Mapping[str, str | int], *, context: int, batch: int) -> int:

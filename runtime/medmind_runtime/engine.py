@@ -36,6 +36,7 @@ class Engine:
         context: tokens that the KV cache holds, prompt and answer together.
         threads: compute threads.
         kv_type, adapter: as given to `load`.
+        flash: whether attention is computed as flash attention.
         timings: of the last `generate`.
     """
 
@@ -65,6 +66,7 @@ class Engine:
         self.path = path
         self.adapter = adapter
         self.kv_type = parts.kv_type
+        self.flash = parts.flash
         self.threads = parts.threads
         self.context = parts.decoder.context
         self.timings = Timings()
@@ -93,7 +95,7 @@ class Engine:
         return len(tokens)
 
     def _fingerprint(self) -> str:
-        return state.fingerprint(self.path, self.adapter, self.kv_type, flash=self._parts.flash)
+        return state.fingerprint(self.path, self.adapter, self.kv_type, flash=self.flash)
 
     @property
     def _open(self) -> Decoder:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
-from medmind_runtime.attention import PLAIN
+from medmind_runtime import attention
 from medmind_runtime.lookup import MOST_ROWS, ROWS, Lookup, Match, Pace
 from medmind_runtime.timings import Timings
 
@@ -29,16 +29,19 @@ class Evaluator(Protocol):
     def logits(self, row: int) -> bytes: ...  # noqa: D102
 
 
-def cache_type(metadata: Mapping[str, str | int]) -> Literal["f16", "bf16"]:
-    """How keys and values are best kept beside the weights of a file: bf16 beside q8_0, else f16.
+def cache_type(metadata: Mapping[str, str | int], *, built: bool) -> Literal["f16", "bf16"]:
+    """How keys and values are best kept beside the weights of a file: f16, or bf16 beside q8_0 where f16 is not exact.
 
-    What llama.cpp computes of several tokens at once has the bits of single ones beside bf16 and quantized types alone,
-    of which bf16 is the fastest. With f16 and f32, flash attention sums a single token in as many parts as there are
-    threads (`ggml_compute_forward_flash_attn_ext_f16`), and a product of several rows in another order than of one
-    (`llamafile_sgemm`): rounding to 8 bits before the next product hides most of that, not all.
+    Beside q8_0 weights guessed tokens gain, if attention gives them the bits of single ones; of the types with which
+    llama.cpp's own does, bf16 is the fastest.
+
+    Args:
+        metadata: of the file.
+        built: whether llama.cpp was built with scripts/llama_attention.cpp.
     """
-    exact = str(metadata.get("general.file_type")) == _Q8_0_FILE
-    return "bf16" if exact and metadata.get("general.architecture") in _ARCHITECTURES else "f16"
+    guessed = str(metadata.get("general.file_type")) == _Q8_0_FILE
+    exact = attention.same_bits("f16", own=built and attention.own(metadata, "f16"))
+    return "bf16" if guessed and not exact and metadata.get("general.architecture") in _ARCHITECTURES else "f16"
 
 
 class Exact:
@@ -56,13 +59,13 @@ class Exact:
         self.pace = Pace()
 
     @classmethod
-    def of(cls, metadata: Mapping[str, str], *, kv_type: str) -> "Exact":
+    def of(cls, metadata: Mapping[str, str], *, same_bits: bool) -> "Exact":
         """What can be told without trying: only q8_0 gains from batches whose bits are those of single tokens.
 
         Repacked weights (q4_k, q4_0) take other kernels from four rows on, f16 and f32 from two; the other types' bits
-        stay alike for a few rows, which then cost nearly as much as one by one.
+        stay alike for a few rows, which then cost nearly as much as one by one. `same_bits`: see `attention.same_bits`.
         """
-        return cls(hopeless=kv_type in PLAIN or metadata.get("general.file_type") != _Q8_0_FILE)
+        return cls(hopeless=not same_bits or metadata.get("general.file_type") != _Q8_0_FILE)
 
 
 class Ahead:

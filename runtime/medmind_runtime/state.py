@@ -70,7 +70,8 @@ def read(path: Path, key: str) -> tuple[list[int], bytes]:
     if model != key:
         raise MedmindError(
             f"{path} was saved with another model, adapter, KV cache type or kind of attention",
-            "start with those it was saved with; the kind of attention follows --threads: fewer than 8, or not",
+            "start with those it was saved with; the kind of attention follows how llama.cpp was built, and in builds "
+            "without medmind's own --threads: fewer than 8, or not",
         )
     if len(body) != size or not 0 <= 4 * count <= size or hashlib.sha256(body).hexdigest() != digest:
         raise MedmindError(f"{path} is damaged: its {len(body)} bytes are not those that were saved", _DELETE)

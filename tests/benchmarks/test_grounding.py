@@ -14,7 +14,7 @@ import pytest
 from bench_command import medmind_bench
 from bench_rows import write_heldout
 
-from medmind import turns
+from medmind import llama, turns
 from medmind.artifacts import read_jsonl
 from medmind.errors import MedmindError
 from medmind_benchmarks import cell as cells
@@ -278,7 +278,11 @@ def test_a_model_that_cannot_be_measured_is_said_and_the_others_stand(
     assert [pair.status for pair in report.pairs] == ["failed", "measured"]
 
 
-def test_the_cache_is_of_the_type_that_chat_takes_beside_a_file() -> None:
+@pytest.mark.parametrize(("built", "kind"), [(True, "f16"), (False, "bf16")])
+def test_the_cache_is_of_the_type_that_chat_takes_beside_a_file(
+    built: bool, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llama, "own_attention", lambda: built)
     shape = {"general.architecture": "llama", "llama.attention.head_count": 2, "llama.embedding_length": 128}
     models = {
         label: SimpleNamespace(path=Path(label), metadata={**shape, "general.file_type": file_type})
@@ -287,7 +291,7 @@ def test_the_cache_is_of_the_type_that_chat_takes_beside_a_file() -> None:
     config = run.GroundingConfig()
     plan: Any = SimpleNamespace(models=models, libraries={"causes": Path("l")}, items=[], config=config, threads=1)
     asked = [(one.level, one.request.kv_type) for one in run._cells(plan, Path("items"))]  # type: ignore[attr-defined]
-    assert asked == [("q8_0", "bf16"), ("q8_0", "bf16"), ("q4_k_m", "f16"), ("q4_k_m", "f16")]
+    assert asked == [("q8_0", kind), ("q8_0", kind), ("q4_k_m", "f16"), ("q4_k_m", "f16")]
 
 
 def test_the_committed_results_are_readable_and_hold_no_text() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gguf import GGUFReader, GGUFWriter
 
-from medmind import gguf_header
+from medmind import gguf_header, llama
 from medmind.errors import MedmindError
 from medmind_runtime import attention, forecast
 from medmind_runtime.attention import prompt_step
@@ -106,18 +106,39 @@ def test_without_flash_attention_a_model_says_the_same_and_the_scores_are_forese
 ) -> None:
     model = make_model(context=4096, width=128, layers=2)
     found = {}
-    for flash in (True, None):
+    for flash in (True, False):
         with Engine.load(model, threads=1, context=4096, batch=512, flash=flash) as engine:
             found[flash] = engine.memory.compute, engine.log_probs(PROMPT * 20, 1)
-    assert np.allclose(found[None][1], found[True][1], atol=0.02)
+    assert np.allclose(found[False][1], found[True][1], atol=0.02)
     scores = attention.score_bytes(gguf_header.scalars(model), context=4096, batch=512)
-    assert found[None][0] - found[True][0] == pytest.approx(scores, rel=0.2)
+    assert found[False][0] - found[True][0] == pytest.approx(scores, rel=0.2)
 
 
-def test_flash_attention_is_for_quantized_values_gpus_and_many_threads() -> None:
-    assert not any(attention.flash(kind, 2, on_gpu=False) for kind in ("f16", "f32"))
-    assert all(attention.flash(kind, 2, on_gpu=False) for kind in ("bf16", "q8_0"))
-    assert attention.flash("f16", 16, on_gpu=False) and attention.flash("f16", 2, on_gpu=True)
+def test_llama_cpp_s_own_flash_attention_is_for_quantized_values_gpus_and_many_threads() -> None:
+    assert not any(attention.flash(kind, 2, on_gpu=False, own=False) for kind in ("f16", "f32"))
+    assert all(attention.flash(kind, 2, on_gpu=False, own=False) for kind in ("bf16", "q8_0"))
+    assert attention.flash("f16", 16, on_gpu=False, own=False) and attention.flash("f16", 2, on_gpu=True, own=False)
+    assert attention.flash("f16", 2, on_gpu=False, own=True)
+
+
+def test_medmind_s_attention_is_for_models_and_caches_that_it_knows() -> None:
+    header: dict[str, str | int] = {"general.architecture": "llama", "llama.embedding_length": 4096}
+    assert not attention.own(header, "f16")
+    header["llama.attention.head_count"] = 32
+    assert all(attention.own(header, kind) for kind in ("f16", "bf16", "q8_0"))
+    assert not any(attention.own(header, kind) for kind in ("f32", "q4_0"))
+    assert not attention.own(header | {"llama.attention.head_count": 0}, "f16")
+    assert not attention.own(header | {"llama.attention.key_length": 80}, "f16")
+    assert not attention.own(header | {"llama.attention.value_length": 80}, "f16")
+    assert not attention.own(header | {"llama.attn_logit_softcapping": 50}, "f16")
+
+
+def test_a_model_is_loaded_with_the_attention_that_is_built(make_model: Callable[..., Path]) -> None:
+    model = make_model(width=128, head=32)
+    with Engine.load(model, threads=1) as engine:
+        assert engine.flash == llama.own_attention()
+    with Engine.load(model, threads=1, kv_type="f32") as engine:
+        assert not engine.flash
 
 
 def write_adapter(path: Path, *, width: int = 64, name: str = "blk.1.attn_q.weight", base: str = "") -> Path:

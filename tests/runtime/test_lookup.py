@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from medmind import llama
+from medmind_runtime import attention
 from medmind_runtime.decoder import KvType
 from medmind_runtime.engine import Engine, Sampling
 from medmind_runtime.interruption import Interrupted, never
@@ -171,16 +173,20 @@ def test_an_interruption_while_batches_are_tried_leaves_no_cell_that_errs(stop_a
     assert not any(wrong for _, wrong in paper.cells)
 
 
-def test_only_files_in_q8_0_are_tried_and_their_cache_is_bf16() -> None:
+def test_only_files_in_q8_0_are_tried_and_their_cache_is_one_that_is_exact() -> None:
     header: dict[str, str | int] = {"general.architecture": "llama", "general.file_type": 7}
     header |= {"llama.embedding_length": 128, "llama.attention.head_count": 4}
-    assert cache_type(header) == "bf16"
-    assert cache_type(header | {"general.file_type": 15}) == "f16"
-    assert cache_type(header | {"general.architecture": "gemma"}) == "f16"
-    assert cache_type({}) == "f16"
-    assert not Exact.of({"general.file_type": "7"}, kv_type="bf16").tried
-    assert Exact.of({"general.file_type": "7"}, kv_type="f16").tried
-    assert Exact.of({"general.file_type": "15"}, kv_type="bf16").tried
+    assert cache_type(header, built=False) == "bf16"
+    assert cache_type(header, built=True) == "f16"
+    assert cache_type(header | {"llama.attention.key_length": 80}, built=True) == "bf16"
+    assert cache_type(header | {"general.file_type": 15}, built=False) == "f16"
+    assert cache_type(header | {"general.architecture": "gemma"}, built=False) == "f16"
+    assert cache_type({}, built=False) == "f16"
+    assert [attention.same_bits(kind, own=False) for kind in ("f16", "bf16")] == [False, True]
+    assert attention.same_bits("f16", own=True)
+    assert not Exact.of({"general.file_type": "7"}, same_bits=True).tried
+    assert Exact.of({"general.file_type": "7"}, same_bits=False).tried
+    assert Exact.of({"general.file_type": "15"}, same_bits=True).tried
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +209,9 @@ def foretell(monkeypatch: pytest.MonkeyPatch, text: Sequence[int]) -> None:
     monkeypatch.setattr(Pace, "batch", lambda _pace, _seconds, **_counts: None)
 
 
-@pytest.mark.parametrize(("threads", "kv_type", "temperature"), [(1, "bf16", 0.0), (2, "bf16", 0.7), (2, "q8_0", 0.0)])
+@pytest.mark.parametrize(
+    ("threads", "kv_type", "temperature"), [(1, "f16", 0.0), (1, "bf16", 0.0), (2, "f16", 0.7), (2, "q8_0", 0.0)]
+)
 def test_answers_are_the_same_with_and_without(
     quoting: Path, threads: int, kv_type: KvType, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,7 +265,7 @@ def test_stopping_in_the_middle_of_a_draft_leaves_the_cache_usable(
         assert say(10**9) == expected
 
 
-@pytest.mark.parametrize(("threads", "kv_type"), [(1, "bf16"), (2, "bf16"), (2, "q8_0")])
+@pytest.mark.parametrize(("threads", "kv_type"), [(1, "f16"), (2, "f16"), (2, "bf16"), (2, "q8_0")])
 def test_several_tokens_at_once_have_the_bits_of_single_ones(quoting: Path, threads: int, kv_type: KvType) -> None:
     draw = random.Random(5)
     with Engine.load(quoting, context=512, threads=threads, kv_type=kv_type) as engine:
@@ -283,4 +291,4 @@ def test_the_cache_does_not_follow_from_whether_tokens_are_guessed(quoting: Path
         with Engine.load(quoting, threads=1, kv_type=None, lookup=lookup) as engine:
             found.append((engine.kv_type, engine.log_probs(QUOTED, 1).tolist()))
     assert found[0] == found[1]
-    assert found[0][0] == "bf16"
+    assert found[0][0] == ("f16" if llama.own_attention() else "bf16")

@@ -1,7 +1,4 @@
-"""Generation against llama-bench's tg128 on the same file and threads, with the same attention, in alternating pairs.
-
-With few threads chat leaves flash attention out, which llama-bench takes by default: it gains far into a conversation
-what it loses at the beginning (scripts/measure_depth.py).
+"""Generation against llama-bench's tg128 on the same file and threads, in alternating pairs.
 
 Needs a machine that does nothing else: other programs move single runs by far more than three percent.
 """
@@ -16,7 +13,6 @@ import pytest
 from llama_tools import run_tool
 from signed_ranks import located
 
-from medmind_runtime import attention
 from medmind_runtime.engine import Engine, Sampling
 
 pytestmark = pytest.mark.reference
@@ -25,9 +21,9 @@ PAIRS = int(os.environ.get("MEDMIND_BENCH_PAIRS", "40"))
 TOLERANCE = 0.03
 
 
-def theirs(model: Path, *, flash: bool) -> float:
+def theirs(model: Path) -> float:
     """Tokens a second."""
-    how = ("-p", "0", "-n", str(TOKENS), "-t", "1", "-fa", str(int(flash)))
+    how = ("-p", "0", "-n", str(TOKENS), "-t", "1")
     ended = run_tool("llama-bench", "-m", model, *how, "-r", "1", "-o", "json")
     return float(json.loads(ended.stdout)[0]["avg_ts"])
 
@@ -46,12 +42,11 @@ def test_generation_is_as_fast_as_llama_bench(make_model: Callable[..., Path]) -
     model = Path(named) if named else make_model(width=1024, layers=6)
     pairs = []
     with Engine.load(model, threads=1) as engine:
-        flash = attention.flash(engine.kv_type, 1, on_gpu=False)
         ours(engine)
         for turn in range(PAIRS):
-            first = theirs(model, flash=flash) if turn % 2 else None
+            first = theirs(model) if turn % 2 else None
             own = ours(engine)
-            pairs.append((own, theirs(model, flash=flash) if first is None else first))
+            pairs.append((own, theirs(model) if first is None else first))
     middle, low, high = map(math.exp, located([math.log(own / other) for own, other in pairs]))
     rounded = [[round(own, 2), round(other, 2)] for own, other in pairs]
     print(json.dumps({"tokens a second, medmind's and llama-bench's": rounded}))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medmind import processor
+from medmind import llama, processor
 from medmind.artifacts import sha256
 from medmind.errors import MedmindError
 from medmind_benchmarks import effort, examples, machine, runner
@@ -218,7 +218,8 @@ def _cells(plan: Plan, items: Path) -> list[Cell]:
 
 def _kv_types(plan: Plan) -> dict[str, KvType]:
     """The KV cache's type that medmind-chat takes for each model when none is asked for."""
-    return {label: cache_type(model.metadata) for label, model in plan.models.items()}
+    built = llama.own_attention()
+    return {label: cache_type(model.metadata, built=built) for label, model in plan.models.items()}
 
 
 def _name(library: str) -> str:

@@ -1,0 +1,184 @@
+"""Attention as a build of libggml-cpu computes it, called through ggml itself; and as numpy does, in 64 bits.
+
+As a program: `attention_of_ggml.py LIB` writes what tests/medmind/test_attention.py asks about, as JSON.
+"""
+
+import ctypes
+import itertools
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from gguf import GGMLQuantizationType as Kind
+from gguf.quants import dequantize, quantize
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+_POINTER, _COUNT = ctypes.c_void_p, ctypes.c_int64
+
+
+class _Memory(ctypes.Structure):
+    """`ggml_init_params` of ggml.h."""
+
+    _fields_ = (("size", ctypes.c_size_t), ("buffer", _POINTER), ("no_alloc", ctypes.c_bool))
+
+
+@dataclass(frozen=True)
+class Case:
+    """Shapes: of queries heads x tokens x width, of keys and values shared x places x width.
+
+    `left`: llama.cpp computes it itself.
+    """
+
+    kind: Kind
+    threads: int = 1
+    heads: int = 8
+    shared: int = 2
+    tokens: int = 1
+    places: int = 100
+    width: int = 128
+    value_width: int = 128
+    cap: float = 0.0
+    bias: float = 0.0
+    sinks: bool = False
+    left: bool = False
+
+
+class Ggml:
+    """ggml with one build of libggml-cpu; another in the same process would call the functions of the first."""
+
+    def __init__(self, folder: Path, cpu: Path) -> None:
+        base = ctypes.CDLL(str(folder / "libggml-base.so.0"), mode=ctypes.RTLD_GLOBAL)
+        self.cpu = ctypes.CDLL(str(cpu))
+        for name, takes in {
+            "ggml_init": [_Memory],
+            "ggml_new_tensor_4d": [_POINTER, ctypes.c_int, *[_COUNT] * 4],
+            "ggml_permute": [_POINTER, _POINTER, *[ctypes.c_int] * 4],
+            "ggml_flash_attn_ext": [*[_POINTER] * 5, *[ctypes.c_float] * 3],
+            "ggml_new_graph": [_POINTER],
+            "ggml_get_data": [_POINTER],
+        }.items():
+            getattr(base, name).argtypes, getattr(base, name).restype = takes, _POINTER
+        base.ggml_build_forward_expand.argtypes = base.ggml_flash_attn_ext_add_sinks.argtypes = [_POINTER] * 2
+        base.ggml_free.argtypes = [_POINTER]
+        self.cpu.ggml_graph_compute_with_ctx.argtypes = [_POINTER, _POINTER, ctypes.c_int]
+        self.cpu.ggml_cpu_init()
+        self._base = base
+
+    def attention(self, case: Case, q: Array, k: NDArray[np.uint8], v: NDArray[np.uint8], mask: Array) -> Array:
+        """Of llama.cpp's own shapes: heads lie side by side at each place, as in its cache; tokens x heads x width."""
+        base = self._base
+        memory = base.ggml_init(_Memory(64 << 20, None, False))
+
+        def tensor(kind: int, values: NDArray[np.generic], *shape: int) -> int:
+            made = base.ggml_new_tensor_4d(memory, kind, *shape)
+            raw = np.ascontiguousarray(values).tobytes()
+            ctypes.memmove(base.ggml_get_data(made), raw, len(raw))
+            return int(made)
+
+        def cache(values: NDArray[np.uint8], width: int) -> int:
+            lines = values.transpose(1, 0, 2)
+            return int(
+                base.ggml_permute(memory, tensor(case.kind, lines, width, case.shared, case.places, 1), 0, 2, 1, 3)
+            )
+
+        queries = tensor(0, q.transpose(1, 0, 2), case.width, case.heads, case.tokens, 1)
+        found = base.ggml_flash_attn_ext(
+            memory, base.ggml_permute(memory, queries, 0, 2, 1, 3), cache(k, case.width), cache(v, case.value_width),
+            tensor(1, mask.astype(np.float16), case.places, case.tokens, 1, 1), case.width**-0.5, case.bias, case.cap,
+        )  # fmt: skip
+        if case.sinks:
+            base.ggml_flash_attn_ext_add_sinks(found, tensor(0, sinks_of(case), case.heads, 1, 1, 1))
+        graph = base.ggml_new_graph(memory)
+        base.ggml_build_forward_expand(graph, found)
+        self.cpu.ggml_graph_compute_with_ctx(memory, graph, case.threads)
+        count = case.tokens * case.heads * case.value_width
+        values = np.frombuffer(ctypes.string_at(base.ggml_get_data(found), 4 * count), np.float32)
+        base.ggml_free(memory)
+        return values.reshape(case.tokens, case.heads, case.value_width)
+
+
+def sinks_of(case: Case) -> Array:
+    """A score for each head that no place has."""
+    return np.linspace(-2, 2, case.heads, dtype=np.float32)
+
+
+def causal(case: Case, *, begin: int) -> Array:
+    """The mask of tokens that stand at places from `begin` on, with a hole at every fifth place."""
+    at = np.arange(case.places)
+    seen = (at <= begin + np.arange(case.tokens)[:, None]) & ((at % 5 != 2) | (at > begin))
+    return np.where(seen, np.float32(0), np.float32(-np.inf))
+
+
+def tensors(case: Case, seed: int = 0) -> tuple[Array, NDArray[np.uint8], NDArray[np.uint8]]:
+    """Queries, and keys and values as their kind keeps them."""
+    chance = np.random.default_rng(seed)
+
+    def drawn(*shape: int) -> Array:
+        return chance.standard_normal(shape, dtype=np.float32)
+
+    k = drawn(case.shared, case.places, case.width)
+    v = drawn(case.shared, case.places, case.value_width)
+    q = 3 * drawn(case.heads, case.tokens, case.width)
+    return q, *(quantize(one, case.kind).view(np.uint8) for one in (k, v))
+
+
+def exactly(case: Case, q: Array, k: NDArray[np.uint8], v: NDArray[np.uint8], mask: Array) -> NDArray[np.float64]:
+    """The same by the formula; source: `ggml_flash_attn_ext` of ggml.h."""
+    dtype = np.float16 if case.kind == Kind.F16 else np.uint8
+    keys, values = (
+        np.repeat(dequantize(one.view(dtype), case.kind).astype(float), case.heads // case.shared, 0) for one in (k, v)
+    )
+    scores = np.einsum("htw,hpw->htp", q.astype(float), keys) * case.width**-0.5
+    scores = case.cap * np.tanh(scores / case.cap) if case.cap else scores
+    slopes = 2.0 ** (-case.bias * np.arange(1, case.heads + 1) / case.heads)
+    scores += mask * slopes[:, None, None]
+    if case.sinks:
+        rest = np.broadcast_to(sinks_of(case)[:, None, None], (*scores.shape[:2], 1))
+        scores = np.concatenate([scores, rest], -1)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    found: NDArray[np.float64] = np.einsum("htp,hpw->thw", weights[..., : case.places], values)
+    return found
+
+
+def cases() -> list[Case]:
+    """Kinds, threads, shapes, and what is left to llama.cpp."""
+    kinds = [Kind.F16, Kind.BF16, Kind.Q8_0]
+    shapes = [
+        {"tokens": tokens, "places": places, "threads": threads}
+        for tokens, places, threads in itertools.product((1, 3, 9), (1, 63, 64, 300), (1, 2, 3, 8, 16))
+        if tokens <= places
+    ]
+    heads, widths = ((4, 4), (6, 2), (32, 8), (8, 1)), ((64, 64), (96, 96), (192, 128), (256, 256))
+    more = [{"heads": all_heads, "shared": shared, "tokens": 5} for all_heads, shared in heads]
+    more += [{"width": width, "value_width": wide, "tokens": 2} for width, wide in widths]
+    left = [{"width": 80, "value_width": 80}, {"cap": 5.0}, {"bias": 8.0}, {"sinks": True}]
+    own = [Case(kind, **shape) for kind in kinds for shape in shapes + more]
+    return own + [Case(Kind.F16, left=True, **shape) for shape in left]
+
+
+def main(folder: Path, cpu: Path) -> None:
+    """Errors of every case, and whether a token's bits are those that it has alone in a cache of another size."""
+    ggml = Ggml(folder, cpu)
+    ggml.cpu.medmind_attention.restype = ctypes.c_bool
+    errors, alike = {}, {}
+    for case in cases():
+        given = tensors(case)
+        mask = causal(case, begin=case.places - case.tokens)
+        found = ggml.attention(case, *given, mask)
+        errors[repr(case)] = float(np.abs(found - exactly(case, *given, mask)).max())
+        if case.tokens > 1:
+            q, k, v = given
+            one = replace(case, tokens=1, places=case.places + 70)
+            k, v = (np.concatenate([part, part[:, :1].repeat(70, 1)], 1) for part in (k, v))
+            wide = np.pad(mask, ((0, 0), (0, 70)), constant_values=-np.inf)
+            singles = [ggml.attention(one, q[:, at : at + 1], k, v, wide[at : at + 1]) for at in range(case.tokens)]
+            alike[repr(case)] = bool((np.concatenate(singles) == found).all())
+    json.dump({"own": bool(ggml.cpu.medmind_attention()), "errors": errors, "alike": alike}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
