@@ -8,15 +8,16 @@ from fractions import Fraction
 
 from medmind_runtime.safety.doses import bare, schedules
 from medmind_runtime.safety.doses.amounts import is_year
+from medmind_runtime.safety.doses.meaning import Meaning
 from medmind_runtime.safety.doses.reading import Token
-from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
+from medmind_runtime.safety.doses.surroundings import NEAR
 from medmind_runtime.safety.doses.terms import COUNT, Unit
 
 _SOLD_AS = 100
 """`two of the 500s`, and not `in their 60s`."""
 
 
-class Units(Surroundings):
+class Units(Meaning):
     """Of the numbers in one text.
 
     Args:
