@@ -7,21 +7,24 @@ from medmind_runtime.safety.doses import amounts
 from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
 from medmind_runtime.safety.doses.terms import Unit
 
+_OWN_WORDS = frozenset({"of", "ray", "energy"})
+"""Kinds of units; see `terms.Unit`."""
+
 
 class Meaning(Surroundings):
     """Of the units in one text."""
 
     def means_dose(self, unit: Unit, first: int, end: int) -> bool:
         """Whether a number with a unit is one of a dose, here."""
-        texts, asked = self.texts, self.asked_to_take(first)
+        if unit.kind in _OWN_WORDS:
+            return self._spread_or_given(unit, first, end)
         if self._of_laboratory(unit, end) or self._of_food(unit, first, end) or self._weighs(unit, first, end):
             return False
+        texts, asked = self.texts, self.asked_to_take(first)
         if texts[end - 1] == "g" and self.row[end - 1].written == "G":
             return asked or self.drug_in_clause(first)
         if unit.kind == "weight":
             return asked or self.drug_ahead(end)
-        if unit.kind == "of":
-            return self._of_drug(first, end)
         if unit.kind == "soft":
             given_once = texts[end - 1] in self.known.beside.once
             once = given_once and (texts[end - 2] == "one" or texts[first - 1 : first] == ["in"])
@@ -29,12 +32,51 @@ class Meaning(Surroundings):
             return not once and (asked or taking or self.drug_in_clause(first) or self.drug_far(first))
         return True
 
+    def _spread_or_given(self, unit: Unit, first: int, end: int) -> bool:
+        """Of a length, of radiation and of a shock: each has words of its own beside it."""
+        if unit.kind == "of":
+            return self._of_drug(first, end)
+        if unit.kind == "energy":
+            own = self.text(end) == "of" and not self.drug_ahead(end, 3)  # `300 joules of energy`
+            return not own and not self._titled(end)
+        near = [*self.clause_before(first), *self.texts[end : end + NEAR]]
+        colour = self.texts[end - 1] == "gray" or not self.ends(end)
+        return not colour or not self.known.beside.radiation.isdisjoint(near)
+
     def _of_drug(self, first: int, end: int) -> bool:
         """`one inch of nitroglycerin ointment`, `a ribbon of erythromycin 1 cm long`."""
-        place = self.past(end, self.known.beside.of_drug, 4)
-        if self.texts[end : end + 1] == ["of"] and self.is_drug(place - 1):
+        beside = self.known.beside
+        place = self.past(end, beside.of_drug, 4)
+        if self.texts[end : end + 1] == ["of"] and (self.is_drug(place - 1) or self.text(place) in beside.spread):
             return True
+        if self.text(first - 1 - (self.text(first - 1) in beside.set_apart)) in beside.spread:
+            return self.ends(end) and self.drug_lately(first)
+        end += 2 * (self.texts[end : end + 2] == ["-", "long"])
+        if not beside.squeezed.isdisjoint(self.texts[end : end + 1]) and self.text(end + 1) == "of":
+            place = self.past(end + 2, beside.of_drug, 4)
+            return self.is_drug(place - 1) or self.text(place) in beside.spread
         return self.in_clause(first, self.known.beside.squeezed) and self.drug_in_clause(first)
+
+    def _titled(self, end: int) -> bool:
+        """`2005 J Clin Invest`."""
+        return end < len(self.row) and self.row[end].is_word and self.row[end].written[:1].isupper()
+
+    def dose_lately(self, at: int, *, drug: bool = False) -> bool:
+        """Whether the last number before is a dose's; where there is none, whether a dose is asked about.
+
+        Args:
+            at: a place.
+            drug: the name of what is surely a drug, nearer than any number, is enough; genes repeat adenine.
+        """
+        for place in range(at - 1, max(-1, at - 2 * NEAR), -1):
+            if drug and self.known.is_surely_drug(self.texts[place]):
+                return True
+            if self.texts[place] == "one" or not amounts.is_number(self.row, place):
+                continue
+            end = self.past(place + 1, self.known.beside.modifiers | {"-"}, 3)
+            found = self.unit_at(end) if end < at else None
+            return found is not None and self.means_dose(found[0], place, end + found[1])
+        return self.asked
 
     def _of_laboratory(self, unit: Unit, end: int) -> bool:
         """`126 mg/dL`."""

@@ -154,6 +154,28 @@ class Surroundings:
         """Whether a drug is asked about, or was named not long before."""
         return self.asked or any(map(is_drug, self.row[max(0, at - _FAR) : at]))
 
+    def drug_lately(self, at: int) -> bool:
+        """Whether a drug is asked about, or was named in this sentence or the one before it."""
+        return self.asked or any(map(is_drug, self.row[max(0, at - 2 * NEAR) : at]))
+
+    def phrase(self, phrases: dict[str, list[tuple[str, ...]]], at: int) -> int:
+        """The end of one of these phrases, if it begins here; 0 for none."""
+        found = (p for p in phrases.get(self.text(at), ()) if tuple(self.texts[at : at + len(p)]) == p)
+        return next((at + len(phrase) for phrase in found), 0)
+
+    def asked_before(self, at: int) -> bool:
+        """Whether a question after a dose ends here, in the answer itself: `How much ibuprofen?`"""
+        while self.text(at) == "\n":
+            at -= 1
+        if at < 0 or self.row[at].written != "?":
+            return False
+        words, beside = self.clause_before(at), self.known.beside
+        return (
+            not beside.quantities.isdisjoint(words)
+            and beside.asking_else.isdisjoint(words)
+            and (any(map(self.known.is_drug, words)) or self.drug_lately(at))
+        )
+
     def past(self, at: int, words: frozenset[str], most: int) -> int:
         """The place after some of these words, and after drugs' names."""
         place = at
