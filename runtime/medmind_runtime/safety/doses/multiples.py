@@ -53,12 +53,13 @@ def _doubled(around: Meaning, at: int) -> int:
 
 
 def _first(around: Meaning, at: int) -> int:
-    """The place of the number of `five times`."""
+    """The place of the number of `five times`, `two to three times`."""
     if around.texts[at] not in around.known.beside.fold:
         return at
     at -= around.text(at - 1) == "more"
     while at and is_number(around.row, at - 1):
-        at -= 1
+        joined = around.text(at - 2) in around.known.beside.joining and at > 2 and is_number(around.row, at - 3)
+        at -= 3 if joined else 1
     return at
 
 
@@ -67,7 +68,8 @@ def _of_dose(around: Meaning, first: int, at: int) -> bool:
     beside = around.known.beside
     end = at + 1 + (around.text(at + 1) in beside.amounts | beside.much)
     pointed = around.text(at) in beside.pointing and around.text(end) != "of" and around.ends(end)
-    return pointed and around.dose_lately(first)
+    compared = around.text(first - 1) in {"was", "were"}  # `the pain was twice that with placebo`
+    return pointed and not compared and around.dose_lately(first)
 
 
 def _or_so(around: Meaning, at: int) -> bool:
@@ -94,7 +96,7 @@ def _repeated(around: Meaning, at: int) -> bool:
     beside, often = around.known.beside, around.known.often
     if around.texts[at] not in beside.fold | often.twice | often.thrice or not around.ends(at + 1):
         return False
-    place = at - 1
+    place = _first(around, at) - 1
     while place >= 0 and (
         around.texts[place] in beside.repeated or is_number(around.row, place) or around.is_drug(place)
     ):

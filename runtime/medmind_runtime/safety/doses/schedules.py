@@ -90,6 +90,7 @@ def _moment(around: Surroundings, end: int) -> int:
         place += 1
     elif place < len(around.row) and is_number(around.row, place):
         place = read(around.row, place).end
+        place += around.text(place) in around.known.beside.articles  # `half an hour`
     else:
         return 0
     timed = around.text(place) in often.hours | often.minutes
