@@ -89,7 +89,7 @@ def test_capitals_are_read_as_they_are_written() -> None:
 def test_what_is_looked_up_in_another_list_alone_stands_in_it() -> None:
     beside = {name: set(text.split()) for name, text in DATA["beside"].items()}
     assert beside["products"] <= beside["links"]
-    assert beside["doubling"] <= beside["multiples"]
+    assert beside["doubling"] | beside["made_so"] <= beside["multiples"]
     assert beside["no_roman_units"] <= set(UNITS.split())
     assert beside["ambiguous"] <= set(BY_VALUE["numbers_abroad"].split())
 
@@ -120,6 +120,12 @@ def test_every_drug_is_one_by_its_entry_alone() -> None:
     assert {name for name in sure_names if not whole.is_surely_drug(name)} == set()
     unsure = Terms({**DATA, "drugs": {**DATA["drugs"], "sure_names": ""}})
     assert {name for name in sure_names if unsure.is_surely_drug(name)} == set()
+
+
+def test_a_drug_of_once_a_week_is_one_and_by_the_name_that_it_is_compared_by() -> None:
+    for name in DATA["drugs"]["weekly"].split():
+        assert Terms(DATA).is_drug(name), name
+        assert stem(name) == name
 
 
 def test_a_misspelt_name_is_one() -> None:

@@ -3,17 +3,19 @@
 Knows the rest of their sentence. Knows not which drug is meant.
 """
 
-from medmind_runtime.safety.doses.amounts import is_number, is_year
+from medmind_runtime.safety.doses.amounts import LARGE, is_number, is_year
 from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
 
 
 def told(around: Surroundings, first: int, end: int) -> bool:
     """Whether the rest of a sentence makes a number a dose."""
-    if around.source or around.texts[first:end] == ["one"]:
+    if around.texts[first:end] == ["one"]:
         return False
+    if around.source:
+        return _answers(around, first, end) or _together(around, first, end)
     if around.text(first - 1) == "on":
         return _on(around, first, end) or _also(around, first, end)
-    return _answers(around, first, end) or _had(around, first, end) or _also(around, first, end)
+    return any(way(around, first, end) for way in (_answers, _had, _also, _together))
 
 
 def _had(around: Surroundings, first: int, end: int) -> bool:
@@ -29,22 +31,39 @@ def _had(around: Surroundings, first: int, end: int) -> bool:
 def _answers(around: Surroundings, first: int, end: int) -> bool:
     """`Six.`, `About 400, I would say.`, `400 is fine for you`, where a dose is asked about."""
     beside = around.known.beside
-    if not around.asked or _numbers_a_line(around, first, end) or _year(around, first):
+    if _numbers_a_line(around, first, end) or _year(around, first):
         return False
     at = _back(around, first, around.known.before_answer)
     while at >= 0 and is_number(around.row, at):
         at = _back(around, at, around.known.before_answer)
+    if not (around.asked or around.asked_before(at)):
+        return False
     fits = around.text(end) in beside.being and not beside.fitting.isdisjoint(around.texts[end + 1 : end + 3])
     following = end + 1 < len(around.row) and is_number(around.row, end + 1)  # `two in five`
     goes_on = around.text(end) in beside.after_answer and not following
     return around.text(at) in {"", ".", "\n"} and (fits or goes_on or _alone(around, end))
 
 
+def _together(around: Surroundings, first: int, end: int) -> bool:
+    """`Six at a time.`, `Eight a day.`: a sentence, or a part of one, that begins so after a drug's name."""
+    beside, rates = around.known.beside, around.known.rates
+    at = _back(around, first, beside.about - beside.set_apart)
+    if around.text(at) in beside.pointing and around.text(at - 1) in beside.taking:  # `take it six at a time`
+        at = _back(around, at - 1, beside.allowing)
+    if around.text(at) not in beside.set_apart | {"", ".", "\n"} or not around.drug_lately(first):
+        return False
+    after = around.phrase(around.known.at_once, end + (around.text(end) == ","))
+    daily = around.text(end) in rates.per and around.text(end + 1) in around.known.often.days
+    after = after or (end + 2 if daily and around.text(at) not in beside.set_apart else 0)
+    return after > 0 and (around.text(after) in beside.being | beside.after_amount or _alone(around, after))
+
+
 def _numbers_a_line(around: Surroundings, first: int, end: int) -> bool:
     """`There are three. 1. Nausea. 2. Gas.`, `(2) swelling`."""
     if around.text(first - 1) == "(" and around.text(end) == ")":
         return True
-    digits = around.row[first].value is not None and around.text(end) in {".", ")"}
+    value = around.row[first].value
+    digits = value is not None and value < LARGE and around.text(end) in {".", ")"}
     return digits and around.text(first - 1) in {".", "\n", ":"} and end + 1 < len(around.row)
 
 

@@ -19,10 +19,11 @@ def is_label(around: Surroundings, at: int, end: int) -> bool:
         (not at or before == "\n")
         and end == at + 1
         and end < len(around.row)
-        and around.row[at].value is not None
+        and (value := around.row[at].value) is not None
+        and value < LARGE
         and around.texts[end] in {".", ")"}
     ):
-        answer = around.asked and not at and around.row[at].value != 1  # a list begins with 1
+        answer = around.asked and not at and value != 1  # a list begins with 1
         return around.row[end].glued and not answer
     return _of_days(around, at, end)
 

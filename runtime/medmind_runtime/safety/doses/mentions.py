@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from medmind_runtime.safety.doses import amounts, answers, bare, labels, multiples, other_numbers, schedules
+from medmind_runtime.safety.doses import amounts, answers, bare, labels, multiples, other_numbers, schedules, strengths
 from medmind_runtime.safety.doses.reading import Token
 from medmind_runtime.safety.doses.terms import COUNT, Unit, terms
 from medmind_runtime.safety.doses.units import Units
@@ -16,6 +16,7 @@ _USUAL = "usual"
 """Of a multiple: what it is compared by."""
 _RATIO = "ratio"
 """Of `1:1000`; the value is the second number."""
+_PERCENT = "percent"
 _BY_WORD = Fraction(-2)
 """The value of an amount that a word alone says."""
 
@@ -94,17 +95,12 @@ class _Reader(Units):
         if labels.is_label(self, at, amount.end):
             self.passed[at] = amount.end
             return None
-        last = self.texts[amount.end - 1] in self.known.beside.multiples
-        multiple = multiples.end(self, amount.end - 1) if last else 0
-        if not multiple and not self.known.beside.fold.isdisjoint(self.texts[amount.end : amount.end + 1]):
-            multiple = multiples.end(self, amount.end)
-        if multiple:
+        if multiple := self._multiple(amount.end):
             return Mention(at, multiple, amount.values, _USUAL)
-        if end := bare.ratio_end(self, at, amount.end):
-            return Mention(at, end, amounts.read(self.row, amount.end + 1).values, _RATIO)
-        found = self.unit_after(at, amount.end)
-        if found:
-            unit, end = found
+        if found := self._strong(at, amount):
+            return found
+        if unit_after := self.unit_after(at, amount.end):
+            unit, end = unit_after
             if self.means_dose(unit, at, end):
                 return self._range(self._mention(at, end, amount, unit), unit)
         elif above := COUNT if self._told(at, amount.end) else self.unit_before(at, amount.end):
@@ -112,12 +108,32 @@ class _Reader(Units):
         self.passed[at] = amount.end
         return None
 
+    def _multiple(self, end: int) -> int:
+        """The end of a multiple of a dose that is said with a number; 0 for none."""
+        last = self.texts[end - 1] in self.known.beside.multiples
+        multiple = multiples.end(self, end - 1) if last else 0
+        times = end + (self.text(end) == "more")  # `repeat it four more times`
+        if not multiple and self.text(times) in self.known.beside.fold:
+            multiple = multiples.end(self, times)
+        return multiple
+
+    def _strong(self, at: int, amount: amounts.Amount) -> Mention | None:
+        """A strength: `1:1000`, `5%` of a patch, `ten of the 200 mg tablets`."""
+        if end := bare.ratio_end(self, at, amount.end):
+            return Mention(at, end, amounts.read(self.row, amount.end + 1).values, _RATIO)
+        if end := strengths.percent_end(self, at, amount.end):
+            return Mention(at, end, amount.values, _PERCENT)
+        if counted := strengths.counted(self, amount):
+            product, unit, end = counted
+            return self._mention(at, end, product, unit)
+        return None
+
     def _told(self, first: int, end: int) -> bool:
         """Whether the words around make a number without a unit a dose."""
         course = not self.known.beside.products.isdisjoint(self.texts[first:end])  # `40 x 5 days`
         if self.text(end) in self.known.beside.counted and not course:
             return False
-        return bare.told(self, first, end) or schedules.told(self, first, end) or answers.told(self, first, end)
+        return any(module.told(self, first, end) for module in (bare, schedules, answers, strengths))
 
     def _range(self, mention: Mention, unit: Unit) -> Mention:
         """With the other end of `200 mg to 400 mg`."""
@@ -150,7 +166,8 @@ class _Reader(Units):
         product = amount.product
         if product and len(said) == 2 and said[0] == 1 and unit.kind == "":  # `one 75 mg tablet` is 75 mg
             said, product = said[1:], False
-        values = tuple(value * unit.factor for value in said)
+        counts = len(said) - 1 if product else 0
+        values = (*said[:counts], *(value * unit.factor for value in said[counts:]))
         return Mention(first, end, values, unit.name, product, rates)
 
     def _unnumbered(self, at: int) -> Mention | None:
@@ -189,6 +206,9 @@ class _Reader(Units):
             and self.drug_ahead(end, 3)
         ):
             return True
+        if unit.spelt == "liter" and of:
+            syrup = self.text(self.past(end, beside.of_drug, 3)) in self.known.often.objects
+            return self.drug_ahead(end, 2) or (syrup and self.asked_to_take(at))
         if self.texts[at] in beside.each or (unit.kind == "soft" and unit.spelt in self.known.unit_lists.loose):
             return False
         if unit.spelt == "unit":

@@ -1,5 +1,5 @@
 """How often a drug is taken, among tokens: `every 6 hours`, `q6h`, `four times a day`, `every other day`, `weekly`; as
-times a day.
+times a day. And how many times in all: `take it five times`.
 
 Knows no amounts. What is measured, done or suffered every hour is none of a drug.
 """
@@ -13,7 +13,8 @@ from medmind_runtime.safety.doses.reading import Token
 from medmind_runtime.safety.doses.surroundings import Surroundings
 from medmind_runtime.safety.doses.terms import terms
 
-UNIT = "a day"
+UNIT, IN_ALL = "a day", "times"
+DAILY = (Fraction(1),)
 _BACK, _DRUG_BEFORE, _UNIT_BEFORE, _CHECKUP_AFTER = 12, 3, 4, 2
 """Tokens to look back for a verb of taking, for a drug, for a unit of dose; to look ahead for what is checked."""
 
@@ -54,8 +55,12 @@ class _Reader(Surroundings):
         self._counted = self.known.often.hours | self.known.often.times
 
     def at(self, at: int) -> Mention | None:
-        read = self._interval(at) or self._times(at) or self._clocks(at)
-        if not read or not self._of_taking(at, read[1]) or (min(read[0]) < 1 and self._of_checkups(at, read[1])):
+        read = self._interval(at) or self._times(at) or self._of_week(at) or self._clocks(at)
+        if not read:
+            return self._in_all(at)
+        if not self._of_taking(at, read[1]) or (min(read[0]) <= 1 and self._of_checkups(at, read[1])):
+            return None
+        if read[0] == DAILY and (self.denied(at) or self.phrase(self.known.instead, at - 2) == at > 0):
             return None
         values, end = read
         return Mention(at, end, tuple(sorted(values)), UNIT)
@@ -73,6 +78,9 @@ class _Reader(Surroundings):
         text = self.text(at)
         if text in often.hourly or text in often.alone:
             return ((1 / periods[text],), at + 1) if self.text(at - 1) != "-" else None
+        if text in often.daily:
+            adjective = self.source and self.text(at + 1) in often.no_often
+            return None if adjective else (DAILY, at + 1 + (self.text(at + 1) in often.basis))
         alternate = text in often.alternate
         led = text in often.every or text in often.q or alternate
         if not led and not amounts.is_number(self.row, at):
@@ -88,7 +96,7 @@ class _Reader(Surroundings):
         else:
             goes = led and (unit != "h" or text in often.q)
         days = periods.get(unit)
-        if not days or not goes or (days == 1 and values == (Fraction(1),)):  # every day: so it is meant without a word
+        if not days or not goes:
             return None
         return tuple(1 / (days * value) for value in values), end + 1
 
@@ -122,7 +130,7 @@ class _Reader(Surroundings):
         days = self.known.periods.get(unit, Fraction(1)) if per or unit in often.alone else Fraction(1)
         if days > 1:
             return tuple(value / days for value in values), end + 1
-        daily = unit in often.day and (per or unit != "day") and text not in often.once
+        daily = unit in often.day and (per or unit != "day")
         return (values, end + 1) if daily else None
 
     def _count(self, at: int) -> tuple[tuple[Fraction, ...], int] | None:
@@ -133,6 +141,28 @@ class _Reader(Surroundings):
                 return (Fraction(times),), at + 1
         read = self._number(at)
         return (read[0], read[1] + 1) if read and self.text(read[1]) in often.times else None
+
+    def _of_week(self, at: int) -> tuple[tuple[Fraction, ...], int] | None:
+        """`seven days a week`."""
+        often, read = self.known.often, self._number(at)
+        if read is None or self.text(read[1]) not in often.days or self.text(read[1] + 1) not in often.per:
+            return None
+        return (tuple(value / 7 for value in read[0]), read[1] + 3) if self.text(read[1] + 2) in often.week else None
+
+    def _in_all(self, at: int) -> Mention | None:
+        """`take nitroglycerin five times`."""
+        read = self._count(at)
+        if read is None or min(read[0]) <= 1:
+            return None
+        values, end = read
+        often, following = self.known.often, self.text(end)
+        ends = end >= len(self.row) or following in {".", "\n", ",", ")"} or following in often.total
+        if not ends and not (following == "in" and self.text(end + 1) in often.row):
+            return None
+        drug = at - 1 - (self.text(at - 1) == ",")
+        told = drug >= 0 and self.is_drug(drug) and self.text(drug - 1) in {"", ".", "\n", ":"}
+        told = told or (self._object_before(at) and self.drug_lately(at))
+        return Mention(at, end, tuple(sorted(values)), IN_ALL) if told else None
 
     def _clocks(self, at: int) -> tuple[tuple[Fraction, ...], int] | None:
         """`8 am, 2 pm and 10 pm`: as often as there are times."""
@@ -190,9 +220,9 @@ class _Reader(Surroundings):
             text = self.texts[place]
             if text in self.known.beside.taking:
                 return named or self._passive(place)
-            if text in often.objects:
+            if text in often.objects or self.is_drug(place):
                 named = True
-            elif text not in often.between:
+            elif text not in often.between and not amounts.is_number(self.row, place) and not self.unit_at(place):
                 return False
         return False
 
@@ -205,6 +235,6 @@ class _Reader(Surroundings):
             place -= 1
         return (
             place >= 0
-            and self.texts[place] in self.known.often.objects
+            and (self.texts[place] in self.known.often.objects or self.is_drug(place))
             and not beside.passive.isdisjoint(self.texts[place:verb])
         )

@@ -53,8 +53,8 @@ def _when(around: Surroundings, first: int, end: int) -> bool:
     place = _timed(around, end)
     if not place or is_clock(around, first, end):
         return False
-    told = around.asked or around.in_clause(first, beside.taking) or around.drug_near(first)
-    if told and _others_timed(around, first, end):
+    told = around.drug_lately(first) or around.in_clause(first, beside.taking) or around.drug_near(first)
+    if (told or _begins_now(around, first)) and _others_timed(around, first, end):
         return True
     return around.text(place) in beside.when and (
         around.led_by_drug(first, beside.equals | beside.made_as | beside.when_led | beside.when | {"and"}) >= 0
@@ -64,6 +64,8 @@ def _when(around: Surroundings, first: int, end: int) -> bool:
 def _timed(around: Surroundings, end: int) -> int:
     """The place of a day, a time of the day, whom it is for or an age, if it follows; 0 for none."""
     beside = around.known.beside
+    if moment := _moment(around, end + (around.text(end) == "more")):
+        return moment - 1
     place = around.past(end, beside.when_led, 4)
     if place > end and around.text(place) in beside.when:
         return place
@@ -76,6 +78,30 @@ def _timed(around: Surroundings, end: int) -> int:
         return end
     after = read(around.row, end + 1).end if is_number(around.row, end + 1) else end
     return after if around.text(after) in beside.lived or around.text(end + 2) in beside.lived else 0
+
+
+def _moment(around: Surroundings, end: int) -> int:
+    """The end of `now`, `in an hour`, `two hours later`, `after 30 minutes`; 0 for none."""
+    if phrase := around.phrase(around.known.moments, end):
+        return phrase
+    often, led = around.known.often, around.text(end) in {"in", "after"}
+    place = end + led
+    if around.text(place) in around.known.beside.articles and not is_number(around.row, place):
+        place += 1
+    elif place < len(around.row) and is_number(around.row, place):
+        place = read(around.row, place).end
+        place += around.text(place) in around.known.beside.articles  # `half an hour`
+    else:
+        return 0
+    timed = around.text(place) in often.hours | often.minutes
+    return place + 1 if timed and (led or around.text(place + 1) in {"later", "after"}) else 0
+
+
+def _begins_now(around: Surroundings, first: int) -> bool:
+    """Whether a sentence begins as `2 now and 2 in an hour`: what else is told so?"""
+    at = first - len(around.clause_before(first))
+    begins = around.text(at - 1) in {"", ".", "\n"} and is_number(around.row, at)
+    return begins and _moment(around, read(around.row, at).end) > 0
 
 
 def _others_timed(around: Surroundings, first: int, end: int) -> bool:

@@ -1,10 +1,14 @@
 """Whether a passage has a dose of an answer, for the same drug and in the same sense. Knows no stream."""
 
+from collections import Counter
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
+from itertools import pairwise
 
 from medmind_runtime.safety.doses import mentions, often, subjects
 from medmind_runtime.safety.doses.drugs import against, drugs
+from medmind_runtime.safety.doses.mentions import Mention
 from medmind_runtime.safety.doses.reading import Token, tokens
 from medmind_runtime.safety.doses.subjects import Said
 from medmind_runtime.safety.doses.terms import terms
@@ -30,8 +34,9 @@ class Passages:
         self._drugs: set[str] = set()
         for text in texts:
             row = read(text)
-            for found in (mentions.find(row, source=True), often.find(row, source=True)):
-                self._said += subjects.said(row, list(found), strict=True)
+            doses = subjects.said(row, list(mentions.find(row, source=True)), strict=True)
+            self._said += [*doses, *_counts_of_strengths(doses)]
+            self._said += subjects.said(row, list(often.find(row, source=True)), strict=True)
             self._drugs |= drugs(row)
         self._ask(asked)
 
@@ -55,14 +60,18 @@ class Passages:
             inherited: the drug that was named before, if the answer's sentence names none.
             any_unit: the unit is not known.
         """
-        names = claim.drugs or inherited or self.asked
+        drugless = claim.mention.unit in terms().unit_lists.drugless
+        names = frozenset() if drugless else claim.drugs or inherited or self.asked
         if any(_quoted(claim, names, known) for known in self._said):
             return True
-        if not names and len(self._drugs) > 1:
-            return False
-        return any(
-            _same(claim, known, any_unit) and known.kind in _SENSES[claim.kind] and self._of_same(names, known)
-            for known in self._said
+        unnamed = not names and len(self._drugs) > 1 and not drugless
+        theirs = [] if unnamed else [known for known in self._said if self._of_same(names, known)]
+        if any(_same(claim, known, any_unit) and known.kind in _SENSES[claim.kind] for known in theirs):
+            return True
+        return (
+            claim.mention.unit == often.UNIT
+            and claim.mention.values == often.DAILY
+            and not _too_often(claim, names, theirs)
         )
 
     @staticmethod
@@ -70,6 +79,29 @@ class Passages:
         theirs = known.drugs or known.words
         named = against(known.words) if known.drugs <= against(known.words) else against(known.drugs)
         return names <= theirs or names <= theirs | named
+
+
+def _too_often(claim: Said, names: frozenset[str], theirs: Sequence[Said]) -> bool:
+    """Whether every day is too much: a passage has less, or the drug is one of a week. Else it needs no source."""
+    seldom = any(known.mention.unit == often.UNIT and max(known.mention.values) < 1 for known in theirs)
+    return claim.kind != "harm" and (seldom or (bool(names) and names <= terms().weekly))
+
+
+def _counts_of_strengths(doses: Sequence[Said]) -> list[Said]:
+    """`Two paracetamol 500 mg tablets`, `500 mg tablets: take two`, as the product that they are."""
+    made = []
+    pieces, sentences = terms().unit_lists.pieces, Counter(dose.sentence for dose in doses if _is_strength(dose))
+    for one, other in pairwise(doses):
+        count, strength = (one, other) if one.mention.unit in pieces else (other, one)
+        alike = one.sentence == other.sentence and sentences[one.sentence] == 1 and one.drugs & other.drugs
+        if alike and count.mention.unit in pieces and not count.mention.word and _is_strength(strength):
+            values = (*count.mention.values, *strength.mention.values)
+            made.append(replace(count, mention=replace(strength.mention, values=values, product=True)))
+    return made
+
+
+def _is_strength(dose: Said) -> bool:
+    return len(dose.mention.values) == 1 and dose.mention.unit in {"mg", "unit"} and not dose.mention.rates
 
 
 def _quoted(claim: Said, names: frozenset[str], known: Said) -> bool:
@@ -96,13 +128,23 @@ def _same(claim: Said, known: Said, any_unit: bool) -> bool:
     mine, theirs = claim.mention, known.mention
     if mine.word != theirs.word or (not mine.word and min(mine.values) < 0):  # what cannot be read equals nothing
         return False
-    if not (
-        (any_unit and theirs.unit != often.UNIT)
-        or mine.unit == theirs.unit
-        or ("count" in {mine.unit, theirs.unit} and {mine.unit, theirs.unit} <= terms().unit_lists.pieces)
-        or ("vaccine" in claim.drugs & known.drugs and {mine.unit, theirs.unit} <= terms().unit_lists.of_vaccines)
-    ):
-        return False
+    if any_unit and theirs.unit not in {often.UNIT, often.IN_ALL}:
+        return _same_amount(mine, theirs)
+    return _same_unit(claim, known) and _same_amount(mine, theirs)
+
+
+def _same_unit(claim: Said, known: Said) -> bool:
+    mine, theirs = claim.mention.unit, known.mention.unit
+    unit_lists, both = terms().unit_lists, {mine, theirs}
+    return (
+        mine == theirs
+        or ("count" in both and both <= unit_lists.pieces)
+        or (mine == often.IN_ALL and theirs == often.UNIT)
+        or ("vaccine" in claim.drugs & known.drugs and both <= unit_lists.of_vaccines)
+    )
+
+
+def _same_amount(mine: Mention, theirs: Mention) -> bool:
     body = terms().rates.body
     if mine.rates & body != theirs.rates & body or not mine.rates <= theirs.rates:
         return False
@@ -110,4 +152,6 @@ def _same(claim: Said, known: Said, any_unit: bool) -> bool:
         return mine.product == theirs.product
     if theirs.product and theirs.values[0] == 1 and mine.values == theirs.values[-1:]:  # `one or two 500 mg tablets`
         return True
+    if mine.product and theirs.product and mine.values[-1] == theirs.values[-1]:
+        return set(mine.values[:-1]) <= set(theirs.values[:-1])
     return len(mine.values) == 1 and not theirs.product and mine.values[0] in theirs.values

@@ -1,6 +1,6 @@
-"""What stands around a number: units, rates, verbs of taking, drugs, labels; and whether it is a dose's number there.
+"""What stands around a number: units, rates, verbs of taking, drugs, questions.
 
-Knows the words near a place of a text. Knows not how a dose is put together; see `mentions`.
+Knows the words near a place of a text. Knows not what makes a number with a unit a dose's; see `meaning`.
 """
 
 from collections.abc import Sequence
@@ -97,84 +97,6 @@ class Surroundings:
         """Whether a number stands before a unit already."""
         return any(amounts.is_number(self.row, place) for place in range(max(0, at - 2), at))
 
-    def means_dose(self, unit: Unit, first: int, end: int) -> bool:
-        """Whether a number with a unit is one of a dose, here."""
-        texts, asked = self.texts, self.asked_to_take(first)
-        if self._of_laboratory(unit, end) or self._of_food(unit, first, end) or self._weighs(unit, first, end):
-            return False
-        if texts[end - 1] == "g" and self.row[end - 1].written == "G":
-            return asked or self.drug_in_clause(first)
-        if unit.kind == "weight":
-            return asked or self.drug_ahead(end)
-        if unit.kind == "of":
-            return self._of_drug(first, end)
-        if unit.kind == "soft":
-            given_once = texts[end - 1] in self.known.beside.once
-            once = given_once and (texts[end - 2] == "one" or texts[first - 1 : first] == ["in"])
-            taking = self.in_clause(first, self.known.beside.taking)
-            return not once and (asked or taking or self.drug_in_clause(first) or self.drug_far(first))
-        return True
-
-    def _of_drug(self, first: int, end: int) -> bool:
-        """`one inch of nitroglycerin ointment`, `a ribbon of erythromycin 1 cm long`."""
-        place = self.past(end, self.known.beside.of_drug, 4)
-        if self.texts[end : end + 1] == ["of"] and self.is_drug(place - 1):
-            return True
-        return self.in_clause(first, self.known.beside.squeezed) and self.drug_in_clause(first)
-
-    def _of_laboratory(self, unit: Unit, end: int) -> bool:
-        """`126 mg/dL`."""
-        under, rates = self.over(end), self.known.rates
-        traces = unit.spelt in rates.traces and under in rates.trace_volumes
-        return traces or under in rates.laboratory or (unit.name == "ml" and self._filtered(end))
-
-    def _filtered(self, end: int) -> bool:
-        """`52 mL/min/1.73 m²`; without the area, if a word for it is nearer before than a drug's name."""
-        rates = self.known.rates
-        if self.over(end) not in rates.of["minute"]:
-            return False
-        if self.over(end + 2) == "1.73":
-            return True
-        named = (text for text in self.clause_before(end) if text in rates.filtered or self.known.is_drug(text))
-        return next(named, "") in rates.filtered
-
-    def _of_food(self, unit: Unit, first: int, end: int) -> bool:
-        """`8 cups of water`; with a drug beside, only what is no unit of mass or volume."""
-        beside = self.known.beside
-        substance = next((text for text in self.texts[end : end + 4] if text not in beside.of_what), "")
-        if substance not in beside.no_medicine:
-            return self.texts[end : end + 1] != ["of"] and self._of_food_before(unit, first)
-        return unit.kind != "" or not self.drug_in_clause(first)
-
-    def _of_food_before(self, unit: Unit, first: int) -> bool:
-        """`salt under 6 grams`, `2 litres of water, around eight glasses`; not `mix it with water, 6 grams`."""
-        beside = self.known.beside
-        if unit.spelt not in self.known.unit_lists.food or self.drug_in_clause(first):
-            return False
-        before = self.clause_before(first)
-        if not (beside.taking - {"drink"} | self.known.often.objects).isdisjoint(before):
-            return False
-        between = beside.about | beside.food_between
-        for place in range(first - 1, max(-1, first - NEAR), -1):
-            if self.texts[place] in beside.eaten:
-                return self.texts[place - 1 : place] == [] or self.texts[place - 1] not in beside.taken_with
-            known = self.texts[place] in between or amounts.is_number(self.row, place) or self.unit_at(place)
-            if not known or self.texts[place] in beside.taken_with:
-                return False
-        return False
-
-    def over(self, at: int) -> str:
-        """What stands under a unit."""
-        if self.texts[at : at + 1] and self.texts[at] in self.known.rates.over and at + 1 < len(self.row):
-            return self.texts[at + 1]
-        return ""
-
-    def _weighs(self, unit: Unit, first: int, end: int) -> bool:
-        if unit.spelt not in self.known.unit_lists.weighed:
-            return False
-        near = self.texts[max(0, first - 8) : first] + self.texts[end : end + 3]
-        return any(text in self.known.beside.weighing for text in near)
-
     def denied(self, at: int) -> bool:
         """Whether a negation stands before."""
         words = self.clause_before(at)
@@ -231,6 +153,28 @@ class Surroundings:
     def drug_named(self, at: int) -> bool:
         """Whether a drug is asked about, or was named not long before."""
         return self.asked or any(map(is_drug, self.row[max(0, at - _FAR) : at]))
+
+    def drug_lately(self, at: int) -> bool:
+        """Whether a drug is asked about, or was named in this sentence or the one before it."""
+        return self.asked or any(map(is_drug, self.row[max(0, at - 2 * NEAR) : at]))
+
+    def phrase(self, phrases: dict[str, list[tuple[str, ...]]], at: int) -> int:
+        """The end of one of these phrases, if it begins here; 0 for none."""
+        found = (p for p in phrases.get(self.text(at), ()) if tuple(self.texts[at : at + len(p)]) == p)
+        return next((at + len(phrase) for phrase in found), 0)
+
+    def asked_before(self, at: int) -> bool:
+        """Whether a question after a dose ends here, in the answer itself: `How much ibuprofen?`"""
+        while self.text(at) == "\n":
+            at -= 1
+        if at < 0 or self.row[at].written != "?":
+            return False
+        words, beside = self.clause_before(at), self.known.beside
+        return (
+            not beside.quantities.isdisjoint(words)
+            and beside.asking_else.isdisjoint(words)
+            and (any(map(self.known.is_drug, words)) or self.drug_lately(at))
+        )
 
     def past(self, at: int, words: frozenset[str], most: int) -> int:
         """The place after some of these words, and after drugs' names."""

@@ -26,7 +26,8 @@ class Unit:
         name: what it is compared by: `mg` for all masses, `ml` for all volumes.
         factor: its size in that.
         kind: "" counts wherever it stands; `form` is counted in tablets and the like; `soft` has other meanings, too;
-            `household` measures food as well; `weight` is mostly a person's; `of` counts before a drug's name.
+            `household` measures food as well; `weight` is mostly a person's; `of` counts before a drug's name;
+            `ray` and `energy` count where radiation or a shock is given.
         spelt: its own name.
         rate: what it is over, if it says so itself; see `Rates.of`.
     """
@@ -83,10 +84,13 @@ class Terms:
         harm, most: phrases that make a dose too much, or the upper end; by their first word, the longest first.
         no_most: phrases that do not although they begin so.
         opening: phrases after one of a drug's doses without a unit, by their first word.
+        at_once, moments: phrases after a number of what is taken: so many together; when.
+        instead: phrases before how often something is not to be taken.
         negations: words before what is not to be done.
         capitals: names of units that are written in these capitals alone.
         by_name: the units by their own names.
         same: of a drug's name the one that it is compared by, if that is another.
+        weekly: drugs that are taken once a week.
         together: of a vaccine's name what it is against, if that is several illnesses.
     """
 
@@ -105,22 +109,30 @@ class Terms:
         self.units_abroad: set[str] = set()
         self.often = often = Often(**_lists(data["often"]))
         self.often_begins = often.every | often.q | often.hourly | often.twice | often.thrice
-        self.often_begins |= often.bid | often.tid | often.qid | often.once | often.alternate | often.alone
+        self.often_begins |= (
+            often.bid | often.tid | often.qid | often.once | often.alternate | often.alone | often.daily
+        )
         self.periods = {word: Fraction(days) for days, words in data["periods"].items() for word in words.split()}
         self.periods |= dict.fromkeys(often.hours | often.hourly, Fraction(1, 24))
         self.periods |= dict.fromkeys(often.minutes, Fraction(1, 1440))
         self.after_number = self.beside.plain | self.beside.routes | often.q | often.per
         self.before_answer = self.beside.plain - self.beside.no_amount | self.beside.about | self.beside.answering
-        self.often_later = often.times | often.clock
+        self.often_later = often.times | often.clock | often.week
         self.unit_lists = UnitLists(**_lists(data["unit_lists"]))
         self.keys = Keys(**_lists(data["document"]))
-        self.harm, self.most = _phrases(data["kinds"]["harm"]), _phrases(data["kinds"]["most"])
-        self.no_most = _phrases(data["kinds"]["no_most"])
-        self.opening = _phrases(data["kinds"]["opening"])
-        self.negations = _words(data["kinds"]["negations"])
+        kinds = data["kinds"]
+        self.harm, self.most, self.no_most = (
+            _phrases(kinds["harm"]),
+            _phrases(kinds["most"]),
+            _phrases(kinds["no_most"]),
+        )
+        self.opening, self.moments = _phrases(kinds["opening"]), _phrases(kinds["moments"])
+        self.at_once, self.instead = _phrases(kinds["at_once"]), _phrases(kinds["instead"])
+        self.negations = _words(kinds["negations"])
         self.capitals: dict[str, str] = data["capitals"]
         self.same: dict[str, str] = drugs["same"]
         self.together = _lists(drugs["together"])
+        self.weekly = _words(drugs["weekly"])
         self._units: dict[str, list[tuple[tuple[str, ...], Unit]]] = {}
         self.by_name: dict[str, Unit] = {}
         for spelt, row in data["units"].items():

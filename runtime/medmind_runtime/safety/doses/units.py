@@ -8,15 +8,16 @@ from fractions import Fraction
 
 from medmind_runtime.safety.doses import bare, schedules
 from medmind_runtime.safety.doses.amounts import is_year
+from medmind_runtime.safety.doses.meaning import Meaning
 from medmind_runtime.safety.doses.reading import Token
-from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
+from medmind_runtime.safety.doses.surroundings import NEAR
 from medmind_runtime.safety.doses.terms import COUNT, Unit
 
 _SOLD_AS = 100
 """`two of the 500s`, and not `in their 60s`."""
 
 
-class Units(Surroundings):
+class Units(Meaning):
     """Of the numbers in one text.
 
     Args:
@@ -82,6 +83,7 @@ class Units(Surroundings):
             if (asked or free) and not kinds:
                 return COUNT, place + 1 if "of" not in rest[: place - at] else at
         limited = drug and self.text(first - 1) in beside.limits
+        limited = limited or (self.text(first - 1) in beside.set_apart and self.taken_at(first - 2))
         if (asked or limited) and rest[:1] == ["of"] and rest[1:2] and rest[1] in beside.of_it:
             goes_on = len(rest) > 2 and self.row[at + 2].is_word and rest[2] not in beside.plain
             return None if goes_on else (COUNT, at + 2)
@@ -103,6 +105,15 @@ class Units(Surroundings):
             and not bare.of_measure(self, first)
         )
         return (COUNT, at) if told and not (rest and rest[0] in beside.counted) else None
+
+    def taken_at(self, at: int) -> bool:
+        """Whether what is taken stands here: `tablets`, `200 mg`, the `patch` of a drug or with a strength."""
+        found = self.unit_at(at) if at >= 0 else None
+        if found is None:
+            return False
+        if found[0].spelt in self.known.unit_lists.dosed_alone:
+            return self.drug_lately(at) or self.in_clause(at, self.known.beside.percent)
+        return found[0].kind == "form" or (found[0].kind == "" and self.numbered_unit(at))
 
     def _several(self, name: str) -> bool:
         """Whether a drug's name is in the plural, or what is named after it belongs to it: `two statins`."""
