@@ -127,6 +127,8 @@ def named(text: str) -> set[str]:
         ("84 oxygen", {"low_oxygen"}),
         ("84 oxygen 72 pulse", {"low_oxygen"}),
         ("pulse 82 oxygen 95", set()),
+        ("I have sat with 84 of them", set()),
+        ("o2 sat 84", {"very_low_oxygen"}),
         ("sats on the monitor 84 pulse 90", {"very_low_oxygen"}),
         ("oximeter reads 84 and 160 pulse", {"very_low_oxygen", "extreme_pulse"}),
         ("sugar is 8, 38 pulse", {"extreme_pulse"}),

@@ -22,6 +22,7 @@ _COUNTS = {
 }  # fmt: skip
 """What a number counts that is no reading of a meter: "two hours after", "30 g of sugar", "type 2 diabetes"."""
 _OXYGEN = {"oxygen", "spo2", "sats", "sat", "saturation", "oximeter", "o2", "spo"}
+_SEATED = {"with", "on", "down", "there", "in", "for", "through", "beside", "by", "up", "around"}
 _PULSE = {"pulse", "bpm", "heartbeat", "heartrate", "hr"}
 _NAMED = _SUGAR | _OXYGEN | _PULSE | {
     "temp", "temperature", "fever", "rate", "t", "p", "pr", "rr", "resps", "bp", "pressure", "map", "gcs", "bmi", "wt",
@@ -97,7 +98,12 @@ def _named(words: Sequence[Word], at: int) -> tuple[str, int]:
     beside = [(text, 1) for text in right]
     beside += [(text, -place) for place, text in enumerate(before(words, at, _REACH), 1)]
     beside += [(text, place) for place, text in enumerate(following, 1)]
-    return next((one for one in beside if one[0] in _NAMED), ("", 0))
+    return next((one for one in beside if one[0] in _NAMED and not _is_seated(words, at + one[1])), ("", 0))
+
+
+def _is_seated(words: Sequence[Word], place: int) -> bool:
+    """Whether "sat" is no saturation there: "I sat with 31 of them"."""
+    return words[place].text == "sat" and not _SEATED.isdisjoint(behind(words, place, 1))
 
 
 def _is_reading(words: Sequence[Word], at: int) -> bool:

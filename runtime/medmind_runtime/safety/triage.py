@@ -4,7 +4,7 @@ Knows the rules' file. The order of the topics in rules.toml is the order of urg
 """
 
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -33,7 +33,7 @@ class Rule:
     Attributes:
         topic: its place among the topics.
         pattern: what raises the alarm, or takes it back.
-        kind: the key of rules.toml it stands under: `sure`, `when`, `even`, `unless`.
+        kind: the key of rules.toml it stands under: `sure`, `asked`, `when`, `even`, `unless`.
         firm: history and suppositions take nothing back, only a plain denial does.
     """
 
@@ -165,7 +165,7 @@ class Triage:
         if not (anyway or raised or any(word.text in _SAYS_WHO for word in literal)):
             return {}, True
         said = self._classify(text[words[0].start : words[-1].end] if raised else _with_meaning(text, words))
-        sure = {topic for topic, rule in raised.items() if rule.kind == "sure"}
+        sure = {topic for topic, rule in raised.items() if rule.kind in _SURE}
         topics = leaning.heard(said, raised.keys(), sure, more, self._bounds)
         because = {topic: raised[topic].pattern.source if topic in raised else "leaning" for topic in topics}
         return because, not raised and alarm_odds(said) <= self._bounds.calm
@@ -177,8 +177,7 @@ class Triage:
         return [word for at, word in enumerate(words) if at not in figures], raised
 
     def _raised(self, sentences: Sequence[str]) -> dict[str, Rule]:
-        apart = any(stands_in(self._cues.learning, one) or stands_in(self._cues.animals, one) for one in sentences)
-        contexts = [read(sentence, self._cues, apart=apart) for sentence in sentences]
+        contexts = read(sentences, self._cues)
         raised: dict[int, Rule] = {}
         taken_back: set[int] = set()
         for rule in self._rules.candidates({sign for sentence in sentences for sign in sentence}):
@@ -207,7 +206,8 @@ class Triage:
 
 
 _CUES = tuple(Cues.__dataclass_fields__)
-_KINDS = ("sure", "when", "even", "unless")
+_KINDS = ("sure", "asked", "when", "even", "unless")
+_SURE = ("sure", "asked")
 """In the order in which they are tried."""
 
 
@@ -226,13 +226,8 @@ def _with_meaning(text: str, words: Sequence[Word]) -> str:
     return told + text[at : words[-1].end]
 
 
-def stands_in(parts: Bank[Part], sentence: str) -> bool:
-    """Whether any of the parts stands in a sentence."""
-    return any(True for part in parts.candidates(set(sentence)) for _ in part.places(sentence))
-
-
 def _matches(rule: Rule, sentences: Sequence[str], contexts: Sequence[Context]) -> bool:
-    """Whether a rule matches outside denials and history and, unless its kind is `even`, general questions."""
+    """Whether a rule matches outside denials, history, lessons and general questions, as far as its kind minds them."""
     parts = rule.pattern.parts
     if rule.pattern.anywhere:
         return all(any(_live(part, rule, sentences, contexts)) for part in parts)
@@ -244,10 +239,31 @@ def _matches(rule: Rule, sentences: Sequence[str], contexts: Sequence[Context]) 
 
 def _live(part: Part, rule: Rule, sentences: Sequence[str], contexts: Sequence[Context]) -> Iterator[bool]:
     for sentence, context in zip(sentences, contexts, strict=True):
-        if rule.kind in ("even", "unless") or not context.general:
-            for first, _ in part.places(sentence):
-                if rule.kind == "unless" or first not in (context.denied if rule.firm else context.quiet):
-                    yield True
+        silent = _silent(rule, context, len(sentence))
+        for first, _ in part.places(sentence):
+            if first not in silent:
+                yield True
+
+
+def _silent(rule: Rule, context: Context, length: int) -> Set[int]:
+    """The places of a sentence of that length where a rule raises nothing.
+
+    What is sure needs a lesson or a film to be what is spoken of. For the rest any word of one in the text is enough:
+    the classifier can still hear what a rule does not.
+    """
+    quiet = context.denied if rule.firm else context.quiet
+    match rule.kind:
+        case "unless":
+            return frozenset()
+        case "even":
+            return quiet
+        case "when":
+            all_of_it = context.general or context.beside
+        case "sure":
+            all_of_it = context.general
+        case _:
+            all_of_it = context.mishap
+    return frozenset(range(length)) if all_of_it else quiet | context.apart
 
 
 def _classified(text: str) -> Sequence[float]:
