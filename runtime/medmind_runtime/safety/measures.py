@@ -6,14 +6,13 @@ Each number found gets a name that patterns use as a list: `<young_infant>`, `<h
 from collections.abc import Callable, Sequence
 
 from medmind_runtime.safety import readings
-from medmind_runtime.safety.words import Word, behind, near
+from medmind_runtime.safety.words import Word, before, behind, near
 
-NORMAL_DEGREES = "normal_degrees"
 NAMES = (
     "young_infant",
     "infant",
     "fever_degrees",
-    NORMAL_DEGREES,
+    "normal_degrees",
     "cold_degrees",
     "many_doses",
     "toxic_grams",
@@ -22,6 +21,7 @@ NAMES = (
     "low_oxygen",
     "extreme_pulse",
     "extreme_pressure",
+    "weeks_along",
     "year",
 )
 _DAYS = {"day": 1.0, "week": 7.0, "wk": 7.0, "month": 30.4, "mo": 30.4, "mth": 30.4, "year": 365.0, "yr": 365.0}
@@ -81,13 +81,13 @@ def _days(value: float, words: Sequence[Word], at: int) -> float | None:
     unit = following[0].removesuffix("s") if following else ""
     if unit not in _DAYS or "pregnant" in following:
         return None
-    before = [word.text for word in words[max(0, at - 4) : at]]
+    previous = [word.text for word in words[max(0, at - 4) : at]]
     if "ago" in following[1:2]:
-        is_age = not {"born", "birth"}.isdisjoint(before)
+        is_age = not {"born", "birth"}.isdisjoint(previous)
     else:
         typed = words[at + 1]
         joined = words[at].end == typed.start and typed.end - typed.start <= len("wks") and unit != "day"
-        is_age = _named_after(following) or _named_before(before) or _said(before, following, joined=joined)
+        is_age = _named_after(following) or _named_before(previous) or _said(previous, following, joined=joined)
     return value * _DAYS[unit] if is_age else None
 
 
@@ -96,17 +96,17 @@ def _named_after(following: Sequence[str]) -> bool:
     return "old" in following[1:3] or "age" in following[1:4] or not _CHILD.isdisjoint(following[1:2])
 
 
-def _named_before(before: Sequence[str]) -> bool:
+def _named_before(previous: Sequence[str]) -> bool:
     """As "aged 10 days", "the baby is 3 weeks", "newborn, 12 days", "our baby of six weeks"."""
-    says = before[-1:] in (["is"], ["only"], ["just"], ["at"])
-    baby = not _BABY.isdisjoint(before) and (says or not _BABY.isdisjoint(before[-1:]))
-    return "aged" in before[-2:] or baby or (before[-1:] == ["of"] and not _BABY.isdisjoint(before[-3:-1]))
+    says = previous[-1:] in (["is"], ["only"], ["just"], ["at"])
+    baby = not _BABY.isdisjoint(previous) and (says or not _BABY.isdisjoint(previous[-1:]))
+    return "aged" in previous[-2:] or baby or (previous[-1:] == ["of"] and not _BABY.isdisjoint(previous[-3:-1]))
 
 
-def _said(before: Sequence[str], following: Sequence[str], *, joined: bool) -> bool:
+def _said(previous: Sequence[str], following: Sequence[str], *, joined: bool) -> bool:
     """As "my 6wk", one short piece, and "he is only 8 weeks": of anybody, where nothing follows that is counted."""
-    one_piece = joined and not _OWNERS.isdisjoint(before[-1:])
-    says = before[-1:] in (["is"], ["only"], ["just"], ["at"]) and not {"he", "she"}.isdisjoint(before[-3:-1])
+    one_piece = joined and not _OWNERS.isdisjoint(previous[-1:])
+    says = previous[-1:] in (["is"], ["only"], ["just"], ["at"]) and not {"he", "she"}.isdisjoint(previous[-3:-1])
     return (one_piece or says) and _LATER.isdisjoint(following[1:2])
 
 
@@ -136,6 +136,13 @@ def _toxic_grams(value: float, words: Sequence[Word], at: int, around: set[str])
     return _MOST_GRAMS < grams < 200 and not _PARACETAMOL.isdisjoint(around)
 
 
+def _weeks_along(value: float, words: Sequence[Word], at: int, _: set[str]) -> bool:
+    """Of a pregnancy: "20 weeks pregnant", "pregnant, 5 months"."""
+    unit = {one.removesuffix("s") for one in behind(words, at, 1)}
+    carrying = {*behind(words, at, 3), *before(words, at, 2)} & {"pregnant", "along", "gestation"}
+    return value <= 42 and bool(carrying) and not {"week", "wk", "month"}.isdisjoint(unit)
+
+
 def _year(value: float, words: Sequence[Word], at: int, _: set[str]) -> bool:
     return 1900 <= value <= 2100 and len(words[at].text) == 4
 
@@ -144,7 +151,7 @@ _TESTS: tuple[tuple[str, Callable[[float, Sequence[Word], int, set[str]], bool]]
     ("young_infant", _young),
     ("infant", _infant),
     ("fever_degrees", readings.fever),
-    (NORMAL_DEGREES, readings.normal_degrees),
+    ("normal_degrees", readings.normal_degrees),
     ("cold_degrees", readings.cold_degrees),
     ("many_doses", _doses),
     ("toxic_grams", _toxic_grams),
@@ -153,5 +160,6 @@ _TESTS: tuple[tuple[str, Callable[[float, Sequence[Word], int, set[str]], bool]]
     ("very_low_oxygen", readings.very_low_oxygen),
     ("low_oxygen", readings.low_oxygen),
     ("extreme_pulse", readings.extreme_pulse),
+    ("weeks_along", _weeks_along),
     ("year", _year),
 )

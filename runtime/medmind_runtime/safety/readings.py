@@ -22,6 +22,11 @@ _COUNTS = {
 }  # fmt: skip
 """What a number counts that is no reading of a meter: "two hours after", "30 g of sugar", "type 2 diabetes"."""
 _OXYGEN = {"oxygen", "spo2", "sats", "sat", "saturation", "oximeter", "o2", "spo"}
+_CHILD = {
+    "baby", "babies", "newborn", "infant", "neonate", "bub", "preemie", "toddler", "son", "daughter", "boy", "girl",
+    "child", "kid", "twins", "twin", "weeks", "wk", "months", "mo", "old", "aged", "elderly", "sepsis", "septic",
+}  # fmt: skip
+"""Where one of these is spoken of, a low temperature may mean something; the same of very old people."""
 _SEATED = {"with", "on", "down", "there", "in", "for", "through", "beside", "by", "up", "around"}
 _PULSE = {"pulse", "bpm", "heartbeat", "heartrate", "hr"}
 _NAMED = _SUGAR | _OXYGEN | _PULSE | {
@@ -71,10 +76,16 @@ def fever(value: float, words: Sequence[Word], at: int, around: set[str]) -> boo
 
 
 def normal_degrees(value: float, words: Sequence[Word], at: int, around: set[str]) -> bool:
-    """Neither fever nor, in a newborn, cold (NICE NG194: 36.5 to 37.5 °C); with a decimal, as thermometers show it."""
+    """Neither fever nor cold; with a decimal, as thermometers show it.
+
+    In a newborn that is 36.5 to 37.5 °C (NICE NG194); where no child is spoken of, 36 °C is normal too.
+    """
     shown = "." in words[at].text or "," in words[at].text or " " in words[at].text
-    usual = 36.4 <= value < 37.6 if shown else value == 37
-    return (usual or 97.5 <= value < 99.7) and _degrees(words, at, around) and not _is_age(words, at)
+    grown = _CHILD.isdisjoint(word.text for word in words)
+    usual = (36.0 if grown else 36.4) <= value < 37.6 if shown else value == 37
+    return (
+        (usual or (96.8 if grown else 97.5) <= value < 99.7) and _degrees(words, at, around) and not _is_age(words, at)
+    )
 
 
 def cold_degrees(value: float, words: Sequence[Word], at: int, around: set[str]) -> bool:
