@@ -1,8 +1,10 @@
-"""What a statement is about: something denied, long past, supposed, or asked in general; such words raise no alarm.
+"""What a statement is about: something denied, long past, supposed, asked in general, or of a lesson, film or animal.
 
-Knows sentences as texts of one character a word (see `patterns`). The words that show it stand in lexicon.toml.
+Such words raise no alarm. Knows sentences as texts of one character a word (see `patterns`). The words that show it
+stand in lexicon.toml.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medmind_runtime.safety.patterns import Bank, Part
@@ -27,7 +29,12 @@ class Cues:
     personal: Bank[Part]
     learning: Bank[Part]
     animals: Bank[Part]
+    shown: Bank[Part]
+    figures: Bank[Part]
+    mishaps: Bank[Part]
     stricken: Bank[Part]
+    own: Bank[Part]
+    own_turn: Bank[Part]
 
 
 @dataclass(frozen=True)
@@ -37,18 +44,39 @@ class Context:
     Attributes:
         quiet: places of words that raise no alarm: denied, past or supposed.
         denied: those that are plainly denied, a few words after the negation.
+        apart: places of words of a lesson, a film, a book or an animal.
         general: whether it asks about a matter and nobody's state.
+        beside: whether any of the text is of a lesson, a film, a book or an animal, and nobody is hurt in the sentence.
+        mishap: whether the text tells of what was swallowed by accident.
     """
 
     quiet: frozenset[int]
     denied: frozenset[int]
+    apart: frozenset[int]
     general: bool
+    beside: bool
+    mishap: bool
 
 
-def read(sentence: str, cues: Cues, *, apart: bool) -> Context:
-    """The context of a sentence; `apart`: the text around it is of lessons, films, books or animals."""
-    quiet = _denied(sentence, cues, _REACH) | _past(sentence, cues) | _supposed(sentence, cues)
-    return Context(frozenset(quiet), frozenset(_denied(sentence, cues, _CLOSE)), _general(sentence, cues, apart))
+def read(sentences: Sequence[str], cues: Cues) -> list[Context]:
+    """The contexts of the sentences of a text."""
+    framed = any(_stands(cues.learning, one) or _stands(cues.animals, one) for one in sentences)
+    shown = any(_stands(cues.shown, one) for one in sentences)
+    mishap = any(_stands(cues.mishaps, one) for one in sentences)
+    contexts = []
+    told = False
+    for sentence in sentences:
+        quiet = _denied(sentence, cues, _REACH) | _past(sentence, cues) | _supposed(sentence, cues)
+        denied = _denied(sentence, cues, _CLOSE)
+        apart, told = _apart(sentence, cues, framed=framed, told=told)
+        general = _general(sentence, cues)
+        beside = (framed or shown) and not _hurt(0, len(sentence), sentence, cues)
+        contexts.append(Context(frozenset(quiet), frozenset(denied), frozenset(apart), general, beside, mishap))
+    return contexts
+
+
+def _stands(parts: Bank[Part], sentence: str) -> bool:
+    return any(True for part in parts.candidates(set(sentence)) for _ in part.places(sentence))
 
 
 def _spans(parts: Bank[Part], sentence: str) -> list[tuple[int, int]]:
@@ -79,8 +107,8 @@ def _denied(sentence: str, cues: Cues, reach: int) -> set[int]:
     return denied
 
 
-def _clauses(sentence: str, cues: Cues) -> list[tuple[int, int]]:
-    starts = sorted({0, *(first for first, _ in _spans(cues.turn, sentence))})
+def _clauses(sentence: str, cues: Cues, more: Sequence[int] = ()) -> list[tuple[int, int]]:
+    starts = sorted({0, *more, *(first for first, _ in _spans(cues.turn, sentence))})
     return list(zip(starts, [*starts[1:], len(sentence)], strict=True))
 
 
@@ -105,9 +133,40 @@ def _supposed(sentence: str, cues: Cues) -> set[int]:
     return {place for first, _ in _spans(cues.supposed, sentence) for place in range(first, len(sentence))}
 
 
-def _general(sentence: str, cues: Cues, apart: bool) -> bool:
-    ignored = {place for first, last in _spans(cues.impersonal, sentence) for place in range(first, last)}
-    marks = cues.stricken if apart else cues.personal
-    if any(first not in ignored for first, _ in _spans(marks, sentence)):
+def _apart(sentence: str, cues: Cues, *, framed: bool, told: bool) -> tuple[set[int], bool]:
+    """Places of what is of a lesson, a film, a book or an animal; and whether it tells of what is shown.
+
+    Who learns, writes or asks for an animal does so in the whole text (`framed`). A film or a course is as often just
+    what somebody did that day: it holds for its own clause, goes on in clauses that tell of nobody of one's own, and
+    in the next sentence (`told`) only where that tells of one of its figures.
+    """
+    if framed:
+        return (set() if _hurt(0, len(sentence), sentence, cues) else set(range(len(sentence)))), False
+    told = told and _stands(cues.figures, sentence)
+    apart: set[int] = set()
+    shown = told
+    for start, end in _clauses(sentence, cues, [first for first, _ in _spans(cues.own_turn, sentence)]):
+        clause = sentence[start:end]
+        here = _stands(cues.shown, clause)
+        shown = here or (shown and not _stands(cues.own, clause))
+        told = told or here
+        if shown and not _hurt(start, end, sentence, cues):
+            apart |= set(range(start, end))
+    return apart, told
+
+
+def _hurt(start: int, end: int, sentence: str, cues: Cues) -> bool:
+    """Whether a part of a sentence tells that somebody is ill or hurt, whatever it is of."""
+    ignored = _ignored(sentence, cues)
+    return any(start <= first < end and first not in ignored for first, _ in _spans(cues.stricken, sentence))
+
+
+def _ignored(sentence: str, cues: Cues) -> set[int]:
+    return {place for first, last in _spans(cues.impersonal, sentence) for place in range(first, last)}
+
+
+def _general(sentence: str, cues: Cues) -> bool:
+    ignored = _ignored(sentence, cues)
+    if any(first not in ignored for first, _ in _spans(cues.personal, sentence)):
         return False
-    return apart or any(first <= 6 for first, _ in _spans(cues.asking, sentence))
+    return any(first <= 6 for first, _ in _spans(cues.asking, sentence))

@@ -4,7 +4,7 @@ Knows the rules' file. The order of the topics in rules.toml is the order of urg
 """
 
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -13,9 +13,10 @@ from typing import Any
 from medmind_runtime.interruption import never, unless
 from medmind_runtime.safety import leaning, measures
 from medmind_runtime.safety.classifier import alarm_odds, classifier
-from medmind_runtime.safety.context import Context, Cues, read
+from medmind_runtime.safety.context import Cues, read
 from medmind_runtime.safety.letters import Letters
-from medmind_runtime.safety.patterns import OTHER, Bank, Compiler, Part, Pattern
+from medmind_runtime.safety.matching import KINDS, SURE, Rule, matches
+from medmind_runtime.safety.patterns import OTHER, Bank, Compiler, Part
 from medmind_runtime.safety.spelling import Speller
 from medmind_runtime.safety.windows import APART, demand, sentences, windows
 from medmind_runtime.safety.words import Word, plain, split
@@ -24,28 +25,6 @@ _SHORT = 2
 """Letters of what nobody shortens further by spelling it: "a m i" is no "MI"."""
 _SAYS_WHO = frozenset(["i", "me", "my", "we", "our", "he", "she", "his", "her", "him"])
 """Words that tell of somebody's state: without them, what no rule knows raises no alarm within a long text."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One pattern of a topic.
-
-    Attributes:
-        topic: its place among the topics.
-        pattern: what raises the alarm, or takes it back.
-        kind: the key of rules.toml it stands under: `sure`, `when`, `even`, `unless`.
-        firm: history and suppositions take nothing back, only a plain denial does.
-    """
-
-    topic: int
-    pattern: Pattern
-    kind: str
-    firm: bool
-
-    @property
-    def needs(self) -> list[frozenset[str]]:
-        """Of its pattern."""
-        return self.pattern.needs
 
 
 @dataclass(frozen=True)
@@ -61,6 +40,24 @@ class Alarm:
     topic: str
     say: str
     because: str
+
+
+@dataclass(frozen=True)
+class Plain:
+    """What the classifier takes for an alarm, and what it reads instead.
+
+    Attributes:
+        part: what is written.
+        said: the same said plainly.
+    """
+
+    part: Part
+    said: str
+
+    @property
+    def needs(self) -> list[frozenset[str]]:
+        """Of its part."""
+        return self.part.needs
 
 
 class Triage:
@@ -86,6 +83,7 @@ class Triage:
         compiler = Compiler(lists, measures.NAMES, "small", "negations")
         banks = {name: Bank([compiler.part(phrase) for phrase in lists[name]]) for name in ("figurative", *_CUES)}
         self._figurative = banks.pop("figurative")
+        self._plain = Bank([Plain(compiler.part(it), said) for said, all_ in lexicon["plainly"].items() for it in all_])
         self._cues = Cues(**banks)
         phrases: dict[str, str] = {}
         for name, phrase in rules["phrases"].items():
@@ -95,7 +93,7 @@ class Triage:
             [
                 Rule(place, compiler.pattern(source), kind, entry.get("firm", False))
                 for place, entry in enumerate(rules["topic"].values())
-                for kind in _KINDS
+                for kind in KINDS
                 for source in entry.get(kind, ())
             ]
         )
@@ -164,8 +162,8 @@ class Triage:
         literal, raised = self._found(words)
         if not (anyway or raised or any(word.text in _SAYS_WHO for word in literal)):
             return {}, True
-        said = self._classify(text[words[0].start : words[-1].end] if raised else _with_meaning(text, words))
-        sure = {topic for topic, rule in raised.items() if rule.kind == "sure"}
+        said = self._classify(text[words[0].start : words[-1].end] if raised else self._plainly(text, words))
+        sure = {topic for topic, rule in raised.items() if rule.kind in SURE}
         topics = leaning.heard(said, raised.keys(), sure, more, self._bounds)
         because = {topic: raised[topic].pattern.source if topic in raised else "leaning" for topic in topics}
         return because, not raised and alarm_odds(said) <= self._bounds.calm
@@ -177,13 +175,12 @@ class Triage:
         return [word for at, word in enumerate(words) if at not in figures], raised
 
     def _raised(self, sentences: Sequence[str]) -> dict[str, Rule]:
-        apart = any(stands_in(self._cues.learning, one) or stands_in(self._cues.animals, one) for one in sentences)
-        contexts = [read(sentence, self._cues, apart=apart) for sentence in sentences]
+        contexts = read(sentences, self._cues)
         raised: dict[int, Rule] = {}
         taken_back: set[int] = set()
         for rule in self._rules.candidates({sign for sentence in sentences for sign in sentence}):
             known = rule.topic in (taken_back if rule.kind == "unless" else raised)
-            if not known and _matches(rule, sentences, contexts):
+            if not known and matches(rule, sentences, contexts):
                 if rule.kind == "unless":
                     taken_back.add(rule.topic)
                 else:
@@ -191,13 +188,8 @@ class Triage:
         return {self._topics[place][0]: raised[place] for place in sorted(raised) if place not in taken_back}
 
     def _read(self, words: Sequence[Word]) -> tuple[str, set[int]]:
-        """The text as one character a word, figures of speech blotted out; and where those stood."""
-        characters = []
-        for at, word in enumerate(words):
-            named = measures.name(words, at) if word.text[0].isdigit() or word.value is not None else ""
-            known = f"<{named}>" if named else self._speller.word(word.text)
-            characters.append(self._characters.get(known, OTHER))
-        read_as = "".join(characters)
+        """The text as `_signs`, figures of speech blotted out; and where those stood."""
+        read_as = self._signs(words)
         figures: set[int] = set()
         for part in self._figurative.candidates(set(read_as)):
             for first, last in list(part.places(read_as)):
@@ -205,49 +197,30 @@ class Triage:
                 read_as = read_as[:first] + OTHER * (last - first) + read_as[last:]
         return read_as, figures
 
+    def _signs(self, words: Sequence[Word]) -> str:
+        """The text as one character a word."""
+        signs = []
+        for at, word in enumerate(words):
+            named = measures.name(words, at) if word.text[0].isdigit() or word.value is not None else ""
+            known = f"<{named}>" if named else self._speller.word(word.text)
+            signs.append(self._characters.get(known, OTHER))
+        return "".join(signs)
+
+    def _plainly(self, text: str, words: Sequence[Word]) -> str:
+        """The words' part of a text, in which what the classifier mishears is said plainly."""
+        signs = self._signs(words)
+        found = [
+            (span, plain.said) for plain in self._plain.candidates(set(signs)) for span in plain.part.places(signs)
+        ]
+        told, at = "", words[0].start
+        for (first, last), said in sorted(found, key=lambda one: (one[0][0], -one[0][1])):
+            if words[first].start >= at:
+                told += f"{text[at : words[first].start]} {said} "
+                at = words[last - 1].end
+        return told + text[at : words[-1].end]
+
 
 _CUES = tuple(Cues.__dataclass_fields__)
-_KINDS = ("sure", "when", "even", "unless")
-"""In the order in which they are tried."""
-
-
-_NORMAL = " normal "
-"""What the classifier reads for a temperature that is: it hears every such number as a fever. No more than that: a
-person with a normal temperature may be in danger."""
-
-
-def _with_meaning(text: str, words: Sequence[Word]) -> str:
-    """The words' part of a text, with a normal temperature called so."""
-    told, at = "", words[0].start
-    for place, word in enumerate(words):
-        if word.value is not None and measures.name(words, place) == measures.NORMAL_DEGREES:
-            told += text[at : word.start] + _NORMAL
-            at = word.end
-    return told + text[at : words[-1].end]
-
-
-def stands_in(parts: Bank[Part], sentence: str) -> bool:
-    """Whether any of the parts stands in a sentence."""
-    return any(True for part in parts.candidates(set(sentence)) for _ in part.places(sentence))
-
-
-def _matches(rule: Rule, sentences: Sequence[str], contexts: Sequence[Context]) -> bool:
-    """Whether a rule matches outside denials and history and, unless its kind is `even`, general questions."""
-    parts = rule.pattern.parts
-    if rule.pattern.anywhere:
-        return all(any(_live(part, rule, sentences, contexts)) for part in parts)
-    return any(
-        all(any(_live(part, rule, (sentence,), (context,))) for part in parts)
-        for sentence, context in zip(sentences, contexts, strict=True)
-    )
-
-
-def _live(part: Part, rule: Rule, sentences: Sequence[str], contexts: Sequence[Context]) -> Iterator[bool]:
-    for sentence, context in zip(sentences, contexts, strict=True):
-        if rule.kind in ("even", "unless") or not context.general:
-            for first, _ in part.places(sentence):
-                if rule.kind == "unless" or first not in (context.denied if rule.firm else context.quiet):
-                    yield True
 
 
 def _classified(text: str) -> Sequence[float]:

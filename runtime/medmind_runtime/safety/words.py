@@ -5,8 +5,9 @@ Knows how people type, and where in the text a word stands. Knows nothing of med
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 SENTENCE, BREAK = ".", ","
 """What stands for the end of a sentence, and for a comma, a bracket or a dash within one."""
@@ -110,3 +111,22 @@ def _expanded(word: str) -> str:
         if word.endswith(ending):
             return f"{word[: -len(ending)]} {full}"
     return word.partition("'")[0]
+
+
+def near(words: Sequence[Word], at: int, reach: int) -> set[str]:
+    """The words up to `reach` places away in the same sentence."""
+    return {*before(words, at, reach), *behind(words, at, reach)}
+
+
+def before(words: Sequence[Word], at: int, reach: int) -> list[str]:
+    """As many words before a place, in the same sentence, the nearest first."""
+    return _sentence(word.text for word in reversed(words[max(0, at - reach) : at]))
+
+
+def behind(words: Sequence[Word], at: int, reach: int) -> list[str]:
+    """As many words behind a place, in the same sentence, the nearest first."""
+    return _sentence(word.text for word in words[at + 1 : at + 1 + reach])
+
+
+def _sentence(texts: Iterable[str]) -> list[str]:
+    return list(takewhile(lambda text: text != SENTENCE, texts))

@@ -7,7 +7,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from medmind_runtime.safety.doses import amounts, answers, bare, labels, multiples, other_numbers, schedules, strengths
+from medmind_runtime.safety.doses import (
+    amounts,
+    answers,
+    bare,
+    foods,
+    labels,
+    multiples,
+    other_numbers,
+    schedules,
+    strengths,
+)
 from medmind_runtime.safety.doses.reading import Token
 from medmind_runtime.safety.doses.terms import COUNT, Unit, terms
 from medmind_runtime.safety.doses.units import Units
@@ -101,7 +111,7 @@ class _Reader(Units):
             return found
         if unit_after := self.unit_after(at, amount.end):
             unit, end = unit_after
-            if self.means_dose(unit, at, end):
+            if self.means_dose(unit, at, end) and not foods.holds(self, at, end):
                 return self._range(self._mention(at, end, amount, unit), unit)
         elif above := COUNT if self._told(at, amount.end) else self.unit_before(at, amount.end):
             return self._mention(at, amount.end, amount, above)

@@ -1,0 +1,43 @@
+"""What a food holds: `a banana has about 420 mg of potassium` tells of no dose.
+
+Knows foods, nutrients and the words between. Knows no units.
+"""
+
+from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
+
+
+def holds(around: Surroundings, first: int, end: int) -> bool:
+    """Whether an amount from `first` to `end` is of a nutrient in a food, and nobody is told to take it.
+
+    Args:
+        around: the text.
+        first, end: the number and its unit.
+    """
+    beside = around.known.beside
+    before, behind = around.clause_before(first), _clause_behind(around, end)
+    if not (beside.taking | beside.pieces_of_medicine).isdisjoint([*before, *behind]):
+        return False
+    if before[:1] == ["per"]:  # `2.7 mg of iron per 100 g`
+        return all(not words.isdisjoint(before) for words in (beside.dishes, beside.nutrients, beside.holding))
+    verb = next((place for place, text in enumerate(before) if text in beside.holding), len(before))
+    if not set(before[:verb]) <= beside.about:
+        return False
+    subject = before[verb + 1 :]
+    of = next((text for text in behind if text not in beside.of_what), "")
+    if of in beside.nutrients:
+        eater = not beside.taken_with.isdisjoint(subject[1:3])  # `patients on milk have`
+        eaten = next((text for text in subject if text not in beside.mostly), "") in beside.dishes
+        return (eaten and not eater) or (
+            subject[:1] == ["there"] and "in" in behind and not beside.dishes.isdisjoint(behind)
+        )
+    named = not {"in", "content"}.isdisjoint(subject)  # `the potassium in a banana is about 420 mg`
+    return named and not beside.dishes.isdisjoint(subject) and not beside.nutrients.isdisjoint(subject)
+
+
+def _clause_behind(around: Surroundings, end: int) -> list[str]:
+    made: list[str] = []
+    for text in around.texts[end : end + NEAR]:
+        if text in {".", "\n", ",", ";"}:
+            break
+        made.append(text)
+    return made
