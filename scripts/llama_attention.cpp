@@ -47,7 +47,8 @@ inline __m128 totals(floats a, floats b, floats c, floats d) {
 }
 inline floats from_f16(const void * from) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) from)); }
 inline floats from_bf16(const void * from) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *) from)), 16));
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *) from));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
 inline floats from_int8(const void * from) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *) from)));
@@ -107,8 +108,8 @@ constexpr int TOGETHER = 8; // tokens that go through the cache together, at mos
 constexpr int FEW = 4;      // threads among which blocks alone are shared out
 constexpr int WIDE = 2 * LANES;
 
-// A block of one head of a cache. Its places lie `step` bytes apart, too far for the processor to foresee which is next:
-// meanwhile the next block is fetched as it lies in memory, `fetched` on, each head as much of it as its own.
+// A block of one head of a cache. Its places lie `step` bytes apart, too far for the processor to foresee which comes
+// next: meanwhile the next block is fetched as it lies in memory, `fetched` on, by each head as much as is its own.
 struct Block {
     const char * first;
     const char * fetched;
@@ -220,8 +221,8 @@ struct Held {
         scores(sums + rows) {}
 };
 
-// The blocks and heads of a thread: every so many'th, from one on. By blocks, threads read what lies together; many share
-// heads as well, since a short conversation has few blocks. Depends on nothing that changes from token to token.
+// The blocks and heads of a thread: every so many'th, from one on. By blocks, threads read what lies together; many
+// share heads as well, since a short conversation has few blocks. Depends on nothing that changes from token to token.
 struct Share {
     int block, blocks, head, heads;
 
@@ -260,7 +261,7 @@ struct Attention {
             const ggml_fp16_t * bias = mask_of(token);
             for (int place = 0; place < BLOCK; ++place) {
                 masked[place] = place >= count ? -INFINITY : bias ? GGML_CPU_FP16_TO_FP32(bias[begin + place]) : 0.0f;
-                if (masked[place] != -INFINITY) found = std::max(found, place + 1);
+                found = masked[place] == -INFINITY ? found : std::max(found, place + 1);
             }
         }
         return found;
@@ -268,7 +269,9 @@ struct Attention {
 
     // N rows that share a key, from one on, counted from the group's `first` token.
     template <typename Kind, int N>
-    void tile(const Held & held, const Block & keys, const Block & values, int64_t head, int count, const float * masked, int64_t first, int64_t row) const {
+    void tile(
+            const Held & held, const Block & keys, const Block & values, int64_t head, int count, const float * masked,
+            int64_t first, int64_t row) const {
         const float * queries[N];
         float * outputs[N];
         int64_t places[N];

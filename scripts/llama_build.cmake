@@ -3,15 +3,17 @@
 # although the Python package loads libllama and libggml alone. A normal variable outranks the forced cache entry.
 set(LLAMA_BUILD_COMMON OFF)
 
-# Attention on the CPU by llama_attention.cpp beside this file, which ggml-cpu.c calls in the place of llama.cpp's own: for
-# that file alone its name stands for the other. Nothing of llama.cpp is changed.
+# Attention and products with a few tokens on the CPU by files of medmind beside this one, which ggml-cpu.c calls in the
+# place of llama.cpp's own: for that file alone their names stand for the others. Nothing of llama.cpp is changed.
 set(MEDMIND_SCRIPTS "${CMAKE_CURRENT_LIST_DIR}")
-function(medmind_attention)
+function(medmind_kernels)
     get_target_property(home ggml-cpu SOURCE_DIR)
     set_property(SOURCE "${home}/ggml-cpu/ggml-cpu.c" DIRECTORY "${home}" "${CMAKE_CURRENT_SOURCE_DIR}"
         PROPERTY COMPILE_DEFINITIONS
-        ggml_compute_forward_flash_attn_ext=medmind_compute_forward_flash_attn_ext)
-    target_sources(ggml-cpu PRIVATE "${MEDMIND_SCRIPTS}/llama_attention.cpp")
+        ggml_compute_forward_flash_attn_ext=medmind_compute_forward_flash_attn_ext
+        llamafile_sgemm=medmind_sgemm)
+    target_sources(ggml-cpu PRIVATE
+        "${MEDMIND_SCRIPTS}/llama_attention.cpp" "${MEDMIND_SCRIPTS}/llama_few_rows.cpp")
 endfunction()
 
 # libggml-cpu once more, for CPUs that have more than the usual build asks for: into lib/avx512, with a file `cpu-flags`
@@ -55,7 +57,7 @@ endfunction()
 
 function(medmind_cpu_libraries)
     if(TARGET ggml-cpu)
-        medmind_attention()
+        medmind_kernels()
         # scripts/install.sh looks here whether pip's cache served a wheel of these files or of earlier ones.
         file(WRITE "${CMAKE_BINARY_DIR}/medmind-build" "${MEDMIND_BUILD}\n")
         install(FILES "${CMAKE_BINARY_DIR}/medmind-build" DESTINATION "${SKBUILD_PLATLIB_DIR}/llama_cpp/lib")

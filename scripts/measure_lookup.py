@@ -75,7 +75,7 @@ def bits(path: Path) -> Iterator[dict[str, Any]]:
 
 def costs(path: Path, threads: int, rounds: int) -> Iterator[dict[str, Any]]:
     """Medians, the kinds of weights and the numbers of rows in turn; CPU seconds where there is one thread."""
-    both = {repack: opened(path, repack=repack, threads=threads, kv="bf16", flash=True) for repack in (True, False)}
+    both = {repack: opened(path, repack=repack, threads=threads, kv="f16", flash=True) for repack in (True, False)}
     tokens = both[True].model.chance(PROMPT + STEP)
     prompt: dict[bool, list[float]] = {repack: [] for repack in both}
     taken: dict[tuple[bool, int], list[float]] = {}
@@ -102,7 +102,7 @@ def answers(path: Path, library: Path, questions: Path, count: int) -> Iterator[
     guard = Careful(Library(library))
     seconds: dict[bool, float] = {True: 0.0, False: 0.0}
     traces, straight, drafted, accepted = [], [], 0, 0
-    engines = {ahead: Engine.load(path, threads=1, kv_type="bf16", lookup=ahead) for ahead in (True, False)}
+    engines = {ahead: Engine.load(path, threads=1, kv_type=None, lookup=ahead) for ahead in (True, False)}
     for messages in rows:
         said = {}
         for ahead, engine in engines.items():
@@ -146,9 +146,10 @@ def _say(engine: Engine, prompt: Sequence[int]) -> tuple[list[int], float, bool]
 
 
 COSTS: Mapping[str, Mapping[int, float]] = {
-    "q8_0, AVX2, one thread of a Xeon": {1: 1.0, 2: 1.07, 4: 1.8, 8: 3.1},
-    "q8_0, AVX2, one thread of an EPYC": {1: 1.0, 2: 1.76, 4: 2.69, 8: 4.33},
-    "q8_0, AVX2, 16 threads of a Xeon": {1: 1.0, 2: 0.99, 4: 1.61, 8: 2.83},
+    "q8_0, AVX-512, one thread of an EPYC": {1: 1.0, 2: 0.96, 4: 1.54, 8: 2.67},
+    "q8_0, AVX-512, two threads of an EPYC": {1: 1.0, 2: 0.93, 4: 1.48, 8: 2.51},
+    "q8_0, AVX2, one thread of an EPYC": {1: 1.0, 2: 1.23, 4: 2.17, 8: 4.26},
+    "q8_0, AVX2, two threads of an EPYC": {1: 1.0, 2: 1.17, 4: 2.03, 8: 3.97},
     "q4_k_m as in the file, AVX2, one thread": {1: 1.0, 2: 1.7, 4: 3.1, 7: 5.6},
     "q4_k_m repacked, AVX2, one thread": {1: 1.0, 2: 1.8, 3: 2.6},
     "a machine that waits for the weights": {1: 1.0, 2: 1.02, 4: 1.1, 8: 1.25},

@@ -1,12 +1,14 @@
-"""Attention as a build of libggml-cpu computes it, called through ggml itself; and as numpy does, in 64 bits.
+"""What medmind's own files in llama.cpp compute, called through ggml itself, and what numpy says to it, in 64 bits.
 
-As a program: `attention_of_ggml.py LIB` writes what tests/medmind/test_attention.py asks about, as JSON.
+As a program: `own_kernels.py FOLDER LIB`, of llama_cpp's libraries and of one libggml-cpu, writes as JSON what
+tests/medmind/test_own_kernels.py asks about.
 """
 
 import ctypes
 import itertools
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -61,8 +63,10 @@ class Ggml:
             "ggml_get_data": [_POINTER],
         }.items():
             getattr(base, name).argtypes, getattr(base, name).restype = takes, _POINTER
+        base.ggml_mul_mat.argtypes, base.ggml_mul_mat.restype = [_POINTER] * 3, _POINTER
         base.ggml_build_forward_expand.argtypes = base.ggml_flash_attn_ext_add_sinks.argtypes = [_POINTER] * 2
-        base.ggml_free.argtypes = [_POINTER]
+        base.ggml_free.argtypes = base.ggml_nbytes.argtypes = [_POINTER]
+        base.ggml_nbytes.restype = ctypes.c_size_t
         self.cpu.ggml_graph_compute_with_ctx.argtypes = [_POINTER, _POINTER, ctypes.c_int]
         self.cpu.ggml_cpu_init()
         self._base = base
@@ -70,13 +74,7 @@ class Ggml:
     def attention(self, case: Case, q: Array, k: NDArray[np.uint8], v: NDArray[np.uint8], mask: Array) -> Array:
         """Of llama.cpp's own shapes: heads lie side by side at each place, as in its cache; tokens x heads x width."""
         base = self._base
-        memory = base.ggml_init(_Memory(64 << 20, None, False))
-
-        def tensor(kind: int, values: NDArray[np.generic], *shape: int) -> int:
-            made = base.ggml_new_tensor_4d(memory, kind, *shape)
-            raw = np.ascontiguousarray(values).tobytes()
-            ctypes.memmove(base.ggml_get_data(made), raw, len(raw))
-            return int(made)
+        memory, tensor = self._begin()
 
         def cache(values: NDArray[np.uint8], width: int) -> int:
             lines = values.transpose(1, 0, 2)
@@ -91,13 +89,37 @@ class Ggml:
         )  # fmt: skip
         if case.sinks:
             base.ggml_flash_attn_ext_add_sinks(found, tensor(0, sinks_of(case), case.heads, 1, 1, 1))
-        graph = base.ggml_new_graph(memory)
-        base.ggml_build_forward_expand(graph, found)
-        self.cpu.ggml_graph_compute_with_ctx(memory, graph, case.threads)
-        count = case.tokens * case.heads * case.value_width
-        values = np.frombuffer(ctypes.string_at(base.ggml_get_data(found), 4 * count), np.float32)
-        base.ggml_free(memory)
-        return values.reshape(case.tokens, case.heads, case.value_width)
+        return self._computed(memory, found, case.threads).reshape(case.tokens, case.heads, case.value_width)
+
+    def product(self, weights: NDArray[np.uint8], tokens: Array, threads: int) -> Array:
+        """Of tokens (tokens x width) by weights in q8_0 (rows x bytes of width numbers): tokens x rows."""
+        memory, tensor = self._begin()
+        width = tokens.shape[1]
+        matrix = tensor(Kind.Q8_0, weights, width, len(weights), 1, 1)
+        found = self._base.ggml_mul_mat(memory, matrix, tensor(0, tokens, width, len(tokens), 1, 1))
+        return self._computed(memory, found, threads).reshape(len(tokens), len(weights))
+
+    def _begin(self) -> tuple[int, Callable[..., int]]:
+        """Memory of ggml, and what makes a tensor there of a kind, numbers and a shape."""
+        base = self._base
+        memory = base.ggml_init(_Memory(64 << 20, None, False))
+
+        def tensor(kind: int, values: NDArray[np.generic], *shape: int) -> int:
+            made = base.ggml_new_tensor_4d(memory, kind, *shape)
+            raw = np.ascontiguousarray(values).tobytes()
+            ctypes.memmove(base.ggml_get_data(made), raw, len(raw))
+            return int(made)
+
+        return memory, tensor
+
+    def _computed(self, memory: int, found: int, threads: int) -> Array:
+        """The numbers of a tensor; the memory is freed."""
+        graph = self._base.ggml_new_graph(memory)
+        self._base.ggml_build_forward_expand(graph, found)
+        self.cpu.ggml_graph_compute_with_ctx(memory, graph, threads)
+        raw = ctypes.string_at(self._base.ggml_get_data(found), self._base.ggml_nbytes(found))
+        self._base.ggml_free(memory)
+        return np.frombuffer(raw, np.float32)
 
 
 def sinks_of(case: Case) -> Array:
@@ -160,8 +182,26 @@ def cases() -> list[Case]:
     return own + [Case(Kind.F16, left=True, **shape) for shape in left]
 
 
+def products(ggml: Ggml) -> tuple[dict[str, float], dict[str, bool]]:
+    """By shape: the largest error beside the largest number, and whether tokens have the bits that they have alone."""
+    errors, alike = {}, {}
+    chance = np.random.default_rng(1)
+    for rows, width, threads in itertools.product((1, 7, 64), (32, 96, 512), (1, 2, 5)):
+        weights = quantize(chance.standard_normal((rows, width), dtype=np.float32), Kind.Q8_0)
+        weights.reshape(rows, -1, 34)[0, 0, 2:4] = 128  # -128, which rounding never gives
+        tokens = chance.standard_normal((9, width), dtype=np.float32)
+        singles = np.concatenate([ggml.product(weights, one[None], 1) for one in tokens])
+        exact = tokens.astype(float) @ dequantize(weights, Kind.Q8_0).astype(float).T
+        for count in range(2, 10):
+            found = ggml.product(weights, tokens[:count], threads)
+            case = f"{rows} x {width} by {count}, {threads} threads"
+            errors[case] = float(np.abs(found - exact[:count]).max() / np.abs(exact).max())
+            alike[case] = bool((found == singles[:count]).all())
+    return errors, alike
+
+
 def main(folder: Path, cpu: Path) -> None:
-    """Errors of every case, and whether a token's bits are those that it has alone in a cache of another size."""
+    """Errors of each case of attention, whether a token has the bits that it has alone in another cache; products."""
     ggml = Ggml(folder, cpu)
     ggml.cpu.medmind_attention.restype = ctypes.c_bool
     errors, alike = {}, {}
@@ -177,7 +217,8 @@ def main(folder: Path, cpu: Path) -> None:
             wide = np.pad(mask, ((0, 0), (0, 70)), constant_values=-np.inf)
             singles = [ggml.attention(one, q[:, at : at + 1], k, v, wide[at : at + 1]) for at in range(case.tokens)]
             alike[repr(case)] = bool((np.concatenate(singles) == found).all())
-    json.dump({"own": bool(ggml.cpu.medmind_attention()), "errors": errors, "alike": alike}, sys.stdout)
+    told = {"own": bool(ggml.cpu.medmind_attention()), "errors": errors, "alike": alike, "products": products(ggml)}
+    json.dump(told, sys.stdout)
 
 
 if __name__ == "__main__":

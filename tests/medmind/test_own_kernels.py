@@ -1,4 +1,4 @@
-"""Attention of scripts/llama_attention.cpp, in each build of libggml-cpu that this processor can take."""
+"""scripts/llama_attention.cpp and scripts/llama_few_rows.cpp, in each build of libggml-cpu for this processor."""
 
 import json
 import platform
@@ -14,9 +14,9 @@ from medmind.llama import cpu_library
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64" or not {"avx2", "fma", "f16c"} <= processor.features(),
-    reason="llama_attention.cpp is for x86-64 with AVX2, and these tests for Linux",
+    reason="they are for x86-64 with AVX2, and these tests for Linux",
 )
-PROBE = Path(__file__).parent / "attention_of_ggml.py"
+PROBE = Path(__file__).parent / "own_kernels.py"
 ROUNDED = 2e-5
 """Of sums in 32 bits over some hundred places; with sums in 16 bits errors are a hundred times as large."""
 
@@ -55,3 +55,10 @@ def test_what_it_does_not_know_llama_cpp_computes(found: Any) -> None:
 def test_a_token_gets_the_bits_that_it_has_alone_in_a_cache_of_another_size(found: Any) -> None:
     assert len(found["alike"]) > 100
     assert not [case for case, alike in found["alike"].items() if not alike]
+
+
+def test_products_with_a_few_tokens_have_the_bits_of_single_ones(found: Any) -> None:
+    errors, alike = found["products"]
+    assert len(alike) > 200
+    assert not [case for case, same in alike.items() if not same]
+    assert max(errors.values()) < 0.02  # tokens are rounded to 8 bits
