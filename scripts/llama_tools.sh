@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Build llama.cpp's own tools into $VENV/llama-tools, for `pytest -m reference`: from the sources of the very
-# llama-cpp-python that is installed, and with the arguments it was built with (see scripts/install.sh).
+# llama-cpp-python that is installed, and with the arguments it was built with (see scripts/install.sh) but medmind's own:
+# tests let these tools take libllama and libggml from the package.
 set -euo pipefail
 VENV="${VENV:-.venv}"
 python="$VENV/bin/python" out="$VENV/llama-tools"
 tools=(llama-quantize llama-imatrix llama-perplexity llama-bench)
 
-built="$(cat "$VENV/.medmind-llama")" # llama_cpp_python==… and the CMake arguments
+built="$(sed 's/ -DMEDMIND_[^ ]*//g' "$VENV/.medmind-llama")" # llama_cpp_python==… and the CMake arguments
 if [ "$(cat "$out/.built" 2>/dev/null)" = "$built" ]; then
     exit 0
 fi

@@ -8,6 +8,7 @@ trained ones do. `costs` evaluates single tokens behind `NEAR` and behind `FAR` 
 """
 
 import argparse
+import datetime
 import importlib.metadata
 import itertools
 import json
@@ -23,7 +24,7 @@ import gguf
 import numpy as np
 from evaluating import Context, Model
 
-from medmind_benchmarks.machine import cpu_model
+from medmind import llama, processor
 
 NEAR, FAR = 50, 2000
 TOKENS = 8
@@ -160,14 +161,16 @@ def main() -> None:
         shape(given.model, given.layers, given.quant)
         return
     document = {
-        "schema": "medmind-depth/1",
+        "schema": "medmind-depth/2",
+        "date": datetime.date.today().isoformat(),
         "model": given.model.name,
         "bytes": given.model.stat().st_size,
         "machine": {
-            "processor": cpu_model(),
+            "processor": processor.name(),
             "cores": os.cpu_count(),
         },
         "versions": {"llama-cpp-python": importlib.metadata.version("llama-cpp-python")},
+        "own_attention": llama.own_attention(),
         **costs(given.model, given.threads, given.rounds, given.kinds),
     }
     text = json.dumps(document, indent=1) + "\n"

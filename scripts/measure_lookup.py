@@ -148,14 +148,15 @@ def _say(engine: Engine, prompt: Sequence[int]) -> tuple[list[int], float, bool]
 COSTS: Mapping[str, Mapping[int, float]] = {
     "q8_0, AVX-512, one thread of an EPYC": {1: 1.0, 2: 0.96, 4: 1.54, 8: 2.67},
     "q8_0, AVX-512, two threads of an EPYC": {1: 1.0, 2: 0.93, 4: 1.48, 8: 2.51},
+    "q8_0, AVX-512, 8 threads of a Xeon": {1: 1.0, 2: 0.93, 4: 0.84, 8: 1.21},
+    "q8_0, AVX-512, 16 threads of a Xeon": {1: 1.0, 2: 0.93, 4: 1.19, 8: 1.72},
     "q8_0, AVX2, one thread of an EPYC": {1: 1.0, 2: 1.23, 4: 2.17, 8: 4.26},
     "q8_0, AVX2, two threads of an EPYC": {1: 1.0, 2: 1.17, 4: 2.03, 8: 3.97},
     "q4_k_m as in the file, AVX2, one thread": {1: 1.0, 2: 1.7, 4: 3.1, 7: 5.6},
     "q4_k_m repacked, AVX2, one thread": {1: 1.0, 2: 1.8, 3: 2.6},
     "a machine that waits for the weights": {1: 1.0, 2: 1.02, 4: 1.1, 8: 1.25},
 }
-"""Of so many rows, in single tokens; all but the last as `costs` gave them at Mistral-7B's layer shape, those of
-a Xeon with a KV cache in q8_0."""
+"""Of so many rows, in single tokens; all but the last as `costs` gave them at Mistral-7B's layer shape."""
 
 
 def implied_speedup(traces: Sequence[tuple[Sequence[int], Sequence[int]]], cost: Mapping[int, float]) -> float:

@@ -33,10 +33,6 @@ def cores() -> int:
     return psutil.cpu_count(logical=False) or os.cpu_count() or 1
 
 
-cpu_model = processor.name
-"""Asked for here by scripts/measure_depth.py."""
-
-
 def load_average() -> float | None:
     """Processes that wanted a core during the last minute; None where the system does not say."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
