@@ -390,6 +390,7 @@ struct Attention {
         memcpy(&cap, dst->op_params + 2, sizeof(cap));
         const bool plain = !params->use_ref && !dst->src[4] && slopes == 0.0f && cap == 0.0f && k->type == v->type;
         const bool fits = q->type == GGML_TYPE_F32 && q->ne[3] == 1 && q->nb[0] == sizeof(float) &&
+            k->nb[0] == ggml_type_size(k->type) && v->nb[0] == ggml_type_size(v->type) &&
             k->ne[2] == v->ne[2] && k->ne[0] % QK8_0 == 0 && v->ne[0] % QK8_0 == 0 &&
             (!mask || (mask->type == GGML_TYPE_F16 && mask->ne[2] == 1 && mask->ne[3] == 1));
         return plain && fits && tokens_together(params);

@@ -15,6 +15,7 @@
 #include <cstring>
 #include <vector>
 
+#if defined(GGML_USE_LLAMAFILE) // else nobody calls this, and there is nothing to leave anything to
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 
 namespace {
@@ -175,4 +176,5 @@ extern "C" bool medmind_sgemm(
     return llamafile_sgemm(params, m, n, k, a, a_step, b, b_step, c, c_step, a_type, b_type, c_type);
 }
 
+#endif
 #endif

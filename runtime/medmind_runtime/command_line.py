@@ -31,7 +31,7 @@ _Kv = Annotated[
     typer.Option(
         "--kv-type",
         help="what is remembered, kept as: q8_0 takes half of the memory, and time far into a conversation",
-        show_default="bf16 for q8_0 files, else f16",
+        show_default="f16; bf16 where guesses are exact with that alone",
     ),
 ]
 _Lookup = Annotated[

@@ -28,8 +28,8 @@ class ChatConfig:
         system: system prompt; None takes `medmind.system_prompt` of the model file, empty is none.
         temperature: 0 always takes the likeliest word, so that the same question gets the same answer.
         max_tokens: of one answer.
-        context, threads, kv_type, load_mode, adapter, gpu_layers: see `Engine.load`; no kv_type is bf16 where
-            guesses are then exact, else f16.
+        context, threads, kv_type, load_mode, adapter, gpu_layers: see `Engine.load`; no kv_type is f16, or bf16
+            where guesses are exact with that alone.
         markdown: whether answers are drawn as Markdown where the terminal can.
         library: file of `medmind-chat index` to answer from; None answers without sources.
         lookup: whether tokens are guessed from the text at hand where that gives the same answers.
