@@ -62,7 +62,8 @@ else
     compile
     if [ -z "${LLAMA_CMAKE_ARGS:-}" ] &&
         [ "$(cat "$VENV"/lib/python*/site-packages/llama_cpp/lib/medmind-build 2>/dev/null)" != "$files" ]; then
-        fresh+=(--no-cache-dir) # what it served was made of other files
+        version=$(sed -n 's/^llama.cpp.python==//p' constraints.txt) # what pip's cache served was made of other files
+        "${pip[@]}" cache remove -q "llama_cpp_python-$version-*"
         compile
     fi
     rm -rf "$scratch"
