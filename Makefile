@@ -24,7 +24,7 @@ $(ASKED): FORCE
 	@if [ -n "$$TORCH_INDEX$$LLAMA_CMAKE_ARGS" ] && [ "$$TORCH_INDEX $$LLAMA_CMAKE_ARGS" != "$$(cat $@ 2>/dev/null)" ] || [ ! -e $@ ]; \
 	then printf '%s\n' "$$TORCH_INDEX $$LLAMA_CMAKE_ARGS" > $@; fi
 
-$(STAMP): pyproject.toml constraints.txt scripts/install.sh scripts/llama_build.cmake $(wildcard scripts/llama_*.cpp) $(ASKED)
+$(STAMP): pyproject.toml constraints.txt scripts/install.sh scripts/llama_build.cmake $(wildcard scripts/llama_*.h scripts/llama_*.cpp) $(ASKED)
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash scripts/install.sh
 	@touch $@
 

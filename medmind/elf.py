@@ -23,6 +23,8 @@ def is_whole(file: Path) -> bool:
         if len(header) < _HEADER or not header.startswith(_BEGINNING):
             return False
         (at,), (size, count) = struct.unpack_from("<Q", header, 32), struct.unpack_from("<HH", header, 54)
+        if at > file.stat().st_size:
+            return False
         content.seek(at)
         table = content.read(size * count)
     if size < _SEGMENT or len(table) < size * count:

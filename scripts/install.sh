@@ -47,7 +47,7 @@ case "$(uname -m)" in
         # On Linux, beside it, a build for CPUs with AVX-512 (scripts/llama_build.cmake).
         [ "$(uname -s)" != Linux ] || arguments="$arguments -DMEDMIND_AVX512=ON" ;;
 esac
-files=$(cat scripts/llama_build.cmake scripts/llama_*.cpp | cksum | tr ' ' -)
+files=$({ cat scripts/llama_build.cmake scripts/llama_*.{h,cpp}; echo "$arguments"; } | cksum | tr ' ' -)
 arguments="$arguments -DMEDMIND_BUILD=$files"
 built="$(grep '^llama.cpp.python=' constraints.txt) $arguments ${LLAMA_CMAKE_ARGS:-}"
 if [ "$(cat "$VENV/.medmind-llama" 2>/dev/null)" = "$built" ] && "$VENV/bin/python" -c 'import llama_cpp' 2>/dev/null; then
@@ -55,7 +55,7 @@ if [ "$(cat "$VENV/.medmind-llama" 2>/dev/null)" = "$built" ] && "$VENV/bin/pyth
 else
     say "llama.cpp, compiled on $cores cores unless pip has it cached (about 5 core-minutes: 3 minutes on 2 cores)"
     scratch=$(mktemp -d) started=$SECONDS # a path of its own: CMAKE_ARGS is split at spaces, which this folder may hold
-    cp scripts/llama_build.cmake scripts/llama_*.cpp "$scratch/"
+    cp scripts/llama_build.cmake scripts/llama_*.{h,cpp} "$scratch/"
     # pip's cache does not know CMake arguments: with other ones than the usual it must not serve a wheel.
     fresh=(--force-reinstall --no-deps)
     [ -z "${LLAMA_CMAKE_ARGS:-}" ] || fresh+=(--no-cache-dir)

@@ -9,7 +9,7 @@ set(MEDMIND_SCRIPTS "${CMAKE_CURRENT_LIST_DIR}")
 function(medmind_kernels)
     get_target_property(home ggml-cpu SOURCE_DIR)
     set_property(SOURCE "${home}/ggml-cpu/ggml-cpu.c" DIRECTORY "${home}" "${CMAKE_CURRENT_SOURCE_DIR}"
-        PROPERTY COMPILE_DEFINITIONS
+        APPEND PROPERTY COMPILE_DEFINITIONS
         ggml_compute_forward_flash_attn_ext=medmind_compute_forward_flash_attn_ext
         llamafile_sgemm=medmind_sgemm)
     target_sources(ggml-cpu PRIVATE

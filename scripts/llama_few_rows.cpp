@@ -6,16 +6,32 @@
 #define GGML_COMMON_DECL_CPP
 #include "ggml-common.h"
 
+#include "ggml-backend.h"
 #include "ggml-cpu-impl.h"
 #include "ggml-impl.h"
 #include "llamafile/sgemm.h"
 #include "simd-mappings.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #if defined(GGML_USE_LLAMAFILE) // else nobody calls this, and there is nothing to leave anything to
+
+extern "C" {
+
+// How many products were computed here and not by llama.cpp.
+GGML_BACKEND_API uint64_t medmind_products(void);
+bool medmind_sgemm(
+    const struct ggml_compute_params * params, int64_t m, int64_t n, int64_t k, const void * a, int64_t a_step,
+    const void * b, int64_t b_step, void * c, int64_t c_step, int a_type, int b_type, int c_type);
+
+} // extern "C"
+
+static_assert(std::is_same_v<decltype(&medmind_sgemm), decltype(&llamafile_sgemm)>);
+
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 
 namespace {
@@ -149,10 +165,14 @@ void rows(
     }
 }
 
+std::atomic<uint64_t> products = 0;
+
 using Rows = void (*)(const block_q8_0 *, int64_t, int64_t, const Tokens &, float *, int64_t, int64_t, int64_t);
 constexpr Rows ROWS_OF[MOST + 1] = { nullptr, nullptr, rows<2>, rows<3>, rows<4>, rows<5>, rows<6>, rows<7>, rows<8> };
 
 } // namespace
+
+extern "C" uint64_t medmind_products(void) { return products; }
 
 extern "C" bool medmind_sgemm(
         const struct ggml_compute_params * params, int64_t m, int64_t n, int64_t k, const void * a, int64_t a_step,
@@ -160,6 +180,7 @@ extern "C" bool medmind_sgemm(
     if (n < 2 || n > MOST || a_type != GGML_TYPE_Q8_0 || b_type != GGML_TYPE_Q8_0 || c_type != GGML_TYPE_F32) {
         return llamafile_sgemm(params, m, n, k, a, a_step, b, b_step, c, c_step, a_type, b_type, c_type);
     }
+    products.fetch_add(params->ith == 0, std::memory_order_relaxed);
     static thread_local Tokens tokens;
     tokens.take((const block_q8_0 *) b, b_step, k, n);
     const int64_t share = ((m + params->nth - 1) / params->nth + ROWS - 1) / ROWS * ROWS;
@@ -169,6 +190,8 @@ extern "C" bool medmind_sgemm(
 }
 
 #else
+
+extern "C" uint64_t medmind_products(void) { return 0; }
 
 extern "C" bool medmind_sgemm(
         const struct ggml_compute_params * params, int64_t m, int64_t n, int64_t k, const void * a, int64_t a_step,

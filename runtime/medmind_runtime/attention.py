@@ -30,8 +30,11 @@ def own(header: Mapping[str, str | int], kv_type: str) -> bool:
     heads, width = (header.get(f"{architecture}.{name}") for name in ("attention.head_count", "embedding_length"))
     each = width // heads if isinstance(heads, int) and isinstance(width, int) and heads else 0
     widths = [header.get(f"{architecture}.attention.{name}", each) for name in ("key_length", "value_length")]
+    narrower = (f"{architecture}.attention.{name}_length_swa" for name in ("key", "value"))  # in some layers
+    widths += [header[name] for name in narrower if name in header]
     fits = all(isinstance(one, int) and one and one % _OWN_WIDTH == 0 for one in widths)
-    return fits and kv_type in _OWN and f"{architecture}.attn_logit_softcapping" not in header
+    other = {f"{architecture}.{name}" for name in ("attn_logit_softcapping", "attention.max_alibi_bias")}
+    return fits and kv_type in _OWN and other.isdisjoint(header)
 
 
 def flash(kv_type: str, threads: int, *, on_gpu: bool, own: bool) -> bool:

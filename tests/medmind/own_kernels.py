@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from gguf import GGMLQuantizationType as Kind
@@ -31,7 +32,7 @@ class _Memory(ctypes.Structure):
 class Case:
     """Shapes: of queries heads x tokens x width, of keys and values shared x places x width.
 
-    `left`: llama.cpp computes it itself.
+    `mask`: see `mask_of`. `left`: llama.cpp computes it itself.
     """
 
     kind: Kind
@@ -45,6 +46,7 @@ class Case:
     cap: float = 0.0
     bias: float = 0.0
     sinks: bool = False
+    mask: str = "causal"
     left: bool = False
 
 
@@ -71,7 +73,7 @@ class Ggml:
         self.cpu.ggml_cpu_init()
         self._base = base
 
-    def attention(self, case: Case, q: Array, k: NDArray[np.uint8], v: NDArray[np.uint8], mask: Array) -> Array:
+    def attention(self, case: Case, q: Array, k: NDArray[np.uint8], v: NDArray[np.uint8], mask: Array | None) -> Array:
         """Of llama.cpp's own shapes: heads lie side by side at each place, as in its cache; tokens x heads x width."""
         base = self._base
         memory, tensor = self._begin()
@@ -83,19 +85,22 @@ class Ggml:
             )
 
         queries = tensor(0, q.transpose(1, 0, 2), case.width, case.heads, case.tokens, 1)
+        added = None
+        if mask is not None:
+            added = tensor(1, mask.astype(np.float16), case.places, case.tokens, len(mask), 1)
         found = base.ggml_flash_attn_ext(
             memory, base.ggml_permute(memory, queries, 0, 2, 1, 3), cache(k, case.width), cache(v, case.value_width),
-            tensor(1, mask.astype(np.float16), case.places, case.tokens, 1, 1), case.width**-0.5, case.bias, case.cap,
+            added, case.width**-0.5, case.bias, case.cap,
         )  # fmt: skip
         if case.sinks:
             base.ggml_flash_attn_ext_add_sinks(found, tensor(0, sinks_of(case), case.heads, 1, 1, 1))
         return self._computed(memory, found, case.threads).reshape(case.tokens, case.heads, case.value_width)
 
-    def product(self, weights: NDArray[np.uint8], tokens: Array, threads: int) -> Array:
-        """Of tokens (tokens x width) by weights in q8_0 (rows x bytes of width numbers): tokens x rows."""
+    def product(self, weights: NDArray[np.uint8], tokens: Array, threads: int, kind: Kind = Kind.Q8_0) -> Array:
+        """Of tokens (tokens x width) by packed weights (rows x bytes of width numbers): tokens x rows."""
         memory, tensor = self._begin()
         width = tokens.shape[1]
-        matrix = tensor(Kind.Q8_0, weights, width, len(weights), 1, 1)
+        matrix = tensor(kind, weights, width, len(weights), 1, 1)
         found = self._base.ggml_mul_mat(memory, matrix, tensor(0, tokens, width, len(tokens), 1, 1))
         return self._computed(memory, found, threads).reshape(len(tokens), len(weights))
 
@@ -124,14 +129,26 @@ class Ggml:
 
 def sinks_of(case: Case) -> Array:
     """A score for each head that no place has."""
-    return np.linspace(-2, 2, case.heads, dtype=np.float32)
+    return np.linspace(4, 9, case.heads, dtype=np.float32)
 
 
-def causal(case: Case, *, begin: int) -> Array:
-    """The mask of tokens that stand at places from `begin` on, with a hole at every fifth place."""
-    at = np.arange(case.places)
-    seen = (at <= begin + np.arange(case.tokens)[:, None]) & ((at % 5 != 2) | (at > begin))
-    return np.where(seen, np.float32(0), np.float32(-np.inf))
+def mask_of(case: Case) -> Array | None:
+    """What is added to the scores of tokens that stand at the last places: heads (1: of all) x tokens x places.
+
+    Each token sees what stands before it, but for a hole at every fifth place. `window`: 40 places at most; `blind`:
+    the first one none; `soft`: some less than others; `heads`: each head otherwise; `none`: all of them everything.
+    """
+    at, begin = np.arange(case.places), case.places - case.tokens
+    own = begin + np.arange(case.tokens)[:, None]
+    seen = (at <= own) & ((at % 5 != 2) | (at > begin))
+    if case.mask == "window":
+        seen &= at > own - 40
+    if case.mask == "blind":
+        seen[0] = False
+    count = case.heads if case.mask == "heads" else 1
+    soft = np.random.default_rng(2).uniform(-3, 0, (count, case.tokens, case.places)).astype(np.float16)
+    added = soft.astype(np.float32) if case.mask in ("soft", "heads") else np.float32(0)
+    return None if case.mask == "none" else np.where(seen, added, np.float32(-np.inf)).reshape(count, *seen.shape)
 
 
 def tensors(case: Case, seed: int = 0) -> tuple[Array, NDArray[np.uint8], NDArray[np.uint8]]:
@@ -147,7 +164,9 @@ def tensors(case: Case, seed: int = 0) -> tuple[Array, NDArray[np.uint8], NDArra
     return q, *(quantize(one, case.kind).view(np.uint8) for one in (k, v))
 
 
-def exactly(case: Case, q: Array, k: NDArray[np.uint8], v: NDArray[np.uint8], mask: Array) -> NDArray[np.float64]:
+def exactly(
+    case: Case, q: Array, k: NDArray[np.uint8], v: NDArray[np.uint8], mask: Array | None
+) -> NDArray[np.float64]:
     """The same by the formula; source: `ggml_flash_attn_ext` of ggml.h."""
     dtype = np.float16 if case.kind == Kind.F16 else np.uint8
     keys, values = (
@@ -156,12 +175,12 @@ def exactly(case: Case, q: Array, k: NDArray[np.uint8], v: NDArray[np.uint8], ma
     scores = np.einsum("htw,hpw->htp", q.astype(float), keys) * case.width**-0.5
     scores = case.cap * np.tanh(scores / case.cap) if case.cap else scores
     slopes = 2.0 ** (-case.bias * np.arange(1, case.heads + 1) / case.heads)
-    scores += mask * slopes[:, None, None]
+    scores += 0 if mask is None else mask * slopes[:, None, None]
     if case.sinks:
         rest = np.broadcast_to(sinks_of(case)[:, None, None], (*scores.shape[:2], 1))
         scores = np.concatenate([scores, rest], -1)
-    weights = np.exp(scores - scores.max(-1, keepdims=True))
-    weights /= weights.sum(-1, keepdims=True)
+    weights = np.exp(scores - np.maximum(scores.max(-1, keepdims=True), -1e9))
+    weights /= np.maximum(weights.sum(-1, keepdims=True), 1e-300)  # nothing for who sees nothing
     found: NDArray[np.float64] = np.einsum("htp,hpw->thw", weights[..., : case.places], values)
     return found
 
@@ -175,15 +194,27 @@ def cases() -> list[Case]:
         if tokens <= places
     ]
     heads, widths = ((4, 4), (6, 2), (32, 8), (8, 1)), ((64, 64), (96, 96), (192, 128), (256, 256))
-    more = [{"heads": all_heads, "shared": shared, "tokens": 5} for all_heads, shared in heads]
+    more: list[dict[str, Any]] = [{"heads": all_heads, "shared": shared, "tokens": 5} for all_heads, shared in heads]
     more += [{"width": width, "value_width": wide, "tokens": 2} for width, wide in widths]
-    left = [{"width": 80, "value_width": 80}, {"cap": 5.0}, {"bias": 8.0}, {"sinks": True}]
+    groups = ((9, 66, 1), (200, 513, 7), (70, 70, 2))  # tokens on either side of a block's end
+    more += [{"tokens": tokens, "places": places, "threads": threads} for tokens, places, threads in groups]
+    masks = itertools.product(("window", "blind", "soft", "none"), (1, 5))
+    more += [{"mask": mask, "tokens": tokens, "places": 210, "threads": 3} for mask, tokens in masks]
+    left: list[dict[str, Any]] = [{"width": 80, "value_width": 80}, {"cap": 5.0}, {"bias": 8.0}, {"sinks": True}]
+    left += [
+        {"mask": "heads"},
+        {"heads": 500, "shared": 500, "width": 32, "value_width": 32},
+    ]  # too many for the buffer
     own = [Case(kind, **shape) for kind in kinds for shape in shapes + more]
     return own + [Case(Kind.F16, left=True, **shape) for shape in left]
 
 
-def products(ggml: Ggml) -> tuple[dict[str, float], dict[str, bool]]:
-    """By shape: the largest error beside the largest number, and whether tokens have the bits that they have alone."""
+def products(ggml: Ggml) -> dict[str, Any]:
+    """By shape: the largest error beside the largest number, and whether tokens have the bits that they have alone.
+
+    `own`: how many products were medmind's; `other`: the error of one in q4_0, which is llama.cpp's.
+    """
+    ggml.cpu.medmind_products.restype = ctypes.c_uint64
     errors, alike = {}, {}
     chance = np.random.default_rng(1)
     for rows, width, threads in itertools.product((1, 7, 64), (32, 96, 512), (1, 2, 5)):
@@ -197,7 +228,12 @@ def products(ggml: Ggml) -> tuple[dict[str, float], dict[str, bool]]:
             case = f"{rows} x {width} by {count}, {threads} threads"
             errors[case] = float(np.abs(found - exact[:count]).max() / np.abs(exact).max())
             alike[case] = bool((found == singles[:count]).all())
-    return errors, alike
+    found = {"errors": errors, "alike": alike, "own": ggml.cpu.medmind_products()}
+    weights, tokens = (chance.standard_normal((8, 64), dtype=np.float32) for _ in range(2))
+    packed = quantize(weights, Kind.Q4_0)
+    exact = tokens.astype(float) @ dequantize(packed, Kind.Q4_0).astype(float).T
+    other = np.abs(ggml.product(packed, tokens, 2, Kind.Q4_0) - exact).max() / np.abs(exact).max()
+    return {**found, "other": float(other)}
 
 
 def main(folder: Path, cpu: Path) -> None:
@@ -207,15 +243,15 @@ def main(folder: Path, cpu: Path) -> None:
     errors, alike = {}, {}
     for case in cases():
         given = tensors(case)
-        mask = causal(case, begin=case.places - case.tokens)
+        mask = mask_of(case)
         found = ggml.attention(case, *given, mask)
         errors[repr(case)] = float(np.abs(found - exactly(case, *given, mask)).max())
-        if case.tokens > 1:
+        if case.tokens > 1 and mask is not None:
             q, k, v = given
             one = replace(case, tokens=1, places=case.places + 70)
             k, v = (np.concatenate([part, part[:, :1].repeat(70, 1)], 1) for part in (k, v))
-            wide = np.pad(mask, ((0, 0), (0, 70)), constant_values=-np.inf)
-            singles = [ggml.attention(one, q[:, at : at + 1], k, v, wide[at : at + 1]) for at in range(case.tokens)]
+            wide = np.pad(mask, ((0, 0), (0, 0), (0, 70)), constant_values=-np.inf)
+            singles = [ggml.attention(one, q[:, at : at + 1], k, v, wide[:, at : at + 1]) for at in range(case.tokens)]
             alike[repr(case)] = bool((np.concatenate(singles) == found).all())
     told = {"own": bool(ggml.cpu.medmind_attention()), "errors": errors, "alike": alike, "products": products(ggml)}
     json.dump(told, sys.stdout)

@@ -100,3 +100,5 @@ def test_a_library_is_whole_when_all_that_is_mapped_of_it_is_there(tmp_path: Pat
     for length in (len(whole), *(len(whole) * share // 100 for share in (90, 50, 1)), 100, 63, 0):
         file.write_bytes(whole[:length])
         assert elf.is_whole(file) == (length == len(whole))
+    file.write_bytes(whole[:32] + b"\xff" * 8 + whole[40:])  # where the table of what is mapped begins
+    assert not elf.is_whole(file)

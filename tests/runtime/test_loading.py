@@ -130,7 +130,9 @@ def test_medmind_s_attention_is_for_models_and_caches_that_it_knows() -> None:
     assert not attention.own(header | {"llama.attention.head_count": 0}, "f16")
     assert not attention.own(header | {"llama.attention.key_length": 80}, "f16")
     assert not attention.own(header | {"llama.attention.value_length": 80}, "f16")
+    assert not attention.own(header | {"llama.attention.value_length_swa": 80}, "f16")
     assert not attention.own(header | {"llama.attn_logit_softcapping": 50}, "f16")
+    assert not attention.own(header | {"llama.attention.max_alibi_bias": 8}, "f16")
 
 
 def test_a_model_is_loaded_with_the_attention_that_is_built(make_model: Callable[..., Path]) -> None:
