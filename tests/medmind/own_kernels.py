@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 _POINTER, _COUNT = ctypes.c_void_p, ctypes.c_int64
+_SIZE = 16 << 20
 
 
 class _Memory(ctypes.Structure):
@@ -72,6 +73,7 @@ class Ggml:
         self.cpu.ggml_graph_compute_with_ctx.argtypes = [_POINTER, _POINTER, ctypes.c_int]
         self.cpu.ggml_cpu_init()
         self._base = base
+        self._buffer = ctypes.create_string_buffer(_SIZE)
 
     def attention(self, case: Case, q: Array, k: NDArray[np.uint8], v: NDArray[np.uint8], mask: Array | None) -> Array:
         """Of llama.cpp's own shapes: heads lie side by side at each place, as in its cache; tokens x heads x width."""
@@ -107,7 +109,10 @@ class Ggml:
     def _begin(self) -> tuple[int, Callable[..., int]]:
         """Memory of ggml, and what makes a tensor there of a kind, numbers and a shape."""
         base = self._base
-        memory = base.ggml_init(_Memory(64 << 20, None, False))
+        ctypes.memset(
+            self._buffer, 0xFF, _SIZE
+        )  # as numbers these are none: whoever reads what nobody wrote is found out
+        memory = base.ggml_init(_Memory(_SIZE, ctypes.addressof(self._buffer), False))
 
         def tensor(kind: int, values: NDArray[np.generic], *shape: int) -> int:
             made = base.ggml_new_tensor_4d(memory, kind, *shape)
