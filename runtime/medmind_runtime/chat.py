@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _LONGEST = 1 << 22
 """Characters of a question on standard input: at four to a token the million that the longest contexts hold."""
+_LARGEST_SCHEMA = 1 << 20
+"""Bytes; what a grammar can be made of is far smaller."""
 
 
 def run(
@@ -62,9 +64,10 @@ def run(
         if schema is not None:
             if prompt is None:
                 raise MedmindError("--schema shapes one answer", "give the question with --prompt or on standard input")
-            from medmind_runtime import grammar
+            from medmind_runtime import bounded_file, grammar
 
-            config = replace(config, grammar=grammar.from_schema(schema.read_text(encoding="utf-8", errors="replace")))
+            shape = bounded_file.read(schema, _LARGEST_SCHEMA, kind="schema", mend="give a JSON schema")
+            config = replace(config, grammar=grammar.from_schema(shape.decode("utf-8", "replace")))
         if why:
             console.note(f"model: {path} ({why})")
         if prompt is None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from medmind.errors import MedmindError
-from medmind_runtime import private_file
+from medmind_runtime import bounded_file, private_file
 from medmind_runtime.turn import Passage, Turn
 
 FORMAT = "medmind-conversation/1"
@@ -65,9 +65,7 @@ class _DamagedError(Exception):
 def _document(path: Path) -> Any:
     """The JSON in the file."""
     try:
-        if path.is_file() and path.stat().st_size > _LARGEST:
-            raise MedmindError(f"{path} is larger than any conversation", "give a file that /save wrote")
-        return json.loads(path.read_bytes())
+        return json.loads(bounded_file.read(path, _LARGEST, kind="conversation", mend="give a file that /save wrote"))
     except FileNotFoundError:
         raise MedmindError(f"{path} does not exist", "give a file that /save wrote") from None
     except OSError as error:

@@ -98,6 +98,13 @@ def test_a_schema_shapes_the_answer(run_chat: Run, model: Path, tmp_path: Path) 
     assert run_chat(model, "-p", "q", "--schema", "none.json").returncode == 1
 
 
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="a device that never ends")
+def test_a_schema_without_an_end_is_refused(run_chat: Run, model: Path) -> None:
+    done = run_chat(model, "-p", "q", "--schema", "/dev/zero")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"/dev/zero is larger than any schema" in done.stderr
+
+
 def test_json_that_was_cut_off_is_no_answer(run_chat: Run, model: Path, tmp_path: Path) -> None:
     (tmp_path / "schema.json").write_text('{"type": "string", "minLength": 400}', encoding="utf-8")
     asked = (model, "-p", "is it?", "--schema", "schema.json", "--max-tokens", 5, "--threads", 1)

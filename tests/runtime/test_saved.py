@@ -60,3 +60,9 @@ def test_what_is_no_file_is_told(tmp_path: Path) -> None:
         saved.read(tmp_path / "none.json")
     with pytest.raises(MedmindError, match="cannot be read"):
         saved.read(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="a device that never ends")
+def test_a_file_without_an_end_is_refused() -> None:
+    with pytest.raises(MedmindError, match="larger than any conversation"):
+        saved.read(Path("/dev/zero"))
