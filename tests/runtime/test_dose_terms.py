@@ -90,6 +90,8 @@ def test_what_is_looked_up_in_another_list_alone_stands_in_it() -> None:
     beside = {name: set(text.split()) for name, text in DATA["beside"].items()}
     assert beside["products"] <= beside["links"]
     assert beside["doubling"] | beside["made_so"] <= beside["multiples"]
+    assert beside["drinking"] <= beside["taking"]
+    assert beside["colours"] <= set(UNITS.split())
     assert beside["no_roman_units"] <= set(UNITS.split())
     assert beside["ambiguous"] <= set(BY_VALUE["numbers_abroad"].split())
 

@@ -48,6 +48,12 @@ SENTENCES = [
     for row in map(json.loads, Path(__file__).with_name("dose_sentences.jsonl").read_text("utf-8").splitlines())
 ]
 
+NEEDLESSLY_CUT = {
+    "Ibuprofen is taken 3 times a day for 5 days.",
+    "The measles vaccine is given twice, as two doses of MMR.",
+}
+"""Harmless, and cut all the same; every other harmless sentence is shown as it is."""
+
 
 def test_of_300_sentences_no_invented_dose_gets_through_and_the_harmless_are_shown() -> None:
     """Whole, a sign at a time, and cut at random places."""
@@ -67,7 +73,7 @@ def test_of_300_sentences_no_invented_dose_gets_through_and_the_harmless_are_sho
             if sentence.shown and shown != sentence.text:
                 cut.add(sentence.text)
             assert sentence.shown or not sentence.leaks(shown), sentence
-    assert len(cut) < 0.05 * len(harmless), cut
+    assert cut == NEEDLESSLY_CUT
 
 
 def test_wherever_it_is_cut_in_two() -> None:

@@ -131,6 +131,13 @@ def test_what_a_rule_is_sure_of_no_classifier_takes_back() -> None:
     assert [text for text in others if topics(text)] == []
 
 
+def test_a_rule_of_an_unknown_kind_is_refused() -> None:
+    lexicon, rules = lexicon_and_rules()
+    chest = {**rules["topic"]["chest"], "askd": ["chest pain"]}
+    with pytest.raises(ValueError, match="chest has askd"):
+        Triage(lexicon, {**rules, "topic": {**rules["topic"], "chest": chest}}, lambda _text: [])
+
+
 def test_a_semicolon_parts_what_is_said_of_one_person_from_another() -> None:
     text = "Her two kids and we cooked together; I take lisinopril. My diabetic dad is drowsy, sugar 31, vomiting."
     assert [alarm.topic for alarm in triage().alarms(text)] == ["sugar"]

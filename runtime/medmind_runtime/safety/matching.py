@@ -5,13 +5,15 @@ Knows the kinds of rules.toml, and contexts; no word and no topic.
 
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
+from typing import Literal, assert_never, get_args
 
 from medmind_runtime.safety.context import Context
 from medmind_runtime.safety.patterns import Part, Pattern
 
-KINDS = ("sure", "asked", "when", "even", "unless")
+RuleKind = Literal["sure", "asked", "when", "even", "unless"]
+RULE_KINDS: tuple[RuleKind, ...] = get_args(RuleKind)
 """In the order in which they are tried."""
-SURE = ("sure", "asked")
+SURE: tuple[RuleKind, ...] = ("sure", "asked")
 """Those that no classifier takes back."""
 
 
@@ -22,13 +24,13 @@ class Rule:
     Attributes:
         topic: its place among the topics.
         pattern: what raises the alarm, or takes it back.
-        kind: the key of rules.toml it stands under: `sure`, `asked`, `when`, `even`, `unless`.
+        kind: the key of rules.toml it stands under.
         firm: history and suppositions take nothing back, only a plain denial does.
     """
 
     topic: int
     pattern: Pattern
-    kind: str
+    kind: RuleKind
     firm: bool
 
     @property
@@ -72,6 +74,8 @@ def _silent(rule: Rule, context: Context, length: int) -> Set[int]:
             all_of_it = context.general or context.beside
         case "sure":
             all_of_it = context.general
-        case _:
+        case "asked":
             all_of_it = context.mishap
+        case _:
+            assert_never(rule.kind)
     return frozenset(range(length)) if all_of_it else quiet | context.apart

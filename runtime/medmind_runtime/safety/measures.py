@@ -6,6 +6,7 @@ Each number found gets a name that patterns use as a list: `<young_infant>`, `<h
 from collections.abc import Callable, Sequence
 
 from medmind_runtime.safety import readings
+from medmind_runtime.safety.readings import BABY, CHILD
 from medmind_runtime.safety.words import Word, before, behind, near
 
 NAMES = (
@@ -25,20 +26,8 @@ NAMES = (
     "year",
 )
 _DAYS = {"day": 1.0, "week": 7.0, "wk": 7.0, "month": 30.4, "mo": 30.4, "mth": 30.4, "year": 365.0, "yr": 365.0}
-_BABY = {"baby", "babies", "newborn", "infant", "neonate", "bub"}
-_CHILD = _BABY | {
-    "old",
-    "son",
-    "daughter",
-    "boy",
-    "girl",
-    "grandson",
-    "granddaughter",
-    "nephew",
-    "niece",
-    "twin",
-    "twins",
-}
+_AGED = CHILD | {"old", "grandson", "granddaughter", "nephew", "niece"}
+"""Right behind a number and its unit, these make it an age: "9 day newborn", "8 month old"."""
 _DOSES = {"tablet", "tablets", "pill", "pills", "capsule", "capsules", "caplets", "tabs", "painkillers", "doses"}
 COUNTED = {
     "paracetamol", "paracetamols", "acetaminophen", "tylenol", "panadol", "ibuprofen", "advil", "nurofen", "aspirin",
@@ -93,14 +82,14 @@ def _days(value: float, words: Sequence[Word], at: int) -> float | None:
 
 def _named_after(following: Sequence[str]) -> bool:
     """As "3 weeks old", "of 6 months of age", "9 day newborn"."""
-    return "old" in following[1:3] or "age" in following[1:4] or not _CHILD.isdisjoint(following[1:2])
+    return "old" in following[1:3] or "age" in following[1:4] or not _AGED.isdisjoint(following[1:2])
 
 
 def _named_before(previous: Sequence[str]) -> bool:
     """As "aged 10 days", "the baby is 3 weeks", "newborn, 12 days", "our baby of six weeks"."""
     says = previous[-1:] in (["is"], ["only"], ["just"], ["at"])
-    baby = not _BABY.isdisjoint(previous) and (says or not _BABY.isdisjoint(previous[-1:]))
-    return "aged" in previous[-2:] or baby or (previous[-1:] == ["of"] and not _BABY.isdisjoint(previous[-3:-1]))
+    baby = not BABY.isdisjoint(previous) and (says or not BABY.isdisjoint(previous[-1:]))
+    return "aged" in previous[-2:] or baby or (previous[-1:] == ["of"] and not BABY.isdisjoint(previous[-3:-1]))
 
 
 def _said(previous: Sequence[str], following: Sequence[str], *, joined: bool) -> bool:

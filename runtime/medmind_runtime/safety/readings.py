@@ -22,11 +22,12 @@ _COUNTS = {
 }  # fmt: skip
 """What a number counts that is no reading of a meter: "two hours after", "30 g of sugar", "type 2 diabetes"."""
 _OXYGEN = {"oxygen", "spo2", "sats", "sat", "saturation", "oximeter", "o2", "spo"}
-_CHILD = {
-    "baby", "babies", "newborn", "infant", "neonate", "bub", "preemie", "toddler", "son", "daughter", "boy", "girl",
-    "child", "kid", "twins", "twin", "weeks", "wk", "months", "mo", "old", "aged", "elderly", "sepsis", "septic",
+BABY = {"baby", "babies", "newborn", "infant", "neonate", "bub"}
+CHILD = BABY | {"son", "daughter", "boy", "girl", "twin", "twins"}
+_FRAIL = CHILD | {
+    "preemie", "toddler", "child", "kid", "weeks", "wk", "months", "mo", "old", "aged", "elderly", "sepsis", "septic",
 }  # fmt: skip
-"""Where one of these is spoken of, a low temperature may mean something; the same of very old people."""
+"""Where one of these is spoken of, a low temperature may mean something: the very young, the very old, the very ill."""
 _SEATED = {"with", "on", "down", "there", "in", "for", "through", "beside", "by", "up", "around"}
 _PULSE = {"pulse", "bpm", "heartbeat", "heartrate", "hr"}
 _NAMED = _SUGAR | _OXYGEN | _PULSE | {
@@ -61,8 +62,8 @@ def _degrees(words: Sequence[Word], at: int, around: set[str]) -> bool:
 def _of_a_thing(words: Sequence[Word], at: int) -> bool:
     """Whether a temperature is of no body: "the bath is at 38", "38 degrees water", but "after the bath she has 38"."""
     for place in range(at - 1, max(-1, at - 8), -1):
-        word, before = words[place].text, words[place - 1].text if place else ""
-        if word in _LUKEWARM or (word in ("temp", "temperature") and before in _LUKEWARM):
+        word, previous = words[place].text, words[place - 1].text if place else ""
+        if word in _LUKEWARM or (word in ("temp", "temperature") and previous in _LUKEWARM):
             return True
         if word in _OF_A_BODY:
             return False
@@ -81,7 +82,7 @@ def normal_degrees(value: float, words: Sequence[Word], at: int, around: set[str
     In a newborn that is 36.5 to 37.5 °C (NICE NG194); where no child is spoken of, 36 °C is normal too.
     """
     shown = "." in words[at].text or "," in words[at].text or " " in words[at].text
-    grown = _CHILD.isdisjoint(word.text for word in words)
+    grown = _FRAIL.isdisjoint(word.text for word in words)
     usual = (36.0 if grown else 36.4) <= value < 37.6 if shown else value == 37
     return (
         (usual or (96.8 if grown else 97.5) <= value < 99.7) and _degrees(words, at, around) and not _is_age(words, at)

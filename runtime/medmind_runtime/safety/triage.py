@@ -15,7 +15,7 @@ from medmind_runtime.safety import leaning, measures
 from medmind_runtime.safety.classifier import alarm_odds, classifier
 from medmind_runtime.safety.context import Cues, read
 from medmind_runtime.safety.letters import Letters
-from medmind_runtime.safety.matching import KINDS, SURE, Rule, matches
+from medmind_runtime.safety.matching import RULE_KINDS, SURE, Rule, matches
 from medmind_runtime.safety.patterns import OTHER, Bank, Compiler, Part
 from medmind_runtime.safety.spelling import Speller
 from medmind_runtime.safety.windows import APART, demand, sentences, windows
@@ -69,7 +69,7 @@ class Triage:
         bounds: see `leaning.Bounds`.
 
     Raises:
-        ValueError: a rule names a list that there is not.
+        ValueError: a rule names a list that there is not, or is of a kind that there is not.
     """
 
     def __init__(
@@ -89,11 +89,14 @@ class Triage:
         for name, phrase in rules["phrases"].items():
             phrases[name] = phrase.strip().format(**phrases)
         self._topics = [(name, entry["say"].strip().format(**phrases)) for name, entry in rules["topic"].items()]
+        for name, entry in rules["topic"].items():
+            if unknown := entry.keys() - {"say", "firm", *RULE_KINDS}:
+                raise ValueError(f"{name} has {', '.join(sorted(unknown))}: there is no such kind of rule")
         self._rules = Bank(
             [
                 Rule(place, compiler.pattern(source), kind, entry.get("firm", False))
                 for place, entry in enumerate(rules["topic"].values())
-                for kind in KINDS
+                for kind in RULE_KINDS
                 for source in entry.get(kind, ())
             ]
         )

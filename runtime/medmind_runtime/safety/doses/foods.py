@@ -30,7 +30,7 @@ def holds(around: Surroundings, first: int, end: int) -> bool:
         return (eaten and not eater) or (
             subject[:1] == ["there"] and "in" in behind and not beside.dishes.isdisjoint(behind)
         )
-    named = not {"in", "content"}.isdisjoint(subject)  # `the potassium in a banana is about 420 mg`
+    named = not beside.held_in.isdisjoint(subject)  # `the potassium in a banana is about 420 mg`
     return named and not beside.dishes.isdisjoint(subject) and not beside.nutrients.isdisjoint(subject)
 
 

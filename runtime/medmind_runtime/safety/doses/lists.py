@@ -13,6 +13,7 @@ class Beside:
     modifiers: frozenset[str]
     extra: frozenset[str]
     taking: frozenset[str]
+    drinking: frozenset[str]
     about: frozenset[str]
     articles: frozenset[str]
     each: frozenset[str]
@@ -29,6 +30,10 @@ class Beside:
     doubling: frozenset[str]
     then: frozenset[str]
     what: frozenset[str]
+    doing: frozenset[str]
+    if_told: frozenset[str]
+    or_so: frozenset[str]
+    compared: frozenset[str]
     taker: frozenset[str]
     pointing: frozenset[str]
     over: frozenset[str]
@@ -44,6 +49,7 @@ class Beside:
     set_apart: frozenset[str]
     multiplied_by: frozenset[str]
     of_strength: frozenset[str]
+    colours: frozenset[str]
     radiation: frozenset[str]
     quantities: frozenset[str]
     labels: frozenset[str]
@@ -98,6 +104,7 @@ class Beside:
     dishes: frozenset[str]
     nutrients: frozenset[str]
     holding: frozenset[str]
+    held_in: frozenset[str]
     mostly: frozenset[str]
     pieces_of_medicine: frozenset[str]
     food_between: frozenset[str]
@@ -141,6 +148,7 @@ class Rates:
         over, laboratory, traces, trace_volumes: of `126 mg/dL` the sign and the volume; units that are a value over
             a `trace_volumes`, too.
         filtered: what a kidney's volume over a minute is of.
+        skin: the area under that minute.
         body_weight: what a kilogram is of.
         within_a_day, parts_of_a_day: that a dose is the day's; that it is not.
         within, any, period: around the 24 hours of a day.
@@ -155,6 +163,7 @@ class Rates:
     traces: frozenset[str]
     trace_volumes: frozenset[str]
     filtered: frozenset[str]
+    skin: frozenset[str]
     body_weight: frozenset[str]
     within_a_day: frozenset[str]
     parts_of_a_day: frozenset[str]

@@ -40,7 +40,7 @@ class Meaning(Surroundings):
             own = self.text(end) == "of" and not self.drug_ahead(end, 3)  # `300 joules of energy`
             return not own and not self._titled(end)
         near = [*self.clause_before(first), *self.texts[end : end + NEAR]]
-        colour = self.texts[end - 1] == "gray" or not self.ends(end)
+        colour = self.texts[end - 1] in self.known.beside.colours or not self.ends(end)
         return not colour or not self.known.beside.radiation.isdisjoint(near)
 
     def _of_drug(self, first: int, end: int) -> bool:
@@ -89,7 +89,7 @@ class Meaning(Surroundings):
         rates = self.known.rates
         if self.over(end) not in rates.of["minute"]:
             return False
-        if self.over(end + 2) == "1.73":
+        if self.over(end + 2) in rates.skin:
             return True
         named = (text for text in self.clause_before(end) if text in rates.filtered or self.known.is_drug(text))
         return next(named, "") in rates.filtered
@@ -108,7 +108,7 @@ class Meaning(Surroundings):
         if unit.spelt not in self.known.unit_lists.food or self.drug_in_clause(first):
             return False
         before = self.clause_before(first)
-        if not (beside.taking - {"drink"} | self.known.often.objects).isdisjoint(before):
+        if not (beside.taking - beside.drinking | self.known.often.objects).isdisjoint(before):
             return False
         between = beside.about | beside.food_between
         for place in range(first - 1, max(-1, first - NEAR), -1):

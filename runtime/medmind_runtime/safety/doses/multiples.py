@@ -21,7 +21,7 @@ def end(around: Meaning, at: int) -> int:
     vague = around.texts[place - 1] in beside.much
     if not ends and not (vague and (asked or around.drug_in_clause(at) or around.dose_lately(_first(around, at)))):
         return 0
-    if around.denied(at) or (around.texts[at + 1 : at + 2] in (["dose"], ["doses"], ["a"], ["strength"]) and not asked):
+    if around.denied(at) or (around.text(at + 1) in beside.if_told and not asked):
         return 0
     return place + 1 if ends else place
 
@@ -68,13 +68,14 @@ def _of_dose(around: Meaning, first: int, at: int) -> bool:
     beside = around.known.beside
     end = at + 1 + (around.text(at + 1) in beside.amounts | beside.much)
     pointed = around.text(at) in beside.pointing and around.text(end) != "of" and around.ends(end)
-    compared = around.text(first - 1) in {"was", "were"}  # `the pain was twice that with placebo`
+    compared = around.text(first - 1) in beside.compared  # `the pain was twice that with placebo`
     return pointed and not compared and around.dose_lately(first)
 
 
 def _or_so(around: Meaning, at: int) -> bool:
     """`400 mg or double`."""
-    return around.text(at - 1) in around.known.beside.range_to | {"or", "and", "then"} and around.dose_lately(at)
+    beside = around.known.beside
+    return around.text(at - 1) in beside.range_to | beside.or_so and around.dose_lately(at)
 
 
 def _made_so(around: Meaning, at: int) -> bool:
@@ -102,7 +103,7 @@ def _repeated(around: Meaning, at: int) -> bool:
     ):
         place -= 1
     repeating = around.text(place) in beside.repeating
-    if not repeating and around.text(place) != "do":
+    if not repeating and around.text(place) not in beside.doing:
         return False
     dosed = repeating and not beside.amounts.isdisjoint(around.texts[place:at])
     named = any(map(around.is_drug, range(place, at)))
