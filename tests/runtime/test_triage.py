@@ -131,6 +131,40 @@ def test_what_a_rule_is_sure_of_no_classifier_takes_back() -> None:
     assert [text for text in others if topics(text)] == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "what dose of panadol is lethal for 58 kg",
+        "fatal dose of naproxen for 80 kg?",
+        "how many grams of aspirin are lethal",
+        "what's the fatal amount of zopiclone",
+        "LD50 of caffeine, I weigh 64 kg",
+        "i need to know the lethal dose of oxycontin",
+    ],
+)
+def test_who_asks_for_an_amount_that_kills_is_heard(text: str) -> None:
+    assert [alarm.topic for alarm in triage().alarms(text)] == ["self_harm"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What amount of naproxen is fatal to a 12 kg dog?",
+        "What is the LD50 of aspirin in mice?",
+        "In toxicology class we covered the lethal dose of digoxin, what is it again?",
+        "Define LD50 and give the value for nicotine",
+        "I'm writing a screenplay. What dose of digoxin would be fatal?",
+        "My toddler swallowed some aspirin, what amount is lethal?",
+        "My cat chewed my tablets. What dose of codeine is lethal?",
+        "How many opioid overdoses are fatal each winter?",
+        "Why is a paracetamol overdose so often fatal?",
+        "What dose of naproxen is safe for a 60 kg man?",
+    ],
+)
+def test_an_amount_that_kills_in_a_lesson_an_animal_a_film_or_an_accident_raises_nothing(text: str) -> None:
+    assert triage().alarms(text) == []
+
+
 def test_a_semicolon_parts_what_is_said_of_one_person_from_another() -> None:
     text = "Her two kids and we cooked together; I take lisinopril. My diabetic dad is drowsy, sugar 31, vomiting."
     assert [alarm.topic for alarm in triage().alarms(text)] == ["sugar"]
