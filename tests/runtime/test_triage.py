@@ -165,6 +165,44 @@ def test_an_amount_that_kills_in_a_lesson_an_animal_a_film_or_an_accident_raises
     assert triage().alarms(text) == []
 
 
+@pytest.mark.parametrize(
+    ("topic", "text"),
+    [
+        ("abdomen", "My erection has not gone down for six hours and it is sore"),
+        ("abdomen", "husband's penis has been stiff since lunch, five hours, and it aches"),
+        ("abdomen", "nine hours with a painful erection, I took sildenafil"),
+        ("abdomen", "the scar from my caesarean opened up, I can see right inside"),
+        ("abdomen", "My incision from the hernia repair burst open when I sneezed"),
+        ("abdomen", "Dad's staples gave way and the wound on his belly is gaping"),
+        ("pregnancy", "We are at home, she is pushing, and a foot is coming first"),
+        ("pregnancy", "baby is coming bottom first, no ambulance yet"),
+        ("pregnancy", "my wife is in labour in the hallway and a little hand is sticking out"),
+        ("pregnancy", "the cord is sticking out of her and the baby isn't here"),
+        ("pregnancy", "his legs are out but the head is stuck"),
+    ],
+)
+def test_what_cannot_wait_of_an_erection_a_surgeons_seam_and_a_birth_is_heard(topic: str, text: str) -> None:
+    assert topic in [alarm.topic for alarm in triage().alarms(text)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Can sildenafil cause a painful erection that lasts for hours?",
+        "The leaflet says to see a doctor if an erection lasts more than four hours. Is that common?",
+        "I have been up for seven hours and my head hurts",
+        "My caesarean scar is closed and dry. When may I swim?",
+        "How do surgeons open a caesarean scar again for a second baby?",
+        "One stitch popped on my knee cut, a tiny gap, dry",
+        "Baby is breech at 33 weeks, feet first. Can it still turn?",
+        "My daughter was born bottom first in 2001. Does that hurt hips?",
+        "I am having my baby and I'd like my feet out of the water, which birth pool?",
+    ],
+)
+def test_an_erection_a_seam_and_a_breech_that_can_wait_raise_nothing(text: str) -> None:
+    assert triage().alarms(text) == []
+
+
 def test_a_semicolon_parts_what_is_said_of_one_person_from_another() -> None:
     text = "Her two kids and we cooked together; I take lisinopril. My diabetic dad is drowsy, sugar 31, vomiting."
     assert [alarm.topic for alarm in triage().alarms(text)] == ["sugar"]
