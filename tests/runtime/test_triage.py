@@ -138,6 +138,78 @@ def test_a_rule_of_an_unknown_kind_is_refused() -> None:
         Triage(lexicon, {**rules, "topic": {**rules["topic"], "chest": chest}}, lambda _text: [])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "what dose of panadol is lethal for 58 kg",
+        "fatal dose of naproxen for 80 kg?",
+        "how many grams of aspirin are lethal",
+        "what's the fatal amount of zopiclone",
+        "LD50 of caffeine, I weigh 64 kg",
+        "i need to know the lethal dose of oxycontin",
+    ],
+)
+def test_who_asks_for_an_amount_that_kills_is_heard(text: str) -> None:
+    assert [alarm.topic for alarm in triage().alarms(text)] == ["self_harm"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What amount of naproxen is fatal to a 12 kg dog?",
+        "What is the LD50 of aspirin in mice?",
+        "In toxicology class we covered the lethal dose of digoxin, what is it again?",
+        "Define LD50 and give the value for nicotine",
+        "I'm writing a screenplay. What dose of digoxin would be fatal?",
+        "My toddler swallowed some aspirin, what amount is lethal?",
+        "My cat chewed my tablets. What dose of codeine is lethal?",
+        "How many opioid overdoses are fatal each winter?",
+        "Why is a paracetamol overdose so often fatal?",
+        "What dose of naproxen is safe for a 60 kg man?",
+    ],
+)
+def test_an_amount_that_kills_in_a_lesson_an_animal_a_film_or_an_accident_raises_nothing(text: str) -> None:
+    assert triage().alarms(text) == []
+
+
+@pytest.mark.parametrize(
+    ("topic", "text"),
+    [
+        ("abdomen", "My erection has not gone down for six hours and it is sore"),
+        ("abdomen", "husband's penis has been stiff since lunch, five hours, and it aches"),
+        ("abdomen", "nine hours with a painful erection, I took sildenafil"),
+        ("abdomen", "the scar from my caesarean opened up, I can see right inside"),
+        ("abdomen", "My incision from the hernia repair burst open when I sneezed"),
+        ("abdomen", "Dad's staples gave way and the wound on his belly is gaping"),
+        ("pregnancy", "We are at home, she is pushing, and a foot is coming first"),
+        ("pregnancy", "baby is coming bottom first, no ambulance yet"),
+        ("pregnancy", "my wife is in labour in the hallway and a little hand is sticking out"),
+        ("pregnancy", "the cord is sticking out of her and the baby isn't here"),
+        ("pregnancy", "his legs are out but the head is stuck"),
+    ],
+)
+def test_what_cannot_wait_of_an_erection_a_surgeons_seam_and_a_birth_is_heard(topic: str, text: str) -> None:
+    assert topic in [alarm.topic for alarm in triage().alarms(text)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Can sildenafil cause a painful erection that lasts for hours?",
+        "The leaflet says to see a doctor if an erection lasts more than four hours. Is that common?",
+        "I have been up for seven hours and my head hurts",
+        "My caesarean scar is closed and dry. When may I swim?",
+        "How do surgeons open a caesarean scar again for a second baby?",
+        "One stitch popped on my knee cut, a tiny gap, dry",
+        "Baby is breech at 33 weeks, feet first. Can it still turn?",
+        "My daughter was born bottom first in 2001. Does that hurt hips?",
+        "I am having my baby and I'd like my feet out of the water, which birth pool?",
+    ],
+)
+def test_an_erection_a_seam_and_a_breech_that_can_wait_raise_nothing(text: str) -> None:
+    assert triage().alarms(text) == []
+
+
 def test_a_semicolon_parts_what_is_said_of_one_person_from_another() -> None:
     text = "Her two kids and we cooked together; I take lisinopril. My diabetic dad is drowsy, sugar 31, vomiting."
     assert [alarm.topic for alarm in triage().alarms(text)] == ["sugar"]

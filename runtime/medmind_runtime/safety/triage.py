@@ -142,7 +142,7 @@ class Triage:
             alone = [] if calm else list(sentences(window))
             for one in alone if len(alone) > 1 else ():
                 unless(cancel)
-                raised |= self._heard(text, window[one.start : one.stop], more + APART)[0]
+                raised |= self._heard(text, window[one.start : one.stop], more + APART, alone=True)[0]
         if len(raised) > 1:
             raised.pop(leaning.URGENT, None)
         places = sorted(self._places[topic] for topic in raised)
@@ -152,7 +152,7 @@ class Triage:
         return list(said.values())
 
     def _heard(
-        self, text: str, words: Sequence[Word], more: float, *, anyway: bool = False
+        self, text: str, words: Sequence[Word], more: float, *, anyway: bool = False, alone: bool = False
     ) -> tuple[dict[str, str], bool]:
         """Topics of a part of a text, each with what raised it; and whether the part is calm.
 
@@ -161,12 +161,14 @@ class Triage:
             words: of the part.
             more: see `leaning.heard`.
             anyway: also where no rule is raised and nobody is spoken of.
+            alone: whether it is a sentence of a part that is judged too. Of what is `asked` only the whole part is
+                sure: a lesson, an animal or an accident may stand in another sentence.
         """
         literal, raised = self._found(words)
         if not (anyway or raised or any(word.text in _SAYS_WHO for word in literal)):
             return {}, True
         said = self._classify(text[words[0].start : words[-1].end] if raised else self._plainly(text, words))
-        sure = {topic for topic, rule in raised.items() if rule.kind in SURE}
+        sure = {topic for topic, rule in raised.items() if rule.kind in SURE and not (alone and rule.kind == "asked")}
         topics = leaning.heard(said, raised.keys(), sure, more, self._bounds)
         because = {topic: raised[topic].pattern.source if topic in raised else "leaning" for topic in topics}
         return because, not raised and alarm_odds(said) <= self._bounds.calm
