@@ -199,6 +199,15 @@ class Often:
     week: frozenset[str]
     total: frozenset[str]
     row: frozenset[str]
+    gaps: frozenset[str]
+    another: frozenset[str]
+    further: frozenset[str]
+    leading: frozenset[str]
+    waiting: frozenset[str]
+    not_taken: frozenset[str]
+    meal: frozenset[str]
+    meals: frozenset[str]
+    and_at: frozenset[str]
 
 
 @dataclass(frozen=True)
