@@ -98,13 +98,19 @@ def _again(around: Surroundings, at: int, end: int, lead: int) -> bool:
 
 
 def _repeats(around: Surroundings, first: int, end: int) -> bool:
-    """Whether one of these words says so: `again`, `a second dose`, `two more`."""
+    """Whether one of these words says so: `again`, `a second dose`, `two more`, `then 1 g`."""
     often = around.known.often
     for place in range(max(0, first), end):
         text = around.texts[place]
-        if text in often.another or (text in often.further and _piece(around, place + 1)):
+        if text in often.another or (
+            text in often.further
+            and place + 1 < len(around.row)
+            and (_piece(around, place + 1) or around.is_drug(place + 1))
+        ):
             return True
         if text == "more" and place and is_number(around.row, place - 1):
+            return True
+        if text == "then" and place + 1 < len(around.row) and is_number(around.row, place + 1):
             return True
     return False
 
