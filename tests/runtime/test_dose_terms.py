@@ -17,7 +17,7 @@ DATA: dict[str, Any] = tomllib.loads((ROOM / "doses.toml").read_text("utf-8"))
 SOURCE = "".join(part.read_text("utf-8") for part in ROOM.iterdir() if part.name.endswith(".py"))
 RATES = DATA["rates"]["of"]
 UNITS = " ".join(f"{row['words']} {row.get('abroad', '')}" for row in DATA["units"].values()).replace("µ", "μ")
-BY_VALUE = {name: " ".join(DATA[name].values()) for name in ("numbers_abroad", "periods")}
+BY_VALUE = {name: " ".join(DATA[name].values()) for name in ("numbers_abroad", "periods", "parts_of_day")}
 LISTS = {
     f"{section}.{name}": text
     for section, table in {**DATA, "rates": {k: v for k, v in DATA["rates"].items() if k != "of"}}.items()

@@ -1,6 +1,6 @@
-"""What a food holds: `a banana has about 420 mg of potassium` tells of no dose.
+"""What a food or a body holds: `a banana has about 420 mg of potassium`, `the bladder holds 400 ml` tell of no dose.
 
-Knows foods, nutrients and the words between. Knows no units.
+Knows foods, nutrients, what a body holds and the words between. Knows no units.
 """
 
 from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
@@ -27,11 +27,38 @@ def holds(around: Surroundings, first: int, end: int) -> bool:
     if of in beside.nutrients:
         eater = not beside.taken_with.isdisjoint(subject[1:3])  # `patients on milk have`
         eaten = next((text for text in subject if text not in beside.mostly), "") in beside.dishes
+        kind = subject[subject.index("salt") + 1 :] if "salt" in subject else []
+        eaten = eaten and (not kind or kind[0] in {"of", "the", "table"})  # a `ferrous salt` is a medicine
         return (eaten and not eater) or (
             subject[:1] == ["there"] and "in" in behind and not beside.dishes.isdisjoint(behind)
         )
     named = not beside.held_in.isdisjoint(subject)  # `the potassium in a banana is about 420 mg`
     return named and not beside.dishes.isdisjoint(subject) and not beside.nutrients.isdisjoint(subject)
+
+
+def of_body(around: Surroundings, first: int, end: int) -> bool:
+    """Whether a volume from `first` to `end` is what a body holds or loses: `urine output under 30 ml an hour`.
+
+    Args:
+        around: the text.
+        first, end: the number and its unit.
+    """
+    beside = around.known.beside
+    between = beside.about | beside.food_between | beside.mostly
+    if around.text(end) == "of" or around.drug_in_clause(first):
+        return False
+    told = [*around.clause_before(first), *_clause_behind(around, end)]
+    if not (beside.taking - beside.bodily_done | beside.pieces_of_medicine).isdisjoint(told):
+        return False
+    place = first - 1
+    while around.text(place) in between or (place >= 0 and around.text(place) in around.known.beside.passive):
+        place -= 1
+    if around.text(place) not in beside.bodily_done:
+        return False
+    while around.text(place) in beside.bodily_done | beside.passive | beside.allowing | beside.mostly:
+        place -= 1
+    led = place - 1 - (around.text(place - 1) in beside.own | beside.articles)
+    return around.text(place) in beside.bodily and around.text(led) not in beside.taken_with | {"for"}
 
 
 def _clause_behind(around: Surroundings, end: int) -> list[str]:

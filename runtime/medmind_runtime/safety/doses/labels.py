@@ -11,8 +11,10 @@ _LONGEST_SERIES = 12
 
 
 def is_label(around: Surroundings, at: int, end: int) -> bool:
-    """Whether a number names what stands before it, or a line of a list."""
+    """Whether a number names what stands before it, or a line of a list; or is a part of an hour."""
     before = around.text(at - 1)
+    if _of_hour(around, end):
+        return True
     if before in around.known.beside.labels and around.row[at].value is not None:
         return not _measures(around, end)
     if (
@@ -26,6 +28,12 @@ def is_label(around: Surroundings, at: int, end: int) -> bool:
         answer = around.asked and not at and value != 1  # a list begins with 1
         return around.row[end].glued and not answer
     return _of_days(around, at, end)
+
+
+def _of_hour(around: Surroundings, end: int) -> bool:
+    """`take omeprazole half an hour before breakfast`: it is no dose over an hour."""
+    part = around.text(end - 1) in around.known.parts
+    return part and around.text(end) == "an" and around.text(end + 1) in around.known.often.hours
 
 
 def _of_days(around: Surroundings, at: int, end: int) -> bool:

@@ -106,6 +106,9 @@ class Beside:
     holding: frozenset[str]
     held_in: frozenset[str]
     mostly: frozenset[str]
+    bodily: frozenset[str]
+    bodily_done: frozenset[str]
+    drunk_in_units: frozenset[str]
     pieces_of_medicine: frozenset[str]
     food_between: frozenset[str]
     taken_with: frozenset[str]
@@ -208,6 +211,15 @@ class Often:
     week: frozenset[str]
     total: frozenset[str]
     row: frozenset[str]
+    gaps: frozenset[str]
+    another: frozenset[str]
+    further: frozenset[str]
+    leading: frozenset[str]
+    waiting: frozenset[str]
+    not_taken: frozenset[str]
+    meal: frozenset[str]
+    meals: frozenset[str]
+    and_at: frozenset[str]
 
 
 @dataclass(frozen=True)

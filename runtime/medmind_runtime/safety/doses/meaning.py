@@ -105,14 +105,16 @@ class Meaning(Surroundings):
     def _of_food_before(self, unit: Unit, first: int) -> bool:
         """`salt under 6 grams`, `2 litres of water, around eight glasses`; not `mix it with water, 6 grams`."""
         beside = self.known.beside
-        if unit.spelt not in self.known.unit_lists.food or self.drug_in_clause(first):
+        foods = beside.eaten if unit.spelt in self.known.unit_lists.food else frozenset()
+        foods = beside.drunk_in_units if unit.spelt == "unit" else foods
+        if not foods or self.drug_in_clause(first):
             return False
         before = self.clause_before(first)
         if not (beside.taking - beside.drinking | self.known.often.objects).isdisjoint(before):
             return False
         between = beside.about | beside.food_between
         for place in range(first - 1, max(-1, first - NEAR), -1):
-            if self.texts[place] in beside.eaten:
+            if self.texts[place] in foods:
                 return self.texts[place - 1 : place] == [] or self.texts[place - 1] not in beside.taken_with
             known = self.texts[place] in between or amounts.is_number(self.row, place) or self.unit_at(place)
             if not known or self.texts[place] in beside.taken_with:

@@ -111,12 +111,16 @@ class _Reader(Units):
             return found
         if unit_after := self.unit_after(at, amount.end):
             unit, end = unit_after
-            if self.means_dose(unit, at, end) and not foods.holds(self, at, end):
+            if self.means_dose(unit, at, end) and not self._held(unit, at, end):
                 return self._range(self._mention(at, end, amount, unit), unit)
         elif above := COUNT if self._told(at, amount.end) else self.unit_before(at, amount.end):
             return self._mention(at, amount.end, amount, above)
         self.passed[at] = amount.end
         return None
+
+    def _held(self, unit: Unit, first: int, end: int) -> bool:
+        """Whether a food or a body holds so much."""
+        return foods.holds(self, first, end) or (unit.name == "ml" and foods.of_body(self, first, end))
 
     def _multiple(self, end: int) -> int:
         """The end of a multiple of a dose that is said with a number; 0 for none."""

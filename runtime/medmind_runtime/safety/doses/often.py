@@ -7,7 +7,7 @@ Knows no amounts. What is measured, done or suffered every hour is none of a dru
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from medmind_runtime.safety.doses import amounts
+from medmind_runtime.safety.doses import amounts, spacing
 from medmind_runtime.safety.doses.mentions import Mention
 from medmind_runtime.safety.doses.reading import Token
 from medmind_runtime.safety.doses.surroundings import Surroundings
@@ -44,6 +44,7 @@ def begins(token: Token) -> bool:
     return (
         token.value is not None
         or token.text in known.often_begins
+        or token.text in known.beside.one
         or known.is_number(token.text)
         or token.text in known.numbers_abroad
     )
@@ -55,6 +56,11 @@ class _Reader(Surroundings):
         self._counted = self.known.often.hours | self.known.often.times
 
     def at(self, at: int) -> Mention | None:
+        if spaced := spacing.between_doses(self, at):
+            return Mention(at, spaced[1], tuple(sorted(spaced[0])), UNIT)
+        of_day = spacing.of_day(self, at)
+        if of_day and self._of_taking(spacing.lead_of_day(self, at), of_day[1]):
+            return Mention(at, of_day[1], of_day[0], UNIT)
         read = self._interval(at) or self._times(at) or self._of_week(at) or self._clocks(at)
         if not read:
             return self._in_all(at)
@@ -161,8 +167,14 @@ class _Reader(Surroundings):
             return None
         drug = at - 1 - (self.text(at - 1) == ",")
         told = drug >= 0 and self.is_drug(drug) and self.text(drug - 1) in {"", ".", "\n", ":"}
-        told = told or (self._object_before(at) and self.drug_lately(at))
+        told = told or ((self._object_before(at) or self._amount_before(at)) and self.drug_lately(at))
         return Mention(at, end, tuple(sorted(values)), IN_ALL) if told else None
+
+    def _amount_before(self, at: int) -> bool:
+        """`40 mg thrice`, `40 mg, three times`."""
+        at -= self.text(at - 1) == ","
+        found = self.unit_at(at - 1) if at else None
+        return found is not None and self.numbered_unit(at - 1)
 
     def _clocks(self, at: int) -> tuple[tuple[Fraction, ...], int] | None:
         """`8 am, 2 pm and 10 pm`: as often as there are times."""

@@ -80,6 +80,7 @@ class Terms:
         after_number: words after a number without a unit that it does not count.
         before_answer: words before the number that answers a question after a dose.
         periods: days of what something may be done so often in: `week`, `monthly`.
+        parts_of_day: the part that a word means: `breakfast` is in the morning.
         often_begins, often_later: the first words of how often, but for numbers; those after a number.
         harm, most: phrases that make a dose too much, or the upper end; by their first word, the longest first.
         no_most: phrases that do not although they begin so.
@@ -108,16 +109,18 @@ class Terms:
         }
         self.units_abroad: set[str] = set()
         self.often = often = Often(**_lists(data["often"]))
-        self.often_begins = often.every | often.q | often.hourly | often.twice | often.thrice
+        self.parts_of_day = {word: part for part, words in data["parts_of_day"].items() for word in words.split()}
+        self.often_begins = often.every | often.q | often.hourly | often.twice | often.thrice | often.meals
         self.often_begins |= (
             often.bid | often.tid | often.qid | often.once | often.alternate | often.alone | often.daily
-        )
+        ) | self.parts_of_day.keys()
         self.periods = {word: Fraction(days) for days, words in data["periods"].items() for word in words.split()}
-        self.periods |= dict.fromkeys(often.hours | often.hourly, Fraction(1, 24))
-        self.periods |= dict.fromkeys(often.minutes, Fraction(1, 1440))
+        self.periods |= dict.fromkeys(often.hours | often.hourly, Fraction(1, 24)) | dict.fromkeys(
+            often.minutes, Fraction(1, 1440)
+        )
         self.after_number = self.beside.plain | self.beside.routes | often.q | often.per
         self.before_answer = self.beside.plain - self.beside.no_amount | self.beside.about | self.beside.answering
-        self.often_later = often.times | often.clock | often.week
+        self.often_later = often.times | often.clock | often.week | often.hours | often.minutes | self.beside.days
         self.unit_lists = UnitLists(**_lists(data["unit_lists"]))
         self.keys = Keys(**_lists(data["document"]))
         kinds = data["kinds"]

@@ -154,7 +154,7 @@ def _window(word: str) -> int:
     window = 0
     for at, token in enumerate(row):
         text = token.text
-        if text in known.beside.one or often.begins(token) or other_numbers.may_be(token):
+        if often.begins(token) or other_numbers.may_be(token):
             window = max(window, _SETTLED_ARTICLE)
         if (
             token.value is not None

@@ -1,0 +1,192 @@
+"""How often, without a word of it: `wait an hour between doses`, `repeat after 60 min`, `with breakfast and dinner`.
+
+Knows times, meals and parts of the day. Knows not which drug is meant.
+"""
+
+from fractions import Fraction
+
+from medmind_runtime.safety.doses.amounts import is_number, read
+from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
+
+Times = tuple[tuple[Fraction, ...], int]
+"""Times a day, and where they end."""
+_MEALS = 3
+_AHEAD = 8
+"""Tokens after a time in which it is said that something is taken again."""
+
+
+def between_doses(around: Surroundings, at: int) -> Times | None:
+    """`thirty minutes between doses`, `again after one hour`, `another 500 mg two hours later`."""
+    beside, often = around.known.beside, around.known.often
+    if (span := _span(around, at)) is None:
+        return None
+    values, end = span
+    gap = end + (around.text(end) in often.gaps)
+    if around.text(gap) == "between" and _piece(around, around.past(gap + 1, beside.modifiers | beside.each, 3)):
+        return values, gap
+    pieces = any(_piece(around, place) for place in range(max(0, at - NEAR), at))
+    if around.text(end) == "apart" and pieces and around.drug_lately(at):
+        return values, end + 1
+    if not _of_drug(around, at, end):
+        return None
+    lead = at - 1
+    while around.text(lead) in beside.about - often.leading | beside.being | {"of", "be"}:
+        lead -= 1
+    told = around.text(lead) in often.gaps
+    told = told or (
+        not {"is", "of", "be"}.isdisjoint(around.texts[max(0, lead) : at]) and around.in_clause(at, often.gaps)
+    )
+    if gap > end or told:
+        return values, gap
+    return (values, end) if _again(around, at, end, lead) else None
+
+
+def _span(around: Surroundings, at: int) -> Times | None:
+    """`60 min`, `an hour`, `half an hour`, `30-minute`; as times a day."""
+    known = around.known
+    if at < len(around.row) and is_number(around.row, at):
+        amount = read(around.row, at)
+        numbers, end = amount.values, amount.end
+        end += around.text(end) in known.beside.articles or around.text(end) == "-"
+    elif around.text(at) in known.beside.articles:
+        numbers, end = (Fraction(1),), at + 1
+    else:
+        return None
+    unit = around.text(end)
+    if unit not in known.often.hours | known.often.minutes | known.beside.days or not numbers or min(numbers) <= 0:
+        return None
+    days = known.periods.get(unit)
+    return (tuple(1 / (days * number) for number in numbers), end + 1) if days else None
+
+
+def _piece(around: Surroundings, at: int) -> bool:
+    """`doses`, `tablets`, `puffs`."""
+    found = around.unit_at(at) if at < len(around.row) else None
+    return found is not None and found[0].kind in {"form", "soft"} and len(around.texts[at]) > 1
+
+
+def _of_drug(around: Surroundings, at: int, end: int) -> bool:
+    """Whether it is a drug that is meant, and not what is measured or asked after."""
+    beside = around.known.beside
+    near = {*around.clause_before(at), *_behind(around, end)}
+    if not near.isdisjoint(beside.checkups | beside.measures | around.known.often.not_taken):
+        return False
+    return around.drug_near(at) or around.drug_lately(at) or around.drug_far(at)
+
+
+def _again(around: Surroundings, at: int, end: int, lead: int) -> bool:
+    """Whether something is taken again when a time is over."""
+    known = around.known
+    often, beside = known.often, known.beside
+    before, behind = around.clause_before(at), _behind(around, end)
+    again = _repeats(around, at - len(before), at) or _repeats(around, end, end + len(behind))
+    repeated = not beside.repeating.isdisjoint(before)
+    if not again or (around.text(end - 1) in beside.days and not repeated):
+        return False
+    drug = any(
+        around.text(place) in often.another and around.is_drug(place - 1) for place in range(max(1, at - NEAR), at)
+    )
+    measured = any(around.unit_at(place) for place in range(at - len(before), at))
+    if not (repeated or drug or measured or not (beside.taking | beside.having).isdisjoint([*before, *behind])):
+        return False
+    over = around.text(end) == "later" or (
+        around.text(end) == "after" and around.text(end + 1) in beside.pointing | {"", ".", "\n", "the"}
+    )
+    waits = around.text(end) == "before" and not often.waiting.isdisjoint(before)
+    not_yet = around.text(lead) == "for" and around.denied(at)
+    return over or waits or not_yet or around.text(lead) in often.leading
+
+
+def _repeats(around: Surroundings, first: int, end: int) -> bool:
+    """Whether one of these words says so: `again`, `a second dose`, `two more`, `then 1 g`."""
+    often = around.known.often
+    for place in range(max(0, first), end):
+        text = around.texts[place]
+        if text in often.another or (
+            text in often.further
+            and place + 1 < len(around.row)
+            and (_piece(around, place + 1) or around.is_drug(place + 1))
+        ):
+            return True
+        if text == "more" and place and is_number(around.row, place - 1):
+            return True
+        if text == "then" and place + 1 < len(around.row) and is_number(around.row, place + 1):
+            return True
+    return False
+
+
+def _behind(around: Surroundings, end: int) -> list[str]:
+    made: list[str] = []
+    for text in around.texts[end : end + _AHEAD]:
+        if text in {".", "\n"}:
+            break
+        made.append(text)
+    return made
+
+
+def of_day(around: Surroundings, at: int) -> Times | None:
+    """`in the morning, at noon and in the evening`, `with every meal`: as often as there are parts of the day."""
+    known = around.known
+    parts, often = known.parts_of_day, known.often
+    place = at + (around.text(at) in often.every)
+    meal = around.past(place, known.beside.modifiers | {"main"}, 2)
+    if of_number := _meals_counted(around, at):
+        return of_number
+    meals = place > at and around.text(meal) in often.meal
+    if not meals and around.source and _at_meals(around, at):
+        meals, meal = True, at
+    named: set[str] = set()
+    joined = False
+    if meals:
+        end = meal + 1
+    elif around.text(place) in parts:
+        named.add(parts[around.text(place)])
+        end = place + 1
+    else:
+        return None
+    place = end
+    while place < len(around.row):
+        if around.text(place) in parts:
+            named.add(parts[around.text(place)])
+            place += 1
+            end = place
+        elif around.text(place) in often.and_at:
+            joined = joined or around.text(place) in known.beside.joining
+            place += 1
+        elif is_number(around.row, place):
+            place = read(around.row, place).end
+        elif named and (found := around.unit_at(place)):
+            place += found[1]
+        else:
+            break
+    if meals:
+        return (Fraction(_MEALS + ("night" in named)),), end
+    several = len(named) > 2 or (len(named) == 2 and joined)
+    return ((Fraction(len(named)),), end) if several else None
+
+
+def lead_of_day(around: Surroundings, at: int) -> int:
+    """Where `in the` before a part of the day begins."""
+    while at and around.texts[at - 1] in around.known.often.and_at:
+        at -= 1
+    return at
+
+
+def _meals_counted(around: Surroundings, at: int) -> Times | None:
+    """`at all three meals`."""
+    led = around.known.beside.taken_with | {"at", "all"}
+    if around.text(at - 1) not in led or at >= len(around.row) or not is_number(around.row, at):
+        return None
+    amount = read(around.row, at)
+    counts = around.text(amount.end) in around.known.often.meals and bool(amount.values) and min(amount.values) > 0
+    return (amount.values, amount.end + 1) if counts else None
+
+
+def _at_meals(around: Surroundings, at: int) -> bool:
+    """`before meals` in a passage that says not otherwise how often."""
+    often, rates = around.known.often, around.known.rates
+    led = around.text(at) in often.meals and around.text(at - 1) in around.known.beside.taken_with | {"at"}
+    others = {*around.clause_before(at)[:NEAR], *_behind(around, at + 1)} & (
+        often.times | often.twice | often.thrice | often.once | often.daily | often.bid | often.tid | often.qid
+    )
+    return led and not others and rates.alone.isdisjoint(around.clause_before(at))
