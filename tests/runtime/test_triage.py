@@ -161,7 +161,6 @@ def test_who_asks_for_an_amount_that_kills_is_heard(text: str) -> None:
         "In toxicology class we covered the lethal dose of digoxin, what is it again?",
         "Define LD50 and give the value for nicotine",
         "I'm writing a screenplay. What dose of digoxin would be fatal?",
-        "My toddler swallowed some aspirin, what amount is lethal?",
         "My cat chewed my tablets. What dose of codeine is lethal?",
         "How many opioid overdoses are fatal each winter?",
         "Why is a paracetamol overdose so often fatal?",
@@ -170,6 +169,15 @@ def test_who_asks_for_an_amount_that_kills_is_heard(text: str) -> None:
 )
 def test_an_amount_that_kills_in_a_lesson_an_animal_a_film_or_an_accident_raises_nothing(text: str) -> None:
     assert triage().alarms(text) == []
+
+
+def test_a_child_that_swallowed_a_medicine_is_no_general_question_and_no_wish_to_die() -> None:
+    for text in (
+        "My toddler swallowed some aspirin, what amount is lethal?",
+        "our son ate grandpa's pills, is it toxic?",
+    ):
+        assert [alarm.topic for alarm in triage().alarms(text)] == ["overdose"]
+    assert triage().alarms("Is paracetamol dangerous for a toddler?") == []
 
 
 @pytest.mark.parametrize(

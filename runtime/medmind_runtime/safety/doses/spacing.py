@@ -22,8 +22,9 @@ def between_doses(around: Surroundings, at: int) -> Times | None:
         return None
     values, end = span
     gap = end + (around.text(end) in often.gaps)
-    if around.text(gap) == "between" and _piece(around, around.past(gap + 1, beside.modifiers | beside.each, 3)):
-        return values, gap
+    piece = _piece(around, around.past(gap + 1, beside.modifiers | beside.each, 3))
+    if around.text(gap) == "between" and piece:  # `a minute between puffs` is how one takes them
+        return (values, gap) if piece == "form" or _of_drug(around, at, end) else None
     pieces = any(_piece(around, place) for place in range(max(0, at - NEAR), at))
     if around.text(end) == "apart" and pieces and around.drug_lately(at):
         return values, end + 1
@@ -59,10 +60,10 @@ def _span(around: Surroundings, at: int) -> Times | None:
     return (tuple(1 / (days * number) for number in numbers), end + 1) if days else None
 
 
-def _piece(around: Surroundings, at: int) -> bool:
-    """`doses`, `tablets`, `puffs`."""
+def _piece(around: Surroundings, at: int) -> str:
+    """What kind of unit `doses`, `tablets` (form) or `puffs` (soft) is; empty for another word."""
     found = around.unit_at(at) if at < len(around.row) else None
-    return found is not None and found[0].kind in {"form", "soft"} and len(around.texts[at]) > 1
+    return found[0].kind if found and found[0].kind in {"form", "soft"} and len(around.texts[at]) > 1 else ""
 
 
 def _of_drug(around: Surroundings, at: int, end: int) -> bool:
