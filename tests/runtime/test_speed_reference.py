@@ -39,7 +39,7 @@ def ours(engine: Engine) -> float:
 def test_generation_is_as_fast_as_llama_bench(make_model: Callable[..., Path]) -> None:
     """MEDMIND_BENCH_MODEL names another file; the one made here is large enough that a token takes milliseconds."""
     named = os.environ.get("MEDMIND_BENCH_MODEL")
-    model = Path(named) if named else make_model(width=1024, layers=6)
+    model = Path(named) if named else make_model(width=1024, layers=6, head=128)
     pairs = []
     with Engine.load(model, threads=1) as engine:
         ours(engine)
