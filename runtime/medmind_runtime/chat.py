@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 _LONGEST = 1 << 22
 """Characters of a question on standard input: at four to a token the million that the longest contexts hold."""
-_LARGEST_SCHEMA = 1 << 20
-"""Bytes; what a grammar can be made of is far smaller."""
 
 
 def run(
@@ -66,7 +64,8 @@ def run(
                 raise MedmindError("--schema shapes one answer", "give the question with --prompt or on standard input")
             from medmind_runtime import bounded_file, grammar
 
-            shape = bounded_file.read(schema, _LARGEST_SCHEMA, kind="schema", mend="give a JSON schema")
+            most = 4 * grammar.LARGEST  # bytes of so many characters
+            shape = bounded_file.read(schema, most, kind="schema", mend="give a JSON schema")
             config = replace(config, grammar=grammar.from_schema(shape.decode("utf-8", "replace")))
         if why:
             console.note(f"model: {path} ({why})")

@@ -11,7 +11,8 @@ from medmind.errors import MedmindError
 from medmind_runtime import json_schema
 from medmind_runtime.grammar_cost import Cost, cost_of
 
-_LARGEST = 1 << 20
+LARGEST = 1 << 20
+"""Characters of a schema."""
 _MOST_ELEMENTS = 200_000
 _DEEPEST = 2_000
 _MOST_BEGINNINGS = 1_000_000
@@ -24,8 +25,8 @@ def from_schema(text: str) -> str:
         MedmindError: no JSON, no schema, one that allows no document, one that refers to other documents, one that asks
             for what a grammar cannot hold, or one whose grammar is too large for llama.cpp.
     """
-    if len(text) > _LARGEST:
-        raise MedmindError(f"the schema has {len(text)} characters", f"at most {_LARGEST} are taken")
+    if len(text) > LARGEST:
+        raise MedmindError(f"the schema has {len(text)} characters", f"at most {LARGEST} are taken")
     try:
         schema = json.loads(text, parse_constant=_finite, parse_float=_finite)
         half = half_character(schema)
