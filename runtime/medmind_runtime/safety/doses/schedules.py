@@ -4,6 +4,7 @@ Knows days, times of the day and courses. Knows no units.
 """
 
 from medmind_runtime.safety.doses.amounts import is_number, read
+from medmind_runtime.safety.doses.spans import span
 from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
 
 _HOURS = 12
@@ -84,17 +85,11 @@ def _moment(around: Surroundings, end: int) -> int:
     """The end of `now`, `in an hour`, `two hours later`, `after 30 minutes`; 0 for none."""
     if phrase := around.phrase(around.known.moments, end):
         return phrase
-    often, led = around.known.often, around.text(end) in {"in", "after"}
-    place = end + led
-    if around.text(place) in around.known.beside.articles and not is_number(around.row, place):
-        place += 1
-    elif place < len(around.row) and is_number(around.row, place):
-        place = read(around.row, place).end
-        place += around.text(place) in around.known.beside.articles  # `half an hour`
-    else:
+    led = around.text(end) in {"in", "after"}
+    found = span(around, end + led)
+    if found is None or not found.within_a_day:
         return 0
-    timed = around.text(place) in often.hours | often.minutes
-    return place + 1 if timed and (led or around.text(place + 1) in {"later", "after"}) else 0
+    return found.end if led or around.text(found.end) in {"later", "after"} else 0
 
 
 def _begins_now(around: Surroundings, first: int) -> bool:

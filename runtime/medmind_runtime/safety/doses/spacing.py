@@ -6,6 +6,7 @@ Knows times, meals and parts of the day. Knows not which drug is meant.
 from fractions import Fraction
 
 from medmind_runtime.safety.doses.amounts import is_number, read
+from medmind_runtime.safety.doses.spans import span
 from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
 
 Times = tuple[tuple[Fraction, ...], int]
@@ -18,9 +19,9 @@ _AHEAD = 8
 def between_doses(around: Surroundings, at: int) -> Times | None:
     """`thirty minutes between doses`, `again after one hour`, `another 500 mg two hours later`."""
     beside, often = around.known.beside, around.known.often
-    if (span := _span(around, at)) is None:
+    if (found := span(around, at)) is None:
         return None
-    values, end = span
+    values, end = tuple(1 / days for days in found.days), found.end
     gap = end + (around.text(end) in often.gaps)
     piece = _piece(around, around.past(gap + 1, beside.modifiers | beside.each, 3))
     if around.text(gap) == "between" and piece:  # `a minute between puffs` is how one takes them
@@ -40,24 +41,6 @@ def between_doses(around: Surroundings, at: int) -> Times | None:
     if gap > end or told:
         return values, gap
     return (values, end) if _again(around, at, end, lead) else None
-
-
-def _span(around: Surroundings, at: int) -> Times | None:
-    """`60 min`, `an hour`, `half an hour`, `30-minute`; as times a day."""
-    known = around.known
-    if at < len(around.row) and is_number(around.row, at):
-        amount = read(around.row, at)
-        numbers, end = amount.values, amount.end
-        end += around.text(end) in known.beside.articles or around.text(end) == "-"
-    elif around.text(at) in known.beside.articles:
-        numbers, end = (Fraction(1),), at + 1
-    else:
-        return None
-    unit = around.text(end)
-    if unit not in known.often.hours | known.often.minutes | known.beside.days or not numbers or min(numbers) <= 0:
-        return None
-    days = known.periods.get(unit)
-    return (tuple(1 / (days * number) for number in numbers), end + 1) if days else None
 
 
 def _piece(around: Surroundings, at: int) -> str:
