@@ -17,11 +17,11 @@ DATA: dict[str, Any] = tomllib.loads((ROOM / "doses.toml").read_text("utf-8"))
 SOURCE = "".join(part.read_text("utf-8") for part in ROOM.iterdir() if part.name.endswith(".py"))
 RATES = DATA["rates"]["of"]
 UNITS = " ".join(f"{row['words']} {row.get('abroad', '')}" for row in DATA["units"].values()).replace("µ", "μ")
-BY_VALUE = {name: " ".join(DATA[name].values()) for name in ("numbers_abroad", "periods", "parts_of_day")}
+BY_VALUE = {name: " ".join(DATA[name].values()) for name in ("numbers_abroad", "periods", "parts_of_day", "groups")}
 LISTS = {
     f"{section}.{name}": text
     for section, table in {**DATA, "rates": {k: v for k, v in DATA["rates"].items() if k != "of"}}.items()
-    if section != "capitals" and section not in BY_VALUE
+    if section not in {"capitals", "wider_groups", "narrower_groups"} and section not in BY_VALUE
     for name, text in table.items()
     if isinstance(text, str)
 }
@@ -34,6 +34,8 @@ READ_AS = {
     "often": ["often"],
     "unit_lists": ["unit_lists"],
     "document": ["keys", "keys_of"],
+    "grown": ["grown"],
+    "numbers_run": ["numbers_run"],
 }
 """What the code calls the lists of a section; those of the others are read once, from the file."""
 
@@ -77,8 +79,14 @@ def test_lists_of_names_have_known_names() -> None:
     named = {name for text in DATA["unit_lists"].values() for name in text.split()}
     assert named <= DATA["units"].keys() | {"count"}
     assert {row["rate"] for row in DATA["units"].values() if "rate" in row} <= RATES.keys()
+    joined = DATA["numbers_joined"].values()
+    assert {word for row in joined for name in ("first", "last") for word in row[name].split()} <= set(
+        BY_VALUE["numbers_abroad"].split()
+    )
     assert {row["as"] for row in DATA["units"].values() if "as" in row} <= DATA["units"].keys()
     assert set(DATA["capitals"].values()) <= DATA["units"].keys()
+    related = [DATA["wider_groups"], DATA["narrower_groups"]]
+    assert {group for pairs in related for pair in pairs.items() for group in pair} <= DATA["groups"].keys()
 
 
 def test_capitals_are_read_as_they_are_written() -> None:

@@ -247,3 +247,30 @@ class Keys:
     taking: frozenset[str]
     drugs: frozenset[str]
     other: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Grown:
+    """Words of ages and weights, and of a group that is left out; see doses.toml."""
+
+    old: frozenset[str]
+    over: frozenset[str]
+    under: frozenset[str]
+    aged: frozenset[str]
+    people: frozenset[str]
+    lived: frozenset[str]
+    months: frozenset[str]
+    joined: frozenset[str]
+    weeks: frozenset[str]
+    weighing: frozenset[str]
+    kilograms: frozenset[str]
+    exempt: frozenset[str]
+    exempt_between: frozenset[str]
+
+
+@dataclass(frozen=True)
+class NumbersRun:
+    """Between the words of one number in other languages, and of which twenties are counted; see doses.toml."""
+
+    between: frozenset[str]
+    of_twenties: frozenset[str]

@@ -24,7 +24,8 @@ class Meaning(Surroundings):
         if texts[end - 1] == "g" and self.row[end - 1].written == "G":
             return asked or self.drug_in_clause(first)
         if unit.kind == "weight":
-            return asked or self.drug_ahead(end)
+            told = self.text(end + (self.text(end) == ",")) in self.known.beside.taking  # `under 50 kg take`
+            return asked or (self.drug_ahead(end) and not told)
         if unit.kind == "soft":
             given_once = texts[end - 1] in self.known.beside.once
             once = given_once and (texts[end - 2] == "one" or texts[first - 1 : first] == ["in"])
@@ -128,7 +129,7 @@ class Meaning(Surroundings):
         return ""
 
     def _weighs(self, unit: Unit, first: int, end: int) -> bool:
-        if unit.spelt not in self.known.unit_lists.weighed:
+        if unit.spelt not in self.known.unit_lists.weighed or (first and unit.kind == "" and self.is_drug(first - 1)):
             return False
         near = self.texts[max(0, first - 8) : first] + self.texts[end : end + 3]
         return any(text in self.known.beside.weighing for text in near)

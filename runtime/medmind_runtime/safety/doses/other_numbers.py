@@ -1,6 +1,6 @@
 """Words that are numbers beside a unit alone: Roman ones, and those of other languages that a model drifts into.
 
-Knows the one word before or after them. Their values are in doses.toml.
+Knows the one word before or after them, and how several are one number. Their values are in doses.toml.
 """
 
 import re
@@ -15,6 +15,7 @@ from medmind_runtime.safety.doses.terms import terms
 _ROMAN = re.compile(r"(?=.)M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})|i{2,3}|i?[vx]|[vx]i{1,3}")
 _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
 _DIGITS = frozenset("IVXLCDMivx")
+_TWENTY, _HUNDRED, _THOUSAND = 20, 100, 1000
 _LETTERS_THAT_ARE_NAMES = frozenset("CDLMvx")
 """Of vitamins and the like; `x` is a sign."""
 
@@ -25,12 +26,49 @@ def may_be(token: Token) -> bool:
 
 
 def in_digits(row: Sequence[Token]) -> Sequence[Token]:
-    """The tokens with such words as numbers; as many, in the same places."""
+    """The tokens with such words as numbers; as many, in the same places. Each word of one number has all of it."""
     made = list(row)
     for at, token in enumerate(row):
         if token.is_word and (value := _value(token.written)) is not None and _counts(row, at):
-            made[at] = replace(token, text=str(value), value=value, glued=False)
+            first = _first_of_run(row, at)
+            value = _of_run(row[first : at + 1]) if first < at else value
+            for place in range(first, at + 1):
+                number = _value(row[place].written) is not None
+                text, own = (str(value), value) if number else ("-", None)
+                made[place] = replace(row[place], text=text, value=own, glued=number and place > first)
     return made
+
+
+def _first_of_run(row: Sequence[Token], at: int) -> int:
+    """Where `quatre-vingt-dix`, `ochenta y cinco` begin, of which the last word is known."""
+    known = terms()
+    while at:
+        place = at - 1 - (at > 1 and row[at - 1].text in known.numbers_run.between)
+        if row[at].text not in known.numbers_abroad or row[place].text not in known.numbers_abroad:
+            break
+        at = place
+    return at
+
+
+def _of_run(row: Sequence[Token]) -> Fraction:
+    """What the words of one number make."""
+    known = terms()
+    whole = part = Fraction(0)
+    before = ""
+    for token in row:
+        value = known.numbers_abroad.get(token.text)
+        if value is None:
+            continue
+        if value == _THOUSAND:
+            whole, part = whole + (part or 1) * value, Fraction(0)
+        elif value == _HUNDRED:
+            part = (part or 1) * value
+        elif value == _TWENTY and before in known.numbers_run.of_twenties:
+            part += known.numbers_abroad[before] * (value - 1)
+        else:
+            part += value
+        before = token.text
+    return whole + part
 
 
 @lru_cache(1 << 13)

@@ -7,7 +7,7 @@ Knows not in which sense the dose is said; see `senses`.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from medmind_runtime.safety.doses import senses
+from medmind_runtime.safety.doses import groups, senses
 from medmind_runtime.safety.doses.amounts import is_number
 from medmind_runtime.safety.doses.drugs import drugs, stem
 from medmind_runtime.safety.doses.mentions import Mention
@@ -33,6 +33,7 @@ class Said:
         kind: in which sense it is said; see `senses.sense`.
         words: of the sentence, by their stems.
         sentence: in its words, with a full stop on each side where it has one.
+        groups: whom it is for; empty where nobody is named.
     """
 
     mention: Mention
@@ -40,6 +41,7 @@ class Said:
     kind: str
     words: frozenset[str]
     sentence: str = ""
+    groups: frozenset[str] = frozenset()
 
 
 def said(row: Sequence[Token], mentions: Sequence[Mention], *, strict: bool) -> list[Said]:
@@ -64,6 +66,7 @@ def said(row: Sequence[Token], mentions: Sequence[Mention], *, strict: bool) -> 
                 senses.sense(row, mention, before, after, strict=strict),
                 frozenset(stem(t.text) for t in row[first:last]),
                 in_words(row[max(0, first - 1) : last + 1]) if first else f". {in_words(row[: last + 1])}",
+                groups.told(row, mentions, place, strict=strict),
             )
         )
     return made

@@ -6,7 +6,7 @@ from copy import copy
 from dataclasses import replace
 from itertools import pairwise
 
-from medmind_runtime.safety.doses import mentions, often, subjects
+from medmind_runtime.safety.doses import groups, mentions, often, subjects
 from medmind_runtime.safety.doses.drugs import against, drugs
 from medmind_runtime.safety.doses.mentions import Mention
 from medmind_runtime.safety.doses.reading import Token, tokens
@@ -47,8 +47,10 @@ class Passages:
         return made
 
     def _ask(self, asked: str) -> None:
-        words = {token.text for token in tokens(asked)}
-        self.asked = drugs(tokens(asked))
+        row = list(tokens(asked))
+        words = {token.text for token in row}
+        self.asked = drugs(row)
+        self._asked_for = groups.named(row, 0, len(row))
         self.drug_asked = bool(self.asked) and terms().beside.checking.isdisjoint(words)
         self.dose_asked = self.drug_asked and terms().beside.asking_else.isdisjoint(words)
 
@@ -66,7 +68,11 @@ class Passages:
             return True
         unnamed = not names and len(self._drugs) > 1 and not drugless
         theirs = [] if unnamed else [known for known in self._said if self._of_same(names, known)]
-        if any(_same(claim, known, any_unit) and known.kind in _SENSES[claim.kind] for known in theirs):
+        mine = claim.groups or self._asked_for
+        if any(
+            _same(claim, known, any_unit) and known.kind in _SENSES[claim.kind] and groups.fits(mine, known.groups)
+            for known in theirs
+        ):
             return True
         return (
             claim.mention.unit == often.UNIT

@@ -13,7 +13,7 @@ from importlib.resources import files
 from itertools import product
 from typing import Any
 
-from medmind_runtime.safety.doses.lists import Beside, Keys, Often, Rates, UnitLists
+from medmind_runtime.safety.doses.lists import Beside, Grown, Keys, NumbersRun, Often, Rates, UnitLists
 
 _DOUBLE = re.compile(r"([a-z])\1")
 
@@ -57,6 +57,16 @@ def _respelt(text: str) -> str:
     return _DOUBLE.sub(r"\1", plain.replace("ph", "f").replace("y", "i"))
 
 
+def _numbers_abroad(data: dict[str, Any]) -> dict[str, Fraction]:
+    """Words of other languages with their values; of two that are written as one word the sum."""
+    made = {word: Fraction(value) for value, words in data["numbers_abroad"].items() for word in words.split()}
+    for row in data["numbers_joined"].values():
+        joint, kept = row.get("joint", ""), -1 if row.get("elided") else None
+        pairs = list(product(row["first"].split(), row["last"].split()))
+        made |= {f"{first[:kept]}{joint}{last}": made[first] + made[last] for first, last in pairs}
+    return made
+
+
 def _phrases(text: str) -> dict[str, list[tuple[str, ...]]]:
     """By their first word, the longest first."""
     made: dict[str, list[tuple[str, ...]]] = {}
@@ -76,7 +86,9 @@ class Terms:
         numbers, scales, parts: the value of a word: `five`, `hundred`, `third`.
         numbers_abroad: the same in other languages, read so before a unit alone.
         units_abroad: first words of their units.
-        beside, rates, often, unit_lists, keys: lists of words.
+        beside, rates, often, unit_lists, keys, grown, numbers_run: lists of words.
+        groups: the group of people that a word means.
+        wider_groups, narrower_groups: the group that one belongs to; the one beside which it is not meant.
         after_number: words after a number without a unit that it does not count.
         before_answer: words before the number that answers a question after a dose.
         periods: days of what something may be done so often in: `week`, `monthly`.
@@ -104,9 +116,8 @@ class Terms:
             beside[name] |= {"\n"}
         self.beside = Beside(**beside)
         self.rates = Rates(of=_lists(rates.pop("of")), **_lists(rates))
-        self.numbers_abroad = {
-            word: Fraction(value) for value, words in data["numbers_abroad"].items() for word in words.split()
-        }
+        self.numbers_abroad = _numbers_abroad(data)
+        self.numbers_run = NumbersRun(**_lists(data["numbers_run"]))
         self.units_abroad: set[str] = set()
         self.often = often = Often(**_lists(data["often"]))
         self.parts_of_day = {word: part for part, words in data["parts_of_day"].items() for word in words.split()}
@@ -123,6 +134,10 @@ class Terms:
         self.often_later = often.times | often.clock | often.week | often.hours | often.minutes | self.beside.days
         self.unit_lists = UnitLists(**_lists(data["unit_lists"]))
         self.keys = Keys(**_lists(data["document"]))
+        self.grown = Grown(**_lists(data["grown"]))
+        self.groups = {word: group for group, words in data["groups"].items() for word in words.split()}
+        self.wider_groups: dict[str, str] = data["wider_groups"]
+        self.narrower_groups: dict[str, str] = data["narrower_groups"]
         kinds = data["kinds"]
         self.harm, self.most, self.no_most = (
             _phrases(kinds["harm"]),
@@ -138,6 +153,19 @@ class Terms:
         self.weekly = _words(drugs["weekly"])
         self._units: dict[str, list[tuple[tuple[str, ...], Unit]]] = {}
         self.by_name: dict[str, Unit] = {}
+        self._add_units(data)
+        endings = "|".join(drugs["endings"].split())
+        self._ending = re.compile(rf"[a-z]{{3,}}(?:{endings})s?", re.I)
+        sure = "|".join(drugs["sure"].split())
+        self._sure = re.compile(rf"[a-z]{{2,}}(?:{_respelt(sure)})", re.I)
+        self._no_drugs = _words(drugs["no_drugs"])
+        self._named = _words(drugs["names"])
+        self._surely_named = frozenset(map(_respelt, drugs["sure_names"].split()))
+        known = sorted(self.numbers.keys() | self.scales.keys() - {"k"} | self.parts.keys(), key=len, reverse=True)
+        self._glued = re.compile(rf"(?:{'|'.join(known)})+")
+        self._known = re.compile("|".join(known))
+
+    def _add_units(self, data: dict[str, Any]) -> None:
         for spelt, row in data["units"].items():
             unit = Unit(
                 row.get("as", spelt), Fraction(row.get("factor", "1")), row.get("kind", ""), spelt, row.get("rate", "")
@@ -153,16 +181,6 @@ class Terms:
             self._units.setdefault(words[0], []).append((words, self.by_name["sized"]))
         for rows in self._units.values():
             rows.sort(key=lambda row: -len(row[0]))
-        endings = "|".join(drugs["endings"].split())
-        self._ending = re.compile(rf"[a-z]{{3,}}(?:{endings})s?", re.I)
-        sure = "|".join(drugs["sure"].split())
-        self._sure = re.compile(rf"[a-z]{{2,}}(?:{_respelt(sure)})", re.I)
-        self._no_drugs = _words(drugs["no_drugs"])
-        self._named = _words(drugs["names"])
-        self._surely_named = frozenset(map(_respelt, drugs["sure_names"].split()))
-        known = sorted(self.numbers.keys() | self.scales.keys() - {"k"} | self.parts.keys(), key=len, reverse=True)
-        self._glued = re.compile(rf"(?:{'|'.join(known)})+")
-        self._known = re.compile("|".join(known))
 
     def unit(self, words: list[str], at: int) -> tuple[Unit, int] | None:
         """The unit that begins at a word, and how many words it takes."""
