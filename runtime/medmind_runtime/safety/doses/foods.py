@@ -15,6 +15,8 @@ def holds(around: Surroundings, first: int, end: int) -> bool:
     """
     beside = around.known.beside
     before, behind = around.clause_before(first), _clause_behind(around, end)
+    if _eaten(around, before, behind):
+        return True
     if not (beside.taking | beside.pieces_of_medicine).isdisjoint([*before, *behind]):
         return False
     if before[:1] == ["per"]:  # `2.7 mg of iron per 100 g`
@@ -34,6 +36,34 @@ def holds(around: Surroundings, first: int, end: int) -> bool:
         )
     named = not beside.held_in.isdisjoint(subject)  # `the potassium in a banana is about 420 mg`
     return named and not beside.dishes.isdisjoint(subject) and not beside.nutrients.isdisjoint(subject)
+
+
+def _eaten(around: Surroundings, before: list[str], behind: list[str]) -> bool:
+    """`you need 90 mg of vitamin C a day from food`."""
+    beside = around.known.beside
+    source = behind[behind.index("from") + 1 :] if "from" in behind else []
+    needed = not beside.needing.isdisjoint(before) and beside.pieces_of_medicine.isdisjoint([*before, *source])
+    nutrient = next((text for text in behind if text not in beside.of_what), "") in beside.nutrients
+    return needed and nutrient and not (beside.dishes | beside.food_sources).isdisjoint(source)
+
+
+def of_drink(around: Surroundings, first: int, end: int) -> bool:
+    """Whether units from `first` to `end` are what a drink holds: `a pint of beer has 2.3 units`.
+
+    Args:
+        around: the text.
+        first, end: the number and its unit.
+    """
+    beside = around.known.beside
+    before, behind = around.clause_before(first), _clause_behind(around, end)
+    if around.asked or around.drug_in_clause(first) or not (beside.taking - beside.drinking).isdisjoint(before):
+        return False
+    verb = next((place for place, text in enumerate(before) if text in beside.holding), len(before))
+    drinks = [place for place, text in enumerate(before) if text in beside.drunk_in_units]
+    held = any(verb < place and before[place + 1 : place + 2] != ["with"] for place in drinks)
+    return held or (
+        bool({*before} & beside.holding) and "in" in behind and not beside.drunk_in_units.isdisjoint(behind)
+    )
 
 
 def of_body(around: Surroundings, first: int, end: int) -> bool:

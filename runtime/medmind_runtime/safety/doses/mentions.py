@@ -11,6 +11,7 @@ from medmind_runtime.safety.doses import (
     amounts,
     answers,
     bare,
+    clocks,
     foods,
     labels,
     multiples,
@@ -102,8 +103,8 @@ class _Reader(Units):
 
     def _numbered(self, at: int) -> Mention | None:
         amount = amounts.read(self.row, at)
-        if labels.is_label(self, at, amount.end):
-            self.passed[at] = amount.end
+        if labels.is_label(self, at, amount.end) or self._of_clock(at, amount.end):
+            self.passed[at] = max(amount.end, clocks.end(self, at))
             return None
         if multiple := self._multiple(amount.end):
             return Mention(at, multiple, amount.values, _USUAL)
@@ -118,9 +119,17 @@ class _Reader(Units):
         self.passed[at] = amount.end
         return None
 
+    def _of_clock(self, first: int, end: int) -> bool:
+        """`13:00`; and not `insulin to carb ratio 1:15`."""
+        return clocks.end(self, first) > 0 and not bare.ratio_end(self, first, end)
+
     def _held(self, unit: Unit, first: int, end: int) -> bool:
         """Whether a food or a body holds so much."""
-        return foods.holds(self, first, end) or (unit.name == "ml" and foods.of_body(self, first, end))
+        return (
+            foods.holds(self, first, end)
+            or (unit.name == "ml" and foods.of_body(self, first, end))
+            or (unit.spelt in {"unit", "pint"} and foods.of_drink(self, first, end))
+        )
 
     def _multiple(self, end: int) -> int:
         """The end of a multiple of a dose that is said with a number; 0 for none."""
@@ -192,20 +201,27 @@ class _Reader(Units):
         if found is None or self.texts[place + 1 : place + 3] == ["-", "like"]:
             return None
         unit, size = found
-        end = place + size
+        end, finished = place + size, False
         if text in beside.articles:
             counts = self._one(at, place, end, unit)
         elif text in beside.all:
             asked = self.asked_to_take(at) and not self.denied(at)
             counts = asked and unit.kind in {"form", "soft"} and unit.spelt != "dose"
+            finished = not counts and self._finished(at, unit)
         else:
             counts = unit.spelt not in self.known.unit_lists.loose and self.texts[at - 1 : at] != ["how"]
-        if not counts or not self.means_dose(unit, at, end):
+        if not finished and not (counts and self.means_dose(unit, at, end) and not self._held(unit, at, end)):
             return None
         end, rates = self.rates(end)
         if text in beside.articles:
             return Mention(at, end, (unit.factor,), unit.name, rates=rates)
         return Mention(at, end, (_BY_WORD,), unit.name, rates=rates, word=text)
+
+    def _finished(self, at: int, unit: Unit) -> bool:
+        """`finish the whole box`, of a drug."""
+        verb = at - 1 - (self.text(at - 1) in self.known.beside.own)
+        told = self.text(verb) in self.known.beside.finishing and not self.denied(at)
+        return unit.spelt == "packet" and told and self.drug_lately(at)
 
     def _one(self, at: int, place: int, end: int, unit: Unit) -> bool:
         """Whether `a` with a unit means one of it, as in `take a tablet`, not in `it comes as a tablet`."""

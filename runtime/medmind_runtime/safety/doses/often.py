@@ -7,7 +7,7 @@ Knows no amounts. What is measured, done or suffered every hour is none of a dru
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from medmind_runtime.safety.doses import amounts, spacing
+from medmind_runtime.safety.doses import amounts, clocks, spacing
 from medmind_runtime.safety.doses.mentions import Mention
 from medmind_runtime.safety.doses.reading import Token
 from medmind_runtime.safety.doses.surroundings import Surroundings
@@ -27,7 +27,7 @@ def find(row: Sequence[Token], *, source: bool = False, asked: bool = False) -> 
         source, asked: see `Surroundings`.
     """
     known = terms()
-    if not any(token.text in known.often_begins or token.text in known.often_later for token in row):
+    if not any(token.text in known.often_begins or token.text in known.often_later or _minutes(token) for token in row):
         return
     reader = _Reader(row, [token.text for token in row], source=source, asked=asked)
     at = 0
@@ -48,6 +48,11 @@ def begins(token: Token) -> bool:
         or known.is_number(token.text)
         or token.text in known.numbers_abroad
     )
+
+
+def _minutes(token: Token) -> bool:
+    """Whether it may be that of `8:00`."""
+    return token.glued and token.value is not None and len(token.text) == len("00")
 
 
 class _Reader(Surroundings):
@@ -167,7 +172,8 @@ class _Reader(Surroundings):
             return None
         drug = at - 1 - (self.text(at - 1) == ",")
         told = drug >= 0 and self.is_drug(drug) and self.text(drug - 1) in {"", ".", "\n", ":"}
-        told = told or ((self._object_before(at) or self._amount_before(at)) and self.drug_lately(at))
+        taken = self._object_before(at) or self._amount_before(at) or self._pressed(at)
+        told = told or (taken and self.drug_lately(at))
         return Mention(at, end, tuple(sorted(values)), IN_ALL) if told else None
 
     def _amount_before(self, at: int) -> bool:
@@ -177,26 +183,28 @@ class _Reader(Surroundings):
         return found is not None and self.numbered_unit(at - 1)
 
     def _clocks(self, at: int) -> tuple[tuple[Fraction, ...], int] | None:
-        """`8 am, 2 pm and 10 pm`: as often as there are times."""
-        count, place = 0, at
-        while clock := self._clock(place):
-            count, end = count + 1, clock
-            place = end
-            while self.text(place) in self.known.often.clock_between:
-                place += 1
-        return ((Fraction(count),), end) if count > 1 else None
+        count, end = clocks.times(self, at)
+        return ((Fraction(count),), end) if count else None
 
-    def _clock(self, at: int) -> int:
-        """The end of `8 am` or `8:30 am`; 0 for none."""
-        if at >= len(self.row) or self.row[at].value is None:
-            return 0
-        at += 1 + 2 * (self.text(at + 1) == ":")
-        return at + 1 if self.text(at) in self.known.often.clock else 0
+    def _pressed(self, at: int) -> bool:
+        """`inhale ten times`, `press it 8 times`; not to test it."""
+        often, articles = self.known.often, self.known.beside.own
+        tested = {*self.clause_before(at), *self.texts[at : at + _BACK]}
+        if not often.primed.isdisjoint(tested):
+            return False
+        for place in range(at - 1, max(-1, at - _BACK), -1):
+            if self.texts[place] in often.pressing and self.text(place - 1) not in articles:
+                return True
+            if self.texts[place] not in often.pressed:
+                return False
+        return False
 
     def _of_taking(self, first: int, end: int) -> bool:
         """Whether it is a drug that is taken so often."""
         if self._object_before(first):
             return True
+        if self._else_done(first):
+            return False
         near = any(self.is_drug(place) for place in range(max(0, first - _DRUG_BEFORE), first))
         while end < len(self.row) and self.texts[end] in self.known.beside.of_drug:
             end += 1
@@ -211,6 +219,17 @@ class _Reader(Surroundings):
         if self.asked and (measured or begins):
             return True
         return (measured and taking) or ((measured or taking) and (self.drug_in_clause(first) or self.drug_far(first)))
+
+    def _else_done(self, first: int) -> bool:
+        """`people on lithium should drink with every meal`: what a verb without a drug behind it is of."""
+        often, beside = self.known.often, self.known.beside
+        for place in range(first - 1, max(-1, first - _BACK), -1):
+            text = self.texts[place]
+            if text in often.else_done:
+                return True
+            if text in {".", "\n", ",", ":"} or text in beside.taking or self.is_drug(place) or self.unit_at(place):
+                return False
+        return False
 
     def _of_checkups(self, first: int, end: int) -> bool:
         """`The INR on warfarin is checked weekly`, `methotrexate needs a weekly blood test`."""

@@ -3,6 +3,7 @@
 Knows days, times of the day and courses. Knows no units.
 """
 
+from medmind_runtime.safety.doses import clocks
 from medmind_runtime.safety.doses.amounts import is_number, read
 from medmind_runtime.safety.doses.spans import span
 from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
@@ -170,6 +171,8 @@ def _of_scale(around: Surroundings, at: int) -> bool:
 def is_clock(around: Surroundings, first: int, end: int) -> bool:
     """`take it at 8 in the morning`."""
     beside, value = around.known.beside, around.row[first].value
+    if clocks.times(around, first)[0]:
+        return True
     if around.text(first - 1) != "at" or value is None or value > _HOURS or value.denominator > 1:
         return False
     begun = around.in_clause(first, beside.starting | beside.changing)

@@ -27,7 +27,7 @@ def between_doses(around: Surroundings, at: int) -> Times | None:
     if around.text(gap) == "between" and piece:  # `a minute between puffs` is how one takes them
         return (values, gap) if piece == "form" or _of_drug(around, at, end) else None
     pieces = any(_piece(around, place) for place in range(max(0, at - NEAR), at))
-    if around.text(end) == "apart" and pieces and around.drug_lately(at):
+    if around.text(end) == "apart" and around.drug_lately(at) and (pieces or _alone_taken(around, at, end)):
         return values, end + 1
     if not _of_drug(around, at, end):
         return None
@@ -47,6 +47,15 @@ def _piece(around: Surroundings, at: int) -> str:
     """What kind of unit `doses`, `tablets` (form) or `puffs` (soft) is; empty for another word."""
     found = around.unit_at(at) if at < len(around.row) else None
     return found[0].kind if found and found[0].kind in {"form", "soft"} and len(around.texts[at]) > 1 else ""
+
+
+def _alone_taken(around: Surroundings, at: int, end: int) -> bool:
+    """`take ibuprofen when needed, an hour apart`; not `take iron and calcium an hour apart`."""
+    beside, begin = around.known.beside, at - len(around.clause_before(at))
+    drugs = [place for place in range(begin, at) if around.is_drug(place)]
+    joined = any({around.text(place - 1), around.text(place + 1)} & beside.joining for place in drugs)
+    taken = around.in_clause(at, beside.taking) and not around.in_clause(at, beside.checkups)
+    return taken and len(drugs) == 1 and not joined and around.text(end + 1) != "from"
 
 
 def _of_drug(around: Surroundings, at: int, end: int) -> bool:

@@ -90,6 +90,9 @@ class Units(Meaning):
         if rest[:1] == ["s"] and self.row[at].glued and (drug or self.in_clause(first, beside.taking)):
             value = self.row[at - 1].value or Fraction(0)
             return (COUNT, at + 1) if value >= _SOLD_AS and not is_year(value) else None
+        if rest[:1] == ["of"] and self.text(at + 1) in beside.of_it:  # `with meals, three of them a day`
+            at += 2
+            rest = self.texts[at : at + 3]
         a_day = len(rest) > 1 and rest[0] in self.known.rates.per and rest[1] in self.known.rates.of["day"]
         often = bool(rest) and (
             rest[0] in self.known.often.every | self.known.often.abbreviated | self.known.rates.alone
