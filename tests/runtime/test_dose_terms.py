@@ -17,7 +17,10 @@ DATA: dict[str, Any] = tomllib.loads((ROOM / "doses.toml").read_text("utf-8"))
 SOURCE = "".join(part.read_text("utf-8") for part in ROOM.iterdir() if part.name.endswith(".py"))
 RATES = DATA["rates"]["of"]
 UNITS = " ".join(f"{row['words']} {row.get('abroad', '')}" for row in DATA["units"].values()).replace("µ", "μ")
-BY_VALUE = {name: " ".join(DATA[name].values()) for name in ("numbers_abroad", "periods", "parts_of_day", "groups")}
+BY_VALUE = {
+    name: " ".join(DATA[name].values())
+    for name in ("numbers_abroad", "periods", "parts_of_day", "groups", "group_adjectives")
+}
 LISTS = {
     f"{section}.{name}": text
     for section, table in {**DATA, "rates": {k: v for k, v in DATA["rates"].items() if k != "of"}}.items()
@@ -86,6 +89,7 @@ def test_lists_of_names_have_known_names() -> None:
     assert {row["as"] for row in DATA["units"].values() if "as" in row} <= DATA["units"].keys()
     assert set(DATA["capitals"].values()) <= DATA["units"].keys()
     related = [DATA["wider_groups"], DATA["narrower_groups"]]
+    assert DATA["group_adjectives"].keys() <= DATA["groups"].keys()
     assert {group for pairs in related for pair in pairs.items() for group in pair} <= DATA["groups"].keys()
 
 

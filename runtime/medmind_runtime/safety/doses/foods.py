@@ -28,7 +28,7 @@ def holds(around: Surroundings, first: int, end: int) -> bool:
     of = next((text for text in behind if text not in beside.of_what), "")
     if of in beside.nutrients:
         eater = not beside.taken_with.isdisjoint(subject[1:3])  # `patients on milk have`
-        eaten = next((text for text in subject if text not in beside.mostly), "") in beside.dishes
+        eaten = next((text for text in subject if text not in beside.mostly | beside.allowing), "") in beside.dishes
         kind = subject[subject.index("salt") + 1 :] if "salt" in subject else []
         eaten = eaten and (not kind or kind[0] in {"of", "the", "table"})  # a `ferrous salt` is a medicine
         return (eaten and not eater) or (

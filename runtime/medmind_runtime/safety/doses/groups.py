@@ -16,6 +16,8 @@ _BABY, _GROWN, _OLD, _OLDEST, _LIGHT = 2, 18, 65, 120, 50
 """Years below which one is a baby, from which one is an adult, from which one is old, the most; kilograms below which
 one is light."""
 _NEAR = 4
+GENERAL = frozenset({"adult", "women", "men"})
+"""Groups that a dose without one is for."""
 
 
 def told(row: Sequence[Token], mentions: Sequence[Mention], place: int, *, strict: bool) -> frozenset[str]:
@@ -57,12 +59,12 @@ def named(row: Sequence[Token], first: int, last: int) -> frozenset[str]:
     for at in range(max(0, first), min(last, len(row))):
         token = row[at]
         group = known.groups.get(token.text, "")
-        if not group and token.text in known.grown.old and _text(row, at + 1) in known.grown.people:
-            group = "elderly"
+        if not group and _text(row, at + 1) in known.grown.people:
+            group = known.group_adjectives.get(token.text, "")
         product = at + 1 < len(row) and known.is_drug(row[at + 1].text)  # `baby aspirin`
         if group and not product and not _exempt(row, at):
             made.add(group)
-        elif token.value is not None and is_number(row, at):
+        elif is_number(row, at):
             made |= _of_age(row, at) or _of_weight(row, at)
     if made & {"child", "baby"}:
         made.discard("light")
@@ -85,6 +87,12 @@ def _text(row: Sequence[Token], at: int) -> str:
     return row[at].text if 0 <= at < len(row) else ""
 
 
+def _number(row: Sequence[Token], at: int) -> tuple[Fraction | None, int]:
+    """The first value of a number and its end; none of one that cannot be read."""
+    amount = read(row, at)
+    return next((value for value in amount.values if value >= 0), None), amount.end
+
+
 def _exempt(row: Sequence[Token], at: int) -> bool:
     """`not for children`, `unless you are pregnant`."""
     grown = terms().grown
@@ -96,7 +104,7 @@ def _exempt(row: Sequence[Token], at: int) -> bool:
 
 def _of_age(row: Sequence[Token], at: int) -> frozenset[str]:
     """`a 3-year-old`, `people over 65`, `12 years and over`, `aged 70`."""
-    grown, value, end = terms().grown, row[at].value, read(row, at).end
+    grown, (value, end) = terms().grown, _number(row, at)
     end += _text(row, end) == "-"
     unit = _text(row, end)
     lived = unit in grown.lived
@@ -132,8 +140,7 @@ def _of_years(years: Fraction, *, over: bool, under: bool) -> frozenset[str]:
 
 def _of_weight(row: Sequence[Token], at: int) -> frozenset[str]:
     """`if you weigh under 50 kg`, `adults under 50 kg`."""
-    grown, value = terms().grown, row[at].value
-    end = read(row, at).end
+    grown, (value, end) = terms().grown, _number(row, at)
     before = [_text(row, place) for place in range(at - 1, at - 2 - _NEAR, -1)]
     if value is None or _text(row, end) not in grown.kilograms:
         return frozenset()

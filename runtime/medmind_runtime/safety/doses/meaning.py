@@ -99,7 +99,7 @@ class Meaning(Surroundings):
         """`8 cups of water`; with a drug beside, only what is no unit of mass or volume."""
         beside = self.known.beside
         substance = next((text for text in self.texts[end : end + 4] if text not in beside.of_what), "")
-        if substance not in beside.no_medicine:
+        if substance not in beside.no_medicine | beside.dishes:
             return self.texts[end : end + 1] != ["of"] and self._of_food_before(unit, first)
         return unit.kind != "" or not self.drug_in_clause(first)
 

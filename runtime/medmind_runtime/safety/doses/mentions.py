@@ -221,7 +221,7 @@ class _Reader(Units):
         """`finish the whole box`, of a drug."""
         verb = at - 1 - (self.text(at - 1) in self.known.beside.own)
         told = self.text(verb) in self.known.beside.finishing and not self.denied(at)
-        return unit.spelt == "packet" and told and self.drug_lately(at)
+        return unit.spelt == "packet" and told and (self.drug_lately(at) or self.drug_ahead(at))
 
     def _one(self, at: int, place: int, end: int, unit: Unit) -> bool:
         """Whether `a` with a unit means one of it, as in `take a tablet`, not in `it comes as a tablet`."""

@@ -27,8 +27,9 @@ def between_doses(around: Surroundings, at: int) -> Times | None:
     if around.text(gap) == "between" and piece:  # `a minute between puffs` is how one takes them
         return (values, gap) if piece == "form" or _of_drug(around, at, end) else None
     pieces = any(_piece(around, place) for place in range(max(0, at - NEAR), at))
-    if around.text(end) == "apart" and around.drug_lately(at) and (pieces or _alone_taken(around, at, end)):
-        return values, end + 1
+    apart = 1 if around.text(end) == "apart" else 2 * (around.texts[end : end + 2] == ["in", "between"])
+    if apart and around.drug_lately(at) and (pieces or _alone_taken(around, at, end)):
+        return values, end + apart
     if not _of_drug(around, at, end):
         return None
     lead = at - 1
@@ -167,7 +168,7 @@ def lead_of_day(around: Surroundings, at: int) -> int:
 
 def _meals_counted(around: Surroundings, at: int) -> Times | None:
     """`at all three meals`."""
-    led = around.known.beside.taken_with | {"at", "all"}
+    led = around.known.beside.taken_with | {"at", "all", "of"}
     if around.text(at - 1) not in led or at >= len(around.row) or not is_number(around.row, at):
         return None
     amount = read(around.row, at)

@@ -68,11 +68,8 @@ class Passages:
             return True
         unnamed = not names and len(self._drugs) > 1 and not drugless
         theirs = [] if unnamed else [known for known in self._said if self._of_same(names, known)]
-        mine = claim.groups or self._asked_for
-        if any(
-            _same(claim, known, any_unit) and known.kind in _SENSES[claim.kind] and groups.fits(mine, known.groups)
-            for known in theirs
-        ):
+        meant = _for_whom(claim, claim.groups or self._asked_for, theirs)
+        if any(_same(claim, known, any_unit) and known.kind in _SENSES[claim.kind] for known in meant):
             return True
         return (
             claim.mention.unit == often.UNIT
@@ -85,6 +82,15 @@ class Passages:
         theirs = known.drugs or known.words
         named = against(known.words) if known.drugs <= against(known.words) else against(known.drugs)
         return names <= theirs or names <= theirs | named
+
+
+def _for_whom(claim: Said, mine: frozenset[str], theirs: Sequence[Said]) -> list[Said]:
+    """The doses that are not another group's; nor everybody's, where its own one is given."""
+    special = bool(mine - groups.GENERAL) and claim.kind == "take"
+    own = special and any(
+        mine <= known.groups and known.kind == "take" and _same_unit(claim, known) for known in theirs
+    )
+    return [known for known in theirs if groups.fits(mine, known.groups) and (known.groups or not own)]
 
 
 def _too_often(claim: Said, names: frozenset[str], theirs: Sequence[Said]) -> bool:

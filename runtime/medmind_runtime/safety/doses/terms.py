@@ -87,7 +87,7 @@ class Terms:
         numbers_abroad: the same in other languages, read so before a unit alone.
         units_abroad: first words of their units.
         beside, rates, often, unit_lists, keys, grown, numbers_run: lists of words.
-        groups: the group of people that a word means.
+        groups, group_adjectives: the group of people that a word means; that one means before a word for people.
         wider_groups, narrower_groups: the group that one belongs to; the one beside which it is not meant.
         after_number: words after a number without a unit that it does not count.
         before_answer: words before the number that answers a question after a dose.
@@ -136,6 +136,9 @@ class Terms:
         self.keys = Keys(**_lists(data["document"]))
         self.grown = Grown(**_lists(data["grown"]))
         self.groups = {word: group for group, words in data["groups"].items() for word in words.split()}
+        self.group_adjectives = {
+            word: group for group, words in data["group_adjectives"].items() for word in words.split()
+        }
         self.wider_groups: dict[str, str] = data["wider_groups"]
         self.narrower_groups: dict[str, str] = data["narrower_groups"]
         kinds = data["kinds"]

@@ -92,7 +92,7 @@ class Units(Meaning):
             return (COUNT, at + 1) if value >= _SOLD_AS and not is_year(value) else None
         if rest[:1] == ["of"] and self.text(at + 1) in beside.of_it:  # `with meals, three of them a day`
             at += 2
-            rest = self.texts[at : at + 3]
+            rest, drug = self.texts[at : at + 3], drug or self.drug_lately(first)
         a_day = len(rest) > 1 and rest[0] in self.known.rates.per and rest[1] in self.known.rates.of["day"]
         often = bool(rest) and (
             rest[0] in self.known.often.every | self.known.often.abbreviated | self.known.rates.alone
