@@ -35,6 +35,7 @@ def _clock(around: Surroundings, at: int) -> tuple[int, bool] | None:
     if text in often.clock_words:
         return at + 1, True
     value = around.row[at].value if at < len(around.row) else None
+    value = around.known.numbers.get(text) if value is None else value
     if value is None or value > _HOURS or value.denominator > 1:
         return None
     minutes = around.row[at + 2] if around.text(at + 1) == ":" and at + 2 < len(around.row) else None

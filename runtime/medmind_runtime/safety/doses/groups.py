@@ -3,6 +3,7 @@
 Knows the words for them, ages and weights, and where they stand in a dose's sentence. Knows neither drugs nor amounts.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -20,17 +21,17 @@ GENERAL = frozenset({"adult", "women", "men"})
 """Groups that a dose without one is for."""
 
 
-def told(row: Sequence[Token], mentions: Sequence[Mention], place: int, *, strict: bool) -> frozenset[str]:
+def told(row: Sequence[Token], mention: Mention, mentions: Sequence[Mention], *, strict: bool) -> frozenset[str]:
     """The groups that a dose is for: named before it where the sentence begins so, else behind it.
 
     Args:
         row: tokens of a text.
-        mentions: its doses, in their order.
-        place: of one among them.
+        mention: a dose of it.
+        mentions: all that is said in it of doses and how often, in its order.
         strict: only its own sentence is read, and not the one before.
     """
-    first, last = senses.sentence(row, mentions[place])
-    start = stop = place
+    first, last = senses.sentence(row, mention)
+    start = stop = place = bisect_left(mentions, mention.first, key=lambda other: other.first)
     while start and mentions[start - 1].first >= first:
         start -= 1
     while stop + 1 < len(mentions) and mentions[stop + 1].first < last:
@@ -42,8 +43,8 @@ def told(row: Sequence[Token], mentions: Sequence[Mention], place: int, *, stric
     else:
         gaps = [(mentions[at].last, mentions[at + 1].first if at < stop else last) for at in range(place, stop + 1)]
     found = next(filter(None, (named(row, *gap) for gap in gaps)), frozenset[str]())
-    if strict and place == stop:  # `women take it before and in pregnancy`
-        found |= named(row, mentions[place].last, last)
+    if strict and not named(row, mention.last, mentions[stop].first):  # `women take it before and in pregnancy`
+        found |= named(row, mentions[stop].last, last)
     return found if found or strict else _of_sentence_before(row, first)
 
 

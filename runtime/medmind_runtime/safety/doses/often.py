@@ -195,7 +195,7 @@ class _Reader(Surroundings):
         for place in range(at - 1, max(-1, at - _BACK), -1):
             if self.texts[place] in often.pressing and self.text(place - 1) not in articles:
                 return True
-            if self.texts[place] not in often.pressed:
+            if self.texts[place] not in often.pressed and not self.is_drug(place):
                 return False
         return False
 

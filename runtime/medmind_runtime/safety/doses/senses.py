@@ -35,7 +35,8 @@ def sense(row: Sequence[Token], mention: Mention, before: int, after: int, *, st
     if _has(row, known.harm, *harm):
         return "harm"
     others = _ages(row, near_first, mention.first - 1) | _ages(row, mention.last, near_last)
-    others |= {at for at in range(mention.last, near_last) if _before_number(row, at)}
+    others |= {at for at in range(mention.last, near_last) if _numbers_after(row, at)}
+    others |= {at for at in range(near_first, mention.first) if _of_person(row, at, mention.first)}
     return "most" if _has(row, known.most, near_first, near_last, others) else "take"
 
 
@@ -55,10 +56,16 @@ def _ages(row: Sequence[Token], first: int, last: int) -> set[int]:
     return {at for at in places if row[at - 1].text in terms().beside.aged and row[at + 1].value is not None}
 
 
-def _before_number(row: Sequence[Token], at: int) -> bool:
-    """Whether a phrase of the most is of the next number: `500 mg up to 4 times a day`."""
+def _numbers_after(row: Sequence[Token], at: int) -> list[int]:
+    """The place of the number after a phrase of the most: it is that one's in `500 mg up to 4 times a day`."""
     phrases = (p for p in terms().most.get(row[at].text, ()) if tuple(t.text for t in row[at : at + len(p)]) == p)
-    return any(at + len(p) < len(row) and is_number(row, at + len(p)) for p in phrases)
+    return [at + len(p) for p in phrases if at + len(p) < len(row) and is_number(row, at + len(p))]
+
+
+def _of_person(row: Sequence[Token], at: int, first: int) -> bool:
+    """Whether the most before a dose is of a weight or an age: `less than 35 kg take 6 mg`."""
+    units = terms().grown.kilograms | terms().grown.lived
+    return any(place + 1 < first and row[place + 1].text in units for place in _numbers_after(row, at))
 
 
 def _has(

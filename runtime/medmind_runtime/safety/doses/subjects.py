@@ -44,15 +44,19 @@ class Said:
     groups: frozenset[str] = frozenset()
 
 
-def said(row: Sequence[Token], mentions: Sequence[Mention], *, strict: bool) -> list[Said]:
+def said(
+    row: Sequence[Token], mentions: Sequence[Mention], others: Sequence[Mention] = (), *, strict: bool
+) -> list[Said]:
     """Each dose with its drug.
 
     Args:
         row: tokens of a text.
         mentions: its doses, in their order.
+        others: what else is said of doses, in its order.
         strict: a word of harm anywhere in the sentence counts, not only beside the dose.
     """
     made: list[Said] = []
+    everything = sorted([*mentions, *others], key=lambda mention: mention.first)
     named: dict[int, bool] = {}
     for place, mention in enumerate(mentions):
         before = mentions[place - 1].last if place else 0
@@ -66,7 +70,7 @@ def said(row: Sequence[Token], mentions: Sequence[Mention], *, strict: bool) -> 
                 senses.sense(row, mention, before, after, strict=strict),
                 frozenset(stem(t.text) for t in row[first:last]),
                 in_words(row[max(0, first - 1) : last + 1]) if first else f". {in_words(row[: last + 1])}",
-                groups.told(row, mentions, place, strict=strict),
+                groups.told(row, mention, everything, strict=strict),
             )
         )
     return made

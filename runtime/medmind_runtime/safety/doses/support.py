@@ -34,9 +34,10 @@ class Passages:
         self._drugs: set[str] = set()
         for text in texts:
             row = read(text)
-            doses = subjects.said(row, list(mentions.find(row, source=True)), strict=True)
+            amounts, times = list(mentions.find(row, source=True)), list(often.find(row, source=True))
+            doses = subjects.said(row, amounts, times, strict=True)
             self._said += [*doses, *_counts_of_strengths(doses)]
-            self._said += subjects.said(row, list(often.find(row, source=True)), strict=True)
+            self._said += subjects.said(row, times, amounts, strict=True)
             self._drugs |= drugs(row)
         self._ask(asked)
 

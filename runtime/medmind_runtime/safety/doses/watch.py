@@ -113,14 +113,9 @@ class DoseWatch:
             self._words.clear()
             self._keep(row)
             return text
-        claims = [
-            claim
-            for found in (
-                mentions.find(row, self._table.unit, asked=self._passages.dose_asked),
-                often.find(row, asked=self._passages.drug_asked),
-            )
-            for claim in subjects.said(row, list(found), strict=False)
-        ]
+        doses = list(mentions.find(row, self._table.unit, asked=self._passages.dose_asked))
+        times = list(often.find(row, asked=self._passages.drug_asked))
+        claims = subjects.said(row, doses, times, strict=False) + subjects.said(row, times, doses, strict=False)
         claims.sort(key=lambda claim: claim.mention.first)
         end, last = ends[-1 - kept_back]
         for claim in claims:
