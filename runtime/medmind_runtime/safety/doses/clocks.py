@@ -3,24 +3,37 @@
 Knows times of the clock. Knows not what is done at one.
 """
 
+from collections.abc import Sequence
+from itertools import pairwise
+
+from medmind_runtime.safety.doses.reading import Token
 from medmind_runtime.safety.doses.surroundings import Surroundings
 
 _HOURS, _MOST, _BETWEEN = 24, 12, 3
 """Of a day; times that are read as one row, and tokens between two of them."""
 
 
+def any_minutes(row: Sequence[Token], texts: Sequence[str]) -> bool:
+    """Whether a text may have an `8:00`."""
+    if ":" not in texts:
+        return False
+    return any(token.glued and token.value is not None and before.text == ":" for before, token in pairwise(row))
+
+
 def times(around: Surroundings, at: int) -> tuple[int, int]:
     """How many times of the clock follow one another here, and where they end; zeros for none."""
-    often = around.known.often
+    between = around.known.often.clock_between
     count, place, last, told, last_sure = 0, at, 0, 0, False
     while count < _MOST and (step := _clock(around, place)):
         last, last_sure = step
         told += last_sure or around.text(place - 1) == "at"
         count, place = count + 1, last
-        while around.text(place) in often.clock_between and place < last + _BETWEEN:
+        while around.text(place) in between and place < last + _BETWEEN:
             place += 1
-    known = last_sure or (told == count and around.ends(last))
-    return (count, last) if count > 1 and known else (0, 0)
+        if place == last:
+            break
+    known = count > 1 and (last_sure or (told == count and around.ends(last)))
+    return (count, last) if known else (0, 0)
 
 
 def end(around: Surroundings, at: int) -> int:
@@ -31,18 +44,24 @@ def end(around: Surroundings, at: int) -> int:
 
 def _clock(around: Surroundings, at: int) -> tuple[int, bool] | None:
     """The end of `8 am`, `8:30`, `noon`, and of an `8` that may be one; whether it is one for sure."""
-    often, text = around.known.often, around.text(at)
-    if text in often.clock_words:
-        return at + 1, True
-    value = around.row[at].value if at < len(around.row) else None
-    value = around.known.numbers.get(text) if value is None else value
+    if at >= len(around.row):
+        return None
+    often, text, value = around.known.often, around.texts[at], around.row[at].value
+    if value is None:
+        if text in often.clock_words:
+            return at + 1, True
+        value = around.known.numbers.get(text)
     if value is None or value > _HOURS or value.denominator > 1:
         return None
-    minutes = around.row[at + 2] if around.text(at + 1) == ":" and at + 2 < len(around.row) else None
-    colon = minutes is not None and minutes.glued and len(minutes.text) == len("00")
-    end = at + 1 + 2 * colon
-    if around.text(end) in often.clock:
-        return end + 1, True
-    if colon:
-        return end, True
-    return (end, False) if around.text(end) in often.clock_between or around.ends(end) else None
+    last = at + 1 + 2 * _minutes(around, at + 1)
+    if around.text(last) in often.clock:
+        return last + 1, True
+    return last, last > at + 1
+
+
+def _minutes(around: Surroundings, at: int) -> bool:
+    """Whether the `:00` of `8:00` stands here."""
+    if around.text(at) != ":" or at + 1 >= len(around.row):
+        return False
+    token = around.row[at + 1]
+    return token.glued and token.value is not None and len(token.text) == len("00")

@@ -26,10 +26,10 @@ def find(row: Sequence[Token], *, source: bool = False, asked: bool = False) -> 
         row: its tokens.
         source, asked: see `Surroundings`.
     """
-    known = terms()
-    if not any(token.text in known.often_begins or token.text in known.often_later or _minutes(token) for token in row):
+    texts = [token.text for token in row]
+    if terms().often_words.isdisjoint(texts) and not clocks.any_minutes(row, texts):
         return
-    reader = _Reader(row, [token.text for token in row], source=source, asked=asked)
+    reader = _Reader(row, texts, source=source, asked=asked)
     at = 0
     while at < len(row):
         mention = reader.at(at) if begins(row[at]) else None
@@ -48,11 +48,6 @@ def begins(token: Token) -> bool:
         or known.is_number(token.text)
         or token.text in known.numbers_abroad
     )
-
-
-def _minutes(token: Token) -> bool:
-    """Whether it may be that of `8:00`."""
-    return token.glued and token.value is not None and len(token.text) == len("00")
 
 
 class _Reader(Surroundings):

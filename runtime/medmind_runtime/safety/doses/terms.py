@@ -93,7 +93,7 @@ class Terms:
         before_answer: words before the number that answers a question after a dose.
         periods: days of what something may be done so often in: `week`, `monthly`.
         parts_of_day: the part that a word means: `breakfast` is in the morning.
-        often_begins, often_later: the first words of how often, but for numbers; those after a number.
+        often_begins, often_words: the first words of how often, but for numbers; the same with those after a number.
         harm, most: phrases that make a dose too much, or the upper end; by their first word, the longest first.
         no_most: phrases that do not although they begin so.
         opening: phrases after one of a drug's doses without a unit, by their first word.
@@ -131,7 +131,8 @@ class Terms:
         )
         self.after_number = self.beside.plain | self.beside.routes | often.q | often.per
         self.before_answer = self.beside.plain - self.beside.no_amount | self.beside.about | self.beside.answering
-        self.often_later = often.times | often.clock | often.week | often.hours | often.minutes | self.beside.days
+        self.often_words = self.often_begins | often.times | often.clock | often.week | often.hours | often.minutes
+        self.often_words |= self.beside.days
         self.unit_lists = UnitLists(**_lists(data["unit_lists"]))
         self.keys = Keys(**_lists(data["document"]))
         self.grown = Grown(**_lists(data["grown"]))
