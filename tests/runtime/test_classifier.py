@@ -159,6 +159,10 @@ def test_what_a_text_tells_is_heard_by_its_bounds() -> None:
     assert heard(urgent, set(), set()) == {"urgent"}
     assert heard(urgent, {"chest"}, set()) == {"chest"}
     assert heard(harm, {"overdose"}, set()) == {"overdose", "self_harm"}
+    both = said(emergency=0.8, self_harm=0.2)
+    assert heard(both, set(), set()) == {"self_harm", "urgent"}
+    assert heard(both, {"chest"}, set()) == {"chest", "self_harm"}
+    assert heard(harm, {"urgent"}, set()) == {"self_harm"}
     calm = said(everyday=1.0)
     assert heard(calm, {"chest", "bleeding"}, {"bleeding"}) == {"bleeding"}
     between = said(emergency=0.05, none=0.95)

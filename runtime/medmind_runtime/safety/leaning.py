@@ -39,6 +39,9 @@ def heard(
 ) -> set[str]:
     """The topics that a text tells of.
 
+    An alarm that no rule raises is told as self-harm long before that is the likelier: it must never be missed. Where
+    an emergency is the likelier, what to do in one is then said beside it.
+
     Args:
         said: log-probabilities of `classifier.KINDS`.
         topics: what the rules raise.
@@ -50,6 +53,8 @@ def heard(
     if odds > bounds.alarm:
         if said[_HARM] - said[_EMERGENCY] > bounds.self_harm:
             found.add(SELF_HARM)
-        if not found:
+        if found <= {SELF_HARM} and said[_EMERGENCY] > said[_HARM]:
             found.add(URGENT)
+    if SELF_HARM in found and said[_EMERGENCY] <= said[_HARM]:
+        found.discard(URGENT)
     return found

@@ -143,7 +143,7 @@ class Triage:
             for one in alone if len(alone) > 1 else ():
                 unless(cancel)
                 raised |= self._heard(text, window[one.start : one.stop], more + APART, alone=True)[0]
-        if len(raised) > 1:
+        if raised.keys() - {leaning.URGENT, leaning.SELF_HARM}:
             raised.pop(leaning.URGENT, None)
         places = sorted(self._places[topic] for topic in raised)
         said: dict[str, Alarm] = {}  # what two topics say alike is said once
