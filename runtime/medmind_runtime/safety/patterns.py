@@ -148,9 +148,11 @@ class Compiler:
         """Compile one pattern.
 
         Raises:
-            ValueError: it names a list that there is not, or is empty.
+            ValueError: it names a list that there is not, is empty, or has `&` beside `&&`.
         """
         anywhere = "&&" in source
+        if anywhere and "&" in source.replace("&&", ""):
+            raise ValueError(f"{source!r} asks for both one sentence and any: write && throughout")
         first, *others = source.split("&&" if anywhere else "&")
         parts = [self.part(first), *(self.part(text, phrases="..." not in text) for text in others)]
         return Pattern(source, tuple(parts), anywhere)
