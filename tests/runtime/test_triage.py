@@ -85,7 +85,7 @@ def test_all_self_harm_that_nothing_was_made_from_is_heard(judged: dict[str, tup
         ("judgement4.jsonl", {"emergency": 90, "self_harm": 90, "none": 160}),
         ("judgement5.jsonl", {"emergency": 99, "self_harm": 100, "none": 180}),
         ("unseen_everyday.jsonl", {"none": 361}),
-        ("unseen_long.jsonl", {"emergency": 50, "self_harm": 60, "none": 44}),
+        ("unseen_long.jsonl", {"emergency": 50, "self_harm": 60, "none": 47}),
         ("unseen_odd.jsonl", {"emergency": 30, "self_harm": 27, "none": 124}),
         ("unseen_border.jsonl", {"self_harm": 219, "none": 187}),
     ],
@@ -363,6 +363,8 @@ def test_tied_words_are_one_alternative() -> None:
 
     assert found("boiler leaks") and found("gas fire leaks") and found("the stove leaks")
     assert not found("boiler fire leaks") and not found("gas leaks")
+    behind = compiler.pattern("smell & boiler|gas_fire").parts[1]
+    assert any(True for _ in behind.places(known["gas"] + known["fire"]))
 
 
 def test_it_takes_no_time_that_is_noticed() -> None:
