@@ -39,11 +39,11 @@ def test_what_a_text_may_be_about_raises_nothing_by_itself() -> None:
         ("not_breathing", "he sits slumped"),
         ("breathing", "peak flow"),
         ("seizure", "seizure"),
-        ("venom", "a cobra got his hand"),
+        ("venom", "a cobra, then"),
     ):
         assert leaning("everyday").alarms(text) == []
         assert [alarm.topic for alarm in leaning("emergency").alarms(text)] == [topic]
-        assert [alarm.topic for alarm in leaning("self_harm").alarms(text)] == [topic, "self_harm"]
+        assert [alarm.topic for alarm in leaning("self_harm").alarms(text)] == ["self_harm"]
 
 
 def test_what_a_rule_raises_is_not_joined_by_what_a_text_may_be_about() -> None:

@@ -95,6 +95,8 @@ def named(text: str) -> set[str]:
         ("my newborn of nine days", {"young_infant"}),
         ("he is only 8 weeks", {"young_infant"}),
         ("my little man is 4 weeks", {"young_infant"}),
+        ("he's 7 weeks", {"young_infant"}),
+        ("she's 7 weeks pregnant", {"weeks_along"}),
         ("our little girl is 4 weeks late", set()),
         ("38.2 in the ear", {"fever_degrees"}),
         ("38.2 in the morning", set()),

@@ -29,7 +29,7 @@ class Bounds:
     alarm: float = -2.25
     confirmed: float = -3.0
     self_harm: float = -3.0
-    emergency: float = -2.0
+    emergency: float = -3.0
     calm: float = -3.5
 
 

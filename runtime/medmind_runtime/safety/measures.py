@@ -97,7 +97,8 @@ def _said(previous: Sequence[str], following: Sequence[str], *, joined: bool) ->
     """As "my 6wk", one short piece, "he is only 8 weeks", "my little man is 4 weeks", nothing counted behind."""
     one_piece = joined and not _OWNERS.isdisjoint(previous[-1:])
     says = previous[-1:] in (["is"], ["only"], ["just"], ["at"]) and not _SMALL_ONES.isdisjoint(previous[-3:-1])
-    return (one_piece or says) and _LATER.isdisjoint(following[1:2])
+    he_is = previous[-1:] in (["he"], ["she"])  # "he's 7 weeks"
+    return (one_piece or says or he_is) and _LATER.isdisjoint(following[1:2])
 
 
 def _young(value: float, words: Sequence[Word], at: int, _: set[str]) -> bool:

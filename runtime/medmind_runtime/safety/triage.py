@@ -170,7 +170,7 @@ class Triage:
         said = self._classify(text[words[0].start : words[-1].end] if raised else self._plainly(text, words))
         sure = {topic for topic, rule in raised.items() if rule.kind in SURE and not (alone and rule.kind == "asked")}
         topics = leaning.heard(said, raised.keys(), sure, more, self._bounds)
-        if topics and about and not raised.keys() - {leaning.URGENT}:  # only the whole told it: say which it may be
+        if leaning.URGENT in topics and about:  # only the whole told it: say which it may be
             topics = topics - {leaning.URGENT} | about.keys()
         known = {**about, **raised}
         because = {topic: known[topic].pattern.source if topic in known else "leaning" for topic in topics}
