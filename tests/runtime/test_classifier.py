@@ -154,11 +154,15 @@ def test_a_file_that_is_no_classifier_of_these_kinds_is_refused(tmp_path: Path) 
 
 
 def test_what_a_text_tells_is_heard_by_its_bounds() -> None:
-    harm, urgent = said(self_harm=0.9, emergency=0.05, none=0.05), said(emergency=0.9, none=0.1)
+    harm, urgent = said(self_harm=0.95, emergency=0.01, none=0.04), said(emergency=0.9, none=0.1)
     assert heard(harm, set(), set()) == {"self_harm"}
     assert heard(urgent, set(), set()) == {"urgent"}
     assert heard(urgent, {"chest"}, set()) == {"chest"}
     assert heard(harm, {"overdose"}, set()) == {"overdose", "self_harm"}
+    both = said(emergency=0.8, self_harm=0.2)
+    assert heard(both, set(), set()) == {"self_harm", "urgent"}
+    assert heard(both, {"chest"}, set()) == {"chest", "self_harm"}
+    assert heard(harm, {"urgent"}, set()) == {"self_harm"}
     calm = said(everyday=1.0)
     assert heard(calm, {"chest", "bleeding"}, {"bleeding"}) == {"bleeding"}
     between = said(emergency=0.05, none=0.95)

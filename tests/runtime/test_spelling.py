@@ -6,6 +6,7 @@ import pytest
 
 from medmind_runtime.safety import spelling
 from medmind_runtime.safety.spelling import Speller
+from medmind_runtime.safety.triage import triage
 
 # "beast" and "boost" are as near to "boast", each by another letter.
 LIKE = ["beast", "boost", "sorelt", "surely"]
@@ -37,3 +38,8 @@ def test_no_process_reads_a_word_otherwise_than_another() -> None:
         for seed in range(1, 7)
     }
     assert told == {"boost\n"}
+
+
+def test_common_words_are_no_misspellings_of_alarming_ones() -> None:
+    words = ["faces", "seats", "bells", "switches", "washed", "writhing", "crowding", "wells"]
+    assert [triage()._speller.word(word) for word in words] == words

@@ -85,7 +85,7 @@ def test_all_self_harm_that_nothing_was_made_from_is_heard(judged: dict[str, tup
         ("judgement4.jsonl", {"emergency": 90, "self_harm": 90, "none": 160}),
         ("judgement5.jsonl", {"emergency": 99, "self_harm": 100, "none": 180}),
         ("unseen_everyday.jsonl", {"none": 361}),
-        ("unseen_long.jsonl", {"emergency": 50, "self_harm": 60, "none": 44}),
+        ("unseen_long.jsonl", {"emergency": 50, "self_harm": 60, "none": 47}),
         ("unseen_odd.jsonl", {"emergency": 30, "self_harm": 27, "none": 124}),
         ("unseen_border.jsonl", {"self_harm": 219, "none": 187}),
     ],
@@ -129,6 +129,55 @@ def test_what_a_rule_is_sure_of_no_classifier_takes_back() -> None:
     assert [text for topic, texts in told.items() for text in texts if topic not in topics(text)] == []
     others = ["chest pain", "what does smoke inhalation in a house fire do?", "my uncle was bitten by a bat in 1987"]
     assert [text for text in others if topics(text)] == []
+
+
+def test_a_pattern_that_asks_for_one_sentence_and_for_any_is_refused() -> None:
+    compiler = Compiler({"small": ["the"], "negations": ["not"]}, (), "small", "negations")
+    with pytest.raises(ValueError, match="write && throughout"):
+        compiler.pattern("legs && bladder & lost")
+
+
+def test_a_cord_that_comes_before_the_baby_is_told_what_to_do_first() -> None:
+    for text in (
+        "The cord is hanging out of me",
+        "the umbilical cord is sticking out and no midwife here yet",
+        "Waters broke ten minutes ago, a shiny rope hangs between my legs",
+        "my sister is having contractions and I can see the cord",
+    ):
+        alarm = triage().alarms(text)[0]
+        assert alarm.topic == "cord", text
+        first, second, third, *_ = alarm.say.split("\n\n")
+        assert "911" in first and "Kneel" in second and "Do not push the cord back" in third
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "My baby is born and pink, the cord is still hanging out of me",
+        "we delivered her in the car, the cord is coming out of me and it bleeds",
+    ],
+)
+def test_a_cord_after_the_birth_is_left_alone(text: str) -> None:
+    topics = [alarm.topic for alarm in triage().alarms(text)]
+    assert topics and "cord" not in topics
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What is done when the umbilical cord comes out first?",
+        "At the scan the cord was round the baby's neck, I am 30 weeks pregnant. Is that common?",
+        "Should we bank the cord blood when I am in labour?",
+        "Shall we hang out after work?",
+        "may I hang out at the pool with a cold sore?",
+    ],
+)
+def test_other_cords_and_who_hangs_out_raise_nothing(text: str) -> None:
+    assert triage().alarms(text) == []
+
+
+def test_what_hangs_out_of_a_body_is_no_figure_of_speech() -> None:
+    assert [alarm.topic for alarm in triage().alarms("his guts are hanging out")] == ["bleeding"]
 
 
 def test_a_rule_of_an_unknown_kind_is_refused() -> None:
@@ -175,9 +224,17 @@ def test_a_child_that_swallowed_a_medicine_is_no_general_question_and_no_wish_to
     for text in (
         "My toddler swallowed some aspirin, what amount is lethal?",
         "our son ate grandpa's pills, is it toxic?",
+        "My little boy took a few ibuprofen, how many are dangerous?",
+        "our niece got hold of the codeine, what dose is toxic",
+        "how much paracetamol is poisonous if my toddler drank it?",
     ):
         assert [alarm.topic for alarm in triage().alarms(text)] == ["overdose"]
-    assert triage().alarms("Is paracetamol dangerous for a toddler?") == []
+    for text in (
+        "Is paracetamol dangerous for a toddler?",
+        "how much ibuprofen is toxic to a child?",
+        "Our daughter took her ibuprofen at noon, how much may she have tonight?",
+    ):
+        assert triage().alarms(text) == []
 
 
 @pytest.mark.parametrize(
@@ -188,6 +245,8 @@ def test_a_child_that_swallowed_a_medicine_is_no_general_question_and_no_wish_to
         ("abdomen", "nine hours with a painful erection, I took sildenafil"),
         ("abdomen", "the scar from my caesarean opened up, I can see right inside"),
         ("abdomen", "My incision from the hernia repair burst open when I sneezed"),
+        ("abdomen", "a week after the birth my section wound came apart"),
+        ("abdomen", "the scar from her hysterectomy has opened"),
         ("abdomen", "Dad's staples gave way and the wound on his belly is gaping"),
         ("pregnancy", "We are at home, she is pushing, and a foot is coming first"),
         ("pregnancy", "baby is coming bottom first, no ambulance yet"),
@@ -207,6 +266,7 @@ def test_what_cannot_wait_of_an_erection_a_surgeons_seam_and_a_birth_is_heard(to
         "The leaflet says to see a doctor if an erection lasts more than four hours. Is that common?",
         "I have been up for seven hours and my head hurts",
         "My caesarean scar is closed and dry. When may I swim?",
+        "My section scar opened up in 2018, can that leave a hernia?",
         "How do surgeons open a caesarean scar again for a second baby?",
         "One stitch popped on my knee cut, a tiny gap, dry",
         "Baby is breech at 33 weeks, feet first. Can it still turn?",
@@ -303,6 +363,8 @@ def test_tied_words_are_one_alternative() -> None:
 
     assert found("boiler leaks") and found("gas fire leaks") and found("the stove leaks")
     assert not found("boiler fire leaks") and not found("gas leaks")
+    behind = compiler.pattern("smell & boiler|gas_fire").parts[1]
+    assert any(True for _ in behind.places(known["gas"] + known["fire"]))
 
 
 def test_it_takes_no_time_that_is_noticed() -> None:

@@ -60,7 +60,7 @@ class Context:
 
 def read(sentences: Sequence[str], cues: Cues) -> list[Context]:
     """The contexts of the sentences of a text."""
-    framed = any(_stands(cues.learning, one) or _stands(cues.animals, one) for one in sentences)
+    framed = any(_taught(one, cues) or _stands(cues.animals, one) for one in sentences)
     shown = any(_stands(cues.shown, one) for one in sentences)
     mishap = any(_stands(cues.mishaps, one) for one in sentences)
     contexts = []
@@ -77,6 +77,12 @@ def read(sentences: Sequence[str], cues: Cues) -> list[Context]:
 
 def _stands(parts: Bank[Part], sentence: str) -> bool:
     return any(True for part in parts.candidates(set(sentence)) for _ in part.places(sentence))
+
+
+def _taught(sentence: str, cues: Cues) -> bool:
+    """Whether a sentence says that it is of a lesson: "a nurse here" does, "no nurse here" does not."""
+    taught = {first for first, _ in _spans(cues.learning, sentence)}
+    return not taught <= _denied(sentence, cues, _CLOSE)
 
 
 def _spans(parts: Bank[Part], sentence: str) -> list[tuple[int, int]]:

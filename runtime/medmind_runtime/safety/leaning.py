@@ -22,12 +22,14 @@ class Bounds:
         alarm: of an alarm that no rule raises.
         confirmed: of one that a rule raises too.
         self_harm: of self-harm against an emergency, in an alarm that is told as self-harm too.
+        emergency: of an emergency against self-harm, in such an alarm, to be told beside it.
         calm: of an alarm; below it, where no rule is raised, the sentences of a text are not looked at one by one.
     """
 
     alarm: float = -2.25
     confirmed: float = -3.0
     self_harm: float = -3.0
+    emergency: float = -3.0
     calm: float = -3.5
 
 
@@ -39,6 +41,9 @@ def heard(
 ) -> set[str]:
     """The topics that a text tells of.
 
+    An alarm that no rule raises is told as self-harm long before that is the likelier: it must never be missed. Where
+    an emergency is about as likely, what to do in one is said beside it.
+
     Args:
         said: log-probabilities of `classifier.KINDS`.
         topics: what the rules raise.
@@ -47,9 +52,12 @@ def heard(
     """
     odds = alarm_odds(said) - more
     found = set(topics if odds > bounds.confirmed else sure)
+    harm = said[_HARM] - said[_EMERGENCY]
     if odds > bounds.alarm:
-        if said[_HARM] - said[_EMERGENCY] > bounds.self_harm:
+        if harm > bounds.self_harm:
             found.add(SELF_HARM)
-        if not found:
+        if found <= {SELF_HARM} and -harm > bounds.emergency:
             found.add(URGENT)
+    if SELF_HARM in found and -harm <= bounds.emergency:
+        found.discard(URGENT)
     return found

@@ -10,7 +10,7 @@ from typing import Literal, assert_never, get_args
 from medmind_runtime.safety.context import Context
 from medmind_runtime.safety.patterns import Part, Pattern
 
-RuleKind = Literal["sure", "asked", "when", "even", "unless"]
+RuleKind = Literal["sure", "asked", "when", "even", "about", "unless"]
 RULE_KINDS: tuple[RuleKind, ...] = get_args(RuleKind)
 """In the order in which they are tried."""
 SURE: tuple[RuleKind, ...] = ("sure", "asked")
@@ -68,7 +68,7 @@ def _silent(rule: Rule, context: Context, length: int) -> Set[int]:
     match rule.kind:
         case "unless":
             return frozenset()
-        case "even":
+        case "even" | "about":
             return quiet
         case "when":
             all_of_it = context.general or context.beside

@@ -47,6 +47,7 @@ _LATER = {
     "sober", "behind", "along", "gestation", "in",
 }  # fmt: skip
 """Behind a time that is no age: "he is 2 weeks post surgery"."""
+_SMALL_ONES = {"he", "she", "little", "tiny"}
 _OWNERS = {"my", "our", "his", "her", "a", "the"}
 _YOUNG, _INFANT = 92, 366
 """Days: a fever before the third month's end is an emergency (NICE NG143: 38 °C or higher under 3 months)."""
@@ -93,10 +94,11 @@ def _named_before(previous: Sequence[str]) -> bool:
 
 
 def _said(previous: Sequence[str], following: Sequence[str], *, joined: bool) -> bool:
-    """As "my 6wk", one short piece, and "he is only 8 weeks": of anybody, where nothing follows that is counted."""
+    """As "my 6wk", one short piece, "he is only 8 weeks", "my little man is 4 weeks", nothing counted behind."""
     one_piece = joined and not _OWNERS.isdisjoint(previous[-1:])
-    says = previous[-1:] in (["is"], ["only"], ["just"], ["at"]) and not {"he", "she"}.isdisjoint(previous[-3:-1])
-    return (one_piece or says) and _LATER.isdisjoint(following[1:2])
+    says = previous[-1:] in (["is"], ["only"], ["just"], ["at"]) and not _SMALL_ONES.isdisjoint(previous[-3:-1])
+    he_is = previous[-1:] in (["he"], ["she"])  # "he's 7 weeks"
+    return (one_piece or says or he_is) and _LATER.isdisjoint(following[1:2])
 
 
 def _young(value: float, words: Sequence[Word], at: int, _: set[str]) -> bool:

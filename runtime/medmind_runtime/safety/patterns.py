@@ -43,6 +43,11 @@ def inflected(word: str) -> list[str]:
     return [word, *forms]
 
 
+def _untied(phrase: str) -> str:
+    """A phrase whose words may be tied together, as elsewhere; the name of a list stays."""
+    return " ".join(word if "<" in word else word.replace("_", " ") for word in phrase.split())
+
+
 class Part:
     """One expression of a pattern; compiled when a text first has what it needs.
 
@@ -148,9 +153,11 @@ class Compiler:
         """Compile one pattern.
 
         Raises:
-            ValueError: it names a list that there is not, or is empty.
+            ValueError: it names a list that there is not, is empty, or has `&` beside `&&`.
         """
         anywhere = "&&" in source
+        if anywhere and "&" in source.replace("&&", ""):
+            raise ValueError(f"{source!r} asks for both one sentence and any: write && throughout")
         first, *others = source.split("&&" if anywhere else "&")
         parts = [self.part(first), *(self.part(text, phrases="..." not in text) for text in others)]
         return Pattern(source, tuple(parts), anywhere)
@@ -158,7 +165,7 @@ class Compiler:
     def part(self, source: str, *, phrases: bool = False) -> Part:
         """Compile an expression without `&`; with `phrases`, `|` stands between phrases and not between words."""
         if (source, phrases) not in self._parts:
-            if phrases and len(choices := source.split("|")) > 1:
+            if phrases and len(choices := [_untied(phrase) for phrase in source.split("|")]) > 1:
                 self._lists = {**self._lists, source: choices}
                 expression, firsts = self._alternatives(f"<{source}>")
                 self._parts[source, phrases] = Part(expression, [firsts])

@@ -11,6 +11,11 @@ from medmind_runtime.safety.words import BREAK, SENTENCE, Word, before, behind
 _REACH = 5
 """Words between a number and what names it."""
 _FEVERISH = {"temp", "temperature", "fever", "degrees", "degree", "febrile", "thermometer", "reading", "°", "feverish"}
+_BY, _TAKEN_AT = (
+    {"by", "in", "under", "on", "at", "from"},
+    {"ear", "forehead", "armpit", "arm", "bottom", "rectum", "mouth"},
+)
+"""Where a temperature is taken: "38.2 in the ear"."""
 _SUGAR = {"sugar", "sugars", "glucose", "bg", "bgl", "bm", "glucometer", "libre", "dexcom", "cgm"}
 _COUNTS = {
     "g", "gram", "grams", "gm", "kg", "oz", "ounce", "ounces", "spoon", "spoons", "teaspoon", "teaspoons", "tsp",
@@ -56,7 +61,8 @@ def _degrees(words: Sequence[Word], at: int, around: set[str]) -> bool:
     unit = behind(words, at, 2)
     if _of_a_thing(words, at):
         return False
-    return not _FEVERISH.isdisjoint(around) or unit[:1] in (["c"], ["f"], ["celsius"], ["fahrenheit"], ["°"])
+    taken = not _BY.isdisjoint(unit[:1]) and not _TAKEN_AT.isdisjoint(behind(words, at, 4))
+    return taken or not _FEVERISH.isdisjoint(around) or unit[:1] in (["c"], ["f"], ["celsius"], ["fahrenheit"], ["°"])
 
 
 def _of_a_thing(words: Sequence[Word], at: int) -> bool:

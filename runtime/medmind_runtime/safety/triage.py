@@ -143,7 +143,7 @@ class Triage:
             for one in alone if len(alone) > 1 else ():
                 unless(cancel)
                 raised |= self._heard(text, window[one.start : one.stop], more + APART, alone=True)[0]
-        if len(raised) > 1:
+        if raised.keys() - {leaning.URGENT, leaning.SELF_HARM}:
             raised.pop(leaning.URGENT, None)
         places = sorted(self._places[topic] for topic in raised)
         said: dict[str, Alarm] = {}  # what two topics say alike is said once
@@ -164,22 +164,28 @@ class Triage:
             alone: whether it is a sentence of a part that is judged too. Of what is `asked` only the whole part is
                 sure: a lesson, an animal or an accident may stand in another sentence.
         """
-        literal, raised = self._found(words)
+        literal, raised, about = self._found(words)
         if not (anyway or raised or any(word.text in _SAYS_WHO for word in literal)):
             return {}, True
         said = self._classify(text[words[0].start : words[-1].end] if raised else self._plainly(text, words))
         sure = {topic for topic, rule in raised.items() if rule.kind in SURE and not (alone and rule.kind == "asked")}
         topics = leaning.heard(said, raised.keys(), sure, more, self._bounds)
-        because = {topic: raised[topic].pattern.source if topic in raised else "leaning" for topic in topics}
+        if leaning.URGENT in topics and about:  # only the whole told it: say which it may be
+            topics = topics - {leaning.URGENT} | about.keys()
+        known = {**about, **raised}
+        because = {topic: known[topic].pattern.source if topic in known else "leaning" for topic in topics}
         return because, not raised and alarm_odds(said) <= self._bounds.calm
 
-    def _found(self, words: Sequence[Word]) -> tuple[list[Word], dict[str, Rule]]:
-        """The words without figures of speech; the topics that the rules raise, each with the first rule that does."""
+    def _found(self, words: Sequence[Word]) -> tuple[list[Word], dict[str, Rule], dict[str, Rule]]:
+        """The words without figures of speech; topics that rules raise, others it may be about; each with its rule."""
         read_as, figures = self._read(words)
-        raised = self._raised([sentence for sentence in read_as.split("\n") if sentence])
-        return [word for at, word in enumerate(words) if at not in figures], raised
+        known = self._matched([sentence for sentence in read_as.split("\n") if sentence])
+        raised = {topic: rule for topic, rule in known.items() if rule.kind != "about"}
+        about = {topic: rule for topic, rule in known.items() if rule.kind == "about"}
+        return [word for at, word in enumerate(words) if at not in figures], raised, about
 
-    def _raised(self, sentences: Sequence[str]) -> dict[str, Rule]:
+    def _matched(self, sentences: Sequence[str]) -> dict[str, Rule]:
+        """The topics of which a rule matches and none takes it back, each with the first that does."""
         contexts = read(sentences, self._cues)
         raised: dict[int, Rule] = {}
         taken_back: set[int] = set()
