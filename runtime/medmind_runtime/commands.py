@@ -14,13 +14,14 @@ from medmind_runtime.background import Background
 from medmind_runtime.conversation import Conversation, Turn
 from medmind_runtime.display import printable
 from medmind_runtime.line_input import Arguments
-from medmind_runtime.terminal import Opened, Terminal
+from medmind_runtime.terminal import REGENERATION_TEMPERATURE, Opened, Terminal
 
 COMMANDS = {
     "/help": "this list",
     "/new": "forget the conversation and begin anew",
     "/undo": "take back the last question and its answer",
-    "/regen": "answer the last question again",
+    "/regen": "answer the last question again; temperature 0, which would repeat the answer, counts as "
+    f"{REGENERATION_TEMPERATURE} here",
     "/edit": "change the last question and ask it instead",
     "/system": "show the system prompt, or set it: /system TEXT; /system - for none",
     "/set": "show the settings, or change one: /set temperature 0.7",
