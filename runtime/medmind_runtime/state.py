@@ -19,14 +19,15 @@ _LARGEST_HEADER = 1 << 16
 _DELETE = "it cannot be used; delete it, or save it anew"
 
 
-def fingerprint(model: Path, adapter: Path | None, kv_type: str, *, flash: bool) -> str:
+def fingerprint(model: Path, adapter: Path | None, kv_type: str, *, flash: bool, own: bool) -> str:
     """What a state is good for: SHA-256 of the model's size, its first MiB and 256 samples of 64 KiB, and the adapter.
 
     The whole of 4 GB would take longer than what a state saves. Another training or quantization changes every block of
     a file; somebody who builds a file to match can do no more with it than with any other model file. Without flash
-    attention, values lie otherwise in the cache.
+    attention, values lie otherwise in the cache; scripts/llama_attention.cpp (`own`) gives others than llama.cpp's, and
+    what goes on from a state is to be what the conversation would have been.
     """
-    values = "" if flash else "plain "
+    values = "own " if own else "" if flash else "plain "
     digest = hashlib.sha256(f"{model.stat().st_size} {kv_type} {values}".encode())
     size = model.stat().st_size
     with model.open("rb") as file:
