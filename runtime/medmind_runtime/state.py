@@ -5,6 +5,7 @@ Written only when somebody asks for it, readable by its owner alone. Knows nothi
 
 import hashlib
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -57,13 +58,14 @@ def read(path: Path, key: str) -> tuple[list[int], bytes]:
     Raises:
         MedmindError: no state, a damaged one, or one of another model, adapter, KV cache type or kind of attention.
     """
+    private_file.demand_regular(path)
     try:
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
                 raise MedmindError(f"{path} is no saved state of medmind", "give a file that medmind saved")
-            header = file.readline(_LARGEST_HEADER)
-            body = file.read()
-        model, count, size, digest = _told(header)
+            model, count, size, digest = _told(file.readline(_LARGEST_HEADER))
+            found = os.fstat(file.fileno()).st_size - file.tell()
+            body = file.read() if (model, size) == (key, found) else b""
     except OSError as error:
         raise MedmindError(f"{path} cannot be read: {error.strerror}", "check the path") from error
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -75,7 +77,7 @@ def read(path: Path, key: str) -> tuple[list[int], bytes]:
             "without medmind's own --threads: fewer than 8, or not",
         )
     if len(body) != size or not 0 <= 4 * count <= size or hashlib.sha256(body).hexdigest() != digest:
-        raise MedmindError(f"{path} is damaged: its {len(body)} bytes are not those that were saved", _DELETE)
+        raise MedmindError(f"{path} is damaged: its {found} bytes are not those that were saved", _DELETE)
     return list(struct.unpack_from(f"<{count}i", body)), body[4 * count :]
 
 
