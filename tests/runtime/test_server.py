@@ -100,6 +100,20 @@ def test_a_stream_gives_the_same_text_in_pieces_with_usage_at_the_end() -> None:
         assert all("usage" not in event for event in client.events()[:-1])
 
 
+def test_no_piece_of_a_stream_waits_for_the_one_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[bool] = []
+
+    def begin(self: Connection, *given: Any) -> None:
+        waits.append(not self.connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        real(self, *given)
+
+    real = Connection._begin_stream
+    monkeypatch.setattr(Connection, "_begin_stream", begin)
+    with serving(FakeEngine(["one"])) as client:
+        assert client.events()[-1] == "data: [DONE]"
+    assert waits == [False]
+
+
 def test_stop_texts_and_limits_end_an_answer_and_say_how() -> None:
     with serving(FakeEngine(["one. two. STOP here"])) as client:
         for stop, text in (("STOP", "one. two. "), ([" two", "STOP"], "one."), (["zebra"], "one. two. STOP here")):
