@@ -32,7 +32,7 @@ def command(folder: Path, name: str, *arguments: str) -> subprocess.CompletedPro
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a run was trained and converted."""
     folder = tmp_path_factory.mktemp("user")
-    trained = command(folder, "medmind-train", "qlora", "--max-steps", "4", "--answer-rows", "0")
+    trained = command(folder, "medmind-train", "qlora", "--max-steps", "2", "--answer-rows", "0")
     assert "medmind-base on sample" in trained.stderr
     assert "held-out perplexity" in trained.stdout
     converted = command(folder, "medmind-convert", "gguf", "q8_0", "q4_k_m")

@@ -57,6 +57,7 @@ class Client:
 @contextmanager
 def serving(engine: FakeEngine, guard: Guard | None = None, **limits: Any) -> Iterator[Client]:
     server = Server("127.0.0.1", 0, TOKEN, Limits(**limits))
+    server.poll_seconds = 0.01
     served = Served("fake", engine, guard or Unguarded(), "calm", Sampling(), 50)
     thread = threading.Thread(target=server.serve, args=(served,))
     thread.start()
