@@ -31,10 +31,11 @@ $(STAMP): pyproject.toml constraints.txt scripts/install.sh scripts/llama_build.
 demo: $(STAMP)
 	@BIN="$(BIN)" bash scripts/demo.sh
 
-# A worker a core, at most four: each holds torch. One thread each, or they wait for one another's.
+# A worker a core, at most four: each holds torch. One thread each, or they wait for one another's. Bytecode is kept
+# whatever the environment says: some hundred processes start, and each would compile all of medmind.
 # Files in their order: by their number of tests, the long ones of few tests would come last and one worker would idle.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 reference: $(STAMP)
 	@VENV="$(VENV)" bash scripts/llama_tools.sh

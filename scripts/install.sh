@@ -50,7 +50,10 @@ esac
 files=$({ cat scripts/llama_build.cmake scripts/llama_*.{h,cpp}; echo "$arguments"; } | cksum | tr ' ' -)
 arguments="$arguments -DMEDMIND_BUILD=$files"
 built="$(grep '^llama.cpp.python=' constraints.txt) $arguments ${LLAMA_CMAKE_ARGS:-}"
-if [ "$(cat "$VENV/.medmind-llama" 2>/dev/null)" = "$built" ] && "$VENV/bin/python" -c 'import llama_cpp' 2>/dev/null; then
+# What stands in the package tells of whom it is: pip may have put another one there since.
+made_here() { [ "$(cat "$VENV"/lib/python*/site-packages/llama_cpp/lib/medmind-build 2>/dev/null)" = "$files" ]; }
+if [ "$(cat "$VENV/.medmind-llama" 2>/dev/null)" = "$built" ] && made_here &&
+    "$VENV/bin/python" -c 'import llama_cpp' 2>/dev/null; then
     say "llama.cpp is there"
 else
     say "llama.cpp, compiled on $cores cores unless pip has it cached (about 5 core-minutes: 3 minutes on 2 cores)"
@@ -60,8 +63,7 @@ else
     fresh=(--force-reinstall --no-deps)
     [ -z "${LLAMA_CMAKE_ARGS:-}" ] || fresh+=(--no-cache-dir)
     compile
-    if [ -z "${LLAMA_CMAKE_ARGS:-}" ] &&
-        [ "$(cat "$VENV"/lib/python*/site-packages/llama_cpp/lib/medmind-build 2>/dev/null)" != "$files" ]; then
+    if [ -z "${LLAMA_CMAKE_ARGS:-}" ] && ! made_here; then
         version=$(sed -n 's/^llama.cpp.python==//p' constraints.txt) # what pip's cache served was made of other files
         "${pip[@]}" cache remove -q "llama_cpp_python-$version-*"
         compile

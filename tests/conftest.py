@@ -1,6 +1,7 @@
-"""What all tests share: Ctrl-C that is heard, and a small base where the embedded one is not the point."""
+"""How threads wait, Ctrl-C that is heard, and a small base where the embedded one is not the point, for all tests."""
 
 import json
+import os
 import shutil
 import signal
 import sys
@@ -18,6 +19,10 @@ sys.path.insert(0, str(Path(__file__).parent))  # import-mode=importlib leaves i
 # The gguf package imports it where it is installed, half a second of every worker; a test needs its data alone, and
 # medmind's users hardly have it.
 sys.modules.setdefault("mistral_common", cast(ModuleType, None))
+
+# Two of llama.cpp's threads that wait for one another do so busily, on the core that another worker computes on: before
+# any library of OpenMP is loaded here, and for the processes that are started from here.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # A shell's `&` starts its programs deaf to Ctrl-C, and what they start; the tests that press it need it heard.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

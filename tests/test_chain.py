@@ -32,7 +32,7 @@ def command(folder: Path, name: str, *arguments: str) -> subprocess.CompletedPro
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a run was trained and converted."""
     folder = tmp_path_factory.mktemp("user")
-    trained = command(folder, "medmind-train", "qlora", "--max-steps", "4", "--answer-rows", "0")
+    trained = command(folder, "medmind-train", "qlora", "--max-steps", "2", "--answer-rows", "0")
     assert "medmind-base on sample" in trained.stderr
     assert "held-out perplexity" in trained.stdout
     converted = command(folder, "medmind-convert", "gguf", "q8_0", "q4_k_m")
@@ -80,7 +80,8 @@ def test_the_benchmark_of_the_reference_file_agrees_with_training(folder: Path) 
     """NF4 with an adapter and the merged file are not the same model, but near: within 10 % in perplexity."""
     (run,) = (folder / "runs").iterdir()
     manifest = json.loads((run / "medmind.json").read_text(encoding="utf-8"))
-    report = json.loads(command(folder, "medmind-bench", "quants", "--json", "--quick", "--measure", "answers").stdout)
+    measured = command(folder, "medmind-bench", "quants", "--json", "--quick", "--measure", "answers", "--threads", "1")
+    report = json.loads(measured.stdout)
     trained = manifest["results"]["perplexity"]["after"]
     (reference,) = [level for level in report["levels"] if level["label"] == "q8_0"]
     assert report["held_out"]["tokens"] == trained["tokens"]

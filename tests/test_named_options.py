@@ -51,7 +51,7 @@ OTHERS = {
     "convert/medmind_convert/info.py": {"--upgrade"},
     "medmind/digests.py": {"--force-reinstall"},
     "medmind/doctor/acceleration.py": {"--force-reinstall", "--index-url"},
-    "medmind/doctor/llama_build.py": {"--force-reinstall", "--no-binary", "--no-cache-dir", "--no-deps"},
+    "medmind/doctor/installing.py": {"--force-reinstall", "--no-binary", "--no-cache-dir", "--no-deps"},
     "runtime/medmind_runtime/bundle/wheels.py": {
         *("--disable-pip-version-check", "--dry-run", "--find-links", "--force-reinstall", "--ignore-installed"),
         "--no-index",

@@ -11,9 +11,10 @@ from medmind_benchmarks.verdict import Change, Figure, Limits, Unit
 
 
 def memory_depends_on(report: Report) -> tuple[object, ...]:
-    """Beside load mode and context, which each figure has of its own."""
+    """Beside load mode and context, which each figure has of its own. Chat chooses by threads."""
     one = report.conditions
-    return one.cpu, one.batch, one.flash
+    chosen = (one.threads,) if one.memory_as_chat else (one.batch, one.flash)
+    return one.cpu, one.memory_as_chat, *chosen
 
 
 def speed_depends_on(report: Report) -> tuple[object, ...]:

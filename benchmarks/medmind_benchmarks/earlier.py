@@ -7,6 +7,8 @@ from medmind.errors import MedmindError
 from medmind_benchmarks.typed_json import added
 
 _FAMILY = "medmind-benchmark-quants"
+_AS_TOOLS = f"{_FAMILY}/5"
+"""As the one after it, without `Conditions.memory_as_chat`, which was off in all of them."""
 _UNTOLD = f"{_FAMILY}/4"
 """As the one after it, without `Conditions.flash`, which was on in all of them."""
 _UNCAUSED = f"{_FAMILY}/3"
@@ -27,7 +29,10 @@ def completed(document: Mapping[str, Any], current: str) -> Mapping[str, Any]:
     if schema == _UNCAUSED:
         schema, document = _UNTOLD, {**document, "levels": _levels(document.get("levels"))}
     if schema == _UNTOLD:
-        return {**document, "schema": current, "conditions": added(document.get("conditions"), flash=True)}
+        schema, document = _AS_TOOLS, {**document, "conditions": added(document.get("conditions"), flash=True)}
+    if schema == _AS_TOOLS:
+        conditions = added(document.get("conditions"), memory_as_chat=False)
+        return {**document, "schema": current, "conditions": conditions}
     if schema != current and isinstance(schema, str) and schema.startswith(f"{_FAMILY}/"):
         raise MedmindError(
             f"this report has the schema {schema}, this medmind reads {current}",

@@ -18,12 +18,12 @@ from medmind_runtime.loading import LoadMode
 
 _GENERATED = 8
 PROMPT = 512
-"""Tokens read, less where the context is shorter: one full batch, for which llama.cpp's compute buffers are made."""
+"""Tokens read, less where the context is shorter: one full batch at least, which llama.cpp's buffers are made for."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to load, and how."""
+    """What to load, and how: `as_chat`, since what a machine needs is what chat takes there."""
 
     kind: Literal["memory"]
     model: str
@@ -31,6 +31,7 @@ class Request:
     load_mode: LoadMode
     context: int
     threads: int
+    as_chat: bool = True
 
 
 def measure(request: Request, advance: Advance) -> Memory:
@@ -49,6 +50,7 @@ def measure(request: Request, advance: Advance) -> Memory:
         threads=request.threads,
         kv_type=request.kv_type,
         load_mode=request.load_mode,
+        as_chat=request.as_chat,
     ) as engine:
         advance()
         size = len(engine.vocabulary)

@@ -177,15 +177,20 @@ def _about_needs(report: Report) -> str:
     )
 
 
-def _about_memory(_: Report) -> str:
+def _about_memory(report: Report) -> str:
+    theirs = (
+        "Batch and attention are those that chat chooses here, by model and threads."
+        if report.conditions.memory_as_chat
+        else "Batch and attention are those of the conditions below, not those that chat would choose here; its "
+        "compute buffers may be of another size."
+    )
     return (
         "Of a fresh process that loads the model, each with a context and in a load mode of its own, reads a prompt of "
         f"at most {footprint.PROMPT} tokens and generates a few. Measured by the system: the peak; the library's "
         "baseline (Python and llama.cpp loaded, no model); and, where the system tells them apart, what was allocated "
         "and what was mapped from the file at the end. As llama.cpp reports its allocations: weights, repacked weights "
         "(copies in a layout for this processor, beside the mapped file), KV cache and compute buffers. Pages of the "
-        "mapped file count as resident and can be given back under pressure. Batch and attention are those of the "
-        "conditions below, not those that chat would choose here; its compute buffers may be of another size."
+        f"mapped file count as resident and can be given back under pressure. {theirs}"
     )
 
 

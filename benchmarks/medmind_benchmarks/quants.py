@@ -219,6 +219,7 @@ def _conditions(plan: Plan, outcome: runner.Outcome, cells: int) -> Conditions:
         context=plan.context,
         batch=BATCH,
         flash=FLASH,
+        memory_as_chat=True,
         threads=plan.threads,
         contexts=plan.config.contexts,
         load_modes=plan.config.load_modes,

@@ -16,7 +16,7 @@ from medmind_benchmarks.figures import Bandwidth, Figures, Memory, Perplexity, S
 from medmind_benchmarks.statistics import Repeated
 from medmind_benchmarks.typed_json import decode_as
 
-SCHEMA = "medmind-benchmark-quants/5"
+SCHEMA = "medmind-benchmark-quants/6"
 Status = Literal["measured", "failed", "refused"]
 
 
@@ -153,6 +153,7 @@ class Conditions:
             other programs were at work.
         context, batch, threads: as given to llama.cpp.
         flash: whether llama.cpp might use its flash attention.
+        memory_as_chat: whether memory was measured with the batch and attention that chat chooses, and not with these.
         contexts, load_modes: of the memory cells.
         prompt_tokens, generated_tokens: of one repetition of a speed cell.
         rounds, repeats: fresh processes for each speed, and repetitions in each.
@@ -175,6 +176,7 @@ class Conditions:
     context: int
     batch: int
     flash: bool
+    memory_as_chat: bool
     threads: int
     contexts: tuple[int, ...]
     load_modes: tuple[str, ...]

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from medmind.console import human_bytes
+from medmind.doctor import installing
 from medmind.doctor.machine import Card
 from medmind.doctor.probes import Answer
 from medmind.doctor.report import Check
 
-TRAIN_INSTALL = "pip install 'medmind[train]'"
 _CUDA_TORCH = "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu128"
 _NF4_ERROR = 0.2
 """Of values in [-1, 1]; NF4's widest gap, between -1 and -0.696, allows 0.152 (QLoRA, appendix E)."""
@@ -40,7 +40,9 @@ def gpu(answer: Answer, known: Sequence[Card] | None) -> Check:
         )
     named = "; ".join(f"{card.name}, {human_bytes(card.memory)}, capability {card.capability}" for card in known)
     if "torch" not in answer.facts:
-        return Check("GPU", "warning", f"{named}; without torch nothing can be trained on it", TRAIN_INSTALL)
+        return Check(
+            "GPU", "warning", f"{named}; without torch nothing can be trained on it", installing.extra("train")
+        )
     if not answer.facts.get("cuda"):
         return Check("GPU", "warning", f"{named}; this torch is built for the CPU alone", _CUDA_TORCH)
     reason = (answer.facts.get("warnings") or [answer.failure or "CUDA does not start"])[0]
@@ -79,9 +81,9 @@ def bitsandbytes(answer: Answer) -> Check:
         where = f"{facts['bitsandbytes']}, NF4 round trip on {facts['device']}: largest error {facts['error']:.3f}"
         if facts["error"] < _NF4_ERROR and facts["bytes"] == 2048:
             return Check("bitsandbytes", "ok", where)
-        return Check("bitsandbytes", "broken", f"{where}, which is wrong", "reinstall: " + TRAIN_INSTALL)
+        return Check("bitsandbytes", "broken", f"{where}: wrong", f"install again: {installing.afresh('train')}")
     if "torch" not in facts:
-        return Check("bitsandbytes", "missing", "not looked at, as torch does not run", TRAIN_INSTALL)
+        return Check("bitsandbytes", "missing", "not looked at, as torch does not run", installing.extra("train"))
     return _absent("bitsandbytes", answer)
 
 
@@ -103,9 +105,12 @@ def triton(answer: Answer) -> Check:
 
 def _absent(name: str, answer: Answer) -> Check:
     if answer.missing:
-        return Check(name, "missing", f"not installed ({answer.missing})", TRAIN_INSTALL)
+        return Check(name, "missing", f"not installed ({answer.missing})", installing.extra("train"))
     if answer.failure.startswith("no answer"):
         return Check(name, "warning", answer.failure, "a slow disk or a busy machine; run the doctor again")
     return Check(
-        name, "broken", f"does not work: {answer.failure or 'no answer'}", f"reinstall in a fresh venv: {TRAIN_INSTALL}"
+        name,
+        "broken",
+        f"does not work: {answer.failure or 'no answer'}",
+        f"install again: {installing.afresh('train')}",
     )

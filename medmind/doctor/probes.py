@@ -52,9 +52,10 @@ llama_cpp.llama_backend_init()
 print(json.dumps({
     "system": llama_cpp.llama_print_system_info().decode("utf-8", "replace"),
     "offload": bool(llama_cpp.llama_supports_gpu_offload()),
+    "own": llama.own_attention(),
 }), flush=True)
 """
-"""llama-cpp-python: version, the features it was compiled for, GPU offload."""
+"""llama-cpp-python: version, the features it was compiled for, GPU offload, medmind's own kernels."""
 
 HUB = """
 import json, os, sys, urllib.error, urllib.request

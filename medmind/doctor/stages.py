@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from importlib import metadata
 
 from medmind.console import human_bytes
-from medmind.doctor import host
+from medmind.doctor import host, installing
 from medmind.doctor.report import Check, Stage, Status
 
 EXTRAS = {"train": "train", "convert": "convert", "chat": "runtime", "bench": "bench"}
@@ -56,10 +56,9 @@ def summary(
 
 
 def _stage(name: str, able: str, checks: Mapping[str, Check], found: Mapping[str, str] | None) -> Stage:
-    install = f"pip install 'medmind[{EXTRAS[name]}]'"
     lacking = _lacking(EXTRAS[name], found)
     if lacking:
-        return Stage(name, "missing", f"needs {', '.join(lacking)}", install)
+        return Stage(name, "missing", f"needs {', '.join(lacking)}", installing.extra(EXTRAS[name]))
     hindered = [checks[need] for need in _NEEDS[name] if checks[need].status in ("missing", "broken")]
     if hindered:
         worst: Status = "broken" if any(check.status == "broken" for check in hindered) else "missing"

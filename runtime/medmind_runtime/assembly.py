@@ -34,6 +34,7 @@ class Parts:
         threads: compute threads.
         kv_type: how keys and values are kept.
         flash: whether llama.cpp may use flash attention.
+        own: whether that is scripts/llama_attention.cpp.
     """
 
     lib: ModuleType
@@ -43,6 +44,7 @@ class Parts:
     threads: int
     kv_type: KvType
     flash: bool
+    own: bool
 
     def close(self) -> None:
         """Free everything; harmless when done twice."""
@@ -142,7 +144,7 @@ def assemble(path: Path, **settings: Unpack[Settings]) -> Parts:
     except BaseException:
         weights.close()
         raise
-    return Parts(lib, weights, decoder, exact, threads, kv_type, flash)
+    return Parts(lib, weights, decoder, exact, threads, kv_type, flash, own)
 
 
 def _trained(lib: ModuleType, weights: Weights) -> int:

@@ -3,24 +3,26 @@
 Knows the terminal session that it commands and its conversation. Knows no engine.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
 from medmind import console
 from medmind.errors import MedmindError
-from medmind_runtime import chat_settings, saved
+from medmind_runtime import chat_settings, private_file, saved
 from medmind_runtime.background import Background
 from medmind_runtime.conversation import Conversation, Turn
 from medmind_runtime.display import printable
 from medmind_runtime.line_input import Arguments
-from medmind_runtime.terminal import Opened, Terminal
+from medmind_runtime.terminal import REGENERATION_TEMPERATURE, Opened, Terminal
 
 COMMANDS = {
     "/help": "this list",
     "/new": "forget the conversation and begin anew",
     "/undo": "take back the last question and its answer",
-    "/regen": "answer the last question again",
+    "/regen": "answer the last question again; temperature 0, which would repeat the answer, counts as "
+    f"{REGENERATION_TEMPERATURE} here",
     "/edit": "change the last question and ask it instead",
     "/system": "show the system prompt, or set it: /system TEXT; /system - for none",
     "/set": "show the settings, or change one: /set temperature 0.7",
@@ -56,7 +58,7 @@ class Commands:
 
     def __init__(self, load: Callable[[str, Opened], Background[Opened]]) -> None:
         self._load = load
-        self._saved: dict[Path, list[Turn]] = {}
+        self._saved: dict[str, list[Turn]] = {}  # by their real paths; Path.resolve refuses links that go in a circle
         self._actions: Mapping[str, Callable[[Terminal, str], None]] = {
             "/help": lambda _terminal, _rest: _table(COMMANDS),
             "/new": self._new,
@@ -85,7 +87,10 @@ class Commands:
         action = self._actions.get(name)
         if action is None:
             raise MedmindError(f"there is no command {name}", "/help lists them; begin with a space to ask about it")
-        action(terminal, rest.strip())
+        try:
+            action(terminal, rest.strip())
+        except OSError as error:  # a name too long, a folder that is closed: no reason to end the conversation
+            raise MedmindError(f"{error.filename or name}: {error.strerror}", "give another file") from error
 
     @staticmethod
     def _new(terminal: Terminal, _: str) -> None:
@@ -200,17 +205,18 @@ class Commands:
     def _save(self, terminal: Terminal, rest: str, *, replace: bool = False) -> None:
         opened = terminal.opened()
         rest, with_state = _flag(rest, "--state")
-        path = Path(rest).expanduser() if rest else Path(datetime.now().strftime("conversation-%Y%m%d-%H%M%S.json"))
+        path = _named(rest) if rest else Path(datetime.now().strftime("conversation-%Y%m%d-%H%M%S.json"))
         state = _state_beside(path)
         conversation = opened.conversation
-        before = self._saved.get(path.resolve())
+        before = self._saved.get(os.path.realpath(path))
         goes_on = before is not None and conversation.turns[: len(before)] == before
         for file in (path, state) if with_state else (path,):
+            private_file.demand_regular(file)
             if file.exists() and not (goes_on or replace):
                 raise MedmindError(f"{file} exists already", f"give another name, or replace it: /save! {path}")
         again = " again, with what was said since" if goes_on and path.exists() else ""
         saved.write(path, model=opened.name, system=conversation.system, turns=conversation.turns)
-        self._saved[path.resolve()] = list(conversation.turns)
+        self._saved[os.path.realpath(path)] = list(conversation.turns)
         console.note(f"Saved to {path}{again}; only you can read it (0600).")
         if with_state and opened.memory is not None:
             conversation.read_ahead()
@@ -221,7 +227,7 @@ class Commands:
     def _read(self, terminal: Terminal, rest: str) -> None:
         if not rest:
             raise MedmindError("the name of the file is missing", "give it as in: /load FILE")
-        path = Path(rest).expanduser()
+        path = _named(rest)
         system, turns = saved.read(path)
         opened = terminal.opened()
         conversation = opened.conversation
@@ -233,7 +239,7 @@ class Commands:
                 opened.memory.load_state(state)
             except MedmindError as error:  # it only saves time
                 console.note(f"[the conversation will be read anew: {error}]")
-        self._saved[path.resolve()] = turns
+        self._saved[os.path.realpath(path)] = turns
         console.note(f"Loaded {len(turns)} question{'s' * (len(turns) != 1)} with answers from {path}.")
         if turns:
             console.note(f"The last was: {printable(turns[-1].question)}")
@@ -245,6 +251,17 @@ class Commands:
             return
         terminal.opening = self._load(rest, opened)
         terminal.opening.start()
+
+
+def _named(name: str) -> Path:
+    """The file of that name."""
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError:
+        raise MedmindError(f"{name}: there is no such user", "give the path without ~") from None
+    if not path.name:  # as of / and .
+        raise MedmindError(f"{name} is a folder", "give the name of a file")
+    return path
 
 
 def _state_beside(path: Path) -> Path:

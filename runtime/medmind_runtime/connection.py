@@ -35,6 +35,8 @@ class Connection(BaseHTTPRequestHandler):
 
     server: "Server"
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    """A piece of an answer goes out at once: else it waits, up to 40 ms, until the one before it is acknowledged."""
     default_request_version = "HTTP/1.0"
     """Of a line that names none: to HTTP/0.9 an answer would have no status."""
 

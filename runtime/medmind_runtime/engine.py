@@ -95,7 +95,7 @@ class Engine:
         return len(tokens)
 
     def _fingerprint(self) -> str:
-        return state.fingerprint(self.path, self.adapter, self.kv_type, flash=self.flash)
+        return state.fingerprint(self.path, self.adapter, self.kv_type, flash=self.flash, own=self._parts.own)
 
     @property
     def _open(self) -> Decoder:

@@ -9,10 +9,13 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from medmind import console
+from medmind.errors import MedmindError
 from medmind_runtime import private_file
 from medmind_runtime.interruption import Interrupted
 
@@ -123,6 +126,7 @@ class Editor:
 
         self._model = model
         self._pastes: dict[str, str] = {}
+        self._unkept: list[MedmindError] = []
         self._loop = None if os.name == "nt" else _SocketlessLoop()  # a console there is nothing a selector can watch
         self._session: PromptSession[str] = PromptSession(
             multiline=True,
@@ -130,7 +134,7 @@ class Editor:
             completer=_completer(commands, help),
             complete_while_typing=Condition(lambda: self._session.default_buffer.text.startswith("/")),
             color_depth=ColorDepth.DEPTH_1_BIT if os.environ.get("NO_COLOR") else None,
-            history=_history(history),
+            history=_history(history, self._unkept.append),
             rprompt=lambda: "" if model().ready else "loading the model",
             enable_suspend=True,
         )
@@ -143,6 +147,8 @@ class Editor:
             typed = self._session.prompt(_PROMPT, **options)
         else:
             typed = self._unless_interrupted(self._loop, options)
+        while self._unkept:
+            console.note(f"[this line is not kept: {self._unkept.pop()}]")
         return _MARK.sub(lambda mark: self._pastes.get(mark.group(), mark.group()), typed)
 
     def _unless_interrupted(self, loop: asyncio.AbstractEventLoop, options: dict[str, Any]) -> str:
@@ -229,19 +235,26 @@ class Editor:
         return keys
 
 
-def _history(file: Path | None) -> "History":
+def _history(file: Path | None, failed: Callable[[MedmindError], None]) -> "History":
+    """Where lines are kept; `failed` is told when one cannot be."""
     from prompt_toolkit.history import FileHistory, InMemoryHistory
 
     if file is None:
         return InMemoryHistory()
-    private_file.ensure(file)
+    kept = private_file.ensure(file)
 
     class Kept(FileHistory):
         def store_string(self, string: str) -> None:
-            if not _MARK.search(string):  # the mark of a paste says nothing in another session
-                super().store_string(string)
+            """Keep a line in the format that `load_history_strings` reads."""
+            if _MARK.search(string):  # the mark of a paste says nothing in another session
+                return
+            lines = "".join(f"+{line}\n" for line in string.split("\n"))
+            try:
+                private_file.append(kept, f"\n# {datetime.now()}\n{lines}".encode("utf-8", "replace"))
+            except MedmindError as error:
+                failed(error)
 
-    return Kept(str(file))
+    return Kept(str(kept))
 
 
 def _completer(commands: Arguments, help: Mapping[str, str]) -> "Completer":

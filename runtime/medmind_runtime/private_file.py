@@ -1,12 +1,32 @@
 """Files that only their owner may read: what was said is kept in no other kind. Knows nothing of what is in them."""
 
+import errno
 import os
 import secrets
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 from medmind.errors import MedmindError
 
 _OWNER_ALONE = 0o600
+_OTHER = "give the name of another file"
+_NO_UNNAMED = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
+"""What file systems and kernels without O_TMPFILE say to it (open(2))."""
+
+
+def demand_regular(path: Path) -> None:
+    """Refuse a device, a FIFO (which would be waited for) or a folder; what is not there may still be made.
+
+    Raises:
+        MedmindError: it is no regular file.
+    """
+    try:
+        found = path.stat().st_mode
+    except OSError:  # whoever opens it says why
+        return
+    if not stat.S_ISREG(found):
+        raise MedmindError(f"{path} is no regular file", _OTHER)
 
 
 def ensure(path: Path) -> Path:
@@ -16,41 +36,88 @@ def ensure(path: Path) -> Path:
         MedmindError: it is no regular file, or somebody else's.
     """
     try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), _OWNER_ALONE))
+        os.close(_opened(path))
     except OSError as error:
-        raise MedmindError(f"{path} cannot be written: {error.strerror}", "give the name of another file") from error
+        raise MedmindError(f"{path} cannot be written: {error.strerror}", _OTHER) from error
     _own(path)
     return path
 
 
+def _opened(path: Path, flags: int = 0) -> int:
+    """A descriptor to write by; made where there is none. No FIFO is waited for, and no symbolic link followed."""
+    safe = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | safe | flags, _OWNER_ALONE)
+
+
 def _own(path: Path) -> None:
-    if not path.is_file():
-        raise MedmindError(f"{path} is no regular file", "give the name of another file")
+    demand_regular(path)
     if os.name == "nt":  # the rights of a profile's folder hold there
         return
     if path.stat().st_uid != os.getuid():
-        raise MedmindError(f"{path} belongs to somebody else", "give the name of another file")
+        raise MedmindError(f"{path} belongs to somebody else", _OTHER)
     path.chmod(_OWNER_ALONE)
+
+
+def append(path: Path, content: bytes) -> None:
+    """Add to the end of a file, all or nothing; made where there is none.
+
+    Raises:
+        MedmindError: it cannot be written.
+    """
+    try:
+        descriptor = _opened(path, os.O_APPEND | getattr(os, "O_BINARY", 0))
+        with os.fdopen(descriptor, "ab", buffering=0) as file:
+            before = os.fstat(descriptor).st_size
+            try:
+                if file.write(content) != len(content):  # a disk that is nearly full
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(before)
+                raise
+    except OSError as error:
+        raise MedmindError(f"{path} cannot be written: {error.strerror}", _OTHER) from error
 
 
 def write(path: Path, content: bytes) -> None:
     """Replace the file's content, in one step; no moment at which others could read it.
 
+    Where the file system can, it has no name until it is whole: of a process that is killed no part stays behind.
+
     Raises:
-        MedmindError: it cannot be written.
+        MedmindError: it cannot be written, or is no regular file.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    demand_regular(path)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ALONE)
+        descriptor = _unnamed(path.parent)
+        named = descriptor is None
+        if descriptor is None:
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ALONE)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+            if not named:  # with a descriptor given, os.link follows links, and else not
+                os.link(f"/proc/self/fd/{descriptor}", partial, src_dir_fd=descriptor)
         partial.replace(path)
     except OSError as error:
-        raise MedmindError(f"{path} cannot be written: {error.strerror}", "give the name of another file") from error
+        raise MedmindError(f"{path} cannot be written: {error.strerror}", _OTHER) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
+
+
+def _unnamed(folder: Path) -> int | None:
+    """A file without a name, for `os.link` to give it one; None where there are no such files."""
+    flag = getattr(os, "O_TMPFILE", 0)
+    if not flag or not Path("/proc/self/fd").is_dir():
+        return None
+    try:
+        return os.open(folder, flag | os.O_WRONLY, _OWNER_ALONE)
+    except OSError as error:
+        if error.errno in _NO_UNNAMED:
+            return None
+        raise
 
 
 def token(path: Path) -> str:
@@ -75,11 +142,10 @@ def token(path: Path) -> str:
 
 def _read(path: Path) -> bytes:
     """What is in a file; nothing where there is none."""
-    if path.exists() and not path.is_file():
-        raise MedmindError(f"{path} is no regular file", "give the name of another file")
+    demand_regular(path)
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return b""
     except OSError as error:
-        raise MedmindError(f"{path} cannot be read: {error.strerror}", "give the name of another file") from error
+        raise MedmindError(f"{path} cannot be read: {error.strerror}", _OTHER) from error

@@ -64,6 +64,7 @@ class _DamagedError(Exception):
 
 def _document(path: Path) -> Any:
     """The JSON in the file."""
+    private_file.demand_regular(path)  # a FIFO would be waited for
     try:
         return json.loads(bounded_file.read(path, _LARGEST, kind="conversation", mend="give a file that /save wrote"))
     except FileNotFoundError:

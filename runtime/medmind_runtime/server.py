@@ -107,6 +107,8 @@ class Server(ThreadingHTTPServer):
         MedmindError: the port is taken, or the address is none of this machine's loopback.
     """
 
+    poll_seconds = 0.2
+    """How long `shutdown` may take to be noticed."""
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
@@ -150,7 +152,7 @@ class Server(ThreadingHTTPServer):
         """Answer until `shutdown` or an exception such as KeyboardInterrupt."""
         self.served = served
         try:
-            self.serve_forever(poll_interval=0.2)
+            self.serve_forever(self.poll_seconds)
         finally:
             self.stopping = True
             self.turns.close()

@@ -5,6 +5,7 @@ Written only when somebody asks for it, readable by its owner alone. Knows nothi
 
 import hashlib
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,15 @@ _LARGEST_HEADER = 1 << 16
 _DELETE = "it cannot be used; delete it, or save it anew"
 
 
-def fingerprint(model: Path, adapter: Path | None, kv_type: str, *, flash: bool) -> str:
+def fingerprint(model: Path, adapter: Path | None, kv_type: str, *, flash: bool, own: bool) -> str:
     """What a state is good for: SHA-256 of the model's size, its first MiB and 256 samples of 64 KiB, and the adapter.
 
     The whole of 4 GB would take longer than what a state saves. Another training or quantization changes every block of
     a file; somebody who builds a file to match can do no more with it than with any other model file. Without flash
-    attention, values lie otherwise in the cache.
+    attention, values lie otherwise in the cache; scripts/llama_attention.cpp (`own`) gives others than llama.cpp's, and
+    what goes on from a state is to be what the conversation would have been.
     """
-    values = "" if flash else "plain "
+    values = "own " if own else "" if flash else "plain "
     digest = hashlib.sha256(f"{model.stat().st_size} {kv_type} {values}".encode())
     size = model.stat().st_size
     with model.open("rb") as file:
@@ -56,13 +58,14 @@ def read(path: Path, key: str) -> tuple[list[int], bytes]:
     Raises:
         MedmindError: no state, a damaged one, or one of another model, adapter, KV cache type or kind of attention.
     """
+    private_file.demand_regular(path)
     try:
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
                 raise MedmindError(f"{path} is no saved state of medmind", "give a file that medmind saved")
-            header = file.readline(_LARGEST_HEADER)
-            body = file.read()
-        model, count, size, digest = _told(header)
+            model, count, size, digest = _told(file.readline(_LARGEST_HEADER))
+            found = os.fstat(file.fileno()).st_size - file.tell()
+            body = file.read() if (model, size) == (key, found) else b""
     except OSError as error:
         raise MedmindError(f"{path} cannot be read: {error.strerror}", "check the path") from error
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -74,7 +77,7 @@ def read(path: Path, key: str) -> tuple[list[int], bytes]:
             "without medmind's own --threads: fewer than 8, or not",
         )
     if len(body) != size or not 0 <= 4 * count <= size or hashlib.sha256(body).hexdigest() != digest:
-        raise MedmindError(f"{path} is damaged: its {len(body)} bytes are not those that were saved", _DELETE)
+        raise MedmindError(f"{path} is damaged: its {found} bytes are not those that were saved", _DELETE)
     return list(struct.unpack_from(f"<{count}i", body)), body[4 * count :]
 
 

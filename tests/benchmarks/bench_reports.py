@@ -92,6 +92,7 @@ def report(*levels: Level, tolerance: float = 0.02, run: str | None = "night") -
             context=512,
             batch=512,
             flash=True,
+            memory_as_chat=True,
             threads=2,
             prompt_tokens=400,
             generated_tokens=128,

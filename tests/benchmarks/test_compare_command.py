@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import bench_reports as reports
 import pytest
@@ -99,9 +100,13 @@ def test_two_levels_of_one_name_and_records_without_their_figures_are_refused(tm
 
 
 def test_reports_of_the_schemas_before_are_read_without_what_they_did_not_say() -> None:
-    whole = reports.full()
+    made = reports.full()
+    whole = dataclasses.replace(made, conditions=dataclasses.replace(made.conditions, memory_as_chat=False))
     assert whole.levels[0].gaps
-    document = {**whole.to_json(), "schema": "medmind-benchmark-quants/4"}
+    document = {**whole.to_json(), "schema": "medmind-benchmark-quants/5"}
+    del document["conditions"]["memory_as_chat"]
+    assert Report.from_json(document) == whole
+    document["schema"] = "medmind-benchmark-quants/4"
     del document["conditions"]["flash"]
     assert Report.from_json(document) == whole
     document["schema"] = "medmind-benchmark-quants/3"
@@ -117,7 +122,16 @@ def test_reports_of_the_schemas_before_are_read_without_what_they_did_not_say() 
 
 
 def test_costs_with_another_attention_are_not_compared() -> None:
-    before = reports.full()
-    plain = dataclasses.replace(before.conditions, flash=False)
-    found = compare(before, dataclasses.replace(before, conditions=plain), Limits())
-    assert any("attention" in note and "memory and speed are not compared" in note for note in found.notes)
+    chats = reports.full()
+
+    def lost(before: Report, **changed: Any) -> list[str]:
+        now = dataclasses.replace(before, conditions=dataclasses.replace(before.conditions, **changed))
+        return [note.rpartition(": ")[2] for note in compare(before, now, Limits()).notes if "attention" in note]
+
+    tools = dataclasses.replace(chats, conditions=dataclasses.replace(chats.conditions, memory_as_chat=False))
+    assert lost(tools, flash=False) == ["memory and speed are not compared"]
+    assert lost(tools, memory_as_chat=True) == ["memory is not compared"]
+    assert lost(chats, flash=False) == [
+        "speed is not compared"
+    ]  # memory is measured with what chat chooses, by threads
+    assert lost(chats, threads=8) == ["memory and speed are not compared"]

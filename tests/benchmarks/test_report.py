@@ -261,3 +261,6 @@ def test_the_page_tells_batch_and_attention_and_that_chat_may_choose_others() ->
     assert any(theirs in line for line in markdown.conditions(made))
     plain = dataclasses.replace(made, conditions=dataclasses.replace(made.conditions, flash=False))
     assert any("batch 512, flash attention off; chat" in line for line in markdown.conditions(plain))
+    tools = dataclasses.replace(made, conditions=dataclasses.replace(made.conditions, memory_as_chat=False))
+    assert "Batch and attention are those that chat chooses here" in markdown.render(made)
+    assert "not those that chat would choose here" in markdown.render(tools)

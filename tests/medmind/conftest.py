@@ -88,6 +88,7 @@ class FakeHub:
 def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # a head and a body are two packets, and 40 ms apart with it
 
         def log_message(self, *_: object) -> None: ...
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from medmind import processor
-from medmind.doctor import acceleration, host, llama_build, machine, probes, stages
+from medmind.doctor import acceleration, host, installing, llama_build, machine, probes, stages
 from medmind.doctor.machine import Card, Memory
 from medmind.doctor.probes import Answer
 from medmind.doctor.report import Check, Report, Stage
@@ -99,7 +99,7 @@ def test_without_any_extra_everything_else_is_missing_with_its_install_line(comm
     assert done.returncode == 0, done.stdout
     for name, extra in (("torch", "train"), ("bitsandbytes", "train"), ("llama.cpp", "runtime")):
         assert found[name]["status"] == "missing"
-        assert found[name]["mend"] == f"pip install 'medmind[{extra}]'"
+        assert found[name]["mend"].endswith(" -B install" if installing.in_checkout() else f"medmind[{extra}]'")
 
 
 def test_a_probe_past_its_time_keeps_what_it_told() -> None:
@@ -151,8 +151,8 @@ def test_a_bitsandbytes_that_crashes_leaves_torch_ok() -> None:
     assert acceleration.bitsandbytes(answer).status == "broken"
 
 
-def llama(system: str) -> Answer:
-    return Answer({"llama_cpp": "0.3.36", "system": system, "offload": False})
+def llama(system: str, *, own: bool = True) -> Answer:
+    return Answer({"llama_cpp": "0.3.36", "system": system, "offload": False, "own": own})
 
 
 AVX2_BUILD = "CPU : SSE3 = 1 | AVX = 1 | AVX2 = 1 | F16C = 1 | FMA = 1 | AVX512 = 0 | "
@@ -187,6 +187,60 @@ def test_a_build_that_fits_is_ok_and_tells_of_unused_avx512() -> None:
     assert (wide.status, "unused here: AVX512" in wide.finding) == ("ok", True)
     used = llama_build.build(llama(f"{AVX2_BUILD}| AVX512 = 1 | "), AVX2_CPU | {"avx512f", "avx512_bf16"})
     assert (used.status, used.mend) == ("ok", "")
+
+
+@pytest.fixture
+def sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A checkout that medmind runs from, in its own .venv."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "install.sh").touch()
+    monkeypatch.setattr(installing, "_SOURCES", tmp_path)
+    monkeypatch.setattr("sys.prefix", str(tmp_path / ".venv"))
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    return tmp_path
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """medmind as a wheel."""
+    monkeypatch.setattr(installing, "_SOURCES", tmp_path)
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+
+
+@pytest.mark.usefixtures("x86")
+def test_a_checkout_builds_by_make_which_keeps_its_kernels(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mends(*answer: Any, **named: Any) -> str:
+        return llama_build.build(llama(*answer, **named), AVX2_CPU | {"avx512f"}).mend
+
+    assert mends(AVX2_BUILD) == f"faster prompts: make -C {sources} install LLAMA_CMAKE_ARGS=-DGGML_NATIVE=ON"
+    monkeypatch.chdir(sources)
+    assert mends("CPU : SSE3 = 1 | ") == "make install LLAMA_CMAKE_ARGS=-DGGML_NATIVE=ON"
+    assert mends(AVX2_BUILD, own=False) == "faster answers: make -B install"
+    card = llama_build.offload(llama(AVX2_BUILD), [CARD]).mend
+    assert card == "make install LLAMA_CMAKE_ARGS=-DGGML_CUDA=ON"
+    assert llama_build.build(Answer({}, "no", missing="llama_cpp"), AVX2_CPU).mend == "make -B install"
+    assert stage_summary({})["chat"].mend == "make -B install"
+    torch = Answer({}, "crashed with SIGILL")
+    assert acceleration.torch(torch).mend == "install again: make clean install"
+    monkeypatch.setattr("sys.prefix", str(sources / "other venv"))
+    assert mends("CPU : SSE3 = 1 | ").endswith(f" VENV='{sources}/other venv'")
+
+
+@pytest.mark.usefixtures("x86", "installed")
+def test_pip_builds_for_a_wheel_but_not_over_medminds_own_kernels() -> None:
+    slow = "CPU : SSE3 = 1 | "
+    assert "pip install --force-reinstall" in llama_build.build(llama(slow, own=False), AVX2_CPU).mend
+    mend = llama_build.build(llama(slow), AVX2_CPU).mend
+    assert mend.startswith("in a checkout of medmind: make install LLAMA_CMAKE_ARGS=-DGGML_NATIVE=ON")
+    assert "CMAKE_ARGS" in llama_build.offload(llama(slow, own=False), [CARD]).mend
+    assert "in a checkout" in llama_build.offload(llama(slow), [CARD]).mend
+    assert llama_build.build(llama(AVX2_BUILD, own=False), AVX2_CPU).mend == ""
+    assert "in a fresh venv: pip install" in acceleration.torch(Answer({}, "crashed")).mend
+
+
+def test_windows_has_no_make(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.system", lambda: "Windows")
+    assert installing.llama("1.2").startswith('$env:CMAKE_ARGS="-DGGML_NATIVE=ON"; pip install')
 
 
 def test_a_build_is_not_judged_where_the_cpu_is_unknown() -> None:
@@ -289,6 +343,7 @@ RUNTIME = {
 }
 
 
+@pytest.mark.usefixtures("installed")
 def test_a_stage_names_the_packages_it_lacks_and_the_extra_that_brings_them() -> None:
     found = stage_summary(RUNTIME)
     assert found["chat"].status == "ok"

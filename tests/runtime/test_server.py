@@ -57,6 +57,7 @@ class Client:
 @contextmanager
 def serving(engine: FakeEngine, guard: Guard | None = None, **limits: Any) -> Iterator[Client]:
     server = Server("127.0.0.1", 0, TOKEN, Limits(**limits))
+    server.poll_seconds = 0.01
     served = Served("fake", engine, guard or Unguarded(), "calm", Sampling(), 50)
     thread = threading.Thread(target=server.serve, args=(served,))
     thread.start()
@@ -98,6 +99,20 @@ def test_a_stream_gives_the_same_text_in_pieces_with_usage_at_the_end() -> None:
         assert done == "data: [DONE]"
         assert len({piece["id"] for piece in (first, *pieces, last, spent)}) == 1
         assert all("usage" not in event for event in client.events()[:-1])
+
+
+def test_no_piece_of_a_stream_waits_for_the_one_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[bool] = []
+
+    def begin(self: Connection, *given: Any) -> None:
+        waits.append(not self.connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        real(self, *given)
+
+    real = Connection._begin_stream
+    monkeypatch.setattr(Connection, "_begin_stream", begin)
+    with serving(FakeEngine(["one"])) as client:
+        assert client.events()[-1] == "data: [DONE]"
+    assert waits == [False]
 
 
 def test_stop_texts_and_limits_end_an_answer_and_say_how() -> None:

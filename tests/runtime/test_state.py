@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from medmind import llama
 from medmind.errors import MedmindError
 from medmind_runtime.engine import Engine, Sampling
 
@@ -46,10 +47,12 @@ def test_a_state_of_another_model_or_a_damaged_one_is_refused_and_harmless(
     ):
         other.load_state(path)
     whole = path.read_bytes()
+    many = whole.replace(b'"bytes": ', b'"bytes": 99999999', 1)
     cut, no_state, headless = "bytes are not those that were saved", "is no saved state", "do not tell what is in it"
     for damaged, says in (
         (whole[:-1], cut),
         (whole[:-5] + b"12345", cut),
+        (many, cut),
         (b"", no_state),
         (whole[:30], headless),
         (whole[:20] + b"\n", headless),
@@ -68,6 +71,24 @@ def test_a_state_of_another_model_or_a_damaged_one_is_refused_and_harmless(
     path.write_bytes(whole)
     engine.load_state(path)
     assert answer(engine, LONG) == expected
+
+
+def test_a_state_of_another_attention_is_not_gone_on_with(
+    make_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its values lie alike in the cache: in bf16 llama.cpp's flash attention reads what medmind's wrote."""
+    if not llama.own_attention():
+        pytest.skip("llama.cpp has no attention of medmind's here")
+    path = tmp_path / "talk.state"
+    model = make_model(width=128, head=32)
+    with Engine.load(model, threads=1, kv_type="bf16") as engine:
+        answer(engine, LONG)
+        engine.save_state(path)
+    monkeypatch.setattr(llama, "own_attention", lambda: False)
+    with Engine.load(model, threads=1, kv_type="bf16") as engine:
+        assert engine.flash
+        with pytest.raises(MedmindError, match="kind of attention"):
+            engine.load_state(path)
 
 
 def test_a_state_longer_than_the_context_is_refused(model: Path, tmp_path: Path) -> None:

@@ -164,7 +164,13 @@ def test_the_commands(tmp_path: Path) -> None:
             session.press(f"{line}\r")
             session.wait_for(answer)
 
-        command("/help", "/regen")
+        command("/help", "counts as 0.7 here")
+        command(f"/save {'x' * 300}", "File name too long — give another file")
+        (tmp_path / "circle").symlink_to("circle")
+        command("/save! circle", "Saved to circle; only you can read it")
+        command("/save .", "error: . is a folder")
+        command("/save! circle/a", "error: circle/a cannot be written: Not a directory")
+        command("/load ~nobody.of.that.name/a", "there is no such user")
         command("/undo", "There is nothing to take back.")
         command("/regen", "error: there is no question to go back to")
         command("/stats", "error: there is no answer yet")
@@ -501,6 +507,7 @@ def test_control_characters_typed_and_a_changed_size_do_no_harm(tmp_path: Path) 
 
 
 def test_history_is_kept_only_when_asked_for_and_for_its_owner_alone(model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "typed"
     for _ in range(2):
         with real(model, tmp_path, tokens=2, options=("--history", "typed")) as session:
             session.wait_for("What you type is kept in typed; only you can read it (0600).")
@@ -508,8 +515,20 @@ def test_history_is_kept_only_when_asked_for_and_for_its_owner_alone(model: Path
             session.press("is it bad?\r")
             session.wait_for("cut at 2 tokens")
             session.wait_for_prompt()
+            assert file.stat().st_mode & 0o777 == 0o600
+            assert file.read_text(encoding="utf-8").count("+is it bad?") == 1
+            file.unlink()
+            session.press("/context\r")
+            session.wait_for("in all")
+            session.wait_for_prompt()
+            assert file.stat().st_mode & 0o777 == 0o600
+            assert file.read_text(encoding="utf-8").count("+/context") == 1
+            file.unlink()
+            file.mkdir()
+            session.press("/undo\r")
+            session.wait_for("[this line is not kept: typed cannot be written: Is a directory")
+            session.wait_for("Taken back: is it bad?")
+            session.wait_for_prompt()
+            file.rmdir()
             session.press("/exit\r")
             assert session.wait_for_end() == 0
-    file = tmp_path / "typed"
-    assert file.stat().st_mode & 0o777 == 0o600
-    assert file.read_text(encoding="utf-8").count("is it bad?") >= 1
