@@ -1,7 +1,7 @@
-// Matrix products for llama.cpp's CPU backend, in the place of its own (see llama_build.cmake), for guessed tokens:
-// weights in q8_0, in q6_K and in repacked q4_K by a few tokens at once. Weights are read once for all of these, and
-// each token gets the bits that llama.cpp computes for a single one, where its own products of several give others or
-// take as long as one by one. Everything else llama.cpp does.
+// Matrix products for llama.cpp's CPU backend, in the place of its own (see llama_build.cmake): weights in q8_0, q6_K
+// and repacked q4_K by one to eight tokens, the next one and those guessed behind it. Weights are read once for all of
+// these and fetched in time, and each token gets the bits that llama.cpp computes for a single one: its own products of
+// several give others, or take as long as one by one. Everything else llama.cpp does.
 
 #include "llama_few_rows.h"
 #include "ggml-cpu.h"
@@ -16,7 +16,7 @@
 
 extern "C" {
 
-// Whether products of a few tokens are computed here, and how many were.
+// Whether such products are computed here, and how many were.
 GGML_BACKEND_API bool medmind_few_rows(void);
 GGML_BACKEND_API uint64_t medmind_products(void);
 bool medmind_extra_compute_forward(struct ggml_compute_params * params, struct ggml_tensor * op);
@@ -35,29 +35,24 @@ std::atomic<uint64_t> products = 0;
 
 using namespace medmind;
 
-// Rows are computed by twos.
-int64_t share(int64_t rows, const struct ggml_compute_params * params) {
-    return ((rows + params->nth - 1) / params->nth + 1) / 2 * 2;
-}
-
 bool multiplies(int weights, int tokens, int64_t count) {
     const bool known = (weights == GGML_TYPE_Q8_0 && tokens == GGML_TYPE_Q8_0) ||
                        (weights == GGML_TYPE_Q6_K && tokens == GGML_TYPE_Q8_K);
-    return known && count > 1 && count <= MOST;
+    return known && count <= MOST;
 }
 
 bool repacked(const struct ggml_tensor * op) {
     const struct ggml_tensor * weights = op->src[0], * tokens = op->src[1];
     return op->op == GGML_OP_MUL_MAT && weights->type == GGML_TYPE_Q4_K && weights->extra && weights->buffer &&
            weights->buffer->buft == ggml_backend_cpu_repack_buffer_type() && weights->ne[1] % 8 == 0 &&
-           weights->ne[2] == 1 && tokens->type == GGML_TYPE_F32 && tokens->ne[1] > 1 && tokens->ne[1] <= MOST && tokens->ne[2] == 1 &&
+           weights->ne[2] == 1 && tokens->type == GGML_TYPE_F32 && tokens->ne[1] <= MOST && tokens->ne[2] == 1 &&
            tokens->ne[3] == 1;
 }
 
 // As `forward_mul_mat` of repack.cpp: rows are shared out among threads as these get free.
 void multiply_repacked(const struct ggml_compute_params * params, struct ggml_tensor * op) {
     const struct ggml_tensor * weights = op->src[0], * from = op->src[1];
-    const int64_t blocks = from->ne[0] / QK_K, eights = weights->ne[1] / 8;
+    const int64_t blocks = from->ne[0] / QK_K;
     block_q8_K * tokens = (block_q8_K *) params->wdata;
     for (int64_t token = params->ith; token < from->ne[1]; token += params->nth) {
         const float * values = (const float *) ((const char *) from->data + token * from->nb[1]);
@@ -65,14 +60,11 @@ void multiply_repacked(const struct ggml_compute_params * params, struct ggml_te
     }
     const Product product = { weights->data, blocks, blocks, tokens, blocks, (int) from->ne[1],
                               (float *) op->data, (int64_t) (op->nb[1] / sizeof(float)) };
-    const int64_t parts = params->nth == 1 ? 1 : std::min<int64_t>(eights, 4 * params->nth);
     if (params->ith == 0) {
         ggml_threadpool_chunk_set(params->threadpool, params->nth);
     }
     ggml_barrier(params->threadpool);
-    for (int64_t part = params->ith; part < parts; part = ggml_threadpool_chunk_add(params->threadpool, 1)) {
-        multiply_q4_k(product, part * eights / parts, (part + 1) * eights / parts);
-    }
+    multiply_q4_k(product, Parts(params, weights->ne[1], 8, true));
 }
 
 #endif
@@ -122,8 +114,10 @@ extern "C" bool medmind_sgemm(
     if (multiplies(a_type, b_type, n) && c_type == GGML_TYPE_F32) {
         products.fetch_add(params->ith == 0, std::memory_order_relaxed);
         const Product product = { a, a_step, k, b, b_step, (int) n, (float *) c, c_step };
-        const int64_t each = share(m, params), first = std::min(m, each * params->ith);
-        (a_type == GGML_TYPE_Q8_0 ? multiply_q8_0 : multiply_q6_k)(product, first, std::min(m, first + each));
+        // Tokens that ggml-cpu.c rounded lie where its memory begins, and it counts for these who takes which rows; but
+        // not for further matrices of the same tensor.
+        const bool counting = b == params->wdata;
+        (a_type == GGML_TYPE_Q8_0 ? multiply_q8_0 : multiply_q6_k)(product, Parts(params, m, 2, counting));
         return true;
     }
 #endif

@@ -1,11 +1,9 @@
 // Products of a few tokens by weights in q4_K, as llama.cpp repacks them, and in q6_K: all that a file in q4_k_m has.
 // Whole numbers are summed in whatever order is fast; what is summed in 32-bit floats, one number for each block of 256
-// weights, in the order of ggml_gemv_q4_K_8x8_q8_K and ggml_vec_dot_q6_K_q8_K, which compute a single token.
+// weights, in the order of ggml_gemv_q4_K_8x8_q8_K and ggml_vec_dot_q6_K_q8_K, which take a single token.
 
 #include "llama_few_rows.h"
 #include "repack.h"
-
-#include <algorithm>
 
 #ifdef MEDMIND_FEW_ROWS
 
@@ -15,43 +13,79 @@ namespace {
 
 constexpr int ROWS = 8;  // of weights that are interleaved
 constexpr int PART = 32; // weights that share a scale and a least value
+constexpr int PARTS = ROWS * 8 / Wide::BYTES;
+constexpr int FEW = Wide::BYTES / 32; // rows of q6_K
 
-constexpr int AHEAD = 3; // blocks: farther than one page, at whose end a processor stops fetching by itself
+constexpr int AHEAD = 8; // blocks: farther than two pages, at whose ends a processor stops fetching by itself
 
-// Begin to fetch what is needed soon.
-inline void fetch(const void * from, size_t bytes) {
+// Begin to fetch what is needed soon. (A function of which nothing but this is seen GCC would call no more.)
+__attribute__((always_inline)) inline void fetch(const void * from, size_t bytes) {
     for (size_t at = 0; at < bytes; at += 64) {
-        _mm_prefetch((const char *) from + at, _MM_HINT_T0);
+        _mm_prefetch((const char *) from + at, _MM_HINT_T1);
     }
 }
 
-// Scales and least values of one part of eight rows, a byte for each; source: make_block_q4_Kx8 of repack.cpp.
+// Scales and least values of the eight parts of eight rows, a byte for each part and row; source: make_block_q4_Kx8 of
+// repack.cpp.
 struct Levels {
-    uint64_t scales, least;
+    alignas(64) uint8_t scales[QK_K / PART * ROWS];
+    alignas(64) uint8_t least[QK_K / PART * ROWS];
 
     explicit Levels(const uint8_t * packed) {
-        uint64_t first;
-        uint32_t second;
-        memcpy(&first, packed, sizeof first);
-        memcpy(&second, packed + sizeof first, sizeof second);
-        const uint64_t low = first & 0x3f3f3f3f3f3f3f3f;
-        const uint64_t fours = (second & 0x0f0f0f0f) | (uint64_t) ((second >> 4) & 0x0f0f0f0f) << 32;
-        const uint64_t high = fours | ((first >> 2) & 0x3030303030303030);
-        scales = (low & 0xffffffff) | high << 32;
-        least = low >> 32 | (high & 0xffffffff00000000);
+        for (int pair = 0; pair < QK_K / PART / 2; ++pair) {
+            const __m128i one = of_part(packed + 24 * pair), other = of_part(packed + 24 * pair + 12);
+            _mm_store_si128((__m128i *) scales + pair, _mm_unpacklo_epi64(one, other));
+            _mm_store_si128((__m128i *) least + pair, _mm_unpackhi_epi64(one, other));
+        }
+    }
+    // Eight scales and eight least values. The last four of both lie in the same four bytes, but for their upper bits.
+    static __m128i of_part(const uint8_t * packed) {
+        const __m128i bytes = _mm_loadu_si128((const __m128i *) packed);
+        const __m128i both = _mm_srlv_epi32(_mm_shuffle_epi32(bytes, 0xaa), _mm_set_epi32(0, 0, 4, 0));
+        const __m128i lower = _mm_and_si128(both, _mm_set1_epi8(0x0f));
+        const __m128i upper = _mm_and_si128(_mm_srli_epi16(bytes, 2), _mm_set1_epi8(0x30));
+        return _mm_unpacklo_epi32(_mm_and_si128(bytes, _mm_set1_epi8(0x3f)), _mm_or_si128(lower, upper));
     }
 };
 
-// For each row the least values of two parts, each as often as sums of tokens belong to it: twice.
-Wide both_least(uint64_t one, uint64_t other) {
-    const __m128i all = _mm_set_epi64x((long long) other, (long long) one);
-    const __m256i twice = _mm256_broadcastsi128_si256(all);
-    const __m256i of_two = _mm256_set_epi64x(
-        (long long) 0x8009800980018001, (long long) 0x8008800880008000, (long long) 0x8009800980018001,
-        (long long) 0x8008800880008000);
-    const __m256i places = _mm256_add_epi8(of_two, _mm256_set_epi64x(0x0002000200020002, 0x0002000200020002, 0, 0));
-    const __m256i later = _mm256_add_epi8(places, _mm256_set1_epi16(4));
-    return Wide::of(_mm256_shuffle_epi8(twice, places), _mm256_shuffle_epi8(twice, later));
+// Sums of a block, of N tokens by the rows that a register takes: of weights times scales, and of least values.
+template <int N>
+inline void add_block(
+        const block_q4_Kx8 & weights, const Levels & levels, int part, const block_q8_K * tokens, int64_t token_step,
+        Wide (*sums)[PARTS], Wide (*least)[PARTS]) {
+    Wide found[N], under[N];
+    for (int token = 0; token < N; ++token) {
+        found[token] = under[token] = Wide::zero();
+    }
+    for (int pair = 0; pair < QK_K / PART / 2; ++pair) {
+        for (int second = 0; second < 2; ++second) {
+            const Wide scales = Wide::scales_of_rows(levels.scales + 2 * ROWS * pair, second, part);
+            Wide values[4];
+            for (int at = 0; at < 4; ++at) {
+                const Wide packed = Wide::of(weights.qs + 256 * pair + 64 * at + Wide::BYTES * part);
+                values[at] = (second ? packed.down<4>() : packed) & 0x0f;
+            }
+            for (int token = 0; token < N; ++token) {
+                const int8_t * numbers = tokens[token * token_step].qs + 64 * pair + PART * second;
+                Wide dots = Wide::zero();
+                for (int at = 0; at < 4; ++at) {
+                    dots = dots.dots(values[at], Wide::repeated_8(numbers + 8 * at));
+                }
+                found[token] = found[token].scaled(dots, scales);
+            }
+        }
+    }
+    for (int pair = 0; pair < QK_K / PART / 2; ++pair) {
+        const Wide values = Wide::twos_of_rows(levels.least + 2 * ROWS * pair, part);
+        for (int token = 0; token < N; ++token) {
+            under[token] =
+                under[token].pairs(values, Wide::repeated_8(tokens[token * token_step].bsums + 4 * pair));
+        }
+    }
+    for (int token = 0; token < N; ++token) {
+        sums[token][part] = found[token];
+        least[token][part] = under[token];
+    }
 }
 
 // Of N tokens by eight rows.
@@ -63,43 +97,19 @@ void eight_rows(
     for (int token = 0; token < N; ++token) {
         held[token] = below[token] = _mm256_setzero_ps();
     }
-    for (int64_t block = 0; block < blocks; ++block) {
-        const block_q4_Kx8 & from = weights[block];
-        fetch(weights + block + AHEAD, sizeof from);
-        Wide sums[N], least[N];
-        for (int token = 0; token < N; ++token) {
-            sums[token] = least[token] = Wide::zero();
+    for (int64_t block = 0; block < blocks; ++block, ++weights, ++tokens) {
+        fetch(weights + AHEAD, sizeof *weights);
+        const Levels levels(weights->scales);
+        Wide sums[N][PARTS], least[N][PARTS];
+        for (int part = 0; part < PARTS; ++part) {
+            add_block<N>(*weights, levels, part, tokens, token_step, sums, least);
         }
-        for (int pair = 0; pair < QK_K / PART / 2; ++pair) {
-            const Levels first(from.scales + 24 * pair), second(from.scales + 24 * pair + 12);
-            const Wide both = both_least(first.least, second.least);
-            const Wide scales[2] = { Wide::scales_of_eight(first.scales), Wide::scales_of_eight(second.scales) };
-            for (int part = 0; part < 2; ++part) {
-                Wide values[4];
-                for (int at = 0; at < 4; ++at) {
-                    const Wide packed = Wide::of(from.qs + 256 * pair + 64 * at);
-                    values[at] = part ? packed.high_halves() : packed.low_halves();
-                }
-                for (int token = 0; token < N; ++token) {
-                    const int8_t * numbers = tokens[token * token_step + block].qs + 64 * pair + PART * part;
-                    Wide dots = Wide::zero();
-                    for (int at = 0; at < 4; ++at) {
-                        dots = dots.dots(values[at], Wide::eight_times(numbers + 8 * at));
-                    }
-                    sums[token] = sums[token].scaled(dots, scales[part]);
-                }
-            }
-            for (int token = 0; token < N; ++token) {
-                least[token] =
-                    least[token].pairs(both, Wide::eight_times(tokens[token * token_step + block].bsums + 4 * pair));
-            }
-        }
-        const __m256 scale = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) from.d));
-        const __m256 least_scale = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) from.dmin));
+        const __m256 scale = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) weights->d));
+        const __m256 least_scale = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) weights->dmin));
         for (int token = 0; token < N; ++token) {
-            const __m256 token_scale = _mm256_set1_ps(tokens[token * token_step + block].d);
-            const __m256 found = _mm256_cvtepi32_ps(sums[token].sums_of_eight());
-            const __m256 under = _mm256_cvtepi32_ps(least[token].sums_of_eight());
+            const __m256 token_scale = _mm256_set1_ps(tokens[token * token_step].d);
+            const __m256 found = _mm256_cvtepi32_ps(Wide::sums_of_rows(sums[token]));
+            const __m256 under = _mm256_cvtepi32_ps(Wide::sums_of_rows(least[token]));
             held[token] = _mm256_fmadd_ps(found, _mm256_mul_ps(scale, token_scale), held[token]);
             below[token] = _mm256_fmadd_ps(under, _mm256_mul_ps(least_scale, token_scale), below[token]);
         }
@@ -109,46 +119,44 @@ void eight_rows(
     }
 }
 
-// Of 256 weights of two rows, which are read as numbers without a sign, 32 too large.
+// Of 256 weights of the rows that a register takes, which are read as numbers without a sign, 32 too large.
 struct Weights {
     static constexpr int GROUPS = QK_K / PART;
     Wide values[GROUPS], scales[GROUPS], every_scale;
 
     Weights(const block_q6_K & one, const block_q6_K & other) {
         for (int half = 0; half < 2; ++half) {
+            const Wide high = part(one.qh, other.qh, half);
+            const Wide low = part(one.ql, other.ql, 2 * half), later = part(one.ql, other.ql, 2 * half + 1);
             Wide * to = values + 4 * half;
-            const Wide high = Wide::of(part(one.qh, half), part(other.qh, half));
-            const Wide low[2] = {
-                Wide::of(part(one.ql, 2 * half), part(other.ql, 2 * half)),
-                Wide::of(part(one.ql, 2 * half + 1), part(other.ql, 2 * half + 1)),
-            };
-            to[0] = low[0].low_halves() | high.fours<0>();
-            to[1] = low[1].low_halves() | high.fours<1>();
-            to[2] = low[0].high_halves() | high.fours<2>();
-            to[3] = low[1].high_halves() | high.fours<3>();
+            to[0] = (low & 0x0f) | (high & 0x03).up<4>();
+            to[1] = (later & 0x0f) | (high & 0x0c).up<2>();
+            to[2] = (low.down<4>() & 0x0f) | (high & 0x30);
+            to[3] = (later.down<4>() & 0x0f) | (high & 0xc0).down<2>();
         }
         const __m128i first = _mm_loadu_si128((const __m128i *) one.scales);
         const __m128i second = _mm_loadu_si128((const __m128i *) other.scales);
-        for (int group = 0; group < GROUPS; ++group) {
-            scales[group] = Wide::scales_of_two(first, second, group);
-        }
+        Wide::scales_of_halves(first, second, scales);
         every_scale = Wide::of(_mm256_cvtepi8_epi16(first), _mm256_cvtepi8_epi16(second));
     }
-    static __m256i part(const uint8_t * bytes, int at) { return _mm256_loadu_si256((const __m256i *) bytes + at); }
+    static Wide part(const uint8_t * one, const uint8_t * other, int at) {
+        const __m256i first = _mm256_loadu_si256((const __m256i *) one + at);
+        return Wide::of(first, _mm256_loadu_si256((const __m256i *) other + at));
+    }
 
     Wide sums(const block_q8_K & token) const {
         Wide sums[2] = { Wide::zero(), Wide::zero() }; // one after the other would be waited for
         for (int group = 0; group < GROUPS; ++group) {
-            const Wide dots = Wide::zero().dots(values[group], Wide::twice(token.qs + PART * group));
+            const Wide dots = Wide::zero().dots(values[group], Wide::repeated_32(token.qs + PART * group));
             sums[group % 2] = sums[group % 2].scaled(dots, scales[group]);
         }
-        return (sums[0] + sums[1]).less_32_times(Wide::zero().pairs(Wide::twice(token.bsums), every_scale));
+        return (sums[0] + sums[1]).less_32_times(Wide::zero().pairs(Wide::repeated_32(token.bsums), every_scale));
     }
 };
 
-// Of N tokens by two rows of weights, or one that is given twice.
+// Of N tokens by the rows that a register takes: one row, or two, the last one of which may be given twice.
 template <int N>
-void two_rows(
+void few_rows(
         const block_q6_K * one, const block_q6_K * other, int64_t blocks, size_t ahead, const block_q8_K * tokens,
         int64_t token_step, float * to, int64_t to_step) {
     Floats held[N];
@@ -157,7 +165,9 @@ void two_rows(
     }
     for (int64_t block = 0; block < blocks; ++block) {
         fetch((const char *) (one + block) + ahead, sizeof *one);
-        fetch((const char *) (other + block) + ahead, sizeof *other);
+        if (FEW > 1) {
+            fetch((const char *) (other + block) + ahead, sizeof *other);
+        }
         const Weights weights(one[block], other[block]);
         const Floats scales = Floats::of(GGML_CPU_FP16_TO_FP32(one[block].d), GGML_CPU_FP16_TO_FP32(other[block].d));
 #pragma GCC unroll MOST
@@ -166,39 +176,45 @@ void two_rows(
             held[token] = held[token].add(weights.sums(from), scales, from.d);
         }
     }
-    for (int token = 0; token < N; ++token) {
-        to[token * to_step] = total(held[token].one());
-        if (other != one) {
-            to[token * to_step + 1] = total(held[token].other());
+    for (int row = 0; row < (other == one ? 1 : FEW); ++row) {
+        for (int token = 0; token < N; ++token) {
+            to[token * to_step + row] = total(held[token].row(row));
         }
     }
 }
 
-template <int N> void rows_q4_k(const Product & of, int64_t first, int64_t last) {
-    for (int64_t eight = first; eight < last; ++eight) {
-        const block_q4_Kx8 * weights = (const block_q4_Kx8 *) of.weights + eight * of.step;
-        eight_rows<N>(weights, of.blocks, (const block_q8_K *) of.tokens, of.token_step, of.to + ROWS * eight, of.to_step);
+template <int N> void rows_q4_k(const Product & of, Parts & parts) {
+    for (int64_t first, last; parts.next(first, last);) {
+        for (int64_t row = first; row < last; row += ROWS) {
+            const block_q4_Kx8 * weights = (const block_q4_Kx8 *) of.weights + row / ROWS * of.step;
+            eight_rows<N>(
+                weights, of.blocks, (const block_q8_K *) of.tokens, of.token_step, of.to + row, of.to_step);
+        }
     }
 }
 
-template <int N> void rows_q6_k(const Product & of, int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; row += 2) {
-        const block_q6_K * one = (const block_q6_K *) of.weights + row * of.step;
-        const block_q6_K * other = row + 1 < last ? one + of.step : one;
-        two_rows<N>(one, other, of.blocks, 2 * of.step * sizeof *one, (const block_q8_K *) of.tokens, of.token_step, of.to + row, of.to_step);
+template <int N> void rows_q6_k(const Product & of, Parts & parts) {
+    for (int64_t first, last; parts.next(first, last);) {
+        for (int64_t row = first; row < last; row += FEW) {
+            const block_q6_K * one = (const block_q6_K *) of.weights + row * of.step;
+            const block_q6_K * other = row + FEW <= last ? one + (FEW - 1) * of.step : one;
+            few_rows<N>(
+                one, other, of.blocks, FEW * of.step * sizeof *one, (const block_q8_K *) of.tokens, of.token_step,
+                of.to + row, of.to_step);
+        }
     }
 }
 
-using Rows = void (*)(const Product &, int64_t, int64_t);
-constexpr Rows Q4_K[MOST + 1] = { nullptr,      nullptr,      rows_q4_k<2>, rows_q4_k<3>, rows_q4_k<4>,
+using Rows = void (*)(const Product &, Parts &);
+constexpr Rows Q4_K[MOST + 1] = { nullptr,      rows_q4_k<1>, rows_q4_k<2>, rows_q4_k<3>, rows_q4_k<4>,
                                   rows_q4_k<5>, rows_q4_k<6>, rows_q4_k<7>, rows_q4_k<8> };
-constexpr Rows Q6_K[MOST + 1] = { nullptr,      nullptr,      rows_q6_k<2>, rows_q6_k<3>, rows_q6_k<4>,
+constexpr Rows Q6_K[MOST + 1] = { nullptr,      rows_q6_k<1>, rows_q6_k<2>, rows_q6_k<3>, rows_q6_k<4>,
                                   rows_q6_k<5>, rows_q6_k<6>, rows_q6_k<7>, rows_q6_k<8> };
 
 } // namespace
 
-void multiply_q4_k(const Product & product, int64_t first, int64_t last) { Q4_K[product.count](product, first, last); }
-void multiply_q6_k(const Product & product, int64_t first, int64_t last) { Q6_K[product.count](product, first, last); }
+void multiply_q4_k(const Product & product, Parts parts) { Q4_K[product.count](product, parts); }
+void multiply_q6_k(const Product & product, Parts parts) { Q6_K[product.count](product, parts); }
 
 } // namespace medmind
 

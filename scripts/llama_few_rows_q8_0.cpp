@@ -1,8 +1,7 @@
-// Products of a few tokens by weights in q8_0, with the bits of ggml_vec_dot_q8_0_q8_0, which computes a single one.
+// Products of a few tokens by weights in q8_0, with the bits of ggml_vec_dot_q8_0_q8_0, which takes one token.
 
 #include "llama_few_rows.h"
 
-#include <algorithm>
 #include <vector>
 
 #ifdef MEDMIND_FEW_ROWS
@@ -113,30 +112,32 @@ void product(
     }
 }
 
-template <int N> void rows(const Product & of, const Tokens & tokens, int64_t first, int64_t last) {
+template <int N> void rows(const Product & of, const Tokens & tokens, Parts & parts) {
     const block_q8_0 * weights = (const block_q8_0 *) of.weights;
-    for (int64_t row = first; row < last; row += ROWS) {
-        __m256 found[ROWS][N];
-        const int64_t next = std::min(row + ROWS - 1, last - 1);
-        const size_t ahead = ROWS * of.step * sizeof(block_q8_0);
-        product<N>(weights + row * of.step, weights + next * of.step, of.blocks, ahead, tokens, found);
-        for (int at = 0; at < ROWS && row + at < last; ++at) {
-            for (int token = 0; token < N; ++token) {
-                of.to[token * of.to_step + row + at] = total(found[at][token]);
+    for (int64_t first, last; parts.next(first, last);) {
+        for (int64_t row = first; row < last; row += ROWS) {
+            __m256 found[ROWS][N];
+            const int64_t next = std::min(row + ROWS - 1, last - 1);
+            const size_t ahead = ROWS * of.step * sizeof(block_q8_0);
+            product<N>(weights + row * of.step, weights + next * of.step, of.blocks, ahead, tokens, found);
+            for (int at = 0; at < ROWS && row + at < last; ++at) {
+                for (int token = 0; token < N; ++token) {
+                    of.to[token * of.to_step + row + at] = total(found[at][token]);
+                }
             }
         }
     }
 }
 
-using Rows = void (*)(const Product &, const Tokens &, int64_t, int64_t);
-constexpr Rows OF[MOST + 1] = { nullptr, nullptr, rows<2>, rows<3>, rows<4>, rows<5>, rows<6>, rows<7>, rows<8> };
+using Rows = void (*)(const Product &, const Tokens &, Parts &);
+constexpr Rows OF[MOST + 1] = { nullptr, rows<1>, rows<2>, rows<3>, rows<4>, rows<5>, rows<6>, rows<7>, rows<8> };
 
 } // namespace
 
-void multiply_q8_0(const Product & product, int64_t first, int64_t last) {
+void multiply_q8_0(const Product & product, Parts parts) {
     static thread_local Tokens tokens;
     tokens.take((const block_q8_0 *) product.tokens, product.token_step, product.blocks, product.count);
-    OF[product.count](product, tokens, first, last);
+    OF[product.count](product, tokens, parts);
 }
 
 } // namespace medmind

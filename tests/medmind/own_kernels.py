@@ -117,6 +117,14 @@ class Ggml:
         found = self._base.ggml_mul_mat(memory, matrix, tensor(0, tokens, width, len(tokens), 1, 1))
         return self._computed(memory, found, threads).reshape(len(tokens), len(weights))
 
+    def products(self, weights: NDArray[np.uint8], tokens: Array, threads: int, kind: Kind) -> Array:
+        """As `product` of several matrices, matrices x rows x bytes, each by as many groups of tokens as there are."""
+        memory, tensor = self._begin()
+        groups, count, width = tokens.shape
+        matrices = tensor(kind, weights, width, weights.shape[1], len(weights), 1)
+        found = self._base.ggml_mul_mat(memory, matrices, tensor(0, tokens, width, count, groups, 1))
+        return self._computed(memory, found, threads).reshape(groups, count, weights.shape[1])
+
     def repacked(self, weights: NDArray[np.uint8], tokens: Array, threads: int, kind: Kind) -> Array:
         """As `product`, with weights as llama.cpp lays them for this processor."""
         base = self._base
@@ -132,6 +140,20 @@ class Ggml:
         base.ggml_backend_buffer_free(buffer)
         base.ggml_free(only)
         return numbers
+
+    def single(self, weights: NDArray[np.uint8], token: Array, kind: Kind) -> Array:
+        """Of one token by packed weights, as llama.cpp computes it: a number for each row."""
+        name = {Kind.Q8_0: "q8_0", Kind.Q6_K: "q6_K"}[kind]
+        rounding = name.replace("q6", "q8")
+        rounded = ctypes.create_string_buffer(2 * len(token))
+        getattr(self.cpu, f"quantize_row_{rounding}")(token.ctypes.data_as(_POINTER), rounded, _COUNT(len(token)))
+        found = np.zeros(len(weights), np.float32)
+        for row, numbers in enumerate(weights):
+            place, size = found[row:].ctypes.data_as(_POINTER), ctypes.c_size_t(0)
+            raw = np.ascontiguousarray(numbers).ctypes.data_as(_POINTER)
+            dot = getattr(self.cpu, f"ggml_vec_dot_{name}_{rounding}")
+            dot(len(token), place, size, raw, size, rounded, size, 1)
+        return found
 
     def _repacking(self) -> int:
         """The kind of memory that repacks: the first of the CPU's own that is not the usual one."""
@@ -262,13 +284,14 @@ def drawn(kind: Kind, rows: int, width: int, chance: np.random.Generator) -> NDA
 
 
 def products(ggml: Ggml) -> dict[str, Any]:
-    """By kind and shape: the largest error beside the largest number, and whether tokens have the bits that they have
-    alone.
+    """By kind and shape: the largest error beside the largest number, whether tokens have the bits that they have
+    alone, and whether these are the bits that llama.cpp computes.
 
-    `own`: how many products were medmind's; `other`: the error of one in q4_0, which is llama.cpp's.
+    `own`: how many products were medmind's, and `batches` of several matrices; `other`: the error of one in q4_0, which
+    is llama.cpp's.
     """
     ggml.cpu.medmind_products.restype = ctypes.c_uint64
-    errors, alike = {}, {}
+    errors, alike, singly = {}, {}, {}
     chance = np.random.default_rng(1)
     kinds = (
         (Kind.Q8_0, ggml.product, (1, 7, 64), (32, 96, 512)),
@@ -283,13 +306,33 @@ def products(ggml: Ggml) -> dict[str, Any]:
             tokens[2] = 1  # all of them the largest one
             singles = np.concatenate([product(weights, one[None], 1, kind) for one in tokens])
             exact = tokens.astype(float) @ dequantize(weights, kind).astype(float).T
+            if kind == Kind.Q4_K:  # by nine, of which llama.cpp takes eight at once and one by itself
+                usual = [(8, product(weights, tokens, threads, kind)[8])]
+            else:
+                usual = [(at, ggml.single(weights, one, kind)) for at, one in enumerate(tokens)]
+            singly[f"{kind.name}, {rows} x {width}, {threads} threads"] = all(
+                bool((singles[at] == one).all()) for at, one in usual
+            )
             for count in range(2, 10):
                 found = product(weights, tokens[:count], threads, kind)
                 case = f"{kind.name}, {rows} x {width} by {count}, {threads} threads"
                 errors[case] = float(np.abs(found - exact[:count]).max() / np.abs(exact).max())
                 if count < 9:
                     alike[case] = bool((found == singles[:count]).all())
-    found = {"errors": errors, "alike": alike, "own": ggml.cpu.medmind_products()}
+    own = ggml.cpu.medmind_products()
+    for kind, threads in itertools.product((Kind.Q8_0, Kind.Q6_K), (1, 2, 5)):
+        matrices = np.stack([drawn(kind, 21, 256, chance) for _ in range(2)])
+        groups = chance.standard_normal((6, 3, 256), dtype=np.float32)
+        all_at_once = ggml.products(matrices, groups, threads, kind)
+        one_by_one = [ggml.single(matrices[at // 3], token, kind) for at in range(6) for token in groups[at]]
+        singly[f"{kind.name}, matrices, {threads} threads"] = bool((all_at_once.reshape(18, -1) == one_by_one).all())
+    found = {
+        "errors": errors,
+        "alike": alike,
+        "singly": singly,
+        "own": own,
+        "batches": ggml.cpu.medmind_products() - own,
+    }
     weights, tokens = (chance.standard_normal((8, 64), dtype=np.float32) for _ in range(2))
     packed = quantize(weights, Kind.Q4_0)
     exact = tokens.astype(float) @ dequantize(packed, Kind.Q4_0).astype(float).T
