@@ -150,7 +150,20 @@ def own_attention() -> bool:
     Raises:
         MedmindError: llama-cpp-python is not installed.
     """
-    told = getattr(load()._lib, "medmind_attention", None)  # of any library that this one is linked to
+    return _told("medmind_attention")
+
+
+def own_products() -> bool:
+    """Whether llama.cpp multiplies weights by a few tokens on this CPU by scripts/llama_few_rows.cpp.
+
+    Raises:
+        MedmindError: llama-cpp-python is not installed.
+    """
+    return _told("medmind_few_rows")
+
+
+def _told(name: str) -> bool:
+    told = getattr(load()._lib, name, None)  # of any library that this one is linked to
     if told is None:
         return False
     told.restype = ctypes.c_bool

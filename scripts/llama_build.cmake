@@ -11,9 +11,12 @@ function(medmind_kernels)
     set_property(SOURCE "${home}/ggml-cpu/ggml-cpu.c" DIRECTORY "${home}" "${CMAKE_CURRENT_SOURCE_DIR}"
         APPEND PROPERTY COMPILE_DEFINITIONS
         ggml_compute_forward_flash_attn_ext=medmind_compute_forward_flash_attn_ext
+        ggml_compute_forward_mul_mat_tiled=medmind_compute_forward_mul_mat_tiled
+        ggml_cpu_extra_compute_forward=medmind_extra_compute_forward
         llamafile_sgemm=medmind_sgemm)
     target_sources(ggml-cpu PRIVATE
-        "${MEDMIND_SCRIPTS}/llama_attention.cpp" "${MEDMIND_SCRIPTS}/llama_few_rows.cpp")
+        "${MEDMIND_SCRIPTS}/llama_attention.cpp" "${MEDMIND_SCRIPTS}/llama_few_rows.cpp"
+        "${MEDMIND_SCRIPTS}/llama_few_rows_q8_0.cpp" "${MEDMIND_SCRIPTS}/llama_few_rows_k.cpp")
 endfunction()
 
 # libggml-cpu once more, for CPUs that have more than the usual build asks for: into lib/avx512, with a file `cpu-flags`

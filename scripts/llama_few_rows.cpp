@@ -1,203 +1,127 @@
-// A matrix product for llama.cpp's CPU backend: weights in q8_0 by two to eight tokens at once, in the place of its own
-// llamafile_sgemm (see llama_build.cmake), for guessed tokens. Weights are read once for all of these, where
-// llama.cpp's reads them once for every two; and each token gets the bits of ggml_vec_dot_q8_0_q8_0, which computes a
-// single one. Everything else llama.cpp does.
+// Matrix products for llama.cpp's CPU backend, in the place of its own (see llama_build.cmake): weights in q8_0, q6_K
+// and repacked q4_K by one to eight tokens, the next one and those guessed behind it. Weights are read once for all of
+// these and fetched in time, and each token gets the bits that llama.cpp computes for a single one: its own products of
+// several give others, or take as long as one by one. Everything else llama.cpp does.
 
-#define GGML_COMMON_DECL_CPP
-#include "ggml-common.h"
-
-#include "ggml-backend.h"
-#include "ggml-cpu-impl.h"
-#include "ggml-impl.h"
+#include "llama_few_rows.h"
+#include "ggml-cpu.h"
 #include "llamafile/sgemm.h"
-#include "simd-mappings.h"
+#include "repack.h"
+#include "tiled/tiled.h"
+#include "traits.h"
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <type_traits>
-#include <vector>
-
-#if defined(GGML_USE_LLAMAFILE) // else nobody calls this, and there is nothing to leave anything to
 
 extern "C" {
 
-// How many products were computed here and not by llama.cpp.
+// Whether such products are computed here, and how many were.
+GGML_BACKEND_API bool medmind_few_rows(void);
 GGML_BACKEND_API uint64_t medmind_products(void);
+bool medmind_extra_compute_forward(struct ggml_compute_params * params, struct ggml_tensor * op);
+bool medmind_compute_forward_mul_mat_tiled(const struct ggml_compute_params * params, struct ggml_tensor * op);
 bool medmind_sgemm(
     const struct ggml_compute_params * params, int64_t m, int64_t n, int64_t k, const void * a, int64_t a_step,
     const void * b, int64_t b_step, void * c, int64_t c_step, int a_type, int b_type, int c_type);
 
 } // extern "C"
 
-static_assert(std::is_same_v<decltype(&medmind_sgemm), decltype(&llamafile_sgemm)>);
-
-#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
-
 namespace {
-
-constexpr int MOST = 8; // tokens whose sums are held in registers
-
-// Sums of four products each of a block, of one row of weights, or of two side by side.
-#if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512VNNI__)
-constexpr int ROWS = 2;
-using sums = __m512;
-inline sums nothing() { return _mm512_setzero_ps(); }
-
-struct Weights {
-    __m512i values, offset;
-    __m512 scale;
-
-    Weights(const block_q8_0 * one, const block_q8_0 * other) {
-        const __m256i low = _mm256_loadu_si256((const __m256i *) one->qs);
-        const __m256i high = _mm256_loadu_si256((const __m256i *) other->qs);
-        values = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-        // The instruction takes one factor without a sign: tokens' numbers are 128 too large, which is taken off again.
-        const __m512i zero = _mm512_setzero_si512();
-        offset = _mm512_sub_epi32(zero, _mm512_dpbusd_epi32(zero, _mm512_set1_epi8((char) 128), values));
-        const __m128i both = _mm_insert_epi16(_mm_cvtsi32_si128(one->d), other->d, 1);
-        const __m512i each = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
-        scale = _mm512_permutexvar_ps(each, _mm512_castps128_ps512(_mm_cvtph_ps(both)));
-    }
-    sums add(const uint8_t * token, float token_scale, sums before) const {
-        const __m512i both = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *) token));
-        const __m512 found = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(offset, both, values));
-        return _mm512_fmadd_ps(_mm512_mul_ps(scale, _mm512_set1_ps(token_scale)), found, before);
-    }
-};
-constexpr uint8_t SHIFT = 128;
-inline __m256 of_row(sums value, int row) {
-    return row ? _mm512_extractf32x8_ps(value, 1) : _mm512_castps512_ps256(value);
-}
-#else
-constexpr int ROWS = 1;
-using sums = __m256;
-inline sums nothing() { return _mm256_setzero_ps(); }
-
-struct Weights {
-    __m256i values, sizes;
-    __m256 scale;
-
-    Weights(const block_q8_0 * one, const block_q8_0 *) :
-        values(_mm256_loadu_si256((const __m256i *) one->qs)),
-        sizes(_mm256_sign_epi8(values, values)),
-        scale(_mm256_set1_ps(GGML_CPU_FP16_TO_FP32(one->d))) {}
-    sums add(const uint8_t * token, float token_scale, sums before) const {
-        const __m256i signed_token = _mm256_sign_epi8(_mm256_loadu_si256((const __m256i *) token), values);
-        const __m256i pairs = _mm256_maddubs_epi16(sizes, signed_token);
-        const __m256 found = _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-        return _mm256_fmadd_ps(_mm256_mul_ps(scale, _mm256_set1_ps(token_scale)), found, before);
-    }
-};
-constexpr uint8_t SHIFT = 0;
-inline __m256 of_row(sums value, int) { return value; }
-#endif
-
-// As hsum_float_8 of quants.c.
-inline float total(__m256 value) {
-    __m128 half = _mm_add_ps(_mm256_extractf128_ps(value, 1), _mm256_castps256_ps128(value));
-    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
-    return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
-}
-
-// Tokens, block by block and in each block token by token.
-struct Tokens {
-    std::vector<uint8_t> values; // SHIFT flips the sign bit where Weights::add takes numbers without one
-    std::vector<float> scales;
-
-    void take(const block_q8_0 * from, int64_t step, int64_t blocks, int count) {
-        values.resize(blocks * count * QK8_0);
-        scales.resize(blocks * count);
-        for (int token = 0; token < count; ++token) {
-            for (int64_t block = 0; block < blocks; ++block) {
-                const block_q8_0 & one = from[token * step + block];
-                scales[block * count + token] = GGML_CPU_FP16_TO_FP32(one.d);
-                for (int at = 0; at < QK8_0; ++at) {
-                    values[(block * count + token) * QK8_0 + at] = (uint8_t) one.qs[at] ^ SHIFT;
-                }
-            }
-        }
-    }
-};
-
-// Of N tokens by two rows of weights, or one that is given twice. Rows `ahead` bytes farther are fetched meanwhile: two
-// that are read side by side are no stream that the processor foresees.
-template <int N>
-void product(
-        const block_q8_0 * one, const block_q8_0 * other, int64_t blocks, size_t ahead, const Tokens & tokens,
-        __m256 (*found)[N]) {
-    sums held[N];
-    for (int token = 0; token < N; ++token) {
-        held[token] = nothing();
-    }
-    const uint8_t * values = tokens.values.data();
-    const float * scales = tokens.scales.data();
-    for (int64_t block = 0; block < blocks; ++block, values += N * QK8_0, scales += N) {
-        _mm_prefetch((const char *) (one + block) + ahead, _MM_HINT_T1);
-        _mm_prefetch((const char *) (other + block) + ahead, _MM_HINT_T1);
-        const Weights weights(one + block, other + block);
-        for (int token = 0; token < N; ++token) {
-            held[token] = weights.add(values + token * QK8_0, scales[token], held[token]);
-        }
-    }
-    for (int row = 0; row < ROWS; ++row) {
-        for (int token = 0; token < N; ++token) {
-            found[row][token] = of_row(held[token], row);
-        }
-    }
-}
-
-// Of N tokens by the rows of weights of a thread.
-template <int N>
-void rows(
-        const block_q8_0 * weights, int64_t step, int64_t blocks, const Tokens & tokens, float * to, int64_t to_step,
-        int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; row += ROWS) {
-        __m256 found[ROWS][N];
-        const int64_t next = std::min(row + ROWS - 1, last - 1);
-        const size_t ahead = ROWS * step * sizeof(block_q8_0);
-        product<N>(weights + row * step, weights + next * step, blocks, ahead, tokens, found);
-        for (int at = 0; at < ROWS && row + at < last; ++at) {
-            for (int token = 0; token < N; ++token) {
-                to[token * to_step + row + at] = total(found[at][token]);
-            }
-        }
-    }
-}
 
 std::atomic<uint64_t> products = 0;
 
-using Rows = void (*)(const block_q8_0 *, int64_t, int64_t, const Tokens &, float *, int64_t, int64_t, int64_t);
-constexpr Rows ROWS_OF[MOST + 1] = { nullptr, nullptr, rows<2>, rows<3>, rows<4>, rows<5>, rows<6>, rows<7>, rows<8> };
+#ifdef MEDMIND_FEW_ROWS
 
-} // namespace
+using namespace medmind;
 
-extern "C" uint64_t medmind_products(void) { return products; }
-
-extern "C" bool medmind_sgemm(
-        const struct ggml_compute_params * params, int64_t m, int64_t n, int64_t k, const void * a, int64_t a_step,
-        const void * b, int64_t b_step, void * c, int64_t c_step, int a_type, int b_type, int c_type) {
-    if (n < 2 || n > MOST || a_type != GGML_TYPE_Q8_0 || b_type != GGML_TYPE_Q8_0 || c_type != GGML_TYPE_F32) {
-        return llamafile_sgemm(params, m, n, k, a, a_step, b, b_step, c, c_step, a_type, b_type, c_type);
-    }
-    products.fetch_add(params->ith == 0, std::memory_order_relaxed);
-    static thread_local Tokens tokens;
-    tokens.take((const block_q8_0 *) b, b_step, k, n);
-    const int64_t share = ((m + params->nth - 1) / params->nth + ROWS - 1) / ROWS * ROWS;
-    const int64_t first = std::min(m, share * params->ith), last = std::min(m, first + share);
-    ROWS_OF[n]((const block_q8_0 *) a, a_step, k, tokens, (float *) c, c_step, first, last);
-    return true;
+bool multiplies(int weights, int tokens, int64_t count) {
+    const bool known = (weights == GGML_TYPE_Q8_0 && tokens == GGML_TYPE_Q8_0) ||
+                       (weights == GGML_TYPE_Q6_K && tokens == GGML_TYPE_Q8_K);
+    return known && count <= MOST;
 }
 
-#else
+bool repacked(const struct ggml_tensor * op) {
+    const struct ggml_tensor * weights = op->src[0], * tokens = op->src[1];
+    return op->op == GGML_OP_MUL_MAT && weights->type == GGML_TYPE_Q4_K && weights->extra && weights->buffer &&
+           weights->buffer->buft == ggml_backend_cpu_repack_buffer_type() && weights->ne[1] % 8 == 0 &&
+           weights->ne[2] == 1 && tokens->type == GGML_TYPE_F32 && tokens->ne[1] <= MOST && tokens->ne[2] == 1 &&
+           tokens->ne[3] == 1;
+}
 
-extern "C" uint64_t medmind_products(void) { return 0; }
-
-extern "C" bool medmind_sgemm(
-        const struct ggml_compute_params * params, int64_t m, int64_t n, int64_t k, const void * a, int64_t a_step,
-        const void * b, int64_t b_step, void * c, int64_t c_step, int a_type, int b_type, int c_type) {
-    return llamafile_sgemm(params, m, n, k, a, a_step, b, b_step, c, c_step, a_type, b_type, c_type);
+// As `forward_mul_mat` of repack.cpp: rows are shared out among threads as these get free.
+void multiply_repacked(const struct ggml_compute_params * params, struct ggml_tensor * op) {
+    const struct ggml_tensor * weights = op->src[0], * from = op->src[1];
+    const int64_t blocks = from->ne[0] / QK_K;
+    block_q8_K * tokens = (block_q8_K *) params->wdata;
+    for (int64_t token = params->ith; token < from->ne[1]; token += params->nth) {
+        const float * values = (const float *) ((const char *) from->data + token * from->nb[1]);
+        ggml_get_type_traits_cpu(GGML_TYPE_Q8_K)->from_float(values, tokens + token * blocks, from->ne[0]);
+    }
+    const Product product = { weights->data, blocks, blocks, tokens, blocks, (int) from->ne[1],
+                              (float *) op->data, (int64_t) (op->nb[1] / sizeof(float)) };
+    if (params->ith == 0) {
+        ggml_threadpool_chunk_set(params->threadpool, params->nth);
+    }
+    ggml_barrier(params->threadpool);
+    multiply_q4_k(product, Parts(params, weights->ne[1], 8, true));
 }
 
 #endif
+
+} // namespace
+
+extern "C" bool medmind_few_rows(void) {
+#if defined(MEDMIND_FEW_ROWS) && defined(GGML_USE_LLAMAFILE)
+    return true;
+#else
+    return false;
+#endif
+}
+
+extern "C" uint64_t medmind_products(void) { return products; }
+
+extern "C" bool medmind_extra_compute_forward(struct ggml_compute_params * params, struct ggml_tensor * op) {
+#ifdef MEDMIND_FEW_ROWS
+    if (repacked(op)) {
+        products.fetch_add(params->ith == 0, std::memory_order_relaxed);
+        multiply_repacked(params, op);
+        return true;
+    }
+#endif
+    return ggml_cpu_extra_compute_forward(params, op);
+}
+
+// Takes weights before their tokens are rounded; `medmind_sgemm` gets them afterwards.
+extern "C" bool medmind_compute_forward_mul_mat_tiled(
+        const struct ggml_compute_params * params, struct ggml_tensor * op) {
+#if defined(MEDMIND_FEW_ROWS) && defined(GGML_USE_LLAMAFILE)
+    if (multiplies(op->src[0]->type, GGML_TYPE_Q8_K, op->src[1]->ne[1]) && ggml_is_contiguous(op->src[1])) {
+        return false;
+    }
+#endif
+    return ggml_compute_forward_mul_mat_tiled(params, op);
+}
+
+#if defined(GGML_USE_LLAMAFILE) // else nobody calls this, and there is nothing to leave anything to
+
+static_assert(std::is_same_v<decltype(&medmind_sgemm), decltype(&llamafile_sgemm)>);
+
+extern "C" bool medmind_sgemm(
+        const struct ggml_compute_params * params, int64_t m, int64_t n, int64_t k, const void * a, int64_t a_step,
+        const void * b, int64_t b_step, void * c, int64_t c_step, int a_type, int b_type, int c_type) {
+#ifdef MEDMIND_FEW_ROWS
+    if (multiplies(a_type, b_type, n) && c_type == GGML_TYPE_F32) {
+        products.fetch_add(params->ith == 0, std::memory_order_relaxed);
+        const Product product = { a, a_step, k, b, b_step, (int) n, (float *) c, c_step };
+        // Tokens that ggml-cpu.c rounded lie where its memory begins, and it counts for these who takes which rows; but
+        // not for further matrices of the same tensor.
+        const bool counting = b == params->wdata;
+        (a_type == GGML_TYPE_Q8_0 ? multiply_q8_0 : multiply_q6_k)(product, Parts(params, m, 2, counting));
+        return true;
+    }
+#endif
+    return llamafile_sgemm(params, m, n, k, a, a_step, b, b_step, c, c_step, a_type, b_type, c_type);
+}
+
 #endif

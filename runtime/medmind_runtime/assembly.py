@@ -139,7 +139,8 @@ def assemble(path: Path, **settings: Unpack[Settings]) -> Parts:
         size = _context(path, _trained(lib, weights), context)
         exact = Exact(hopeless=True)
         if given["lookup"] and adapter is None and not weights.gpu_layers:
-            exact = Exact.of(weights.metadata, same_bits=attention.same_bits(kv_type, own=own))
+            same_bits = attention.same_bits(kv_type, own=own)
+            exact = Exact.of(weights.metadata, same_bits=same_bits, built=llama.own_products())
         decoder = Decoder(lib, weights, context=size, threads=threads, batch=batch, kv_type=kv_type, flash=flash)
     except BaseException:
         weights.close()

@@ -13,7 +13,9 @@ from medmind_runtime.lookup import MOST_ROWS, ROWS, Lookup, Match, Pace
 from medmind_runtime.timings import Timings
 
 _Q8_0_FILE = "7"
-"""`general.file_type` of files in q8_0; source: LLAMA_FTYPE_MOSTLY_Q8_0 of llama.h."""
+_OWN_FILES = frozenset([_Q8_0_FILE, "15", "18"])
+"""`general.file_type` of files in q8_0; and of these, q4_k_m and q6_k, all whose matrices scripts/llama_few_rows.cpp
+multiplies by several tokens; source: LLAMA_FTYPE_* of llama.h."""
 _ARCHITECTURES = ("llama", "qwen2")
 
 
@@ -59,13 +61,20 @@ class Exact:
         self.pace = Pace()
 
     @classmethod
-    def of(cls, metadata: Mapping[str, str], *, same_bits: bool) -> "Exact":
-        """What can be told without trying: only q8_0 gains from batches whose bits are those of single tokens.
+    def of(cls, metadata: Mapping[str, str], *, same_bits: bool, built: bool) -> "Exact":
+        """What can be told without trying: where batches have other bits, or cost as much as one by one.
 
-        Repacked weights (q4_k, q4_0) take other kernels from four rows on, f16 and f32 from two; the other types' bits
-        stay alike for a few rows, which then cost nearly as much as one by one. `same_bits`: see `attention.same_bits`.
+        With llama.cpp's own products only q8_0 gains: repacked weights (q4_k, q4_0) take other kernels from four rows
+        on, f16 and f32 from two; the other types' bits stay alike for a few rows, which then cost nearly as much as one
+        by one.
+
+        Args:
+            metadata: of the file.
+            same_bits: see `attention.same_bits`.
+            built: whether llama.cpp was built with scripts/llama_few_rows.cpp.
         """
-        return cls(hopeless=not same_bits or metadata.get("general.file_type") != _Q8_0_FILE)
+        files = _OWN_FILES if built else {_Q8_0_FILE}
+        return cls(hopeless=not same_bits or metadata.get("general.file_type") not in files)
 
 
 class Ahead:

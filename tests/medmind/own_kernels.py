@@ -72,6 +72,17 @@ class Ggml:
         base.ggml_nbytes.restype = ctypes.c_size_t
         self.cpu.ggml_graph_compute_with_ctx.argtypes = [_POINTER, _POINTER, ctypes.c_int]
         self.cpu.ggml_cpu_init()
+        self.cpu.ggml_backend_cpu_reg.restype = _POINTER
+        for name, takes in {
+            "ggml_backend_reg_dev_get": [_POINTER, ctypes.c_size_t],
+            "ggml_backend_reg_get_proc_address": [_POINTER, ctypes.c_char_p],
+            "ggml_backend_buft_alloc_buffer": [_POINTER, ctypes.c_size_t],
+            "ggml_backend_buffer_get_base": [_POINTER],
+        }.items():
+            getattr(base, name).argtypes, getattr(base, name).restype = takes, _POINTER
+        base.ggml_backend_tensor_alloc.argtypes = [_POINTER] * 3
+        base.ggml_backend_tensor_set.argtypes = [_POINTER, _POINTER, ctypes.c_size_t, ctypes.c_size_t]
+        base.ggml_backend_buffer_free.argtypes = [_POINTER]
         self._base = base
         self._buffer = ctypes.create_string_buffer(_SIZE)
 
@@ -105,6 +116,51 @@ class Ggml:
         matrix = tensor(kind, weights, width, len(weights), 1, 1)
         found = self._base.ggml_mul_mat(memory, matrix, tensor(0, tokens, width, len(tokens), 1, 1))
         return self._computed(memory, found, threads).reshape(len(tokens), len(weights))
+
+    def products(self, weights: NDArray[np.uint8], tokens: Array, threads: int, kind: Kind) -> Array:
+        """As `product` of several matrices, matrices x rows x bytes, each by as many groups of tokens as there are."""
+        memory, tensor = self._begin()
+        groups, count, width = tokens.shape
+        matrices = tensor(kind, weights, width, weights.shape[1], len(weights), 1)
+        found = self._base.ggml_mul_mat(memory, matrices, tensor(0, tokens, width, count, groups, 1))
+        return self._computed(memory, found, threads).reshape(groups, count, weights.shape[1])
+
+    def repacked(self, weights: NDArray[np.uint8], tokens: Array, threads: int, kind: Kind) -> Array:
+        """As `product`, with weights as llama.cpp lays them for this processor."""
+        base = self._base
+        only = base.ggml_init(_Memory(1 << 16, None, True))
+        matrix = base.ggml_new_tensor_4d(only, kind, tokens.shape[1], len(weights), 1, 1)
+        buffer = base.ggml_backend_buft_alloc_buffer(self._repacking(), base.ggml_nbytes(matrix))
+        base.ggml_backend_tensor_alloc(buffer, matrix, base.ggml_backend_buffer_get_base(buffer))
+        raw = np.ascontiguousarray(weights).tobytes()
+        base.ggml_backend_tensor_set(matrix, raw, 0, len(raw))
+        memory, tensor = self._begin()
+        found = base.ggml_mul_mat(memory, matrix, tensor(0, tokens, tokens.shape[1], len(tokens), 1, 1))
+        numbers = self._computed(memory, found, threads).reshape(len(tokens), len(weights))
+        base.ggml_backend_buffer_free(buffer)
+        base.ggml_free(only)
+        return numbers
+
+    def single(self, weights: NDArray[np.uint8], token: Array, kind: Kind) -> Array:
+        """Of one token by packed weights, as llama.cpp computes it: a number for each row."""
+        name = {Kind.Q8_0: "q8_0", Kind.Q6_K: "q6_K"}[kind]
+        rounding = name.replace("q6", "q8")
+        rounded = ctypes.create_string_buffer(2 * len(token))
+        getattr(self.cpu, f"quantize_row_{rounding}")(token.ctypes.data_as(_POINTER), rounded, _COUNT(len(token)))
+        found = np.zeros(len(weights), np.float32)
+        for row, numbers in enumerate(weights):
+            place, size = found[row:].ctypes.data_as(_POINTER), ctypes.c_size_t(0)
+            raw = np.ascontiguousarray(numbers).ctypes.data_as(_POINTER)
+            dot = getattr(self.cpu, f"ggml_vec_dot_{name}_{rounding}")
+            dot(len(token), place, size, raw, size, rounded, size, 1)
+        return found
+
+    def _repacking(self) -> int:
+        """The kind of memory that repacks: the first of the CPU's own that is not the usual one."""
+        cpu = self.cpu.ggml_backend_cpu_reg()
+        extra = self._base.ggml_backend_reg_get_proc_address(cpu, b"ggml_backend_dev_get_extra_bufts")
+        kinds = ctypes.CFUNCTYPE(ctypes.POINTER(_POINTER), _POINTER)(extra)
+        return int(kinds(self._base.ggml_backend_reg_dev_get(cpu, 0))[0] or 0)
 
     def _begin(self) -> tuple[int, Callable[..., int]]:
         """Memory of ggml, and what makes a tensor there of a kind, numbers and a shape."""
@@ -214,26 +270,69 @@ def cases() -> list[Case]:
     return own + [Case(Kind.F16, left=True, **shape) for shape in left]
 
 
-def products(ggml: Ggml) -> dict[str, Any]:
-    """By shape: the largest error beside the largest number, and whether tokens have the bits that they have alone.
+def drawn(kind: Kind, rows: int, width: int, chance: np.random.Generator) -> NDArray[np.uint8]:
+    """Weights: of q8_0 rounded ones, of the others every number that their bytes can hold, on small scales."""
+    if kind == Kind.Q8_0:
+        packed = quantize(chance.standard_normal((rows, width), dtype=np.float32), kind)
+        packed.reshape(rows, -1, 34)[0, 0, 2:4] = 128  # -128, which rounding never gives
+        return packed
+    size, scales = {Kind.Q4_K: (144, slice(0, 4)), Kind.Q6_K: (210, slice(208, 210))}[kind]
+    blocks = chance.integers(0, 256, (rows, width // 256, size), np.uint8)
+    small = chance.uniform(0.001, 0.01, (*blocks.shape[:2], (scales.stop - scales.start) // 2)).astype(np.float16)
+    blocks[..., scales] = small.view(np.uint8)
+    return blocks.reshape(rows, -1)
 
-    `own`: how many products were medmind's; `other`: the error of one in q4_0, which is llama.cpp's.
+
+def products(ggml: Ggml) -> dict[str, Any]:
+    """By kind and shape: the largest error beside the largest number, whether tokens have the bits that they have
+    alone, and whether these are the bits that llama.cpp computes.
+
+    `own`: how many products were medmind's, and `batches` of several matrices; `other`: the error of one in q4_0, which
+    is llama.cpp's.
     """
     ggml.cpu.medmind_products.restype = ctypes.c_uint64
-    errors, alike = {}, {}
+    errors, alike, singly = {}, {}, {}
     chance = np.random.default_rng(1)
-    for rows, width, threads in itertools.product((1, 7, 64), (32, 96, 512), (1, 2, 5)):
-        weights = quantize(chance.standard_normal((rows, width), dtype=np.float32), Kind.Q8_0)
-        weights.reshape(rows, -1, 34)[0, 0, 2:4] = 128  # -128, which rounding never gives
-        tokens = chance.standard_normal((9, width), dtype=np.float32)
-        singles = np.concatenate([ggml.product(weights, one[None], 1) for one in tokens])
-        exact = tokens.astype(float) @ dequantize(weights, Kind.Q8_0).astype(float).T
-        for count in range(2, 10):
-            found = ggml.product(weights, tokens[:count], threads)
-            case = f"{rows} x {width} by {count}, {threads} threads"
-            errors[case] = float(np.abs(found - exact[:count]).max() / np.abs(exact).max())
-            alike[case] = bool((found == singles[:count]).all())
-    found = {"errors": errors, "alike": alike, "own": ggml.cpu.medmind_products()}
+    kinds = (
+        (Kind.Q8_0, ggml.product, (1, 7, 64), (32, 96, 512)),
+        (Kind.Q6_K, ggml.product, (1, 7, 64), (256, 768, 1024)),
+        (Kind.Q4_K, ggml.repacked, (8, 24, 72), (256, 768, 1024)),
+    )
+    for kind, product, heights, widths in kinds:
+        for rows, width, threads in itertools.product(heights, widths, (1, 2, 5)):
+            weights = drawn(kind, rows, width, chance)
+            tokens = chance.standard_normal((9, width), dtype=np.float32)
+            tokens[1, :256] = 0
+            tokens[2] = 1  # all of them the largest one
+            singles = np.concatenate([product(weights, one[None], 1, kind) for one in tokens])
+            exact = tokens.astype(float) @ dequantize(weights, kind).astype(float).T
+            if kind == Kind.Q4_K:  # by nine, of which llama.cpp takes eight at once and one by itself
+                usual = [(8, product(weights, tokens, threads, kind)[8])]
+            else:
+                usual = [(at, ggml.single(weights, one, kind)) for at, one in enumerate(tokens)]
+            singly[f"{kind.name}, {rows} x {width}, {threads} threads"] = all(
+                bool((singles[at] == one).all()) for at, one in usual
+            )
+            for count in range(2, 10):
+                found = product(weights, tokens[:count], threads, kind)
+                case = f"{kind.name}, {rows} x {width} by {count}, {threads} threads"
+                errors[case] = float(np.abs(found - exact[:count]).max() / np.abs(exact).max())
+                if count < 9:
+                    alike[case] = bool((found == singles[:count]).all())
+    own = ggml.cpu.medmind_products()
+    for kind, threads in itertools.product((Kind.Q8_0, Kind.Q6_K), (1, 2, 5)):
+        matrices = np.stack([drawn(kind, 21, 256, chance) for _ in range(2)])
+        groups = chance.standard_normal((6, 3, 256), dtype=np.float32)
+        all_at_once = ggml.products(matrices, groups, threads, kind)
+        one_by_one = [ggml.single(matrices[at // 3], token, kind) for at in range(6) for token in groups[at]]
+        singly[f"{kind.name}, matrices, {threads} threads"] = bool((all_at_once.reshape(18, -1) == one_by_one).all())
+    found = {
+        "errors": errors,
+        "alike": alike,
+        "singly": singly,
+        "own": own,
+        "batches": ggml.cpu.medmind_products() - own,
+    }
     weights, tokens = (chance.standard_normal((8, 64), dtype=np.float32) for _ in range(2))
     packed = quantize(weights, Kind.Q4_0)
     exact = tokens.astype(float) @ dequantize(packed, Kind.Q4_0).astype(float).T

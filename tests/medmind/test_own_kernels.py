@@ -1,4 +1,4 @@
-"""scripts/llama_attention.cpp and scripts/llama_few_rows.cpp, in each build of libggml-cpu for this processor."""
+"""scripts/llama_attention.cpp and scripts/llama_few_rows*.cpp, in each build of libggml-cpu for this processor."""
 
 import json
 import platform
@@ -57,14 +57,18 @@ def test_a_token_gets_the_bits_that_it_has_alone_in_a_cache_of_another_size(foun
     assert not [case for case, alike in found["alike"].items() if not alike]
 
 
-def test_products_with_a_few_tokens_have_the_bits_of_single_ones(found: Any) -> None:
+def test_products_with_a_few_tokens_have_the_bits_of_single_ones_and_these_llama_cpps(found: Any) -> None:
     products = found["products"]
-    assert len(products["alike"]) > 200
+    assert len(products["alike"]) > 500
     assert not [case for case, same in products["alike"].items() if not same]
+    assert len(products["singly"]) == 87
+    assert not [case for case, same in products["singly"].items() if not same]
     assert max(products["errors"].values()) < 0.02  # tokens are rounded to 8 bits
 
 
-def test_two_to_eight_tokens_by_q8_0_are_multiplied_by_medmind_and_all_else_by_llama_cpp(found: Any) -> None:
+def test_up_to_eight_tokens_are_multiplied_by_medmind_and_all_else_by_llama_cpp(found: Any) -> None:
     products = found["products"]
-    assert products["own"] == sum(" by 9," not in case for case in products["alike"])
+    assert products["own"] == len(products["alike"]) + 9 * 81
+    assert products["batches"] == 6 * 6
     assert products["other"] < 0.02
+    assert llama.own_products()

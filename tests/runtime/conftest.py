@@ -112,6 +112,19 @@ def write_model(
     return path
 
 
+def write_k_quant(folder: Path, **options: Any) -> Path:
+    """A model in q4_k_m: llama.cpp's kernels of K quants take rows by fours, and their bits tell how tokens came
+    together; but for the few that scripts/llama_few_rows.cpp takes.
+    """
+    lib = llama.load()
+    params = lib.llama_model_quantize_default_params()
+    params.ftype, params.nthread = lib.LLAMA_FTYPE_MOSTLY_Q4_K_M, 1
+    folder.mkdir()
+    plain, quantized = write_model(folder / "plain.gguf", width=256, head=64, **options), folder / "q4_k_m.gguf"
+    assert lib.llama_model_quantize(bytes(plain), bytes(quantized), params) == 0
+    return quantized
+
+
 @pytest.fixture(scope="session")
 def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     def make(**options: Any) -> Path:

@@ -17,6 +17,8 @@ from medmind_runtime.lookup import MOST_ROWS, ROWS, Lookup, Match, Pace
 from medmind_runtime.speculation import Ahead, Exact, cache_type
 from medmind_runtime.timings import Timings
 
+from .conftest import write_k_quant, write_model
+
 QUOTED = [1, 3, *(20 + i * 7 % 250 for i in range(60)), *(20 + i * 7 % 250 for i in range(30)), 4]
 
 
@@ -173,7 +175,7 @@ def test_an_interruption_while_batches_are_tried_leaves_no_cell_that_errs(stop_a
     assert not any(wrong for _, wrong in paper.cells)
 
 
-def test_only_files_in_q8_0_are_tried_and_their_cache_is_one_that_is_exact() -> None:
+def test_only_files_that_may_gain_are_tried_and_the_cache_of_q8_0_is_one_that_is_exact() -> None:
     header: dict[str, str | int] = {"general.architecture": "llama", "general.file_type": 7}
     header |= {"llama.embedding_length": 128, "llama.attention.head_count": 4}
     assert cache_type(header, built=False) == "bf16"
@@ -184,14 +186,22 @@ def test_only_files_in_q8_0_are_tried_and_their_cache_is_one_that_is_exact() -> 
     assert cache_type({}, built=False) == "f16"
     assert [attention.same_bits(kind, own=False) for kind in ("f16", "bf16")] == [False, True]
     assert attention.same_bits("f16", own=True)
-    assert not Exact.of({"general.file_type": "7"}, same_bits=True).tried
-    assert Exact.of({"general.file_type": "7"}, same_bits=False).tried
-    assert Exact.of({"general.file_type": "15"}, same_bits=True).tried
+    tried = {
+        (kind, same_bits, built)
+        for kind, same_bits, built in itertools.product(("1", "7", "12", "15", "18"), (True, False), (True, False))
+        if not Exact.of({"general.file_type": kind}, same_bits=same_bits, built=built).tried
+    }
+    assert tried == {("7", True, True), ("15", True, True), ("18", True, True), ("7", True, False)}
 
 
-@pytest.fixture(scope="module")
-def quoting(make_model: Callable[..., Path]) -> Path:
-    return make_model(quantized=True, width=128, head=32)
+@pytest.fixture(scope="module", params=["q8_0", "q4_k_m"])
+def quoting(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("quoting")
+    if request.param == "q8_0":
+        return write_model(folder / "q8_0.gguf", quantized=True, width=128, head=32)
+    if not llama.own_products():
+        pytest.skip("llama.cpp's own products of K quants are not to the bit alike")
+    return write_k_quant(folder / "q4_k_m")
 
 
 def foretell(monkeypatch: pytest.MonkeyPatch, text: Sequence[int]) -> None:

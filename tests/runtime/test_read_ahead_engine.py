@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from medmind import llama
 from medmind_runtime.conversation import Conversation
 from medmind_runtime.engine import Engine
 from medmind_runtime.interruption import never
 from medmind_runtime.sampling import Sampling
 
-from .conftest import write_model
+from .conftest import write_k_quant
 from .read_ahead_chat import chat, talk_of
 
 BATCH = 16
@@ -23,23 +22,12 @@ SYSTEM_FIRST = (
 )
 
 
-def k_quant(folder: Path, **options: Any) -> Path:
-    """A model in q4_k_m: the kernels of K quants take rows by fours, so that its bits tell how tokens came together."""
-    lib = llama.load()
-    params = lib.llama_model_quantize_default_params()
-    params.ftype, params.nthread = lib.LLAMA_FTYPE_MOSTLY_Q4_K_M, 1
-    folder.mkdir()
-    plain, quantized = write_model(folder / "plain.gguf", width=256, head=64, **options), folder / "q4_k_m.gguf"
-    assert lib.llama_model_quantize(bytes(plain), bytes(quantized), params) == 0
-    return quantized
-
-
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Engine]]:
     """Models whose template puts the system text last, and first; small batches, so that histories take several."""
     folder = tmp_path_factory.mktemp("bases")
-    last = Engine.load(k_quant(folder / "last"), threads=1, batch=BATCH)
-    first = Engine.load(k_quant(folder / "first", template=SYSTEM_FIRST), threads=1, batch=BATCH)
+    last = Engine.load(write_k_quant(folder / "last"), threads=1, batch=BATCH)
+    first = Engine.load(write_k_quant(folder / "first", template=SYSTEM_FIRST), threads=1, batch=BATCH)
     with last, first:
         yield {"system last": last, "system first": first}
 

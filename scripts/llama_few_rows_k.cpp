@@ -1,0 +1,221 @@
+// Products of a few tokens by weights in q4_K, as llama.cpp repacks them, and in q6_K: all that a file in q4_k_m has.
+// Whole numbers are summed in whatever order is fast; what is summed in 32-bit floats, one number for each block of 256
+// weights, in the order of ggml_gemv_q4_K_8x8_q8_K and ggml_vec_dot_q6_K_q8_K, which take a single token.
+
+#include "llama_few_rows.h"
+#include "repack.h"
+
+#ifdef MEDMIND_FEW_ROWS
+
+namespace medmind {
+
+namespace {
+
+constexpr int ROWS = 8;  // of weights that are interleaved
+constexpr int PART = 32; // weights that share a scale and a least value
+constexpr int PARTS = ROWS * 8 / Wide::BYTES;
+constexpr int FEW = Wide::BYTES / 32; // rows of q6_K
+
+constexpr int AHEAD = 8; // blocks: farther than two pages, at whose ends a processor stops fetching by itself
+
+// Begin to fetch what is needed soon. (A function of which nothing but this is seen GCC would call no more.)
+__attribute__((always_inline)) inline void fetch(const void * from, size_t bytes) {
+    for (size_t at = 0; at < bytes; at += 64) {
+        _mm_prefetch((const char *) from + at, _MM_HINT_T1);
+    }
+}
+
+// Scales and least values of the eight parts of eight rows, a byte for each part and row; source: make_block_q4_Kx8 of
+// repack.cpp.
+struct Levels {
+    alignas(64) uint8_t scales[QK_K / PART * ROWS];
+    alignas(64) uint8_t least[QK_K / PART * ROWS];
+
+    explicit Levels(const uint8_t * packed) {
+        for (int pair = 0; pair < QK_K / PART / 2; ++pair) {
+            const __m128i one = of_part(packed + 24 * pair), other = of_part(packed + 24 * pair + 12);
+            _mm_store_si128((__m128i *) scales + pair, _mm_unpacklo_epi64(one, other));
+            _mm_store_si128((__m128i *) least + pair, _mm_unpackhi_epi64(one, other));
+        }
+    }
+    // Eight scales and eight least values. The last four of both lie in the same four bytes, but for their upper bits.
+    static __m128i of_part(const uint8_t * packed) {
+        const __m128i bytes = _mm_loadu_si128((const __m128i *) packed);
+        const __m128i both = _mm_srlv_epi32(_mm_shuffle_epi32(bytes, 0xaa), _mm_set_epi32(0, 0, 4, 0));
+        const __m128i lower = _mm_and_si128(both, _mm_set1_epi8(0x0f));
+        const __m128i upper = _mm_and_si128(_mm_srli_epi16(bytes, 2), _mm_set1_epi8(0x30));
+        return _mm_unpacklo_epi32(_mm_and_si128(bytes, _mm_set1_epi8(0x3f)), _mm_or_si128(lower, upper));
+    }
+};
+
+// Sums of a block, of N tokens by the rows that a register takes: of weights times scales, and of least values.
+template <int N>
+inline void add_block(
+        const block_q4_Kx8 & weights, const Levels & levels, int part, const block_q8_K * tokens, int64_t token_step,
+        Wide (*sums)[PARTS], Wide (*least)[PARTS]) {
+    Wide found[N], under[N];
+    for (int token = 0; token < N; ++token) {
+        found[token] = under[token] = Wide::zero();
+    }
+    for (int pair = 0; pair < QK_K / PART / 2; ++pair) {
+        for (int second = 0; second < 2; ++second) {
+            const Wide scales = Wide::scales_of_rows(levels.scales + 2 * ROWS * pair, second, part);
+            Wide values[4];
+            for (int at = 0; at < 4; ++at) {
+                const Wide packed = Wide::of(weights.qs + 256 * pair + 64 * at + Wide::BYTES * part);
+                values[at] = (second ? packed.down<4>() : packed) & 0x0f;
+            }
+            for (int token = 0; token < N; ++token) {
+                const int8_t * numbers = tokens[token * token_step].qs + 64 * pair + PART * second;
+                Wide dots = Wide::zero();
+                for (int at = 0; at < 4; ++at) {
+                    dots = dots.dots(values[at], Wide::repeated_8(numbers + 8 * at));
+                }
+                found[token] = found[token].scaled(dots, scales);
+            }
+        }
+    }
+    for (int pair = 0; pair < QK_K / PART / 2; ++pair) {
+        const Wide values = Wide::twos_of_rows(levels.least + 2 * ROWS * pair, part);
+        for (int token = 0; token < N; ++token) {
+            under[token] =
+                under[token].pairs(values, Wide::repeated_8(tokens[token * token_step].bsums + 4 * pair));
+        }
+    }
+    for (int token = 0; token < N; ++token) {
+        sums[token][part] = found[token];
+        least[token][part] = under[token];
+    }
+}
+
+// Of N tokens by eight rows.
+template <int N>
+void eight_rows(
+        const block_q4_Kx8 * weights, int64_t blocks, const block_q8_K * tokens, int64_t token_step, float * to,
+        int64_t to_step) {
+    __m256 held[N], below[N];
+    for (int token = 0; token < N; ++token) {
+        held[token] = below[token] = _mm256_setzero_ps();
+    }
+    for (int64_t block = 0; block < blocks; ++block, ++weights, ++tokens) {
+        fetch(weights + AHEAD, sizeof *weights);
+        const Levels levels(weights->scales);
+        Wide sums[N][PARTS], least[N][PARTS];
+        for (int part = 0; part < PARTS; ++part) {
+            add_block<N>(*weights, levels, part, tokens, token_step, sums, least);
+        }
+        const __m256 scale = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) weights->d));
+        const __m256 least_scale = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) weights->dmin));
+        for (int token = 0; token < N; ++token) {
+            const __m256 token_scale = _mm256_set1_ps(tokens[token * token_step].d);
+            const __m256 found = _mm256_cvtepi32_ps(Wide::sums_of_rows(sums[token]));
+            const __m256 under = _mm256_cvtepi32_ps(Wide::sums_of_rows(least[token]));
+            held[token] = _mm256_fmadd_ps(found, _mm256_mul_ps(scale, token_scale), held[token]);
+            below[token] = _mm256_fmadd_ps(under, _mm256_mul_ps(least_scale, token_scale), below[token]);
+        }
+    }
+    for (int token = 0; token < N; ++token) {
+        _mm256_storeu_ps(to + token * to_step, _mm256_sub_ps(held[token], below[token]));
+    }
+}
+
+// Of 256 weights of the rows that a register takes, which are read as numbers without a sign, 32 too large.
+struct Weights {
+    static constexpr int GROUPS = QK_K / PART;
+    Wide values[GROUPS], scales[GROUPS], every_scale;
+
+    Weights(const block_q6_K & one, const block_q6_K & other) {
+        for (int half = 0; half < 2; ++half) {
+            const Wide high = part(one.qh, other.qh, half);
+            const Wide low = part(one.ql, other.ql, 2 * half), later = part(one.ql, other.ql, 2 * half + 1);
+            Wide * to = values + 4 * half;
+            to[0] = (low & 0x0f) | (high & 0x03).up<4>();
+            to[1] = (later & 0x0f) | (high & 0x0c).up<2>();
+            to[2] = (low.down<4>() & 0x0f) | (high & 0x30);
+            to[3] = (later.down<4>() & 0x0f) | (high & 0xc0).down<2>();
+        }
+        const __m128i first = _mm_loadu_si128((const __m128i *) one.scales);
+        const __m128i second = _mm_loadu_si128((const __m128i *) other.scales);
+        Wide::scales_of_halves(first, second, scales);
+        every_scale = Wide::of(_mm256_cvtepi8_epi16(first), _mm256_cvtepi8_epi16(second));
+    }
+    static Wide part(const uint8_t * one, const uint8_t * other, int at) {
+        const __m256i first = _mm256_loadu_si256((const __m256i *) one + at);
+        return Wide::of(first, _mm256_loadu_si256((const __m256i *) other + at));
+    }
+
+    Wide sums(const block_q8_K & token) const {
+        Wide sums[2] = { Wide::zero(), Wide::zero() }; // one after the other would be waited for
+        for (int group = 0; group < GROUPS; ++group) {
+            const Wide dots = Wide::zero().dots(values[group], Wide::repeated_32(token.qs + PART * group));
+            sums[group % 2] = sums[group % 2].scaled(dots, scales[group]);
+        }
+        return (sums[0] + sums[1]).less_32_times(Wide::zero().pairs(Wide::repeated_32(token.bsums), every_scale));
+    }
+};
+
+// Of N tokens by the rows that a register takes: one row, or two, the last one of which may be given twice.
+template <int N>
+void few_rows(
+        const block_q6_K * one, const block_q6_K * other, int64_t blocks, size_t ahead, const block_q8_K * tokens,
+        int64_t token_step, float * to, int64_t to_step) {
+    Floats held[N];
+    for (int token = 0; token < N; ++token) {
+        held[token] = Floats::zero();
+    }
+    for (int64_t block = 0; block < blocks; ++block) {
+        fetch((const char *) (one + block) + ahead, sizeof *one);
+        if (FEW > 1) {
+            fetch((const char *) (other + block) + ahead, sizeof *other);
+        }
+        const Weights weights(one[block], other[block]);
+        const Floats scales = Floats::of(GGML_CPU_FP16_TO_FP32(one[block].d), GGML_CPU_FP16_TO_FP32(other[block].d));
+#pragma GCC unroll MOST
+        for (int token = 0; token < N; ++token) {
+            const block_q8_K & from = tokens[token * token_step + block];
+            held[token] = held[token].add(weights.sums(from), scales, from.d);
+        }
+    }
+    for (int row = 0; row < (other == one ? 1 : FEW); ++row) {
+        for (int token = 0; token < N; ++token) {
+            to[token * to_step + row] = total(held[token].row(row));
+        }
+    }
+}
+
+template <int N> void rows_q4_k(const Product & of, Parts & parts) {
+    for (int64_t first, last; parts.next(first, last);) {
+        for (int64_t row = first; row < last; row += ROWS) {
+            const block_q4_Kx8 * weights = (const block_q4_Kx8 *) of.weights + row / ROWS * of.step;
+            eight_rows<N>(
+                weights, of.blocks, (const block_q8_K *) of.tokens, of.token_step, of.to + row, of.to_step);
+        }
+    }
+}
+
+template <int N> void rows_q6_k(const Product & of, Parts & parts) {
+    for (int64_t first, last; parts.next(first, last);) {
+        for (int64_t row = first; row < last; row += FEW) {
+            const block_q6_K * one = (const block_q6_K *) of.weights + row * of.step;
+            const block_q6_K * other = row + FEW <= last ? one + (FEW - 1) * of.step : one;
+            few_rows<N>(
+                one, other, of.blocks, FEW * of.step * sizeof *one, (const block_q8_K *) of.tokens, of.token_step,
+                of.to + row, of.to_step);
+        }
+    }
+}
+
+using Rows = void (*)(const Product &, Parts &);
+constexpr Rows Q4_K[MOST + 1] = { nullptr,      rows_q4_k<1>, rows_q4_k<2>, rows_q4_k<3>, rows_q4_k<4>,
+                                  rows_q4_k<5>, rows_q4_k<6>, rows_q4_k<7>, rows_q4_k<8> };
+constexpr Rows Q6_K[MOST + 1] = { nullptr,      rows_q6_k<1>, rows_q6_k<2>, rows_q6_k<3>, rows_q6_k<4>,
+                                  rows_q6_k<5>, rows_q6_k<6>, rows_q6_k<7>, rows_q6_k<8> };
+
+} // namespace
+
+void multiply_q4_k(const Product & product, Parts parts) { Q4_K[product.count](product, parts); }
+void multiply_q6_k(const Product & product, Parts parts) { Q6_K[product.count](product, parts); }
+
+} // namespace medmind
+
+#endif
