@@ -1,9 +1,11 @@
-"""What llama.cpp's build for AVX-512 gives chat's engine, beside the one for every CPU with AVX2, in turn.
+"""What a build of llama.cpp gives chat's engine beside another one, in turn: that for AVX-512 beside the one for every
+CPU with AVX2, or this environment's beside that of another llama-cpp-python, say without medmind's files.
 
-    python scripts/measure_cpu_library.py FILE.gguf --out FILE.json [--threads 1 2] [--pairs 6]
+    python scripts/measure_cpu_library.py FILE.gguf --out FILE.json [--threads 1 2] [--pairs 6] [--beside FOLDER]
 
 Each measurement is a process of its own: a prompt of `PROMPT` tokens, then `ANSWER` tokens, each the median of
-`TIMES`; attention and batch are chat's choice. Only where `medmind.llama` takes another build than the usual one.
+`TIMES`; attention and batch are chat's choice. Without `--beside` only where `medmind.llama` takes another build than
+the usual one.
 """
 
 import argparse
@@ -44,13 +46,16 @@ def rates(model: Path, threads: int) -> dict[str, float]:
     return {"prompt": statistics.median(prompts), "answer": statistics.median(answers)}
 
 
-def measured(model: Path, threads: int, *, usual: bool) -> dict[str, float]:
-    """`rates` in a process of its own."""
+def measured(model: Path, threads: int, *, usual: bool, beside: Path | None = None) -> dict[str, float]:
+    """`rates` in a process of its own, of the usual build or with the llama_cpp that lies in a folder."""
     code = f"{USUAL if usual else ''}import sys, json, pathlib; sys.path.insert(0, sys.argv[1]); "
     code += "import measure_cpu_library as m; "
     code += "print(json.dumps(m.rates(pathlib.Path(sys.argv[2]), int(sys.argv[3]))))"
     command = [sys.executable, "-c", code, str(Path(__file__).parent), str(model), str(threads)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=True)
+    paths = [str(beside)] if beside else []
+    paths += filter(None, [os.environ.get("PYTHONPATH")])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=True, env=environment)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -61,16 +66,17 @@ def tensor_types(model: Path) -> dict[str, int]:
     return {gguf.GGMLQuantizationType(kind).name: count for kind, count in kinds.most_common()}
 
 
-def document(model: Path, build: Path, runs: list[dict[str, Any]]) -> dict[str, Any]:
+def document(model: Path, build: Path | None, runs: list[dict[str, Any]]) -> dict[str, Any]:
     """The figures and their conditions.
 
     Args:
         model: what was measured.
-        build: folder of the build that was taken, with its file `cpu-flags`.
+        build: folder of the build that was taken, with its file `cpu-flags`; None for the usual one.
         runs: pairs.
     """
+    needs = (build / "cpu-flags").read_text(encoding="ascii").split() if build else []
     return {
-        "schema": "medmind-cpu-library/2",
+        "schema": "medmind-cpu-library/3",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": {"file": model.name, "bytes": model.stat().st_size, "tensors": tensor_types(model)},
         "machine": {
@@ -80,7 +86,7 @@ def document(model: Path, build: Path, runs: list[dict[str, Any]]) -> dict[str, 
             "load_average": os.getloadavg()[0],
         },
         "versions": {name: importlib.metadata.version(name) for name in ("medmind", "llama-cpp-python")},
-        "build": {"name": build.name, "needs": (build / "cpu-flags").read_text(encoding="ascii").split()},
+        "build": {"name": build.name if build else "usual", "needs": needs, "own_products": llama.own_products()},
         "kv_cache": KV_CACHE,
         "prompt_tokens": PROMPT,
         "answer_tokens": ANSWER,
@@ -95,20 +101,29 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--pairs", type=int, default=6)
+    parser.add_argument("--beside", type=Path, metavar="FOLDER", help="with another package llama_cpp")
     given = parser.parse_args()
+    beside: Path | None = given.beside
     best = llama.cpu_library(Path(str(llama.package().__file__)).parent / "lib", processor.features())
-    if best is None:
+    if beside and not (beside / "llama_cpp").is_dir():
+        raise SystemExit(f"{beside} holds no package llama_cpp")
+    if best is None and not beside:
         raise SystemExit("llama.cpp has no other build for this CPU than the usual one")
-    build = best.parent
+    build = best.parent if best else None
+    here, there = ("here", "beside") if beside else (build.name if build else "", "usual")
     runs: list[dict[str, Any]] = []
     for threads in given.threads:
         flash = attention.flash(KV_CACHE, threads, on_gpu=False, own=llama.own_attention())
         for turn in range(given.pairs):
-            order = (True, False) if turn % 2 else (False, True)
-            pair = {usual: measured(given.model, threads, usual=usual) for usual in order}
-            runs.append({"threads": threads, "flash_attention": flash, "usual": pair[True], build.name: pair[False]})
+            pair = {}
+            for name in (there, here) if turn % 2 else (here, there):
+                other = name == there
+                pair[name] = measured(
+                    given.model, threads, usual=other and not beside, beside=beside if other else None
+                )
+            runs.append({"threads": threads, "flash_attention": flash, **pair})
         for what in ("prompt", "answer"):
-            gains = sorted(run[build.name][what] / run["usual"][what] for run in runs if run["threads"] == threads)
+            gains = sorted(run[here][what] / run[there][what] for run in runs if run["threads"] == threads)
             print(
                 f"{threads} threads, {what}: {statistics.median(gains):.3f} times ({gains[0]:.3f} to {gains[-1]:.3f})"
             )
