@@ -4,7 +4,6 @@
 // several give others, or take as long as one by one. Everything else llama.cpp does.
 
 #include "llama_few_rows.h"
-#include "ggml-cpu.h"
 #include "llamafile/sgemm.h"
 #include "repack.h"
 #include "tiled/tiled.h"
@@ -33,19 +32,25 @@ std::atomic<uint64_t> products = 0;
 
 #ifdef MEDMIND_FEW_ROWS
 
+void count(const struct ggml_compute_params * params) {
+    if (params->ith == 0) {
+        products.fetch_add(1, std::memory_order_relaxed);
+    }
+}
+
 using namespace medmind;
 
 bool multiplies(int weights, int tokens, int64_t count) {
     const bool known = (weights == GGML_TYPE_Q8_0 && tokens == GGML_TYPE_Q8_0) ||
                        (weights == GGML_TYPE_Q6_K && tokens == GGML_TYPE_Q8_K);
-    return known && count <= MOST;
+    return known && count <= MOST_TOKENS;
 }
 
 bool repacked(const struct ggml_tensor * op) {
     const struct ggml_tensor * weights = op->src[0], * tokens = op->src[1];
     return op->op == GGML_OP_MUL_MAT && weights->type == GGML_TYPE_Q4_K && weights->extra && weights->buffer &&
            weights->buffer->buft == ggml_backend_cpu_repack_buffer_type() && weights->ne[1] % 8 == 0 &&
-           weights->ne[2] == 1 && tokens->type == GGML_TYPE_F32 && tokens->ne[1] <= MOST && tokens->ne[2] == 1 &&
+           weights->ne[2] == 1 && tokens->type == GGML_TYPE_F32 && tokens->ne[1] <= MOST_TOKENS && tokens->ne[2] == 1 &&
            tokens->ne[3] == 1;
 }
 
@@ -84,7 +89,7 @@ extern "C" uint64_t medmind_products(void) { return products; }
 extern "C" bool medmind_extra_compute_forward(struct ggml_compute_params * params, struct ggml_tensor * op) {
 #ifdef MEDMIND_FEW_ROWS
     if (repacked(op)) {
-        products.fetch_add(params->ith == 0, std::memory_order_relaxed);
+        count(params);
         multiply_repacked(params, op);
         return true;
     }
@@ -96,7 +101,8 @@ extern "C" bool medmind_extra_compute_forward(struct ggml_compute_params * param
 extern "C" bool medmind_compute_forward_mul_mat_tiled(
         const struct ggml_compute_params * params, struct ggml_tensor * op) {
 #if defined(MEDMIND_FEW_ROWS) && defined(GGML_USE_LLAMAFILE)
-    if (multiplies(op->src[0]->type, GGML_TYPE_Q8_K, op->src[1]->ne[1]) && ggml_is_contiguous(op->src[1])) {
+    // Only 32-bit numbers are rounded, and lie side by side then, however they lay before.
+    if (op->src[1]->type == GGML_TYPE_F32 && multiplies(op->src[0]->type, GGML_TYPE_Q8_K, op->src[1]->ne[1])) {
         return false;
     }
 #endif
@@ -112,7 +118,7 @@ extern "C" bool medmind_sgemm(
         const void * b, int64_t b_step, void * c, int64_t c_step, int a_type, int b_type, int c_type) {
 #ifdef MEDMIND_FEW_ROWS
     if (multiplies(a_type, b_type, n) && c_type == GGML_TYPE_F32) {
-        products.fetch_add(params->ith == 0, std::memory_order_relaxed);
+        count(params);
         const Product product = { a, a_step, k, b, b_step, (int) n, (float *) c, c_step };
         // Tokens that ggml-cpu.c rounded lie where its memory begins, and it counts for these who takes which rows; but
         // not for further matrices of the same tensor.

@@ -6,6 +6,7 @@
 #include "ggml-common.h"
 
 #include "ggml-backend.h"
+#include "ggml-cpu.h"
 #include "ggml-cpu-impl.h"
 #include "ggml-impl.h"
 #include "simd-mappings.h"
@@ -13,14 +14,18 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <immintrin.h>
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #define MEDMIND_FEW_ROWS
+#include <immintrin.h>
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VNNI__)
+#define MEDMIND_AVX512 // registers of 64 bytes; else of 32
+#endif
 
 namespace medmind {
 
-constexpr int MOST = 8; // tokens whose sums are held in registers
+constexpr int MOST_TOKENS = 8; // whose sums are held in registers
 
 // Of `count` tokens by rows of weights: steps from one to the next in blocks, in `to` in numbers.
 struct Product {
@@ -38,7 +43,8 @@ class Parts {
 public:
     // `by` rows are computed at once. Unless `counting`, nobody counts which are taken, and each thread has its share.
     Parts(const struct ggml_compute_params * params, int64_t rows, int64_t by, bool counting) :
-        params(params), rows(rows), units((rows + by - 1) / by), by(by), counting(counting && params->nth > 1),
+        params(params), rows(rows), units((rows + by - 1) / by), by(by),
+        counting(counting && params->nth > 1 && !ggml_is_numa()),
         count(this->counting ? std::min<int64_t>(units, 4 * params->nth) : params->nth), part(params->ith) {}
 
     bool next(int64_t & first, int64_t & last) {
@@ -62,6 +68,18 @@ void multiply_q8_0(const Product & product, Parts parts);
 void multiply_q6_k(const Product & product, Parts parts);
 void multiply_q4_k(const Product & product, Parts parts); // eight rows lie side by side, as llama.cpp repacks them
 
+// Begin to fetch what is needed soon. (Of a function that does nothing but this GCC would leave out the calls.)
+#ifdef _MSC_VER
+#define MEDMIND_INLINE __forceinline
+#else
+#define MEDMIND_INLINE __attribute__((always_inline)) inline
+#endif
+MEDMIND_INLINE void fetch(const void * from, size_t bytes) {
+    for (size_t at = 0; at < bytes; at += 64) {
+        _mm_prefetch((const char *) from + at, _MM_HINT_T1);
+    }
+}
+
 // As hsum_float_8 of quants.c.
 inline float total(__m256 value) {
     __m128 half = _mm_add_ps(_mm256_extractf128_ps(value, 1), _mm256_castps256_ps128(value));
@@ -71,7 +89,7 @@ inline float total(__m256 value) {
 
 // As many rows as a register takes, 32 bytes of each or 8 of each. Weights have no sign here and are below 64, so that
 // four products fit into 16 bits; `Dots` are such sums, which `scaled` multiplies by 16 bits and adds up in 32.
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VNNI__)
+#ifdef MEDMIND_AVX512
 
 struct Wide {
     static constexpr int BYTES = 64;

@@ -14,16 +14,9 @@ namespace {
 constexpr int ROWS = 8;  // of weights that are interleaved
 constexpr int PART = 32; // weights that share a scale and a least value
 constexpr int PARTS = ROWS * 8 / Wide::BYTES;
-constexpr int FEW = Wide::BYTES / 32; // rows of q6_K
+constexpr int AT_ONCE = Wide::BYTES / 32; // rows of q6_K
 
 constexpr int AHEAD = 8; // blocks: farther than two pages, at whose ends a processor stops fetching by itself
-
-// Begin to fetch what is needed soon. (A function of which nothing but this is seen GCC would call no more.)
-__attribute__((always_inline)) inline void fetch(const void * from, size_t bytes) {
-    for (size_t at = 0; at < bytes; at += 64) {
-        _mm_prefetch((const char *) from + at, _MM_HINT_T1);
-    }
-}
 
 // Scales and least values of the eight parts of eight rows, a byte for each part and row; source: make_block_q4_Kx8 of
 // repack.cpp.
@@ -156,7 +149,7 @@ struct Weights {
 
 // Of N tokens by the rows that a register takes: one row, or two, the last one of which may be given twice.
 template <int N>
-void few_rows(
+void rows_at_once(
         const block_q6_K * one, const block_q6_K * other, int64_t blocks, size_t ahead, const block_q8_K * tokens,
         int64_t token_step, float * to, int64_t to_step) {
     Floats held[N];
@@ -165,18 +158,18 @@ void few_rows(
     }
     for (int64_t block = 0; block < blocks; ++block) {
         fetch((const char *) (one + block) + ahead, sizeof *one);
-        if (FEW > 1) {
+        if (AT_ONCE > 1) {
             fetch((const char *) (other + block) + ahead, sizeof *other);
         }
         const Weights weights(one[block], other[block]);
         const Floats scales = Floats::of(GGML_CPU_FP16_TO_FP32(one[block].d), GGML_CPU_FP16_TO_FP32(other[block].d));
-#pragma GCC unroll MOST
+#pragma GCC unroll MOST_TOKENS
         for (int token = 0; token < N; ++token) {
             const block_q8_K & from = tokens[token * token_step + block];
             held[token] = held[token].add(weights.sums(from), scales, from.d);
         }
     }
-    for (int row = 0; row < (other == one ? 1 : FEW); ++row) {
+    for (int row = 0; row < (other == one ? 1 : AT_ONCE); ++row) {
         for (int token = 0; token < N; ++token) {
             to[token * to_step + row] = total(held[token].row(row));
         }
@@ -195,20 +188,20 @@ template <int N> void rows_q4_k(const Product & of, Parts & parts) {
 
 template <int N> void rows_q6_k(const Product & of, Parts & parts) {
     for (int64_t first, last; parts.next(first, last);) {
-        for (int64_t row = first; row < last; row += FEW) {
+        for (int64_t row = first; row < last; row += AT_ONCE) {
             const block_q6_K * one = (const block_q6_K *) of.weights + row * of.step;
-            const block_q6_K * other = row + FEW <= last ? one + (FEW - 1) * of.step : one;
-            few_rows<N>(
-                one, other, of.blocks, FEW * of.step * sizeof *one, (const block_q8_K *) of.tokens, of.token_step,
+            const block_q6_K * other = row + AT_ONCE <= last ? one + (AT_ONCE - 1) * of.step : one;
+            rows_at_once<N>(
+                one, other, of.blocks, AT_ONCE * of.step * sizeof *one, (const block_q8_K *) of.tokens, of.token_step,
                 of.to + row, of.to_step);
         }
     }
 }
 
 using Rows = void (*)(const Product &, Parts &);
-constexpr Rows Q4_K[MOST + 1] = { nullptr,      rows_q4_k<1>, rows_q4_k<2>, rows_q4_k<3>, rows_q4_k<4>,
+constexpr Rows Q4_K[MOST_TOKENS + 1] = { nullptr,      rows_q4_k<1>, rows_q4_k<2>, rows_q4_k<3>, rows_q4_k<4>,
                                   rows_q4_k<5>, rows_q4_k<6>, rows_q4_k<7>, rows_q4_k<8> };
-constexpr Rows Q6_K[MOST + 1] = { nullptr,      rows_q6_k<1>, rows_q6_k<2>, rows_q6_k<3>, rows_q6_k<4>,
+constexpr Rows Q6_K[MOST_TOKENS + 1] = { nullptr,      rows_q6_k<1>, rows_q6_k<2>, rows_q6_k<3>, rows_q6_k<4>,
                                   rows_q6_k<5>, rows_q6_k<6>, rows_q6_k<7>, rows_q6_k<8> };
 
 } // namespace

@@ -11,8 +11,8 @@ namespace medmind {
 namespace {
 
 // Sums of four products each of a block, of one row of weights, or of two side by side.
-#if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512VNNI__)
-constexpr int ROWS = 2;
+#ifdef MEDMIND_AVX512
+constexpr int AT_ONCE = 2;
 using sums = __m512;
 inline sums nothing() { return _mm512_setzero_ps(); }
 
@@ -42,7 +42,7 @@ inline __m256 of_row(sums value, int row) {
     return row ? _mm512_extractf32x8_ps(value, 1) : _mm512_castps512_ps256(value);
 }
 #else
-constexpr int ROWS = 1;
+constexpr int AT_ONCE = 1;
 using sums = __m256;
 inline sums nothing() { return _mm256_setzero_ps(); }
 
@@ -98,14 +98,14 @@ void product(
     const uint8_t * values = tokens.values.data();
     const float * scales = tokens.scales.data();
     for (int64_t block = 0; block < blocks; ++block, values += N * QK8_0, scales += N) {
-        _mm_prefetch((const char *) (one + block) + ahead, _MM_HINT_T1);
-        _mm_prefetch((const char *) (other + block) + ahead, _MM_HINT_T1);
+        fetch((const char *) (one + block) + ahead, sizeof *one);
+        fetch((const char *) (other + block) + ahead, sizeof *other);
         const Weights weights(one + block, other + block);
         for (int token = 0; token < N; ++token) {
             held[token] = weights.add(values + token * QK8_0, scales[token], held[token]);
         }
     }
-    for (int row = 0; row < ROWS; ++row) {
+    for (int row = 0; row < AT_ONCE; ++row) {
         for (int token = 0; token < N; ++token) {
             found[row][token] = of_row(held[token], row);
         }
@@ -115,12 +115,12 @@ void product(
 template <int N> void rows(const Product & of, const Tokens & tokens, Parts & parts) {
     const block_q8_0 * weights = (const block_q8_0 *) of.weights;
     for (int64_t first, last; parts.next(first, last);) {
-        for (int64_t row = first; row < last; row += ROWS) {
-            __m256 found[ROWS][N];
-            const int64_t next = std::min(row + ROWS - 1, last - 1);
-            const size_t ahead = ROWS * of.step * sizeof(block_q8_0);
+        for (int64_t row = first; row < last; row += AT_ONCE) {
+            __m256 found[AT_ONCE][N];
+            const int64_t next = std::min(row + AT_ONCE - 1, last - 1);
+            const size_t ahead = AT_ONCE * of.step * sizeof(block_q8_0);
             product<N>(weights + row * of.step, weights + next * of.step, of.blocks, ahead, tokens, found);
-            for (int at = 0; at < ROWS && row + at < last; ++at) {
+            for (int at = 0; at < AT_ONCE && row + at < last; ++at) {
                 for (int token = 0; token < N; ++token) {
                     of.to[token * of.to_step + row + at] = total(found[at][token]);
                 }
@@ -130,7 +130,8 @@ template <int N> void rows(const Product & of, const Tokens & tokens, Parts & pa
 }
 
 using Rows = void (*)(const Product &, const Tokens &, Parts &);
-constexpr Rows OF[MOST + 1] = { nullptr, rows<1>, rows<2>, rows<3>, rows<4>, rows<5>, rows<6>, rows<7>, rows<8> };
+constexpr Rows OF[MOST_TOKENS + 1] = { nullptr, rows<1>, rows<2>, rows<3>, rows<4>,
+                                       rows<5>, rows<6>, rows<7>, rows<8> };
 
 } // namespace
 

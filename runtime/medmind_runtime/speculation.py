@@ -14,8 +14,8 @@ from medmind_runtime.timings import Timings
 
 _Q8_0_FILE = "7"
 _OWN_FILES = frozenset([_Q8_0_FILE, "15", "18"])
-"""`general.file_type` of files in q8_0; and of these, q4_k_m and q6_k, all whose matrices scripts/llama_few_rows.cpp
-multiplies by several tokens; source: LLAMA_FTYPE_* of llama.h."""
+"""`general.file_type` of files in q8_0; and of these, q4_k_m and q6_k, all of whose matrices scripts/llama_few_rows.cpp
+multiplies by several tokens if rows are multiples of 256 and there are no experts; source: LLAMA_FTYPE_* of llama.h."""
 _ARCHITECTURES = ("llama", "qwen2")
 
 
@@ -73,7 +73,8 @@ class Exact:
             same_bits: see `attention.same_bits`.
             built: whether llama.cpp was built with scripts/llama_few_rows.cpp.
         """
-        files = _OWN_FILES if built else {_Q8_0_FILE}
+        experts = metadata.get(f"{metadata.get('general.architecture')}.expert_count", "0") != "0"
+        files = _OWN_FILES if built and not experts else {_Q8_0_FILE}
         return cls(hopeless=not same_bits or metadata.get("general.file_type") not in files)
 
 

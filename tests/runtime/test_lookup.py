@@ -192,6 +192,8 @@ def test_only_files_that_may_gain_are_tried_and_the_cache_of_q8_0_is_one_that_is
         if not Exact.of({"general.file_type": kind}, same_bits=same_bits, built=built).tried
     }
     assert tried == {("7", True, True), ("15", True, True), ("18", True, True), ("7", True, False)}
+    experts = {"general.architecture": "llama", "general.file_type": "15", "llama.expert_count": "8"}
+    assert Exact.of(experts, same_bits=True, built=True).tried
 
 
 @pytest.fixture(scope="module", params=["q8_0", "q4_k_m"])
