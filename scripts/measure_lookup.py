@@ -159,7 +159,7 @@ COSTS: Mapping[str, Mapping[int, float]] = {
     "q8_0, AVX-512, 16 threads of a Xeon": {1: 1.0, 2: 1.08, 4: 1.36, 8: 2.13},
     "q8_0, AVX2, one thread of an EPYC": {1: 1.0, 2: 1.19, 4: 2.13, 8: 4.13},
 }
-"""Of so many rows, in single tokens, as `costs` gives them; at Mistral-7B's shape: q4_k_m on the Xeon with all its layers,
+"""Of so many rows, in single tokens, as `costs` gives them; at Mistral-7B's shape: q4_k_m on the Xeon with all layers,
 the others with four.
 """
 
