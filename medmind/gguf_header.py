@@ -15,7 +15,7 @@ from medmind.errors import MedmindError
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 _MAX_DIMENSIONS = 4
-_STRING, _ARRAY = 8, 9
+_STRING, _ARRAY, _FLOAT32 = 8, 9, 6
 _SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 """Bytes of each scalar metadata type; source: `enum gguf_type` of ggml/include/gguf.h."""
 _WHOLE = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 10: "<Q", 11: "<q"}
@@ -144,6 +144,29 @@ def read(path: Path) -> Header:
     if header.end > size:
         raise MedmindError(f"{path} is cut off: it has {size} bytes of {header.end}", _COPY_AGAIN)
     return header
+
+
+def strings(path: Path, key: str) -> list[bytes]:
+    """The texts of an array, byte for byte, of a file that `check` has passed; none where there is no such array."""
+    place = read(path).places.get(key)
+    if place is None:
+        return []
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        reader = _Reader(data)
+        reader.at = place
+        kind, count = reader.u32(), reader.u64()
+        return [reader.string() for _ in range(count)] if kind == _STRING else []
+
+
+def number(path: Path, key: str) -> float | None:
+    """A 32-bit float of a file that `check` has passed; None where there is none."""
+    place = read(path).places.get(key)
+    if place is None:
+        return None
+    with path.open("rb") as file:
+        file.seek(place - 4)
+        kind, value = struct.unpack("<If", file.read(8))
+    return float(value) if kind == _FLOAT32 else None
 
 
 def _header(reader: _Reader, path: Path) -> Header:

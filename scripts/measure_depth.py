@@ -71,9 +71,12 @@ def shape(path: Path, layers: int, quant: str) -> None:
     writer.add_vocab_size(VOCABULARY)
     writer.add_tokenizer_model("llama")
     special = ["<unk>", "<s>", "</s>"]
-    writer.add_token_list([*special, *(f"token{place}" for place in range(3, VOCABULARY))])
+    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+    words = [f"token{place}" for place in range(len(special) + len(bytes_), VOCABULARY)]
+    writer.add_token_list([*special, *bytes_, *words])
     writer.add_token_scores([0.0] * VOCABULARY)
-    writer.add_token_types([gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL] * (VOCABULARY - 3))
+    types = [gguf.TokenType.CONTROL] * len(special) + [gguf.TokenType.BYTE] * len(bytes_)
+    writer.add_token_types(types + [gguf.TokenType.NORMAL] * len(words))
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
 

@@ -13,6 +13,7 @@ from medmind import gguf_header, llama
 from medmind.errors import MedmindError
 from medmind_runtime import attention
 from medmind_runtime.decoder import Decoder
+from medmind_runtime.fatal import demand_usable
 from medmind_runtime.forecast import demand_room
 from medmind_runtime.loading import DEFAULT_CONTEXT, KV_TYPES, GpuLayers, KvType, LoadMode
 from medmind_runtime.speculation import Exact, cache_type
@@ -106,6 +107,7 @@ def assemble(path: Path, **settings: Unpack[Settings]) -> Parts:
     given: Settings = {**DEFAULTS, **settings}
     context, threads, batch, adapter = given["context"], given["threads"], given["batch"], given["adapter"]
     gguf_header.check(path)
+    demand_usable(path)
     if any(value is not None and value < 1 for value in (batch, threads, context)):
         raise MedmindError("context, threads and batch must be 1 or more")
     if threads is not None and threads > MOST_THREADS:

@@ -36,7 +36,7 @@ _Kv = Annotated[
 ]
 _Lookup = Annotated[
     bool,
-    typer.Option(help="guess ahead from prompt and answer where that gives the same answers sooner (q8_0 files)"),
+    typer.Option(help="guess ahead from the text at hand where that gives the same answers sooner: q4_k_m, q6_k, q8_0"),
 ]
 _Load = Annotated[
     LoadMode,
@@ -215,7 +215,7 @@ def serve(
 @app.command("index")
 def make_library(
     source: Annotated[Path, typer.Argument(help="MedQuAD: a .jsonl, .csv or .xml file, or a folder of them")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="the library file to write")],
+    output: Annotated[Path, typer.Option("--output", "--out", "-o", help="the library file to write")],
     force: Annotated[bool, typer.Option("--force", help="replace the file if it is there")] = False,
 ) -> None:
     """Make an offline library of a source's answers, for --library."""
