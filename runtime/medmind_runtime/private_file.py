@@ -88,9 +88,7 @@ def write(path: Path, content: bytes) -> None:
         MedmindError: it cannot be written, or is no regular file.
     """
     demand_regular(path)
-    partial = path.with_name(
-        f".{secrets.token_hex(8)}.partial"
-    )  # short: behind the file's own name there may be no room
+    partial = path.with_name(f".{secrets.token_hex(8)}.partial")  # short: the longest name has no room for more
     try:
         descriptor = _unnamed(path.parent)
         if descriptor is None or not _filled(descriptor, content, partial):
