@@ -59,11 +59,12 @@ function(medmind_cpu_library folder)
 endfunction()
 
 function(medmind_cpu_libraries)
+    # scripts/install.sh looks here whether what is installed was made of these files; without medmind's kernels too, as
+    # where LLAMA_CMAKE_ARGS asks for all of llama.cpp's own builds.
+    file(WRITE "${CMAKE_BINARY_DIR}/medmind-build" "${MEDMIND_BUILD}\n")
+    install(FILES "${CMAKE_BINARY_DIR}/medmind-build" DESTINATION "${SKBUILD_PLATLIB_DIR}/llama_cpp/lib")
     if(TARGET ggml-cpu)
         medmind_kernels()
-        # scripts/install.sh looks here whether pip's cache served a wheel of these files or of earlier ones.
-        file(WRITE "${CMAKE_BINARY_DIR}/medmind-build" "${MEDMIND_BUILD}\n")
-        install(FILES "${CMAKE_BINARY_DIR}/medmind-build" DESTINATION "${SKBUILD_PLATLIB_DIR}/llama_cpp/lib")
     endif()
     if(MEDMIND_AVX512 AND TARGET ggml-cpu AND NOT GGML_NATIVE AND NOT GGML_BACKEND_DL)
         medmind_cpu_library(avx512 avx512f avx512cd avx512vl avx512dq avx512bw avx512vbmi avx512_vnni)

@@ -34,7 +34,7 @@ _MATTERS = {"x86": ("AVX", "AVX2", "FMA", "F16C"), "arm": ("NEON", "DOTPROD")}
 _HELPS = ("AVX512", "AVX512_VNNI", "MATMUL_INT8", "SVE")
 """What makes prompts faster; AVX-VNNI and bf16 units hardly do (see scripts/llama_build.cmake)."""
 _OWN = frozenset(["avx2", "fma", "f16c"])
-"""What medmind's own kernels need (scripts/llama_attention.cpp), by Linux' names."""
+"""What medmind's own kernels need (scripts/llama_attention.cpp, scripts/llama_few_rows.cpp), by Linux' names."""
 
 
 def build(answer: Answer, flags: frozenset[str]) -> Check:

@@ -52,7 +52,7 @@ llama_cpp.llama_backend_init()
 print(json.dumps({
     "system": llama_cpp.llama_print_system_info().decode("utf-8", "replace"),
     "offload": bool(llama_cpp.llama_supports_gpu_offload()),
-    "own": llama.own_attention(),
+    "own": llama.own_attention() and llama.own_products(),
 }), flush=True)
 """
 """llama-cpp-python: version, the features it was compiled for, GPU offload, medmind's own kernels."""

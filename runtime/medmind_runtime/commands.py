@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medmind import console
 from medmind.errors import MedmindError
-from medmind_runtime import chat_settings, private_file, saved
+from medmind_runtime import chat_settings, file_names, saved
 from medmind_runtime.background import Background
 from medmind_runtime.conversation import Conversation, Turn
 from medmind_runtime.display import printable
@@ -87,10 +87,7 @@ class Commands:
         action = self._actions.get(name)
         if action is None:
             raise MedmindError(f"there is no command {name}", "/help lists them; begin with a space to ask about it")
-        try:
-            action(terminal, rest.strip())
-        except OSError as error:  # a name too long, a folder that is closed: no reason to end the conversation
-            raise MedmindError(f"{error.filename or name}: {error.strerror}", "give another file") from error
+        action(terminal, rest.strip())
 
     @staticmethod
     def _new(terminal: Terminal, _: str) -> None:
@@ -205,16 +202,15 @@ class Commands:
     def _save(self, terminal: Terminal, rest: str, *, replace: bool = False) -> None:
         opened = terminal.opened()
         rest, with_state = _flag(rest, "--state")
-        path = _named(rest) if rest else Path(datetime.now().strftime("conversation-%Y%m%d-%H%M%S.json"))
-        state = _state_beside(path)
+        path = file_names.named(rest) if rest else Path(datetime.now().strftime("conversation-%Y%m%d-%H%M%S.json"))
+        state = file_names.state_beside(path)
         conversation = opened.conversation
         before = self._saved.get(os.path.realpath(path))
         goes_on = before is not None and conversation.turns[: len(before)] == before
         for file in (path, state) if with_state else (path,):
-            private_file.demand_regular(file)
-            if file.exists() and not (goes_on or replace):
+            if file_names.is_there(file) and not (goes_on or replace):
                 raise MedmindError(f"{file} exists already", f"give another name, or replace it: /save! {path}")
-        again = " again, with what was said since" if goes_on and path.exists() else ""
+        again = " again, with what was said since" if goes_on and file_names.is_there(path) else ""
         saved.write(path, model=opened.name, system=conversation.system, turns=conversation.turns)
         self._saved[os.path.realpath(path)] = list(conversation.turns)
         console.note(f"Saved to {path}{again}; only you can read it (0600).")
@@ -227,16 +223,17 @@ class Commands:
     def _read(self, terminal: Terminal, rest: str) -> None:
         if not rest:
             raise MedmindError("the name of the file is missing", "give it as in: /load FILE")
-        path = _named(rest)
+        path = file_names.named(rest)
         system, turns = saved.read(path)
         opened = terminal.opened()
         conversation = opened.conversation
         conversation.clear()
         conversation.system = system
         conversation.turns.extend(turns)
-        if opened.memory is not None and (state := _state_beside(path)).exists():
+        if opened.memory is not None:
             try:
-                opened.memory.load_state(state)
+                if file_names.is_there(state := file_names.state_beside(path)):
+                    opened.memory.load_state(state)
             except MedmindError as error:  # it only saves time
                 console.note(f"[the conversation will be read anew: {error}]")
         self._saved[os.path.realpath(path)] = turns
@@ -249,24 +246,11 @@ class Commands:
         if not rest:
             console.note(opened.name)
             return
-        terminal.opening = self._load(rest, opened)
+        try:
+            terminal.opening = self._load(rest, opened)
+        except OSError as error:
+            raise MedmindError(f"{rest}: {error.strerror}", "give another model") from error
         terminal.opening.start()
-
-
-def _named(name: str) -> Path:
-    """The file of that name."""
-    try:
-        path = Path(name).expanduser()
-    except RuntimeError:
-        raise MedmindError(f"{name}: there is no such user", "give the path without ~") from None
-    if not path.name:  # as of / and .
-        raise MedmindError(f"{name} is a folder", "give the name of a file")
-    return path
-
-
-def _state_beside(path: Path) -> Path:
-    """Where the state of a saved conversation lies."""
-    return path.with_name(f"{path.name}.state")
 
 
 def _flag(words: str, flag: str) -> tuple[str, bool]:

@@ -61,19 +61,20 @@ def _own(path: Path) -> None:
 def append(path: Path, content: bytes) -> None:
     """Add to the end of a file, all or nothing; made where there is none.
 
+    A part stays where another process has added to the file behind it by then: what that one added is not taken away.
+
     Raises:
         MedmindError: it cannot be written.
     """
     try:
         descriptor = _opened(path, os.O_APPEND | getattr(os, "O_BINARY", 0))
         with os.fdopen(descriptor, "ab", buffering=0) as file:
-            before = os.fstat(descriptor).st_size
-            try:
-                if file.write(content) != len(content):  # a disk that is nearly full
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            except OSError:
-                file.truncate(before)
-                raise
+            written = file.write(content)
+            if written != len(content):  # a disk that is nearly full
+                end = file.tell()
+                if os.fstat(descriptor).st_size == end:
+                    file.truncate(end - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         raise MedmindError(f"{path} cannot be written: {error.strerror}", _OTHER) from error
 
@@ -87,24 +88,31 @@ def write(path: Path, content: bytes) -> None:
         MedmindError: it cannot be written, or is no regular file.
     """
     demand_regular(path)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    partial = path.with_name(f".{secrets.token_hex(8)}.partial")  # short: the longest name has no room for more
     try:
         descriptor = _unnamed(path.parent)
-        named = descriptor is None
-        if descriptor is None:
-            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ALONE)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            if not named:  # with a descriptor given, os.link follows links, and else not
-                os.link(f"/proc/self/fd/{descriptor}", partial, src_dir_fd=descriptor)
+        if descriptor is None or not _filled(descriptor, content, partial):
+            _filled(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ALONE), content)
         partial.replace(path)
     except OSError as error:
         raise MedmindError(f"{path} cannot be written: {error.strerror}", _OTHER) from error
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def _filled(descriptor: int, content: bytes, name: Path | None = None) -> bool:
+    """Fill a file, wait until it is on the disk, and close it; a `name` is given to it where the system does that."""
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+        if name is not None:
+            try:  # with a descriptor given, os.link follows links, and else not
+                os.link(f"/proc/self/fd/{descriptor}", name, src_dir_fd=descriptor)
+            except OSError:  # a file system or a container that has such files and refuses links
+                return False
+    return True
 
 
 def _unnamed(folder: Path) -> int | None:

@@ -68,7 +68,7 @@ def read(path: Path, key: str) -> tuple[list[int], bytes]:
             body = file.read() if (model, size) == (key, found) else b""
     except OSError as error:
         raise MedmindError(f"{path} cannot be read: {error.strerror}", "check the path") from error
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, OverflowError, KeyError, TypeError, RecursionError):
         raise MedmindError(f"{path} is damaged: its first lines do not tell what is in it", _DELETE) from None
     if model != key:
         raise MedmindError(

@@ -151,6 +151,16 @@ def test_a_bitsandbytes_that_crashes_leaves_torch_ok() -> None:
     assert acceleration.bitsandbytes(answer).status == "broken"
 
 
+@pytest.mark.parametrize(("attention", "products"), [(True, True), (True, False), (False, True)])
+def test_a_build_has_medminds_own_kernels_only_with_all_of_them(attention: bool, products: bool) -> None:
+    pytest.importorskip("llama_cpp")
+    before = "from medmind import llama\n"
+    before += f"llama.own_attention, llama.own_products = lambda: {attention}, lambda: {products}\n"
+    answer = probes.ask_python(before + probes.LLAMA, limit=60)
+    assert answer.failure == ""
+    assert answer.facts["own"] is (attention and products)
+
+
 def llama(system: str, *, own: bool = True) -> Answer:
     return Answer({"llama_cpp": "0.3.36", "system": system, "offload": False, "own": own})
 

@@ -1,10 +1,12 @@
 """Files of what was said: whole or not at all, whatever stands in their place, also when disk or process ends."""
 
+import errno
 import os
 import resource
 import signal
 import stat
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,51 @@ def test_what_is_added_is_added_whole_or_not_at_all(tmp_path: Path) -> None:
     assert kept.read_bytes() == b"one\n"
     private_file.append(kept, b"two\n")
     assert kept.read_bytes() == b"one\ntwo\n"
+
+
+def test_what_another_process_adds_to_a_file_meanwhile_stays(tmp_path: Path) -> None:
+    kept = tmp_path / "typed"
+    kept.write_bytes(b"one\n")
+
+    class Overtaken(FileIO):
+        """Another process adds to the file right after it was written."""
+
+        def write(self, content: object) -> int:
+            written = super().write(content)  # type: ignore[arg-type]
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            with kept.open("ab") as other:
+                other.write(b"two\n")
+            return written
+
+    def overtaken() -> None:
+        narrow()
+        os.fdopen = lambda descriptor, mode, buffering: Overtaken(descriptor, mode)
+        private_file.append(kept, WHOLE)
+
+    assert "typed cannot be written: No space left on device" in forked(overtaken, tmp_path)
+    assert kept.read_bytes() == b"one\n" + WHOLE[:996] + b"two\n"
+
+
+def test_where_a_file_without_a_name_gets_none_it_is_written_under_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refused)
+    kept = tmp_path / "talk.json"
+    private_file.write(kept, WHOLE)
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("talk.json", WHOLE)]
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("unnamed", [True, False])
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unnamed: bool) -> None:
+    if not unnamed:
+        monkeypatch.setattr(private_file, "_unnamed", lambda _: None)
+    kept = tmp_path / ("x" * os.pathconf(tmp_path, "PC_NAME_MAX"))
+    private_file.write(kept, WHOLE)
+    assert kept.read_bytes() == WHOLE
 
 
 @pytest.mark.parametrize("kind", ["FIFO", "folder", "device", "link to a device"])

@@ -60,6 +60,8 @@ def test_a_state_of_another_model_or_a_damaged_one_is_refused_and_harmless(
         (b"medmind-state/1\n" + b"[" * 60_000 + b"\n", headless),
         (whole.replace(b'"tokens": ', b'"tokens": -', 1), cut),
         (whole.replace(b'"tokens": ', b'"tokens": ""', 1), headless),
+        (whole.replace(b'"tokens": ', b'"tokens": 1e999, "was": ', 1), headless),
+        (whole.replace(b'"bytes": ', b'"bytes": Infinity, "was": ', 1), headless),
     ):
         path.write_bytes(damaged)
         with pytest.raises(MedmindError, match=says):
