@@ -85,11 +85,12 @@ class Passages:
         return names <= theirs or names <= theirs | named
 
 
-def _for_whom(claim: Said, mine: frozenset[str], theirs: Sequence[Said]) -> list[Said]:
+def _for_whom(claim: Said, mine: groups.Groups, theirs: Sequence[Said]) -> list[Said]:
     """The doses that are not another group's; nor everybody's, where its own one is given."""
-    special = bool(mine - groups.GENERAL) and claim.kind == "take"
+    special = groups.special(mine) and claim.kind == "take"
     own = special and any(
-        mine <= known.groups and known.kind == "take" and _same_unit(claim, known) for known in theirs
+        known.groups and known.kind == "take" and groups.fits(mine, known.groups) and _same_unit(claim, known)
+        for known in theirs
     )
     return [known for known in theirs if groups.fits(mine, known.groups) and (known.groups or not own)]
 
