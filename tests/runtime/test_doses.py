@@ -12,7 +12,7 @@ import pytest
 
 from medmind_runtime.guard import Before
 from medmind_runtime.safety.careful import NOTHING, Careful
-from medmind_runtime.safety.doses import NOTE, DoseWatch, amounts, groups, mentions, often
+from medmind_runtime.safety.doses import NOTE, DoseWatch, amounts, groups, mentions, often, patients
 from medmind_runtime.safety.doses.mentions import Mention
 from medmind_runtime.safety.doses.reading import Token, tokens
 from medmind_runtime.safety.doses.support import Passages
@@ -224,8 +224,12 @@ def test_of_a_question_full_of_numbers_each_is_read_once(piece: str, monkeypatch
         return amounts.read(row, at)
 
     monkeypatch.setattr(groups, "read", counted)
+    monkeypatch.setattr(patients, "read", counted)
     groups.named(row, 0, len(row))
     assert 0 < len(read) <= 400
+    read.clear()
+    patients.named(row)
+    assert 0 < len(read) <= 800
 
 
 IBUPROFEN = "Adults take ibuprofen 200 mg to 400 mg every 4 to 6 hours."

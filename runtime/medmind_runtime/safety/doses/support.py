@@ -6,7 +6,7 @@ from copy import copy
 from dataclasses import replace
 from itertools import pairwise
 
-from medmind_runtime.safety.doses import groups, mentions, often, subjects
+from medmind_runtime.safety.doses import groups, mentions, often, patients, subjects
 from medmind_runtime.safety.doses.drugs import against, drugs
 from medmind_runtime.safety.doses.mentions import Mention
 from medmind_runtime.safety.doses.reading import Token, tokens
@@ -51,7 +51,7 @@ class Passages:
         row = list(tokens(asked))
         words = {token.text for token in row}
         self.asked = drugs(row)
-        self._asked_for = groups.named(row, 0, len(row))
+        self._asked_for = patients.named(row)
         self.drug_asked = bool(self.asked) and terms().beside.checking.isdisjoint(words)
         self.dose_asked = self.drug_asked and terms().beside.asking_else.isdisjoint(words)
 
