@@ -38,6 +38,7 @@ READ_AS = {
     "unit_lists": ["unit_lists"],
     "document": ["keys", "keys_of"],
     "grown": ["grown"],
+    "asking": ["asking"],
     "numbers_run": ["numbers_run"],
 }
 """What the code calls the lists of a section; those of the others are read once, from the file."""

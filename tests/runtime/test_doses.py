@@ -3,14 +3,18 @@ import random
 import re
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from medmind_runtime.guard import Before
 from medmind_runtime.safety.careful import NOTHING, Careful
-from medmind_runtime.safety.doses import NOTE, DoseWatch
+from medmind_runtime.safety.doses import NOTE, DoseWatch, amounts, groups, mentions, often, patients
+from medmind_runtime.safety.doses.mentions import Mention
+from medmind_runtime.safety.doses.reading import Token, tokens
 from medmind_runtime.safety.doses.support import Passages
 from medmind_runtime.turn import Passage
 
@@ -182,6 +186,50 @@ def test_the_cost_grows_with_the_length_and_no_faster(piece: str) -> None:
         return counted
 
     assert calls(1600) < 2.6 * calls(800)
+
+
+@pytest.mark.parametrize("piece", ["noon ", "8 and ", "1 2 3 "])
+@pytest.mark.parametrize("find", [mentions.find, often.find])
+def test_a_long_row_of_what_may_be_one_dose_is_followed_for_so_far_alone(
+    piece: str, find: Callable[..., Iterator[Mention]]
+) -> None:
+    """Lines are counted: a row that each place follows to the end calls little, and runs through many."""
+
+    def lines(size: int) -> int:
+        row = [*tokens("noon every "), *tokens(piece * (size // len(piece)))]
+        counted = 0
+
+        def count(*_: object) -> Any:
+            nonlocal counted
+            counted += 1
+            return count
+
+        before = sys.gettrace()
+        sys.settrace(count)
+        try:
+            list(find(row, source=True))
+        finally:
+            sys.settrace(before)
+        return counted
+
+    assert lines(6400) < 2.4 * lines(3200)
+
+
+@pytest.mark.parametrize("piece", ["1 2 3 ", "1 - 2 ", "3 years "])
+def test_of_a_question_full_of_numbers_each_is_read_once(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    row, read = list(tokens(piece * 400)), []
+
+    def counted(row: Sequence[Token], at: int) -> amounts.Amount:
+        read.append(at)
+        return amounts.read(row, at)
+
+    monkeypatch.setattr(groups, "read", counted)
+    monkeypatch.setattr(patients, "read", counted)
+    groups.named(row, 0, len(row))
+    assert 0 < len(read) <= 400
+    read.clear()
+    patients.named(row)
+    assert 0 < len(read) <= 800
 
 
 IBUPROFEN = "Adults take ibuprofen 200 mg to 400 mg every 4 to 6 hours."

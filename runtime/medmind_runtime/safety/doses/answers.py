@@ -6,6 +6,9 @@ Knows the rest of their sentence. Knows not which drug is meant.
 from medmind_runtime.safety.doses.amounts import LARGE, is_number, is_year
 from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
 
+_FARTHEST = 160
+"""Tokens of a row of numbers and small words that is followed back to the question; a longer one answers none."""
+
 
 def told(around: Surroundings, first: int, end: int) -> bool:
     """Whether the rest of a sentence makes a number a dose."""
@@ -34,7 +37,7 @@ def _answers(around: Surroundings, first: int, end: int) -> bool:
     if _numbers_a_line(around, first, end) or _year(around, first):
         return False
     at = _back(around, first, around.known.before_answer)
-    while at >= 0 and is_number(around.row, at):
+    while at >= max(0, first - _FARTHEST) and is_number(around.row, at):
         at = _back(around, at, around.known.before_answer)
     if not (around.asked or around.asked_before(at)):
         return False
@@ -98,8 +101,8 @@ def _also(around: Surroundings, first: int, end: int) -> bool:
 
 def _back(around: Surroundings, at: int, words: frozenset[str]) -> int:
     """The place before some of these words."""
-    at -= 1
-    while at >= 0 and around.texts[at] in words:
+    at, least = at - 1, max(0, at - _FARTHEST)
+    while at >= least and around.texts[at] in words:
         at -= 1
     return at
 

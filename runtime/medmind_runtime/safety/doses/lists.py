@@ -277,6 +277,21 @@ class Grown:
 
 
 @dataclass(frozen=True)
+class Asking:
+    """Words around the patient of a question; see doses.toml."""
+
+    being: frozenset[str]
+    person_is: frozenset[str]
+    people: frozenset[str]
+    still: frozenset[str]
+    after_age: frozenset[str]
+    expecting: frozenset[str]
+    having: frozenset[str]
+    between: frozenset[str]
+    after_child: frozenset[str]
+
+
+@dataclass(frozen=True)
 class NumbersRun:
     """Between the words of one number in other languages, and of which twenties are counted; see doses.toml."""
 

@@ -12,6 +12,8 @@ _HOURS = 12
 _WEIGHED = frozenset({"kg", "lb"})
 _MOST_AT_ONCE = 20
 """Tablets that are taken at once."""
+_LONGEST_SERIES = 160
+"""Tokens of the numbers before one that a day may stand before."""
 
 
 def told(around: Surroundings, first: int, end: int) -> bool:
@@ -26,8 +28,8 @@ def _of_course(around: Surroundings, first: int, end: int) -> bool:
     at = first - 1 - led
     if at < 1 or around.row[at].value is None or not around.ends(end):
         return False
-    series = at
-    while series > 0 and (around.texts[series - 1] in beside.joining or around.row[series - 1].value is not None):
+    series, least = at, max(0, at - _LONGEST_SERIES)
+    while series > least and (around.texts[series - 1] in beside.joining or around.row[series - 1].value is not None):
         series -= 1
     if series < at and around.text(series - 1) in beside.days:
         return led and around.drug_named(series)

@@ -37,6 +37,7 @@ def sense(row: Sequence[Token], mention: Mention, before: int, after: int, *, st
     others = _ages(row, near_first, mention.first - 1) | _ages(row, mention.last, near_last)
     others |= {at for at in range(mention.last, near_last) if _numbers_after(row, at)}
     others |= {at for at in range(near_first, mention.first) if _of_person(row, at, mention.first)}
+    others |= {at for at in range(max(2, near_first), near_last) if _after_age(row, at)}
     return "most" if _has(row, known.most, near_first, near_last, others) else "take"
 
 
@@ -66,6 +67,12 @@ def _of_person(row: Sequence[Token], at: int, first: int) -> bool:
     """Whether the most before a dose is of a weight or an age: `less than 35 kg take 6 mg`."""
     units = terms().grown.kilograms | terms().grown.lived
     return any(place + 1 < first and row[place + 1].text in units for place in _numbers_after(row, at))
+
+
+def _after_age(row: Sequence[Token], at: int) -> bool:
+    """Whether it is the `over` of `16 and over`, `12 years or above`."""
+    age = row[at - 2].value is not None or row[at - 2].text in terms().grown.lived
+    return age and row[at - 1].text in {"and", "or"} and row[at].text in terms().grown.over - {"more", "least", "from"}
 
 
 def _has(

@@ -14,6 +14,8 @@ Times = tuple[tuple[Fraction, ...], int]
 _MEALS = 3
 _AHEAD = 8
 """Tokens after a time in which it is said that something is taken again."""
+_MOST = 48
+"""Tokens that are read as one row of parts of the day, and before it."""
 
 
 def between_doses(around: Surroundings, at: int) -> Times | None:
@@ -139,7 +141,7 @@ def of_day(around: Surroundings, at: int) -> Times | None:
     else:
         return None
     place = end
-    while place < len(around.row):
+    while place < min(len(around.row), at + _MOST):
         if around.text(place) in parts:
             named.add(parts[around.text(place)])
             place += 1
@@ -161,7 +163,8 @@ def of_day(around: Surroundings, at: int) -> Times | None:
 
 def lead_of_day(around: Surroundings, at: int) -> int:
     """Where `in the` before a part of the day begins."""
-    while at and around.texts[at - 1] in around.known.often.and_at:
+    least = max(0, at - _MOST)
+    while at > least and around.texts[at - 1] in around.known.often.and_at:
         at -= 1
     return at
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from medmind_runtime.safety.doses import groups, senses
 from medmind_runtime.safety.doses.amounts import is_number
 from medmind_runtime.safety.doses.drugs import drugs, stem
+from medmind_runtime.safety.doses.groups import Groups
 from medmind_runtime.safety.doses.mentions import Mention
 from medmind_runtime.safety.doses.reading import Token
 from medmind_runtime.safety.doses.terms import terms
@@ -41,7 +42,7 @@ class Said:
     kind: str
     words: frozenset[str]
     sentence: str = ""
-    groups: frozenset[str] = frozenset()
+    groups: Groups = frozenset()
 
 
 def said(

@@ -6,7 +6,7 @@ from copy import copy
 from dataclasses import replace
 from itertools import pairwise
 
-from medmind_runtime.safety.doses import groups, mentions, often, subjects
+from medmind_runtime.safety.doses import groups, mentions, often, patients, subjects
 from medmind_runtime.safety.doses.drugs import against, drugs
 from medmind_runtime.safety.doses.mentions import Mention
 from medmind_runtime.safety.doses.reading import Token, tokens
@@ -51,7 +51,7 @@ class Passages:
         row = list(tokens(asked))
         words = {token.text for token in row}
         self.asked = drugs(row)
-        self._asked_for = groups.named(row, 0, len(row))
+        self._asked_for = patients.named(row)
         self.drug_asked = bool(self.asked) and terms().beside.checking.isdisjoint(words)
         self.dose_asked = self.drug_asked and terms().beside.asking_else.isdisjoint(words)
 
@@ -85,11 +85,12 @@ class Passages:
         return names <= theirs or names <= theirs | named
 
 
-def _for_whom(claim: Said, mine: frozenset[str], theirs: Sequence[Said]) -> list[Said]:
+def _for_whom(claim: Said, mine: groups.Groups, theirs: Sequence[Said]) -> list[Said]:
     """The doses that are not another group's; nor everybody's, where its own one is given."""
-    special = bool(mine - groups.GENERAL) and claim.kind == "take"
+    special = groups.special(mine) and claim.kind == "take"
     own = special and any(
-        mine <= known.groups and known.kind == "take" and _same_unit(claim, known) for known in theirs
+        known.groups and known.kind == "take" and groups.fits(mine, known.groups) and _same_unit(claim, known)
+        for known in theirs
     )
     return [known for known in theirs if groups.fits(mine, known.groups) and (known.groups or not own)]
 

@@ -13,7 +13,7 @@ from importlib.resources import files
 from itertools import product
 from typing import Any
 
-from medmind_runtime.safety.doses.lists import Beside, Grown, Keys, NumbersRun, Often, Rates, UnitLists
+from medmind_runtime.safety.doses.lists import Asking, Beside, Grown, Keys, NumbersRun, Often, Rates, UnitLists
 
 _DOUBLE = re.compile(r"([a-z])\1")
 
@@ -86,7 +86,7 @@ class Terms:
         numbers, scales, parts: the value of a word: `five`, `hundred`, `third`.
         numbers_abroad: the same in other languages, read so before a unit alone.
         units_abroad: first words of their units.
-        beside, rates, often, unit_lists, keys, grown, numbers_run: lists of words.
+        beside, rates, often, unit_lists, keys, grown, asking, numbers_run: lists of words.
         groups, group_adjectives: the group of people that a word means; that one means before a word for people.
         wider_groups, narrower_groups: the group that one belongs to; the one beside which it is not meant.
         after_number: words after a number without a unit that it does not count.
@@ -136,6 +136,7 @@ class Terms:
         self.unit_lists = UnitLists(**_lists(data["unit_lists"]))
         self.keys = Keys(**_lists(data["document"]))
         self.grown = Grown(**_lists(data["grown"]))
+        self.asking = Asking(**_lists(data["asking"]))
         self.groups = {word: group for group, words in data["groups"].items() for word in words.split()}
         self.group_adjectives = {
             word: group for group, words in data["group_adjectives"].items() for word in words.split()
