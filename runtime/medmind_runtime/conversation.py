@@ -72,7 +72,8 @@ class Conversation:
         A quarter of the context, or `max_tokens` if that is less, is kept free for the answer. Turns leave first; the
         question's passages, the last of them first, only when they do not fit even alone. Where the answer would be a
         document and the guard has something to say first, that is the whole answer. Turns leave for an answer of the
-        guard alone, too; where it fits beside nothing, it is given and does not stay in the context.
+        guard alone, too; where it fits beside nothing, it is given and does not stay in the context; but a question
+        that is too long itself is answered with nothing but what to do now.
 
         Args:
             question: as typed.
@@ -111,6 +112,8 @@ class Conversation:
         document = bool(self.sampling.grammar)
         if before.alone or (document and before.opening):  # JSON cannot begin with what to do now: none is made
             dropped, remembered = self._room_for(question, before.opening, cancel) if drop else (0, True)
+            if not before.rule and not (drop and remembered):  # what to do now is told whatever the question's length
+                self._demand_room(question)
             return Prompt(question, (), dropped, replace(before, alone=True), remembered=remembered)
         context, reserve = self.engine.context, self._reserve()
         taken = 0
@@ -120,17 +123,15 @@ class Conversation:
             if len(tokens) + reserve <= context:
                 return Prompt(question, tokens, first - self.first, before, passages, document)
             taken = len(tokens)
-        with_system = " with the system prompt" if self._system() else ""
-        what = "question does" if drop or not self.turns else "conversation does"
-        raise DoesNotFit(
-            f"the {what} not fit: it takes {taken} tokens{with_system}, the context holds {context} "
-            f"and {reserve} of them are kept for the answer",
-            "shorten it, or start with a larger --context",
-            tokens=taken,
-            context=context,
-            reserve=reserve,
-            opening=before.opening,
-        )
+        what, system = "question" if drop or not self.turns else "conversation", bool(self._system())
+        raise DoesNotFit(what, taken, system=system, context=context, reserve=reserve, opening=before.opening)
+
+    def _demand_room(self, question: str) -> None:
+        """Refuse a question that is too long even alone."""
+        taken, reserve = len(self.engine.encode(self._messages(len(self.turns), question))), self._reserve()
+        if taken + reserve > self.engine.context:
+            system = bool(self._system())
+            raise DoesNotFit("question", taken, system=system, context=self.engine.context, reserve=reserve)
 
     def use(self) -> Use:
         """How full the context is now."""

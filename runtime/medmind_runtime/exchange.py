@@ -52,15 +52,20 @@ class Prompt:
 
 
 class DoesNotFit(MedmindError):
-    """A question that is too long even alone.
+    """A question that is too long even alone, or a conversation of which nothing may be dropped.
 
     Attributes:
         tokens: of the prompt; context: what the engine holds; reserve: kept free for the answer.
         opening: what the guard says first all the same: what to do now does not depend on the length.
     """
 
-    def __init__(self, message: str, hint: str, *, tokens: int, context: int, reserve: int, opening: str) -> None:
-        super().__init__(message, hint)
+    def __init__(self, what: str, tokens: int, *, system: bool, context: int, reserve: int, opening: str = "") -> None:
+        with_system = " with the system prompt" if system else ""
+        super().__init__(
+            f"the {what} does not fit: it takes {tokens} tokens{with_system}, the context holds {context} "
+            f"and {reserve} of them are kept for the answer",
+            "shorten it, or start with a larger --context",
+        )
         self.tokens, self.context, self.reserve, self.opening = tokens, context, reserve, opening
 
 

@@ -124,7 +124,7 @@ def test_a_question_that_fits_is_rendered_once_where_nobody_reads_ahead() -> Non
     assert known == len(b"<system>calm<user>one<assistant>fine<user>")
 
 
-@pytest.mark.parametrize(("words", "dropped", "rendered"), [(20, 0, 1), (120, 1, 2), (150, 2, 3), (300, 2, 3)])
+@pytest.mark.parametrize(("words", "dropped", "rendered"), [(20, 0, 1), (120, 1, 2), (150, 2, 3), (300, 2, 4)])
 def test_an_answer_of_the_guard_is_rendered_until_it_fits_and_no_more(words: int, dropped: int, rendered: int) -> None:
     engine = Counting(["fine"], context=200)
     conversation = talk(engine, max_tokens=10)
@@ -315,6 +315,15 @@ def test_turns_that_the_guard_answered_leave_a_full_context_as_others_do_and_are
     assert dropped[0] == 0
     assert 90 < sum(dropped) == conversation.first < len(conversation.turns) == 100
     assert conversation.fit("fine").dropped <= 1
+
+
+def test_a_question_that_is_too_long_is_refused_though_the_guard_would_answer_but_not_in_an_emergency() -> None:
+    conversation = talk(FakeEngine(["ok"], context=100))
+    for drop in (True, False):
+        with pytest.raises(DoesNotFit, match="question does not fit: it takes 2"):
+            conversation.fit("q" * 200, Before("The library has nothing.", alone=True), drop=drop)
+        assert conversation.fit("q" * 200, Before("Call now.", alone=True, rule="chest"), drop=drop).before.opening
+        assert conversation.fit("q", Before("The library has nothing." * 9, alone=True), drop=drop).remembered != drop
 
 
 def test_a_turn_that_fits_beside_nothing_is_answered_by_the_guard_and_not_remembered() -> None:
