@@ -125,9 +125,18 @@ def test_what_a_rule_is_sure_of_no_classifier_takes_back() -> None:
         "overdose": ["smoke inhalation in a house fire", "he was in a garage fire and swallowed a lot of smoke"],
         "infection": ["my child was bitten by a bat", "monkey bite in bali", "A stray dog bit me in Goa"],
         "pregnancy": ["my period is 2 months late and i bleed heavily", "period a month late, now heavy bleeding"],
+        "stroke": [
+            "my left side went weak for a bit but it's gone now, I'm fine",
+            "his right side went all numb for five minutes, he says it is nothing",
+        ],
     }
     assert [text for topic, texts in told.items() for text in texts if topic not in topics(text)] == []
     others = ["chest pain", "what does smoke inhalation in a house fire do?", "my uncle was bitten by a bat in 1987"]
+    others += [
+        "my dad's left side went weak in 1990",
+        "my left side never went weak",
+        "the right side of the cake went limp",
+    ]
     assert [text for text in others if topics(text)] == []
 
 
