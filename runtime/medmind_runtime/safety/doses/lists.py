@@ -12,6 +12,7 @@ class Beside:
     soft: frozenset[str]
     modifiers: frozenset[str]
     extra: frozenset[str]
+    picked: frozenset[str]
     taking: frozenset[str]
     drinking: frozenset[str]
     about: frozenset[str]

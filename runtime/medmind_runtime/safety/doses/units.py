@@ -54,7 +54,8 @@ class Units(Meaning):
                 if strange and self.texts[at - 1] in self.known.rates.per:  # `three sumatriptan a week`
                     break
                 return None
-            if text in beside.soft or text in beside.extra:
+            picked = text in beside.picked and at + 1 < len(self.row) and self.unit_at(at + 1)
+            if text in beside.soft or text in beside.extra or picked:
                 pass
             elif text in beside.modifiers:
                 strange = strange or 1
