@@ -146,9 +146,9 @@ def read(path: Path) -> Header:
     return header
 
 
-def strings(path: Path, key: str) -> list[bytes]:
-    """The texts of an array, byte for byte, of a file that `check` has passed; none where there is no such array."""
-    place = read(path).places.get(key)
+def strings(path: Path, header: Header, key: str) -> list[bytes]:
+    """The texts of an array, byte for byte; none where there is no such array. `header`: of `read`."""
+    place = header.places.get(key)
     if place is None:
         return []
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -158,9 +158,9 @@ def strings(path: Path, key: str) -> list[bytes]:
         return [reader.string() for _ in range(count)] if kind == _STRING else []
 
 
-def number(path: Path, key: str) -> float | None:
-    """A 32-bit float of a file that `check` has passed; None where there is none."""
-    place = read(path).places.get(key)
+def number(path: Path, header: Header, key: str) -> float | None:
+    """A 32-bit float; None where there is none. `header`: of `read`."""
+    place = header.places.get(key)
     if place is None:
         return None
     with path.open("rb") as file:

@@ -106,8 +106,8 @@ def assemble(path: Path, **settings: Unpack[Settings]) -> Parts:
         raise TypeError(f"there is no {', '.join(sorted(unknown))} among the settings of an engine")
     given: Settings = {**DEFAULTS, **settings}
     context, threads, batch, adapter = given["context"], given["threads"], given["batch"], given["adapter"]
-    gguf_header.check(path)
-    demand_usable(path)
+    found = gguf_header.read(path)
+    demand_usable(path, found)
     if any(value is not None and value < 1 for value in (batch, threads, context)):
         raise MedmindError("context, threads and batch must be 1 or more")
     if threads is not None and threads > MOST_THREADS:
@@ -115,7 +115,7 @@ def assemble(path: Path, **settings: Unpack[Settings]) -> Parts:
     threads = threads or physical_cores()
     lib = llama.load()
     llama.log.mark()
-    header = gguf_header.scalars(path)
+    header = found.scalars
     on_gpu = bool(given["gpu_layers"] and lib.llama_supports_gpu_offload())
     # Not by `lookup`: an answer is the same with and without it.
     built = llama.own_attention() and given["flash"] is not False

@@ -123,15 +123,17 @@ class Conversation:
             if len(tokens) + reserve <= context:
                 return Prompt(question, tokens, first - self.first, before, passages, document)
             taken = len(tokens)
-        what, system = "question" if drop or not self.turns else "conversation", bool(self._system())
-        raise DoesNotFit(what, taken, system=system, context=context, reserve=reserve, opening=before.opening)
+        raise self._too_long("question" if drop or not self.turns else "conversation", taken, before.opening)
 
     def _demand_room(self, question: str) -> None:
         """Refuse a question that is too long even alone."""
-        taken, reserve = len(self.engine.encode(self._messages(len(self.turns), question))), self._reserve()
-        if taken + reserve > self.engine.context:
-            system = bool(self._system())
-            raise DoesNotFit("question", taken, system=system, context=self.engine.context, reserve=reserve)
+        taken = len(self.engine.encode(self._messages(len(self.turns), question)))
+        if taken + self._reserve() > self.engine.context:
+            raise self._too_long("question", taken)
+
+    def _too_long(self, what: str, taken: int, opening: str = "") -> DoesNotFit:
+        context, reserve = self.engine.context, self._reserve()
+        return DoesNotFit(what, taken, system=bool(self._system()), context=context, reserve=reserve, opening=opening)
 
     def use(self) -> Use:
         """How full the context is now."""

@@ -11,25 +11,25 @@ from medmind.errors import MedmindError
 _TOKENS = "tokenizer.ggml.tokens"
 
 
-def demand_usable(path: Path) -> None:
+def demand_usable(path: Path, header: gguf_header.Header) -> None:
     """Refuse a file whose metadata llama.cpp takes for granted.
 
     Sources: `llama_vocab::impl::load` and `byte_to_token` of llama-vocab.cpp, `ggml_compute_forward_rms_norm`.
 
     Args:
-        path: of a file that `gguf_header.check` has passed.
+        path: of the file.
+        header: what `gguf_header.read` found in it.
 
     Raises:
         MedmindError: two tokens are the same; a byte has no token, so that any text with it could not be read; the
             constant of the norms is none.
     """
-    header = gguf_header.scalars(path)
-    tokens = gguf_header.strings(path, _TOKENS)
+    tokens = gguf_header.strings(path, header, _TOKENS)
     named = [token for token in tokens if token]  # llama.cpp gives the others names of their own
     known = set(named)
     if len(known) < len(named):
         raise MedmindError(f"{path} is damaged: several of its tokens are the same", "convert the model again")
-    if header.get("tokenizer.ggml.model") == "llama" and tokens:
+    if header.scalars.get("tokenizer.ggml.model") == "llama" and tokens:
         missing = [byte for byte in range(256) if b"<0x%02X>" % byte not in known and bytes([byte]) not in known]
         if missing:
             raise MedmindError(
@@ -37,6 +37,7 @@ def demand_usable(path: Path) -> None:
                 f"the first of them 0x{missing[0]:02X}",
                 "convert the model again",
             )
-    epsilon = gguf_header.number(path, f"{header.get('general.architecture')}.attention.layer_norm_rms_epsilon")
+    architecture = header.scalars.get("general.architecture")
+    epsilon = gguf_header.number(path, header, f"{architecture}.attention.layer_norm_rms_epsilon")
     if epsilon is not None and not (math.isfinite(epsilon) and epsilon >= 0):
         raise MedmindError(f"{path} is damaged: the constant of its norms is {epsilon}", "convert the model again")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from medmind import gguf_header
 from medmind.errors import MedmindError
 from medmind_runtime.engine import Engine
 from medmind_runtime.fatal import demand_usable
@@ -25,7 +26,7 @@ def changed(model: Path, to: Path, *pairs: tuple[bytes, bytes]) -> Path:
 
 
 def test_a_usual_file_passes(model: Path) -> None:
-    demand_usable(model)
+    demand_usable(model, gguf_header.read(model))
 
 
 @pytest.mark.parametrize(
