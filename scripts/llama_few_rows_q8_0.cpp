@@ -10,12 +10,10 @@ namespace medmind {
 
 namespace {
 
-// Sums of four products each of a block, of one row of weights, or of two side by side.
-#ifdef MEDMIND_AVX512
-constexpr int AT_ONCE = 2;
-using sums = __m512;
-inline sums nothing() { return _mm512_setzero_ps(); }
+constexpr int AT_ONCE = Wide::BYTES / 32; // rows
 
+// A block of one row of weights, or of two side by side; `add` sums four products each.
+#ifdef MEDMIND_AVX512
 struct Weights {
     __m512i values, offset;
     __m512 scale;
@@ -31,21 +29,14 @@ struct Weights {
         const __m512i each = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
         scale = _mm512_permutexvar_ps(each, _mm512_castps128_ps512(_mm_cvtph_ps(both)));
     }
-    sums add(const uint8_t * token, float token_scale, sums before) const {
+    Floats add(const uint8_t * token, float token_scale, Floats before) const {
         const __m512i both = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *) token));
         const __m512 found = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(offset, both, values));
-        return _mm512_fmadd_ps(_mm512_mul_ps(scale, _mm512_set1_ps(token_scale)), found, before);
+        return { _mm512_fmadd_ps(_mm512_mul_ps(scale, _mm512_set1_ps(token_scale)), found, before.all) };
     }
 };
 constexpr uint8_t SHIFT = 128;
-inline __m256 of_row(sums value, int row) {
-    return row ? _mm512_extractf32x8_ps(value, 1) : _mm512_castps512_ps256(value);
-}
 #else
-constexpr int AT_ONCE = 1;
-using sums = __m256;
-inline sums nothing() { return _mm256_setzero_ps(); }
-
 struct Weights {
     __m256i values, sizes;
     __m256 scale;
@@ -54,15 +45,14 @@ struct Weights {
         values(_mm256_loadu_si256((const __m256i *) one->qs)),
         sizes(_mm256_sign_epi8(values, values)),
         scale(_mm256_set1_ps(GGML_CPU_FP16_TO_FP32(one->d))) {}
-    sums add(const uint8_t * token, float token_scale, sums before) const {
+    Floats add(const uint8_t * token, float token_scale, Floats before) const {
         const __m256i signed_token = _mm256_sign_epi8(_mm256_loadu_si256((const __m256i *) token), values);
         const __m256i pairs = _mm256_maddubs_epi16(sizes, signed_token);
         const __m256 found = _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-        return _mm256_fmadd_ps(_mm256_mul_ps(scale, _mm256_set1_ps(token_scale)), found, before);
+        return { _mm256_fmadd_ps(_mm256_mul_ps(scale, _mm256_set1_ps(token_scale)), found, before.all) };
     }
 };
 constexpr uint8_t SHIFT = 0;
-inline __m256 of_row(sums value, int) { return value; }
 #endif
 
 // Tokens, block by block and in each block token by token.
@@ -91,9 +81,9 @@ template <int N>
 void product(
         const block_q8_0 * one, const block_q8_0 * other, int64_t blocks, size_t ahead, const Tokens & tokens,
         __m256 (*found)[N]) {
-    sums held[N];
+    Floats held[N];
     for (int token = 0; token < N; ++token) {
-        held[token] = nothing();
+        held[token] = Floats::zero();
     }
     const uint8_t * values = tokens.values.data();
     const float * scales = tokens.scales.data();
@@ -107,7 +97,7 @@ void product(
     }
     for (int row = 0; row < AT_ONCE; ++row) {
         for (int token = 0; token < N; ++token) {
-            found[row][token] = of_row(held[token], row);
+            found[row][token] = held[token].row(row);
         }
     }
 }
