@@ -70,7 +70,7 @@ def shape(path: Path, layers: int, quant: str) -> None:
     writer.add_rope_freq_base(1e6)
     writer.add_vocab_size(VOCABULARY)
     writer.add_tokenizer_model("llama")
-    special = ["<unk>", "<s>", "</s>"]
+    special = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]"]  # by which chat finds its template
     bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
     words = [f"token{place}" for place in range(len(special) + len(bytes_), VOCABULARY)]
     writer.add_token_list([*special, *bytes_, *words])
