@@ -130,13 +130,6 @@ struct Wide {
         const __m512i wanted = second ? _mm512_or_si512(places, _mm512_set1_epi32(8)) : places;
         return { _mm512_shuffle_epi8(repeated_16(at).all, wanted) };
     }
-    // As 16-bit numbers each row's own of both eights, each twice.
-    static Wide twos_of_rows(const void * at, int) {
-        const __m512i places = _mm512_set_epi64(
-            0x800f800f80078007, 0x800e800e80068006, 0x800d800d80058005, 0x800c800c80048004, 0x800b800b80038003,
-            0x800a800a80028002, 0x8009800980018001, 0x8008800880008000);
-        return { _mm512_shuffle_epi8(repeated_16(at).all, places) };
-    }
     // What `dots` of two rows are multiplied by: signed bytes, each for 16 weights; to[i] for those from 32 i on.
     static void scales_of_halves(__m128i one, __m128i other, Wide * to) {
         const __m512i lower = _mm512_set1_epi32(0xffff);
@@ -152,6 +145,29 @@ struct Wide {
     static __m256i sums_of_rows(const Wide * parts) {
         const __m512i both = _mm512_add_epi32(parts->all, _mm512_srli_epi64(parts->all, 32));
         return _mm512_cvtepi64_epi32(both);
+    }
+    void settle() const {}
+};
+
+// Least values of eight rows: of 32 weights one a byte, those of the eight rows side by side. They are taken as often as
+// the numbers of a token by which they go make in all, whose sums come by sixteens.
+struct Least {
+    Wide pairs[4];
+
+    explicit Least(const uint8_t * least) {
+        const __m512i places = _mm512_set_epi64(
+            0x800f800f80078007, 0x800e800e80068006, 0x800d800d80058005, 0x800c800c80048004, 0x800b800b80038003,
+            0x800a800a80028002, 0x8009800980018001, 0x8008800880008000);
+        for (int pair = 0; pair < 4; ++pair) {
+            pairs[pair] = { _mm512_shuffle_epi8(Wide::repeated_16(least + 16 * pair).all, places) };
+        }
+    }
+    __m256i times(const int16_t * sums) const {
+        Wide found = Wide::zero();
+        for (int pair = 0; pair < 4; ++pair) {
+            found = found.pairs(pairs[pair], Wide::repeated_8(sums + 4 * pair));
+        }
+        return Wide::sums_of_rows(&found);
     }
 };
 
@@ -212,13 +228,6 @@ struct Wide {
         const __m256i first = _mm256_set1_epi16((short) (8 * second + 4 * part));
         return { _mm256_shuffle_epi8(repeated_16(at).all, _mm256_or_si256(places, first)) };
     }
-    static Wide twos_of_rows(const void * at, int part) {
-        const __m256i places = _mm256_set_epi64x(
-            (long long) 0x800b800b80038003, (long long) 0x800a800a80028002, (long long) 0x8009800980018001,
-            (long long) 0x8008800880008000);
-        const __m256i first = _mm256_set1_epi16((short) (4 * part));
-        return { _mm256_shuffle_epi8(repeated_16(at).all, _mm256_or_si256(places, first)) };
-    }
     static void scales_of_halves(__m128i one, __m128i, Wide * to) {
         __m128i places = _mm_set_epi32(0x01010101, 0x01010101, 0, 0);
         for (int group = 0; group < 8; ++group) {
@@ -228,6 +237,35 @@ struct Wide {
     }
     static __m256i sums_of_rows(const Wide * parts) {
         return _mm256_permute4x64_epi64(_mm256_hadd_epi32(parts[0].all, parts[1].all), 0xd8);
+    }
+    // Compute it here, of what was computed before: GCC fetches far more in advance than the registers hold.
+    void settle() {
+#ifdef __GNUC__
+        __asm__ volatile("" : "+x"(all));
+#endif
+    }
+};
+
+struct Least {
+    __m256i pairs[4];
+
+    explicit Least(const uint8_t * least) {
+        for (int pair = 0; pair < 4; ++pair) {
+            const __m128i both = _mm_loadu_si128((const __m128i *) least + pair);
+            pairs[pair] = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(both, _mm_unpackhi_epi64(both, both)));
+        }
+    }
+    __m256i times(const int16_t * sums) const {
+        const __m128i * sixteens = (const __m128i *) sums;
+        alignas(16) int32_t numbers[4]; // sums by 32, two in each
+        _mm_store_si128(
+            (__m128i *) numbers, _mm_hadd_epi16(_mm_loadu_si128(sixteens), _mm_loadu_si128(sixteens + 1)));
+        __m256i found = _mm256_setzero_si256();
+        for (int pair = 0; pair < 4; ++pair) {
+            const __m256i products = _mm256_madd_epi16(pairs[pair], _mm256_set1_epi32(numbers[pair]));
+            found = _mm256_add_epi32(found, products);
+        }
+        return found;
     }
 };
 

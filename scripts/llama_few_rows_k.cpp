@@ -16,6 +16,11 @@ constexpr int PART = 32; // weights that share a scale and a least value
 constexpr int PARTS = ROWS * 8 / Wide::BYTES;
 constexpr int AT_ONCE = Wide::BYTES / 32; // rows of q6_K
 
+// Tokens whose sums registers hold beside weights of q4_K, and tokens by which each group of weights of q6_K goes before
+// the next one is taken: all, unless registers hold all groups.
+constexpr int HELD = Wide::BYTES == 64 ? MOST_TOKENS : 4;
+constexpr int TOGETHER = Wide::BYTES == 64 ? 1 : MOST_TOKENS;
+
 constexpr int AHEAD = 8; // blocks: farther than two pages, at whose ends a processor stops fetching by itself
 
 // Scales and least values of the eight parts of eight rows, a byte for each part and row; source: make_block_q4_Kx8 of
@@ -41,43 +46,59 @@ struct Levels {
     }
 };
 
-// Sums of a block, of N tokens by the rows that a register takes: of weights times scales, and of least values.
+// 32 weights of each row that a register takes, and their scales.
+struct Group {
+    Wide values[4], scales;
+
+    void take(const block_q4_Kx8 & weights, const Levels & levels, int part, int pair, int second) {
+        scales = Wide::scales_of_rows(levels.scales + 2 * ROWS * pair, second, part);
+        for (int at = 0; at < 4; ++at) {
+            const Wide packed = Wide::of(weights.qs + 256 * pair + 64 * at + Wide::BYTES * part);
+            values[at] = (second ? packed.down<4>() : packed) & 0x0f;
+        }
+    }
+};
+
+// Sums of a group, of N tokens by the rows that a register takes.
+template <int N>
+inline void add_group(const Group & group, const block_q8_K * tokens, int64_t token_step, int first, Wide * sums) {
+#pragma GCC unroll MOST_TOKENS
+    for (int token = 0; token < N; ++token) {
+        const int8_t * numbers = tokens[token * token_step].qs + first;
+        Wide dots = Wide::zero();
+        for (int at = 0; at < 4; ++at) {
+            dots = dots.dots(group.values[at], Wide::repeated_8(numbers + 8 * at));
+        }
+        sums[token] = sums[token].scaled(dots, group.scales);
+    }
+}
+
+// Sums of a block. Where registers are few, those of the later tokens are added afterwards, by weights that were kept.
 template <int N>
 inline void add_block(
         const block_q4_Kx8 & weights, const Levels & levels, int part, const block_q8_K * tokens, int64_t token_step,
-        Wide (*sums)[PARTS], Wide (*least)[PARTS]) {
-    Wide found[N], under[N];
+        Wide (*to)[PARTS]) {
+    constexpr int NOW = N > HELD ? (N + 1) / 2 : N, LATER = N - NOW;
+    Group kept[LATER ? QK_K / PART : 1];
+    Wide sums[N];
     for (int token = 0; token < N; ++token) {
-        found[token] = under[token] = Wide::zero();
+        sums[token] = Wide::zero();
     }
     for (int pair = 0; pair < QK_K / PART / 2; ++pair) {
+#pragma GCC unroll 2
         for (int second = 0; second < 2; ++second) {
-            const Wide scales = Wide::scales_of_rows(levels.scales + 2 * ROWS * pair, second, part);
-            Wide values[4];
-            for (int at = 0; at < 4; ++at) {
-                const Wide packed = Wide::of(weights.qs + 256 * pair + 64 * at + Wide::BYTES * part);
-                values[at] = (second ? packed.down<4>() : packed) & 0x0f;
-            }
-            for (int token = 0; token < N; ++token) {
-                const int8_t * numbers = tokens[token * token_step].qs + 64 * pair + PART * second;
-                Wide dots = Wide::zero();
-                for (int at = 0; at < 4; ++at) {
-                    dots = dots.dots(values[at], Wide::repeated_8(numbers + 8 * at));
-                }
-                found[token] = found[token].scaled(dots, scales);
-            }
+            Group once, & group = LATER ? kept[2 * pair + second] : once;
+            group.take(weights, levels, part, pair, second);
+            add_group<NOW>(group, tokens, token_step, PART * (2 * pair + second), sums);
         }
     }
-    for (int pair = 0; pair < QK_K / PART / 2; ++pair) {
-        const Wide values = Wide::twos_of_rows(levels.least + 2 * ROWS * pair, part);
-        for (int token = 0; token < N; ++token) {
-            under[token] =
-                under[token].pairs(values, Wide::repeated_8(tokens[token * token_step].bsums + 4 * pair));
+    if constexpr (LATER > 0) {
+        for (int at = 0; at < QK_K / PART; ++at) {
+            add_group<LATER>(kept[at], tokens + NOW * token_step, token_step, PART * at, sums + NOW);
         }
     }
     for (int token = 0; token < N; ++token) {
-        sums[token][part] = found[token];
-        least[token][part] = under[token];
+        to[token][part] = sums[token];
     }
 }
 
@@ -93,16 +114,18 @@ void eight_rows(
     for (int64_t block = 0; block < blocks; ++block, ++weights, ++tokens) {
         fetch(weights + AHEAD, sizeof *weights);
         const Levels levels(weights->scales);
-        Wide sums[N][PARTS], least[N][PARTS];
+        Wide sums[N][PARTS];
         for (int part = 0; part < PARTS; ++part) {
-            add_block<N>(*weights, levels, part, tokens, token_step, sums, least);
+            add_block<N>(*weights, levels, part, tokens, token_step, sums);
         }
+        const Least least(levels.least);
         const __m256 scale = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) weights->d));
         const __m256 least_scale = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) weights->dmin));
         for (int token = 0; token < N; ++token) {
-            const __m256 token_scale = _mm256_set1_ps(tokens[token * token_step].d);
+            const block_q8_K & from = tokens[token * token_step];
+            const __m256 token_scale = _mm256_set1_ps(from.d);
             const __m256 found = _mm256_cvtepi32_ps(Wide::sums_of_rows(sums[token]));
-            const __m256 under = _mm256_cvtepi32_ps(Wide::sums_of_rows(least[token]));
+            const __m256 under = _mm256_cvtepi32_ps(least.times(from.bsums));
             held[token] = _mm256_fmadd_ps(found, _mm256_mul_ps(scale, token_scale), held[token]);
             below[token] = _mm256_fmadd_ps(under, _mm256_mul_ps(least_scale, token_scale), below[token]);
         }
@@ -137,13 +160,28 @@ struct Weights {
         return Wide::of(first, _mm256_loadu_si256((const __m256i *) other + at));
     }
 
-    Wide sums(const block_q8_K & token) const {
-        Wide sums[2] = { Wide::zero(), Wide::zero() }; // one after the other would be waited for
-        for (int group = 0; group < GROUPS; ++group) {
-            const Wide dots = Wide::zero().dots(values[group], Wide::repeated_32(token.qs + PART * group));
-            sums[group % 2] = sums[group % 2].scaled(dots, scales[group]);
+    // Of N tokens.
+    template <int N> void sums(const block_q8_K * tokens, int64_t token_step, Wide * to) const {
+        constexpr int CHAINS = N < 3 ? 2 : 1; // few additions one after the other would be waited for
+        Wide found[CHAINS][N];
+        for (int token = 0; token < N; ++token) {
+            found[0][token] = found[CHAINS - 1][token] = Wide::zero();
         }
-        return (sums[0] + sums[1]).less_32_times(Wide::zero().pairs(Wide::repeated_32(token.bsums), every_scale));
+#pragma GCC unroll 8
+        for (int group = 0; group < GROUPS; ++group) {
+#pragma GCC unroll MOST_TOKENS
+            for (int token = 0; token < N; ++token) {
+                const Wide numbers = Wide::repeated_32(tokens[token * token_step].qs + PART * group);
+                Wide & sum = found[group % CHAINS][token];
+                sum = sum.scaled(Wide::zero().dots(values[group], numbers), scales[group]);
+                sum.settle();
+            }
+        }
+        for (int token = 0; token < N; ++token) {
+            const Wide all = CHAINS > 1 ? found[0][token] + found[1][token] : found[0][token];
+            const Wide numbers = Wide::repeated_32(tokens[token * token_step].bsums);
+            to[token] = all.less_32_times(Wide::zero().pairs(numbers, every_scale));
+        }
     }
 };
 
@@ -163,10 +201,14 @@ void rows_at_once(
         }
         const Weights weights(one[block], other[block]);
         const Floats scales = Floats::of(GGML_CPU_FP16_TO_FP32(one[block].d), GGML_CPU_FP16_TO_FP32(other[block].d));
+        constexpr int BY = std::min(N, TOGETHER);
 #pragma GCC unroll MOST_TOKENS
-        for (int token = 0; token < N; ++token) {
-            const block_q8_K & from = tokens[token * token_step + block];
-            held[token] = held[token].add(weights.sums(from), scales, from.d);
+        for (int token = 0; token < N; token += BY) {
+            Wide sums[BY];
+            weights.sums<BY>(tokens + token * token_step + block, token_step, sums);
+            for (int at = 0; at < BY; ++at) {
+                held[token + at] = held[token + at].add(sums[at], scales, tokens[(token + at) * token_step + block].d);
+            }
         }
     }
     for (int row = 0; row < (other == one ? 1 : AT_ONCE); ++row) {

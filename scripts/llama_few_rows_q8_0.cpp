@@ -89,7 +89,9 @@ void product(
     const float * scales = tokens.scales.data();
     for (int64_t block = 0; block < blocks; ++block, values += N * QK8_0, scales += N) {
         fetch((const char *) (one + block) + ahead, sizeof *one);
-        fetch((const char *) (other + block) + ahead, sizeof *other);
+        if (AT_ONCE > 1) {
+            fetch((const char *) (other + block) + ahead, sizeof *other);
+        }
         const Weights weights(one + block, other + block);
         for (int token = 0; token < N; ++token) {
             held[token] = weights.add(values + token * QK8_0, scales[token], held[token]);
