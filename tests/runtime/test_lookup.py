@@ -13,7 +13,7 @@ from medmind_runtime import attention
 from medmind_runtime.decoder import KvType
 from medmind_runtime.engine import Engine, Sampling
 from medmind_runtime.interruption import Interrupted, never
-from medmind_runtime.lookup import MOST_ROWS, ROWS, Lookup, Match, Pace
+from medmind_runtime.lookup import MOST_ROWS, ROWS, SIZES, Lookup, Match, Pace
 from medmind_runtime.speculation import Ahead, Exact, cache_type
 from medmind_runtime.timings import Timings
 
@@ -23,19 +23,20 @@ QUOTED = [1, 3, *(20 + i * 7 % 250 for i in range(60)), *(20 + i * 7 % 250 for i
 
 
 def test_a_draft_is_what_followed_the_longest_ending_last() -> None:
-    lookup = Lookup([1, 2, 3, 4, 5, 9, 3, 4, 6, 7, 8, 2, 3, 4])
+    long = [*range(1, 9)]
+    lookup = Lookup([*long, 50, 51, *long[-4:], 60, 61, *long])
 
     def draft(most: int) -> tuple[int, list[int]]:
         match = lookup.match()
         return match.size, lookup.draft(match, most)
 
-    assert draft(2) == (3, [5, 9])  # after 2 3 4, not the later 3 4
-    lookup.add(6)
-    assert draft(9) == (3, [7, 8, 2, 3, 4, 6])
+    assert draft(2) == (8, [50, 51])  # after 1 2 3 ... 8, not the later 5 6 7 8
+    lookup.add(60)
+    assert draft(3) == (4, [61, 1, 2])  # after 6 7 8 60
     lookup.add(99)
     assert draft(9) == (0, [])
-    lookup.add(9)
-    assert draft(2) == (1, [3, 4])
+    lookup.add(61)
+    assert draft(2) == (1, [1, 2])
     for few in ([5], []):
         assert Lookup(few).draft(Lookup(few).match(), 3) == []
 
@@ -50,9 +51,9 @@ def pace_through(said: Sequence[Sequence[bool]], costs: Sequence[Mapping[int, fl
     pace = Pace()
     place, spent, lost = 0, 0.0, 0.0
     while place < len(said):
-        match = 1 + place % 4
+        match = SIZES[place % len(SIZES)]
         rows = 1 + pace.length(match, min(MOST_ROWS - 1, len(said) - place - 1))
-        right = next((n for n in range(rows - 1) if not said[place + n][match - 1]), rows - 1)
+        right = next((n for n in range(rows - 1) if not said[place + n][SIZES.index(match)]), rows - 1)
         spent += costs[place][rows]
         if rows > 1:
             pace.batch(costs[place][rows], match=match, drafted=rows - 1, accepted=right)
@@ -74,7 +75,7 @@ WAITING = {1: 1.0, 2: 1.07, 4: 1.8, 8: 3.1}
 def test_guessing_never_costs_more_than_two_tokens_and_half_a_percent(costs: dict[int, float], right: float) -> None:
     for seed in range(3):
         chance = random.Random(seed)
-        said = [[chance.random() < right] * 4 for _ in range(1500)]
+        said = [[chance.random() < right] * len(SIZES) for _ in range(1500)]
         spent, lost = pace_through(said, [costs] * len(said))
         assert lost <= 2 + 1e-9
         if right == 1 and costs is WAITING:
@@ -85,16 +86,16 @@ def test_guessing_never_costs_more_than_two_tokens_and_half_a_percent(costs: dic
 
 def test_guessing_never_costs_more_where_every_guess_is_made_to_fail_once_it_is_trusted() -> None:
     for period in (10, 50, 300):
-        said = [[place // period % 2 == 0] * 4 for place in range(3000)]
+        said = [[place // period % 2 == 0] * len(SIZES) for place in range(3000)]
         _, lost = pace_through(said, [WAITING] * len(said))
         assert lost <= 2 + 1e-9
 
 
 def test_guessing_returns_after_a_busy_moment_and_with_another_text() -> None:
-    quotes = [[True] * 4] * 2000
+    quotes = [[True] * len(SIZES)] * 2000
     busy = [{1: 1.0, 2: 9.0, 4: 9.0, 8: 9.0}] * 20 + [WAITING] * 1980
     assert pace_through(quotes, busy)[0] < 0.75 * len(quotes)
-    changes = [[place > 1000] * 4 for place in range(3000)]
+    changes = [[place > 1000] * len(SIZES) for place in range(3000)]
     assert pace_through(changes, [WAITING] * 3000)[0] < 0.75 * 3000
 
 
