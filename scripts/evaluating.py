@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from medmind import llama
-from medmind_runtime.loading import KV_TYPES
+from medmind_runtime.engine.loading import KV_TYPES
 
 
 class Model:

@@ -23,9 +23,9 @@ from typing import Any
 import gguf
 
 from medmind import gguf_header, llama, processor
-from medmind_runtime import attention
-from medmind_runtime.engine import Engine, Sampling
-from medmind_runtime.loading import KvType
+from medmind_runtime.engine import attention
+from medmind_runtime.engine.engine import Engine, Sampling
+from medmind_runtime.engine.loading import KvType
 
 PROMPT, ANSWER, TIMES = 512, 24, 3
 KV_CACHE: KvType = "f16"

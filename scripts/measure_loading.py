@@ -17,9 +17,9 @@ from pathlib import Path
 
 from medmind import llama, processor
 from medmind.memory import resident
-from medmind_runtime.engine import Engine
-from medmind_runtime.loading import LoadMode
-from medmind_runtime.sampling import Sampling
+from medmind_runtime.engine.engine import Engine
+from medmind_runtime.engine.loading import LoadMode
+from medmind_runtime.engine.sampling import Sampling
 
 MODES: tuple[LoadMode, ...] = ("auto", "mmap", "copy")
 CONTEXT, SAID, NEW, GENERATED = 2048, 1024, 16, 33

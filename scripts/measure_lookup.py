@@ -22,9 +22,9 @@ from typing import Any
 from evaluating import Context, Model
 
 from medmind.artifacts import read_jsonl
-from medmind_runtime import lookup
 from medmind_runtime.conversation import Conversation
-from medmind_runtime.engine import Engine, Sampling
+from medmind_runtime.engine import lookup
+from medmind_runtime.engine.engine import Engine, Sampling
 from medmind_runtime.library.index import Library
 from medmind_runtime.repetition import Circle
 from medmind_runtime.safety.careful import Careful

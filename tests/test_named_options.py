@@ -67,7 +67,7 @@ OTHERS = {
     # of pip, xcode-select, torchrun, mypy
     "README.md": {"--index-url", "--install", "--nproc-per-node", "--strict"},
     # of a chat's own /save; the beginning of what turns a flag off
-    "runtime/medmind_runtime/commands.py": {"--state"},
+    "runtime/medmind_runtime/terminal/commands.py": {"--state"},
     "runtime/medmind_runtime/plain_call.py": {"--no"},
     "train/medmind_train/config.py": {"--no"},
 }

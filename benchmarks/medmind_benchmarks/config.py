@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from medmind_runtime.config import KvType
-from medmind_runtime.loading import LoadMode
+from medmind_runtime.engine.loading import LoadMode
 
 Measure = Literal["answers", "raw", "choices", "memory", "speed"]
 MEASURES: tuple[Measure, ...] = ("answers", "raw", "choices", "memory", "speed")

@@ -8,7 +8,7 @@ from typing import Literal
 
 from medmind_benchmarks.statistics import Estimate, Repeated
 from medmind_runtime.config import KvType
-from medmind_runtime.loading import LoadMode
+from medmind_runtime.engine.loading import LoadMode
 
 Headline = Literal["accuracy", "accuracy_gain"]
 

@@ -14,7 +14,7 @@ from medmind_benchmarks.cell import Advance
 from medmind_benchmarks.figures import Memory
 from medmind_benchmarks.opening import opened
 from medmind_runtime.config import KvType
-from medmind_runtime.loading import LoadMode
+from medmind_runtime.engine.loading import LoadMode
 
 _GENERATED = 8
 PROMPT = 512
@@ -40,7 +40,7 @@ def measure(request: Request, advance: Advance) -> Memory:
     Raises:
         MedmindError: the model cannot be loaded so.
     """
-    from medmind_runtime.sampling import Sampling
+    from medmind_runtime.engine.sampling import Sampling
 
     llama.load()
     baseline = resident().now

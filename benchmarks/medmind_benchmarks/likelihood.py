@@ -11,7 +11,7 @@ from medmind import turns
 from medmind.errors import MedmindError
 
 if TYPE_CHECKING:
-    from medmind_runtime.engine import Engine
+    from medmind_runtime.engine.engine import Engine
 
 
 def language_of(engine: "Engine") -> turns.Language:

@@ -14,7 +14,7 @@ from typing import Any
 from medmind import gguf_header, llama
 from medmind.console import require
 from medmind.errors import MedmindError
-from medmind_runtime.loading import KV_TYPES
+from medmind_runtime.engine.loading import KV_TYPES
 
 _STRING, _ARRAY, _BOOL = 8, 9, 7
 _SCALARS: dict[int, Any] = {

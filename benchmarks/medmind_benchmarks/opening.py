@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medmind_runtime.config import KvType
-from medmind_runtime.loading import LoadMode
+from medmind_runtime.engine.loading import LoadMode
 
 if TYPE_CHECKING:
-    from medmind_runtime.engine import Engine
+    from medmind_runtime.engine.engine import Engine
 
 BATCH = 512
 """Prompt tokens llama.cpp computes at once; llama-bench's default for its micro-batch."""
@@ -37,7 +37,7 @@ def opened(
     Raises:
         MedmindError: the model cannot be loaded.
     """
-    from medmind_runtime.engine import Engine
+    from medmind_runtime.engine.engine import Engine
 
     batch, flash = (None, None) if as_chat else (BATCH, FLASH)
     return Engine.load(

@@ -21,8 +21,8 @@ from medmind.errors import MedmindError
 from medmind_benchmarks.cell import Advance
 from medmind_benchmarks.opening import BATCH
 from medmind_runtime.config import KvType
-from medmind_runtime.loading import KV_TYPES
-from medmind_runtime.weights import Weights
+from medmind_runtime.engine.loading import KV_TYPES
+from medmind_runtime.engine.weights import Weights
 
 _LOGICAL_BATCH = 2048
 """llama-bench's n_batch; BATCH is its n_ubatch."""

@@ -15,7 +15,7 @@ from medmind_benchmarks.config import QuantsConfig
 from medmind_benchmarks.model_file import ModelFile, read
 from medmind_benchmarks.plan_texts import Texts
 from medmind_benchmarks.sources import Sources, is_base
-from medmind_runtime.threads import physical_cores
+from medmind_runtime.engine.threads import physical_cores
 
 _PROMPT_TOKENS, _GENERATED_TOKENS = 512, 128
 _WITHOUT_CONTEXT = 2048

@@ -22,7 +22,7 @@ from medmind_benchmarks.examples import Example
 from medmind_benchmarks.figures import Fidelity
 from medmind_benchmarks.opening import opened
 from medmind_runtime.config import KvType
-from medmind_runtime.engine import Engine
+from medmind_runtime.engine.engine import Engine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

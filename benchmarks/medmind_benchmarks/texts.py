@@ -21,7 +21,7 @@ from medmind_benchmarks import examples
 from medmind_benchmarks.examples import Example
 from medmind_benchmarks.model_file import ModelFile
 from medmind_benchmarks.typed_json import decode
-from medmind_runtime.vocabulary import Vocabulary
+from medmind_runtime.engine.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ def run(
         if schema is not None:
             if prompt is None:
                 raise MedmindError("--schema shapes one answer", "give the question with --prompt or on standard input")
-            from medmind_runtime import bounded_file, grammar
+            from medmind_runtime import bounded_file
+            from medmind_runtime.schema import grammar
 
             most = 4 * grammar.LARGEST  # bytes of so many characters
             shape = bounded_file.read(schema, most, kind="schema", mend="give a JSON schema")

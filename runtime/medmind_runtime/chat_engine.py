@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from medmind_runtime.sampling import Sampling
-from medmind_runtime.timings import Timings
+from medmind_runtime.engine.sampling import Sampling
+from medmind_runtime.engine.timings import Timings
 
 
 class ChatEngine(Protocol):
-    """What a conversation asks of an engine; see `medmind_runtime.engine.Engine`."""
+    """What a conversation asks of an engine; see `medmind_runtime.engine.engine.Engine`."""
 
     @property
     def context(self) -> int: ...  # noqa: D102

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medmind.errors import MedmindError
+from medmind_runtime.engine.vocabulary import Vocabulary
 from medmind_runtime.prompt import Encoder
-from medmind_runtime.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from medmind.template import Template

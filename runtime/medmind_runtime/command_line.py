@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 
 from medmind import console
 from medmind_runtime.config import ChatConfig, KvType
-from medmind_runtime.loading import LoadMode
+from medmind_runtime.engine.loading import LoadMode
 
 _DEFAULT = "chat"
 _DEFAULTS = ChatConfig()
@@ -196,7 +196,7 @@ def serve(
     from medmind_runtime import models, private_file, session
     from medmind_runtime.config import token_file
     from medmind_runtime.offline import take_network_away
-    from medmind_runtime.server import Limits, Server
+    from medmind_runtime.serve.server import Limits, Server
 
     config = ChatConfig.of(call.params)
     path, why = models.find(model)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medmind.errors import MedmindError
-from medmind_runtime.loading import GpuLayers, LoadMode
+from medmind_runtime.engine.loading import GpuLayers, LoadMode
 
 NOTICE = (
     "medmind: a computer program on this machine, not a doctor. It can be wrong. "

@@ -10,14 +10,14 @@ from dataclasses import replace
 
 from medmind.errors import MedmindError
 from medmind_runtime.chat_engine import ChatEngine
+from medmind_runtime.engine.sampling import Sampling
+from medmind_runtime.engine.timings import Timings
 from medmind_runtime.exchange import DoesNotFit, Finish, Prompt, Reply, Use
 from medmind_runtime.guard import Before, Guard, Unguarded
 from medmind_runtime.interruption import never, unless
 from medmind_runtime.prompt import common
 from medmind_runtime.read_ahead import known_tokens
 from medmind_runtime.repetition import Circle
-from medmind_runtime.sampling import Sampling
-from medmind_runtime.timings import Timings
 from medmind_runtime.turn import Passage, Turn
 
 __all__ = ["Conversation", "Turn"]

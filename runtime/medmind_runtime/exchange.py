@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from medmind.errors import MedmindError
 from medmind_runtime.config import NOTICE
+from medmind_runtime.engine.timings import Timings
 from medmind_runtime.guard import Before
-from medmind_runtime.timings import Timings
 from medmind_runtime.turn import Passage
 
 Finish = Literal["stop", "length", "context", "cancelled", "loop"]

@@ -14,7 +14,7 @@ from medmind_runtime.background import Background
 from medmind_runtime.prompt import common
 
 if TYPE_CHECKING:
-    from medmind_runtime.terminal import Opened
+    from medmind_runtime.terminal.interactive import Opened
 
 _QUESTIONS = "the", "is"
 """They share no first token, and begin as most questions do: no line break or sign that joins what stands before."""

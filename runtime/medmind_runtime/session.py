@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING
 
 from medmind import console, gguf_header
 from medmind.errors import MedmindError
-from medmind_runtime import commands, line_input, models
+from medmind_runtime import models
 from medmind_runtime.background import Background
 from medmind_runtime.config import NOTICE, ChatConfig
 from medmind_runtime.conversation import Conversation
+from medmind_runtime.engine.loading import DEFAULT_CONTEXT
+from medmind_runtime.engine.sampling import Sampling
 from medmind_runtime.guard import Before, Guard
 from medmind_runtime.interruption import never
-from medmind_runtime.loading import DEFAULT_CONTEXT
-from medmind_runtime.sampling import Sampling
-from medmind_runtime.terminal import Opened, Terminal
+from medmind_runtime.terminal import commands, line_input
+from medmind_runtime.terminal.interactive import Opened, Terminal
 
 if TYPE_CHECKING:
     from medmind_runtime.library.index import Library
-    from medmind_runtime.server import Server
+    from medmind_runtime.serve.server import Server
 
 
 def guard_for(config: ChatConfig) -> Background[Guard]:
@@ -63,7 +64,7 @@ def open_model(path: Path, config: ChatConfig, guard: Background[Guard], cancel:
     """
     sampling = Sampling(temperature=config.temperature, seed=config.seed, grammar=config.grammar)
     guard.start()
-    from medmind_runtime.engine import Engine
+    from medmind_runtime.engine.engine import Engine
 
     engine = Engine.load(
         path,
@@ -176,7 +177,7 @@ def _exchange(
 
 def serve(path: Path, config: ChatConfig, server: "Server") -> None:
     """Load the model and answer requests until somebody stops it."""
-    from medmind_runtime.server import Served
+    from medmind_runtime.serve.server import Served
 
     # A shell that starts it with `&` has turned SIGINT off; whoever sends it means it.
     signal.signal(signal.SIGINT, signal.default_int_handler)

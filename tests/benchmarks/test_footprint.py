@@ -6,7 +6,7 @@ from typing import Unpack
 import pytest
 
 from medmind_benchmarks import footprint
-from medmind_runtime.assembly import Parts, Settings, assemble
+from medmind_runtime.engine.assembly import Parts, Settings, assemble
 
 
 def test_memory_is_measured_with_the_batch_and_attention_that_chat_chooses(
@@ -18,7 +18,7 @@ def test_memory_is_measured_with_the_batch_and_attention_that_chat_chooses(
         told.append(settings)
         return assemble(path, **settings)
 
-    monkeypatch.setattr("medmind_runtime.engine.assemble", listen)
+    monkeypatch.setattr("medmind_runtime.engine.engine.assemble", listen)
     model = str(family / "family.q8_0.gguf")
     request = footprint.Request("memory", model, kv_type="f16", load_mode="copy", context=128, threads=1)
     assert footprint.measure(request, lambda: None).kv_cache > 0

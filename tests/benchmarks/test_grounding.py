@@ -27,8 +27,8 @@ from medmind_benchmarks.grounding.retrieval import Hit
 from medmind_benchmarks.likelihood import language_of
 from medmind_benchmarks.process import CellError
 from medmind_runtime import session
-from medmind_runtime.assembly import Parts, Settings, assemble
 from medmind_runtime.config import ChatConfig
+from medmind_runtime.engine.assembly import Parts, Settings, assemble
 from medmind_runtime.guard import Guard
 from medmind_runtime.library import index
 from medmind_runtime.library.read import Answer, answers
@@ -171,7 +171,7 @@ def test_the_cell_opens_a_model_with_the_batch_and_attention_that_chat_chooses(
         told.append(settings)
         return assemble(path, **settings)
 
-    monkeypatch.setattr("medmind_runtime.engine.assemble", listen)
+    monkeypatch.setattr("medmind_runtime.engine.engine.assemble", listen)
     monkeypatch.setattr(cell, "score", lambda engine, *_: engine)
     items.write(tmp_path / "items.jsonl", [])
     model = str(place / "small.f16.gguf")

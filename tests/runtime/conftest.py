@@ -15,7 +15,7 @@ from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType, qua
 
 from medmind import llama
 from medmind_runtime.cli import main
-from medmind_runtime.engine import Engine
+from medmind_runtime.engine.engine import Engine
 from medmind_runtime.safety.classifier import classifier
 from medmind_runtime.safety.triage import triage
 
@@ -154,7 +154,7 @@ def _warm() -> None:
         "medmind_runtime.session",
         "prompt_toolkit",
         "prompt_toolkit.history",
-        "medmind_runtime.markdown",
+        "medmind_runtime.terminal.markdown",
     ):
         import_module(module)
     triage()

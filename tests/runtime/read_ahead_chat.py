@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from medmind_runtime import commands
 from medmind_runtime.background import Background
 from medmind_runtime.conversation import Conversation
-from medmind_runtime.fake_engine import FakeEngine
+from medmind_runtime.engine.fake_engine import FakeEngine
+from medmind_runtime.engine.sampling import Sampling
 from medmind_runtime.guard import Unguarded
-from medmind_runtime.sampling import Sampling
-from medmind_runtime.terminal import Opened, Terminal
+from medmind_runtime.terminal import commands
+from medmind_runtime.terminal.interactive import Opened, Terminal
 
 
 def chat(

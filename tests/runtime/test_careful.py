@@ -1,7 +1,7 @@
 from medmind_runtime.conversation import Conversation, Turn
-from medmind_runtime.fake_engine import FakeEngine
+from medmind_runtime.engine.fake_engine import FakeEngine
+from medmind_runtime.engine.sampling import Sampling
 from medmind_runtime.safety.careful import Careful
-from medmind_runtime.sampling import Sampling
 
 
 def test_what_the_guard_has_heard_is_not_said_again_and_what_a_file_brings_is_heard() -> None:

@@ -9,11 +9,11 @@ import pytest
 from medmind import console
 from medmind.errors import MedmindError
 from medmind_runtime.background import Background
-from medmind_runtime.commands import Commands
-from medmind_runtime.fake_engine import FakeEngine
+from medmind_runtime.engine.fake_engine import FakeEngine
 from medmind_runtime.guard import Unguarded
 from medmind_runtime.models import find
-from medmind_runtime.terminal import Opened, Terminal
+from medmind_runtime.terminal.commands import Commands
+from medmind_runtime.terminal.interactive import Opened, Terminal
 
 from .read_ahead_chat import talk_of
 

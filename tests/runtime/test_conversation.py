@@ -6,12 +6,12 @@ import pytest
 from medmind.errors import MedmindError
 from medmind_runtime.chat_engine import ChatEngine
 from medmind_runtime.conversation import Conversation, Turn
-from medmind_runtime.engine import Engine
+from medmind_runtime.engine.engine import Engine
+from medmind_runtime.engine.fake_engine import FakeEngine
+from medmind_runtime.engine.sampling import Sampling
 from medmind_runtime.exchange import DoesNotFit
-from medmind_runtime.fake_engine import FakeEngine
 from medmind_runtime.guard import Before
 from medmind_runtime.interruption import never
-from medmind_runtime.sampling import Sampling
 from medmind_runtime.turn import Passage
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medmind.errors import MedmindError
-from medmind_runtime.engine import Engine, Sampling
+from medmind_runtime.engine.engine import Engine, Sampling
 
 GREEDY = Sampling()
 PROMPT = [1, 3, 273, 280, 15, 15, 291, 282, 276, 275, 4]

@@ -11,8 +11,8 @@ import pytest
 
 from medmind import gguf_header
 from medmind.errors import MedmindError
-from medmind_runtime.engine import Engine
-from medmind_runtime.fatal import demand_usable
+from medmind_runtime.engine.engine import Engine
+from medmind_runtime.engine.fatal import demand_usable
 
 
 def changed(model: Path, to: Path, *pairs: tuple[bytes, bytes]) -> Path:

@@ -102,7 +102,7 @@ def test_before_the_first_prompt_nothing_is_loaded_that_can_wait(
         assert session.wait_for_end() == 0
     modules, opened, status = json.loads((tmp_path / "before").read_text(encoding="utf-8"))
     assert "prompt_toolkit" in modules
-    early = [name for name in modules if name.startswith(("medmind_runtime.safety.", "medmind_runtime.engine"))]
+    early = [name for name in modules if name.startswith(("medmind_runtime.safety.", "medmind_runtime.engine.engine"))]
     assert early + [name for name in LATER if name in modules] == []
     assert [name for name in opened if name.endswith(".toml")] == []
     assert opened.count(str(model)) == 1

@@ -7,8 +7,8 @@ import pytest
 
 from medmind import gguf_header
 from medmind.errors import MedmindError
-from medmind_runtime.engine import Engine
-from medmind_runtime.loading import DEFAULT_CONTEXT
+from medmind_runtime.engine.engine import Engine
+from medmind_runtime.engine.loading import DEFAULT_CONTEXT
 
 
 def test_a_whole_file_passes(model: Path) -> None:

@@ -5,9 +5,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from medmind.errors import MedmindError
-from medmind_runtime import grammar, json_rules, json_schema
-from medmind_runtime.engine import Engine, Sampling
-from medmind_runtime.gbnf import Characters, Literal, Part, Ref, Rules
+from medmind_runtime.engine.engine import Engine, Sampling
+from medmind_runtime.schema import grammar, json_rules, json_schema
+from medmind_runtime.schema.gbnf import Characters, Literal, Part, Ref, Rules
 
 SCHEMA = {
     "type": "object",

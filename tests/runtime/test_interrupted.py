@@ -14,19 +14,19 @@ from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from medmind_runtime import commands
 from medmind_runtime.background import Background
 from medmind_runtime.config import ChatConfig
 from medmind_runtime.conversation import Conversation
-from medmind_runtime.fake_engine import FakeEngine
+from medmind_runtime.engine.fake_engine import FakeEngine
+from medmind_runtime.engine.sampling import Sampling
 from medmind_runtime.guard import Before, Unguarded
 from medmind_runtime.interruption import Interrupted, never
-from medmind_runtime.line_input import Editor
 from medmind_runtime.safety.careful import Careful
 from medmind_runtime.safety.triage import Triage, lexicon_and_rules
-from medmind_runtime.sampling import Sampling
 from medmind_runtime.session import guard_for
-from medmind_runtime.terminal import Opened, Terminal
+from medmind_runtime.terminal import commands
+from medmind_runtime.terminal.interactive import Opened, Terminal
+from medmind_runtime.terminal.line_input import Editor
 from medmind_runtime.turn import Turn
 
 from .read_ahead_chat import chat, talk_of

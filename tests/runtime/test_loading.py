@@ -11,9 +11,9 @@ from gguf import GGUFReader, GGUFWriter
 
 from medmind import gguf_header, llama
 from medmind.errors import MedmindError
-from medmind_runtime import attention, forecast
-from medmind_runtime.attention import prompt_step
-from medmind_runtime.engine import Engine, Sampling
+from medmind_runtime.engine import attention, forecast
+from medmind_runtime.engine.attention import prompt_step
+from medmind_runtime.engine.engine import Engine, Sampling
 
 PROMPT = [1, 3, 273, 280, 15, 15, 291, 282, 276, 275, 4]
 

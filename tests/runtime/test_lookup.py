@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from medmind import llama
-from medmind_runtime import attention
-from medmind_runtime.decoder import KvType
-from medmind_runtime.engine import Engine, Sampling
+from medmind_runtime.engine import attention
+from medmind_runtime.engine.decoder import KvType
+from medmind_runtime.engine.engine import Engine, Sampling
+from medmind_runtime.engine.lookup import MOST_ROWS, ROWS, SIZES, Lookup, Match, Pace
+from medmind_runtime.engine.speculation import Ahead, Exact, cache_type
+from medmind_runtime.engine.timings import Timings
 from medmind_runtime.interruption import Interrupted, never
-from medmind_runtime.lookup import MOST_ROWS, ROWS, SIZES, Lookup, Match, Pace
-from medmind_runtime.speculation import Ahead, Exact, cache_type
-from medmind_runtime.timings import Timings
 
 from .conftest import write_k_quant, write_model
 

@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from medmind_runtime.markdown import AsWritten, Blocks, Rendered
+from medmind_runtime.terminal.markdown import AsWritten, Blocks, Rendered
 
 TEXT = """# Fever
 

@@ -13,7 +13,8 @@ import pytest
 from forked import Forked
 
 from medmind.errors import MedmindError
-from medmind_runtime import private_file, saved, state
+from medmind_runtime import private_file, saved
+from medmind_runtime.engine import state
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="rights, FIFOs and limits of Unix")
 WHOLE = b"w" * 100_000

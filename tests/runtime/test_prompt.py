@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from medmind.errors import MedmindError
-from medmind_runtime.engine import Engine
+from medmind_runtime.engine.engine import Engine
 from medmind_runtime.prompt import ControlToken, Encoder
 
 CONTROLS = [1, 2, 3, 4]

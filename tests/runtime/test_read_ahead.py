@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 
 from medmind.errors import MedmindError
-from medmind_runtime import ctrl_c, session
+from medmind_runtime import session
 from medmind_runtime.background import Background
 from medmind_runtime.config import ChatConfig
-from medmind_runtime.ctrl_c import CtrlC
-from medmind_runtime.fake_engine import FakeEngine
+from medmind_runtime.engine.fake_engine import FakeEngine
 from medmind_runtime.guard import Before, Guard, Unguarded
 from medmind_runtime.interruption import never
-from medmind_runtime.terminal import Opened
+from medmind_runtime.terminal import ctrl_c
+from medmind_runtime.terminal.ctrl_c import CtrlC
+from medmind_runtime.terminal.interactive import Opened
 from medmind_runtime.turn import Turn
 
 from .read_ahead_chat import chat, talk_of

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from medmind_runtime.conversation import Conversation
-from medmind_runtime.engine import Engine
+from medmind_runtime.engine.engine import Engine
+from medmind_runtime.engine.sampling import Sampling
 from medmind_runtime.interruption import never
-from medmind_runtime.sampling import Sampling
 
 from .conftest import write_k_quant
 from .read_ahead_chat import chat, talk_of

@@ -3,9 +3,9 @@ import random
 import pytest
 
 from medmind_runtime.conversation import Conversation
-from medmind_runtime.fake_engine import FakeEngine
+from medmind_runtime.engine.fake_engine import FakeEngine
+from medmind_runtime.engine.sampling import Sampling
 from medmind_runtime.repetition import LONGEST_PERIOD, Circle
-from medmind_runtime.sampling import Sampling
 
 
 @pytest.mark.parametrize("period", [1, 2, 7, 16, 17, 60, LONGEST_PERIOD])

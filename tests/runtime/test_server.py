@@ -14,15 +14,15 @@ import pytest
 
 from medmind.errors import MedmindError
 from medmind_runtime import private_file
-from medmind_runtime.connection import Connection
-from medmind_runtime.fake_engine import FakeEngine
+from medmind_runtime.engine.fake_engine import FakeEngine
+from medmind_runtime.engine.sampling import Sampling
 from medmind_runtime.guard import Before, Guard, Unguarded
 from medmind_runtime.interruption import never
-from medmind_runtime.openai_answer import StopText
-from medmind_runtime.openai_request import Refused
 from medmind_runtime.safety.careful import Careful
-from medmind_runtime.sampling import Sampling
-from medmind_runtime.server import Limits, Served, Server
+from medmind_runtime.serve.connection import Connection
+from medmind_runtime.serve.openai_answer import StopText
+from medmind_runtime.serve.openai_request import Refused
+from medmind_runtime.serve.server import Limits, Served, Server
 from medmind_runtime.turn import Passage, Turn
 
 TOKEN = "t" * 20

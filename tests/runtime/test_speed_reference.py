@@ -13,7 +13,7 @@ import pytest
 from llama_tools import run_tool
 from signed_ranks import located
 
-from medmind_runtime.engine import Engine, Sampling
+from medmind_runtime.engine.engine import Engine, Sampling
 
 pytestmark = pytest.mark.reference
 TOKENS = 128

@@ -6,7 +6,7 @@ import pytest
 
 from medmind import llama
 from medmind.errors import MedmindError
-from medmind_runtime.engine import Engine, Sampling
+from medmind_runtime.engine.engine import Engine, Sampling
 
 LONG = [1, 3, *(20 + i * 7 % 250 for i in range(300)), 4]
 

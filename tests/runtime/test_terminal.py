@@ -23,13 +23,13 @@ FAKE = """
 import sys, time
 from medmind import console
 from medmind.errors import MedmindError
-from medmind_runtime import commands, line_input
+from medmind_runtime.terminal import commands, line_input
 from medmind_runtime.background import Background
 from medmind_runtime.conversation import Conversation
-from medmind_runtime.fake_engine import FakeEngine
+from medmind_runtime.engine.fake_engine import FakeEngine
 from medmind_runtime.guard import Before, Unguarded
-from medmind_runtime.sampling import Sampling
-from medmind_runtime.terminal import Opened, Terminal
+from medmind_runtime.engine.sampling import Sampling
+from medmind_runtime.terminal.interactive import Opened, Terminal
 from medmind_runtime.turn import Passage
 answers, context, delay, load, guarded = eval(sys.argv[1])
 class Guard(Unguarded):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from medmind_runtime import threads
+from medmind_runtime.engine import threads
 
 
 def test_there_is_at_least_one_core_and_no_more_than_cpus() -> None:

@@ -18,10 +18,10 @@ import pytest
 from rich.console import Console
 
 from medmind_runtime.conversation import Conversation
-from medmind_runtime.engine import Engine, Sampling
-from medmind_runtime.fake_engine import FakeEngine
-from medmind_runtime.markdown import Rendered
+from medmind_runtime.engine.engine import Engine, Sampling
+from medmind_runtime.engine.fake_engine import FakeEngine
 from medmind_runtime.safety.careful import Careful
+from medmind_runtime.terminal.markdown import Rendered
 
 PERIOD = 250
 """Of the texts below: longer than the longest circle that ends an answer."""
@@ -135,7 +135,9 @@ def test_the_engine_does_for_token_2000_what_it_did_for_token_50(
     make_model: Callable[..., Path], guessing: bool, count: Count, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = itertools.count(1)
-    monkeypatch.setattr("medmind_runtime.speculation.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    monkeypatch.setattr(
+        "medmind_runtime.engine.speculation.time", SimpleNamespace(perf_counter=lambda: float(next(ticks)))
+    )
     script = [20 + ord(sign) for sign in PASSAGE] * 9
     with Engine.load(make_model(context=2560), threads=1) as engine:
         still: Any = LlamaStill(engine._lib, script)
@@ -215,7 +217,7 @@ def test_drawing_a_long_block_takes_a_twentieth_of_the_time_at_most(monkeypatch:
     def clock() -> float:
         return now
 
-    monkeypatch.setattr("medmind_runtime.markdown.time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr("medmind_runtime.terminal.markdown.time", SimpleNamespace(monotonic=clock))
     shown = Rendered(Console(file=io.StringIO(), force_terminal=True, width=80, height=24))
     shown.feed("a ")
     live = shown._live

@@ -20,7 +20,7 @@ from medmind_benchmarks.opening import opened
 from medmind_runtime.config import KvType
 
 if TYPE_CHECKING:
-    from medmind_runtime.engine import Engine
+    from medmind_runtime.engine.engine import Engine
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from medmind_benchmarks import examples, machine
 from medmind_benchmarks.model_file import ModelFile, read
 from medmind_benchmarks.need import process_bytes
 from medmind_benchmarks.sources import is_base
-from medmind_runtime.threads import physical_cores
+from medmind_runtime.engine.threads import physical_cores
 
 FOLDER = "chain"
 _MOST_TOKENS = 8192

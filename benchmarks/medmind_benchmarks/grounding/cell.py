@@ -19,14 +19,14 @@ from medmind_benchmarks.likelihood import language_of, log_likelihood
 from medmind_benchmarks.opening import opened
 from medmind_runtime.config import ChatConfig, KvType
 from medmind_runtime.conversation import Conversation
+from medmind_runtime.engine.sampling import Sampling
 from medmind_runtime.exchange import DoesNotFit
 from medmind_runtime.guard import Guard
 from medmind_runtime.library.index import Library
 from medmind_runtime.safety.careful import Careful
-from medmind_runtime.sampling import Sampling
 
 if TYPE_CHECKING:
-    from medmind_runtime.engine import Engine
+    from medmind_runtime.engine.engine import Engine
 
 State = Literal["scored", "nothing found", "the prompt does not fit", "no passage fits", "spells a control token"]
 

@@ -28,9 +28,9 @@ from medmind_benchmarks.runner import Progress
 from medmind_benchmarks.sources import Sources
 from medmind_benchmarks.store import Store, cells_folder
 from medmind_runtime.config import KvType
+from medmind_runtime.engine.speculation import cache_type
+from medmind_runtime.engine.threads import physical_cores
 from medmind_runtime.library import index
-from medmind_runtime.speculation import cache_type
-from medmind_runtime.threads import physical_cores
 
 _ALONE = ""
 """In place of a library: the question alone."""

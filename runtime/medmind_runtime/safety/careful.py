@@ -10,11 +10,11 @@ holds the first aid; of several such turns the latest counts, but one that tells
 import re
 from collections.abc import Callable, Sequence
 
+from medmind_runtime.engine.loading import DEFAULT_CONTEXT
 from medmind_runtime.guard import Before
 from medmind_runtime.interruption import never, unless
 from medmind_runtime.library.index import Library
 from medmind_runtime.library.question import take_apart
-from medmind_runtime.loading import DEFAULT_CONTEXT
 from medmind_runtime.safety.doses import DoseDocument, DoseWatch
 from medmind_runtime.safety.triage import Alarm, triage
 from medmind_runtime.safety.windows import ends

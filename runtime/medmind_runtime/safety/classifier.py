@@ -14,7 +14,7 @@ from typing import Any
 
 from medmind import llama
 from medmind.errors import MedmindError
-from medmind_runtime.vocabulary import Vocabulary
+from medmind_runtime.engine.vocabulary import Vocabulary
 
 KINDS = ("none", "everyday", "emergency", "self_harm")
 """What a text is taken for, in the order of the classifier's outputs; `none` is a question that needs no help now."""

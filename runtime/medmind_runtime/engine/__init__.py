@@ -1,0 +1,1 @@
+"""One GGUF in memory: tokens in, tokens and probabilities out, through llama.cpp."""

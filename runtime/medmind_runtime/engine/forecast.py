@@ -1,0 +1,109 @@
+"""Whether a model will fit the memory, told before it is loaded, and what would fit instead.
+
+Reads the header of the file. Knows no llama.cpp; what it allocated in the end says `decoder.Memory`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from medmind import console, gguf_header
+from medmind.doctor import machine
+from medmind.errors import MedmindError
+from medmind_runtime.engine import attention
+from medmind_runtime.engine.loading import KV_TYPES
+
+_SMALLEST_CONTEXT = 512
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What loading will take, bytes.
+
+    Attributes:
+        weights: the file's own size; repacked weights take the place of mapped ones.
+        kv_per_token: keys and values of one token in every layer; 0 where the header does not tell.
+        scores_per_token: attention's scores of one batch, for each place of the KV cache.
+        scratch: intermediate results of one batch, roughly.
+        context: tokens.
+    """
+
+    weights: int
+    kv_per_token: float
+    scores_per_token: int
+    scratch: int
+    context: int
+
+    @property
+    def per_token(self) -> float:
+        """What grows with the context."""
+        return self.kv_per_token + self.scores_per_token
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + int(self.per_token * self.context) + self.scratch
+
+
+def forecast(path: Path, *, context: int, batch: int, kv_type: str, flash: bool) -> Forecast:
+    """What loading a checked file will take.
+
+    KV cache: 2 x layers x KV heads x head size values a token (of `llama_kv_cache`; a sliding window takes less).
+    """
+    found = gguf_header.scalars(path)
+
+    def number(name: str, default: int = 0) -> int:
+        value = found.get(f"{found.get('general.architecture')}.{name}", default)
+        return value if isinstance(value, int) else default
+
+    heads = number("attention.head_count")
+    size = number("embedding_length") // heads if heads else 0
+    values = number("attention.key_length", size) + number("attention.value_length", size)
+    kv = number("block_count") * number("attention.head_count_kv", heads) * values * KV_TYPES[kv_type].bits / 8
+    scratch = 4 * 4 * batch * max(number("feed_forward_length"), number("embedding_length"))
+    scores = 0 if flash else attention.score_bytes(found, context=1, batch=batch)
+    return Forecast(path.stat().st_size, kv, scores, scratch, context)
+
+
+def demand_room(
+    path: Path, *, context: int, batch: int, kv_type: str, flash: bool, available: int | None = None
+) -> None:
+    """Refuse a model that does not fit.
+
+    Args:
+        path: a checked file.
+        context, batch, kv_type, flash: as it would be loaded.
+        available: bytes; None asks the system.
+
+    Raises:
+        MedmindError: it does not fit; says by how much, and what would.
+    """
+    room = _available() if available is None else available
+    needed = forecast(path, context=context, batch=batch, kv_type=kv_type, flash=flash)
+    if room is None or needed.total <= room:
+        return
+    ways = []
+    quantized = forecast(path, context=context, batch=batch, kv_type="q8_0", flash=True)
+    if kv_type in ("f32", "f16", "bf16") and quantized.total <= room:
+        ways.append("--kv-type q8_0")
+    left = room - needed.weights - needed.scratch
+    if needed.per_token and (fitting := int(left / needed.per_token) // 256 * 256) >= _SMALLEST_CONTEXT:
+        ways.append(f"--context {fitting}")
+    ways.append("a smaller quant of the model")
+    raise MedmindError(
+        f"{path} does not fit: it needs {console.human_bytes(needed.total)} "
+        f"({console.human_bytes(int(needed.per_token * context))} of it for a context of {context} tokens) "
+        f"and {console.human_bytes(room)} are free",
+        f"use {' or '.join(ways)}",
+    )
+
+
+def _available() -> int | None:
+    """Bytes that can be had; in a container its file cache counts as free, which the kernel takes back when needed."""
+    found = machine.memory().available
+    try:
+        limited = Path("/sys/fs/cgroup/memory.max").read_text("ascii").strip() != "max"
+        lines = Path("/sys/fs/cgroup/memory.stat").read_text("ascii").splitlines()
+    except OSError:
+        return found
+    cached = next((int(line.split()[1]) for line in lines if line.startswith("file ")), 0)
+    return found + cached if limited and found is not None else found

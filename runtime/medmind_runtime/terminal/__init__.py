@@ -1,0 +1,1 @@
+"""What a person sees and types: lines, commands, answers while they stream."""
