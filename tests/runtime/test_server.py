@@ -274,7 +274,8 @@ BAD: Mapping[str, tuple[Any, int, str]] = {
     "temperature": ({"messages": HELLO, "temperature": "hot"}, 400, "temperature must be a number between 0 and 2"),
     "temperature not finite": (b'{"messages": [{"role": "user", "content": "x"}], "temperature": NaN}', 400, "temper"),
     "top_p": ({"messages": HELLO, "top_p": 0}, 400, "top-p is 0.0"),
-    "max_tokens": ({"messages": HELLO, "max_tokens": 0}, 400, "whole number of 1 or more"),
+    "max_tokens": ({"messages": HELLO, "max_tokens": 0}, 400, "whole number between 1 and 9223372036854775807"),
+    "far too many tokens": ({"messages": HELLO, "max_tokens": 10**30}, 400, "between 1 and 9223372036854775807"),
     "seed": ({"messages": HELLO, "seed": 1.5}, 400, "seed must be a whole number"),
     "stop": ({"messages": HELLO, "stop": list("abcde")}, 400, "at most 4"),
     "stream": ({"messages": HELLO, "stream": "yes"}, 400, "stream must be true or false"),
@@ -443,6 +444,14 @@ def test_two_lengths_of_a_body_that_differ_are_refused() -> None:
         with socket.create_connection(("127.0.0.1", client.server.server_port), timeout=PATIENCE) as raw:
             raw.sendall(f"{head}Content-Length: 2\r\nContent-Length: 3\r\n\r\n{{}} ".encode())
             assert b"several Content-Lengths" in raw.makefile("rb").read()
+
+
+def test_a_length_that_is_too_large_is_refused_before_anything_of_the_body_is_there() -> None:
+    with serving(FakeEngine(["x"]), body_bytes=16384, read_seconds=10 * PATIENCE) as client:
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+        with socket.create_connection(("127.0.0.1", client.server.server_port), timeout=PATIENCE) as raw:
+            raw.sendall(f"{head}Content-Length: 20000\r\n\r\n".encode())
+            assert b" 413 " in raw.makefile("rb").readline()
 
 
 def asked_to_wait(client: Client, expect: str, length: object, version: str = "1.1") -> tuple[bytes, bytes]:

@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -105,6 +106,8 @@ class Connection(BaseHTTPRequestHandler):
             answer()
         except Refused as refused:
             self._refuse(refused)
+            if refused.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                request_body.drop(self.headers, self._buffered)
         except DoesNotFit as error:
             said = "\n\n".join(filter(None, (error.opening, error.message)))
             self._refuse(Refused(400, said, code="context_length_exceeded", param="messages"))

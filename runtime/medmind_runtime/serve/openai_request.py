@@ -232,5 +232,5 @@ def _whole(document: Mapping[str, Any], name: str, default: int | None, *, least
     if value is None:
         return None
     if not isinstance(value, int) or not least <= value < 2**63:
-        raise Refused(400, f"{name} must be a whole number{' of 1 or more' if least == 1 else ''}", param=name)
+        raise Refused(400, f"{name} must be a whole number between {least} and {2**63 - 1}", param=name)
     return value if least == 1 else value % (2**32 - 1)

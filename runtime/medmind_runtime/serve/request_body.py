@@ -34,12 +34,10 @@ def read(
         raise Refused(400, "the request has several Content-Lengths")
     if not (length.isascii() and length.isdigit()) or headers.get("Transfer-Encoding"):
         raise Refused(411, "the request must have a Content-Length")
-    expected = {one.strip() for one in ",".join(headers.get_all("Expect", [])).lower().split(",")} - {""}
+    expected = _expected(headers)
     if go_on and expected - {"100-continue"}:
         raise Refused(417, "the request expects something other than 100-continue")
     if len(length) > 18 or int(length) > most:
-        if not (expected and go_on):
-            _drop(stream, length)
         raise Refused(413, f"the request is larger than {most} bytes", code="request_too_large")
     if expected and go_on:
         go_on()
@@ -52,11 +50,17 @@ def read(
     return body
 
 
-def _drop(stream: io.BufferedIOBase, length: str) -> None:
-    """Read what is too large away: most clients hear an answer only when they have sent all."""
-    left = min(int(length[:18]), _MOST_DROPPED)
+def drop(headers: Message, stream: io.BufferedIOBase) -> None:
+    """Read what is too large away once that is answered: most clients hear an answer only when they have sent all."""
+    if _expected(headers):  # nothing was sent
+        return
+    left = min(int(headers["Content-Length"][:18]), _MOST_DROPPED)
     try:
         while left > 0 and (piece := stream.read1(min(left, 1 << 16))):
             left -= len(piece)
     except TimeoutError:
         return
+
+
+def _expected(headers: Message) -> set[str]:
+    return {one.strip() for one in ",".join(headers.get_all("Expect", [])).lower().split(",")} - {""}
