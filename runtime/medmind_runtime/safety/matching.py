@@ -10,10 +10,10 @@ from typing import Literal, assert_never, get_args
 from medmind_runtime.safety.context import Context
 from medmind_runtime.safety.patterns import Part, Pattern
 
-RuleKind = Literal["sure", "asked", "when", "even", "about", "unless"]
+RuleKind = Literal["first", "sure", "asked", "when", "even", "about", "unless"]
 RULE_KINDS: tuple[RuleKind, ...] = get_args(RuleKind)
 """In the order in which they are tried."""
-SURE: tuple[RuleKind, ...] = ("sure", "asked")
+SURE: tuple[RuleKind, ...] = ("first", "sure", "asked")
 """Those that no classifier takes back."""
 
 
@@ -72,7 +72,7 @@ def _silent(rule: Rule, context: Context, length: int) -> Set[int]:
             return quiet
         case "when":
             all_of_it = context.general or context.beside
-        case "sure":
+        case "first" | "sure":
             all_of_it = context.general
         case "asked":
             all_of_it = context.mishap

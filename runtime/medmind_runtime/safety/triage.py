@@ -1,6 +1,7 @@
 """Whether a question tells of an emergency or of self-harm, decided by rules and a classifier before any model.
 
-Knows the rules' file. The order of the topics in rules.toml is the order of urgency.
+Knows the rules' file. The order of the topics in rules.toml is the order of urgency; a topic that a rule of the kind
+`first` raises comes before those that no such rule does.
 """
 
 import tomllib
@@ -44,7 +45,7 @@ class Alarm:
 
 @dataclass(frozen=True)
 class Plain:
-    """What the classifier takes for an alarm, and what it reads instead.
+    """What the rules or the classifier would misunderstand, and what they read instead.
 
     Attributes:
         part: what is written.
@@ -69,7 +70,8 @@ class Triage:
         bounds: see `leaning.Bounds`.
 
     Raises:
-        ValueError: a rule names a list that there is not, or is of a kind that there is not.
+        ValueError: a rule names a list that there is not, or is of a kind that there is not; a word of `read_as` stands
+            in no rule.
     """
 
     def __init__(
@@ -83,6 +85,9 @@ class Triage:
         compiler = Compiler(lists, measures.NAMES, "small", "negations")
         banks = {name: Bank([compiler.part(phrase) for phrase in lists[name]]) for name in ("figurative", *_CUES)}
         self._figurative = banks.pop("figurative")
+        self._one_word = Bank(
+            [Plain(compiler.part(it), word) for word, all_ in lexicon["read_as"].items() for it in all_]
+        )
         self._plain = Bank([Plain(compiler.part(it), said) for said, all_ in lexicon["plainly"].items() for it in all_])
         self._cues = Cues(**banks)
         phrases: dict[str, str] = {}
@@ -101,6 +106,8 @@ class Triage:
             ]
         )
         self._characters = compiler.characters
+        if unread := lexicon["read_as"].keys() - self._characters.keys():
+            raise ValueError(f"no rule reads {', '.join(sorted(unread))}")
         self._spellings: dict[str, str] = lexicon["spellings"]
         known, real = [word for word in self._characters if word.isalpha()], frozenset(lexicon["real_words"].split())
         self._speller = Speller(known, real)
@@ -131,30 +138,30 @@ class Triage:
         if not any(len(word.text) > 1 and word.text.isalpha() for word in words):
             return []
         parts = windows(words)
-        raised: dict[str, str] = {}
+        raised: dict[str, Rule | None] = {}
         more = demand(len(parts))
         for part in parts:
             unless(cancel)
             at_an_end = part.start == 0 or part.stop == len(words)
             window = words[part.start : part.stop]
             heard, calm = self._heard(text, window, 0 if at_an_end else more, anyway=len(parts) == 1)
-            raised |= heard
+            _join(raised, heard)
             alone = [] if calm else list(sentences(window))
             for one in alone if len(alone) > 1 else ():
                 unless(cancel)
-                raised |= self._heard(text, window[one.start : one.stop], more + APART, alone=True)[0]
+                _join(raised, self._heard(text, window[one.start : one.stop], more + APART, alone=True)[0])
         if raised.keys() - {leaning.URGENT, leaning.SELF_HARM}:
             raised.pop(leaning.URGENT, None)
-        places = sorted(self._places[topic] for topic in raised)
         said: dict[str, Alarm] = {}  # what two topics say alike is said once
-        for topic, say in (self._topics[place] for place in places):
-            said.setdefault(say, Alarm(topic, say, raised[topic]))
+        for topic in sorted(raised, key=lambda one: (not _leads(raised[one]), self._places[one])):
+            say, rule = self._topics[self._places[topic]][1], raised[topic]
+            said.setdefault(say, Alarm(topic, say, rule.pattern.source if rule else "leaning"))
         return list(said.values())
 
     def _heard(
         self, text: str, words: Sequence[Word], more: float, *, anyway: bool = False, alone: bool = False
-    ) -> tuple[dict[str, str], bool]:
-        """Topics of a part of a text, each with what raised it; and whether the part is calm.
+    ) -> tuple[dict[str, Rule | None], bool]:
+        """Topics of a part of a text, each with the rule that raised it; and whether the part is calm.
 
         Args:
             text: plain, the whole.
@@ -173,8 +180,7 @@ class Triage:
         if leaning.URGENT in topics and about:  # only the whole told it: say which it may be
             topics = topics - {leaning.URGENT} | about.keys()
         known = {**about, **raised}
-        because = {topic: known[topic].pattern.source if topic in known else "leaning" for topic in topics}
-        return because, not raised and alarm_odds(said) <= self._bounds.calm
+        return {topic: known.get(topic) for topic in topics}, not raised and alarm_odds(said) <= self._bounds.calm
 
     def _found(self, words: Sequence[Word]) -> tuple[list[Word], dict[str, Rule], dict[str, Rule]]:
         """The words without figures of speech; topics that rules raise, others it may be about; each with its rule."""
@@ -201,6 +207,9 @@ class Triage:
     def _read(self, words: Sequence[Word]) -> tuple[str, set[int]]:
         """The text as `_signs`, figures of speech blotted out; and where those stood."""
         read_as = self._signs(words)
+        for one in self._one_word.candidates(set(read_as)):
+            for first, last in list(one.part.places(read_as)):
+                read_as = read_as[:first] + self._characters[one.said] * (last - first) + read_as[last:]
         figures: set[int] = set()
         for part in self._figurative.candidates(set(read_as)):
             for first, last in list(part.places(read_as)):
@@ -232,6 +241,15 @@ class Triage:
 
 
 _CUES = tuple(Cues.__dataclass_fields__)
+
+
+def _leads(rule: Rule | None) -> bool:
+    return rule is not None and rule.kind == "first"
+
+
+def _join(raised: dict[str, Rule | None], more: Mapping[str, Rule | None]) -> None:
+    """Add the topics of another part of a text."""
+    raised.update({topic: rule for topic, rule in more.items() if not _leads(raised.get(topic))})
 
 
 def _classified(text: str) -> Sequence[float]:
