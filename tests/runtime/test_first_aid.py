@@ -90,6 +90,30 @@ def test_who_collapsed_is_heard_and_a_collapsed_lung_is_a_diagnosis() -> None:
     assert leaning("everyday").alarms("he has a collapsed lung") == []
 
 
+@pytest.mark.parametrize("kind", ["emergency", "self_harm"])
+def test_a_sentence_of_things_and_nobody_raises_nothing_whatever_the_classifier_says(kind: str) -> None:
+    for text in (
+        "the left side of the bridge is weak",
+        "my cake went limp on the right side",
+        "My phone charger keeps falling out of the wall socket",
+        "The arm of the chair is broken. The lamp is dying.",
+    ):
+        assert leaning(kind).alarms(text) == []
+
+
+def test_a_thing_beside_a_person_or_a_wound_silences_nothing() -> None:
+    for text in (
+        "my chair broke and he cannot move his legs",
+        "The lamp is dying. So am I.",
+        "the tap is leaking, arm burnt and skin peeling",
+        "my battery is dead and I want it to end",
+        "my 8 week old fell off the sofa and won't stop crying",
+        "the car is on fire with the driver in it",
+        "the river looks like rest",
+    ):
+        assert leaning("emergency").alarms(text), text
+
+
 def test_words_read_as_one_that_no_rule_reads_are_refused() -> None:
     lexicon, rules = lexicon_and_rules()
     with pytest.raises(ValueError, match="no rule reads zyzzyva"):

@@ -10,10 +10,10 @@ from typing import Literal, assert_never, get_args
 from medmind_runtime.safety.context import Context
 from medmind_runtime.safety.patterns import Part, Pattern
 
-RuleKind = Literal["first", "sure", "asked", "when", "even", "about", "unless"]
+RuleKind = Literal["sure", "asked", "first", "when", "even", "about", "unless"]
 RULE_KINDS: tuple[RuleKind, ...] = get_args(RuleKind)
 """In the order in which they are tried."""
-SURE: tuple[RuleKind, ...] = ("first", "sure", "asked")
+SURE: tuple[RuleKind, ...] = ("sure", "asked")
 """Those that no classifier takes back."""
 
 
@@ -70,9 +70,9 @@ def _silent(rule: Rule, context: Context, length: int) -> Set[int]:
             return frozenset()
         case "even" | "about":
             return quiet
-        case "when":
+        case "first" | "when":
             all_of_it = context.general or context.beside
-        case "first" | "sure":
+        case "sure":
             all_of_it = context.general
         case "asked":
             all_of_it = context.mishap

@@ -14,7 +14,7 @@ from typing import Any
 from medmind_runtime.interruption import never, unless
 from medmind_runtime.safety import leaning, measures
 from medmind_runtime.safety.classifier import alarm_odds, classifier
-from medmind_runtime.safety.context import Cues, read
+from medmind_runtime.safety.context import Cues, of_things, read
 from medmind_runtime.safety.letters import Letters
 from medmind_runtime.safety.matching import RULE_KINDS, SURE, Rule, matches
 from medmind_runtime.safety.patterns import OTHER, Bank, Compiler, Part
@@ -41,6 +41,19 @@ class Alarm:
     topic: str
     say: str
     because: str
+
+
+@dataclass(frozen=True)
+class Raised:
+    """Why a part of a text raises a topic.
+
+    Attributes:
+        because: see `Alarm`.
+        first: whether it comes before those that are not.
+    """
+
+    because: str
+    first: bool
 
 
 @dataclass(frozen=True)
@@ -137,8 +150,10 @@ class Triage:
         words = split(text, self._spellings)
         if not any(len(word.text) > 1 and word.text.isalpha() for word in words):
             return []
+        if all(of_things(sentence, self._cues) for sentence in self._signs(words).split("\n") if sentence):
+            return []
         parts = windows(words)
-        raised: dict[str, Rule | None] = {}
+        raised: dict[str, Raised] = {}
         more = demand(len(parts))
         for part in parts:
             unless(cancel)
@@ -153,15 +168,15 @@ class Triage:
         if raised.keys() - {leaning.URGENT, leaning.SELF_HARM}:
             raised.pop(leaning.URGENT, None)
         said: dict[str, Alarm] = {}  # what two topics say alike is said once
-        for topic in sorted(raised, key=lambda one: (not _leads(raised[one]), self._places[one])):
-            say, rule = self._topics[self._places[topic]][1], raised[topic]
-            said.setdefault(say, Alarm(topic, say, rule.pattern.source if rule else "leaning"))
+        for topic in sorted(raised, key=lambda one: (not raised[one].first, self._places[one])):
+            say = self._topics[self._places[topic]][1]
+            said.setdefault(say, Alarm(topic, say, raised[topic].because))
         return list(said.values())
 
     def _heard(
         self, text: str, words: Sequence[Word], more: float, *, anyway: bool = False, alone: bool = False
-    ) -> tuple[dict[str, Rule | None], bool]:
-        """Topics of a part of a text, each with the rule that raised it; and whether the part is calm.
+    ) -> tuple[dict[str, Raised], bool]:
+        """Topics of a part of a text, each with what raised it; and whether the part is calm.
 
         Args:
             text: plain, the whole.
@@ -171,7 +186,7 @@ class Triage:
             alone: whether it is a sentence of a part that is judged too. Of what is `asked` only the whole part is
                 sure: a lesson, an animal or an accident may stand in another sentence.
         """
-        literal, raised, about = self._found(words)
+        literal, raised, about, first = self._found(words)
         if not (anyway or raised or any(word.text in _SAYS_WHO for word in literal)):
             return {}, True
         said = self._classify(text[words[0].start : words[-1].end] if raised else self._plainly(text, words))
@@ -179,30 +194,40 @@ class Triage:
         topics = leaning.heard(said, raised.keys(), sure, more, self._bounds)
         if leaning.URGENT in topics and about:  # only the whole told it: say which it may be
             topics = topics - {leaning.URGENT} | about.keys()
-        known = {**about, **raised}
-        return {topic: known.get(topic) for topic in topics}, not raised and alarm_odds(said) <= self._bounds.calm
+        because = {topic: rule.pattern.source for topic, rule in {**about, **raised}.items()}
+        found = {topic: Raised(because.get(topic, "leaning"), topic in first) for topic in topics}
+        return found, not raised and alarm_odds(said) <= self._bounds.calm
 
-    def _found(self, words: Sequence[Word]) -> tuple[list[Word], dict[str, Rule], dict[str, Rule]]:
-        """The words without figures of speech; topics that rules raise, others it may be about; each with its rule."""
+    def _found(self, words: Sequence[Word]) -> tuple[list[Word], dict[str, Rule], dict[str, Rule], set[str]]:
+        """What a part of a text tells.
+
+        Returns:
+            Its words without figures of speech; topics that rules raise, others it may be about, each with its rule;
+            and those of them that come first.
+        """
         read_as, figures = self._read(words)
-        known = self._matched([sentence for sentence in read_as.split("\n") if sentence])
+        known, first = self._matched([sentence for sentence in read_as.split("\n") if sentence])
         raised = {topic: rule for topic, rule in known.items() if rule.kind != "about"}
         about = {topic: rule for topic, rule in known.items() if rule.kind == "about"}
-        return [word for at, word in enumerate(words) if at not in figures], raised, about
+        return [word for at, word in enumerate(words) if at not in figures], raised, about, first
 
-    def _matched(self, sentences: Sequence[str]) -> dict[str, Rule]:
-        """The topics of which a rule matches and none takes it back, each with the first that does."""
+    def _matched(self, sentences: Sequence[str]) -> tuple[dict[str, Rule], set[str]]:
+        """The topics of which a rule matches and none takes it back, each with the first that does; and which lead."""
         contexts = read(sentences, self._cues)
         raised: dict[int, Rule] = {}
+        first: set[int] = set()
         taken_back: set[int] = set()
         for rule in self._rules.candidates({sign for sentence in sentences for sign in sentence}):
-            known = rule.topic in (taken_back if rule.kind == "unless" else raised)
+            known = rule.topic in {"unless": taken_back, "first": first}.get(rule.kind, raised)
             if not known and matches(rule, sentences, contexts):
                 if rule.kind == "unless":
                     taken_back.add(rule.topic)
                 else:
-                    raised[rule.topic] = rule
-        return {self._topics[place][0]: raised[place] for place in sorted(raised) if place not in taken_back}
+                    raised.setdefault(rule.topic, rule)
+                if rule.kind == "first":
+                    first.add(rule.topic)
+        found = {self._topics[place][0]: raised[place] for place in sorted(raised) if place not in taken_back}
+        return found, {self._topics[place][0] for place in first}
 
     def _read(self, words: Sequence[Word]) -> tuple[str, set[int]]:
         """The text as `_signs`, figures of speech blotted out; and where those stood."""
@@ -243,13 +268,10 @@ class Triage:
 _CUES = tuple(Cues.__dataclass_fields__)
 
 
-def _leads(rule: Rule | None) -> bool:
-    return rule is not None and rule.kind == "first"
-
-
-def _join(raised: dict[str, Rule | None], more: Mapping[str, Rule | None]) -> None:
+def _join(raised: dict[str, Raised], more: Mapping[str, Raised]) -> None:
     """Add the topics of another part of a text."""
-    raised.update({topic: rule for topic, rule in more.items() if not _leads(raised.get(topic))})
+    for topic, one in more.items():
+        raised[topic] = Raised(one.because, one.first or (topic in raised and raised[topic].first))
 
 
 def _classified(text: str) -> Sequence[float]:
