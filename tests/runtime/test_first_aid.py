@@ -52,6 +52,74 @@ def test_what_a_rule_raises_is_not_joined_by_what_a_text_may_be_about() -> None:
     ]
 
 
+def test_what_leaves_no_doubt_comes_before_what_is_more_urgent() -> None:
+    for text, topics in (
+        ("I gave my son double his insulin and now he can't wake up", ["sugar", "not_breathing"]),
+        ("I gave my son double his insulin and he is not breathing", ["not_breathing", "sugar"]),
+        ("carbon monoxide alarm, headache, my wife is confused", ["overdose", "stroke"]),
+    ):
+        assert [alarm.topic for alarm in leaning("emergency").alarms(text)][:2] == topics
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I nearly passed out and my nose won't stop bleeding",
+        "black tarry poo and I feel faint",
+        "wasp sting, hives and I think I'm going to pass out",
+        "I fainted on the toilet, positive test and pain on one side",
+    ],
+)
+def test_who_tells_that_they_felt_faint_is_not_first_told_how_to_press_a_chest(text: str) -> None:
+    assert triage().alarms(text)[0].topic not in ("not_breathing", "faint", "urgent")
+    assert "not_breathing" not in [alarm.topic for alarm in triage().alarms(text)]
+
+
+def test_a_head_that_was_hit_and_blood_thinners_are_sure_together() -> None:
+    for text in (
+        "I'm on blood thinners and hit my head",
+        "dad takes blood thinner tablets, banged his head on a beam",
+        "he landed on his head, he has warfarin",
+    ):
+        assert [alarm.topic for alarm in leaning("everyday").alarms(text)] == ["injury"]
+    assert leaning("everyday").alarms("I'm on blood thinners and need a hat for my head") == []
+
+
+def test_who_collapsed_is_heard_and_a_collapsed_lung_is_a_diagnosis() -> None:
+    assert leaning("emergency").alarms("a man collapsed at the gym")[0].topic == "not_breathing"
+    assert leaning("everyday").alarms("he has a collapsed lung") == []
+
+
+@pytest.mark.parametrize("kind", ["emergency", "self_harm"])
+def test_a_sentence_of_things_and_nobody_raises_nothing_whatever_the_classifier_says(kind: str) -> None:
+    for text in (
+        "the left side of the bridge is weak",
+        "my cake went limp on the right side",
+        "My phone charger keeps falling out of the wall socket",
+        "The arm of the chair is broken. The lamp is dying.",
+    ):
+        assert leaning(kind).alarms(text) == []
+
+
+def test_a_thing_beside_a_person_or_a_wound_silences_nothing() -> None:
+    for text in (
+        "my chair broke and he cannot move his legs",
+        "The lamp is dying. So am I.",
+        "the tap is leaking, arm burnt and skin peeling",
+        "my battery is dead and I want it to end",
+        "my 8 week old fell off the sofa and won't stop crying",
+        "the car is on fire with the driver in it",
+        "the river looks like rest",
+    ):
+        assert leaning("emergency").alarms(text), text
+
+
+def test_words_read_as_one_that_no_rule_reads_are_refused() -> None:
+    lexicon, rules = lexicon_and_rules()
+    with pytest.raises(ValueError, match="no rule reads zyzzyva"):
+        Triage({**lexicon, "read_as": {"zyzzyva": ["weevil"]}}, rules, lambda _text: [])
+
+
 def test_where_nothing_tells_what_it_is_about_the_words_for_any_emergency_are_said() -> None:
     assert [alarm.topic for alarm in leaning("emergency").alarms("the blue one")] == ["urgent"]
 

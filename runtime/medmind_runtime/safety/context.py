@@ -35,6 +35,8 @@ class Cues:
     stricken: Bank[Part]
     own: Bank[Part]
     own_turn: Bank[Part]
+    of_things: Bank[Part]
+    of_persons: Bank[Part]
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,13 @@ def read(sentences: Sequence[str], cues: Cues) -> list[Context]:
         beside = (framed or shown) and not _hurt(0, len(sentence), sentence, cues)
         contexts.append(Context(frozenset(quiet), frozenset(denied), frozenset(apart), general, beside, mishap))
     return contexts
+
+
+def of_things(sentence: str, cues: Cues) -> bool:
+    """Whether a sentence tells of things and of nobody: what it begins with is one, or a part of one."""
+    if not sentence or _stands(cues.of_persons, sentence):
+        return False
+    return any(first == 0 for first, _ in _spans(cues.of_things, sentence))
 
 
 def _stands(parts: Bank[Part], sentence: str) -> bool:

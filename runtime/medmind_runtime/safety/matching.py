@@ -10,7 +10,7 @@ from typing import Literal, assert_never, get_args
 from medmind_runtime.safety.context import Context
 from medmind_runtime.safety.patterns import Part, Pattern
 
-RuleKind = Literal["sure", "asked", "when", "even", "about", "unless"]
+RuleKind = Literal["sure", "asked", "first", "when", "even", "about", "unless"]
 RULE_KINDS: tuple[RuleKind, ...] = get_args(RuleKind)
 """In the order in which they are tried."""
 SURE: tuple[RuleKind, ...] = ("sure", "asked")
@@ -70,7 +70,7 @@ def _silent(rule: Rule, context: Context, length: int) -> Set[int]:
             return frozenset()
         case "even" | "about":
             return quiet
-        case "when":
+        case "first" | "when":
             all_of_it = context.general or context.beside
         case "sure":
             all_of_it = context.general

@@ -1,6 +1,7 @@
 """Whether a question tells of an emergency or of self-harm, decided by rules and a classifier before any model.
 
-Knows the rules' file. The order of the topics in rules.toml is the order of urgency.
+Knows the rules' file. The order of the topics in rules.toml is the order of urgency; a topic that a rule of the kind
+`first` raises comes before those that no such rule does.
 """
 
 import tomllib
@@ -13,7 +14,7 @@ from typing import Any
 from medmind_runtime.interruption import never, unless
 from medmind_runtime.safety import leaning, measures
 from medmind_runtime.safety.classifier import alarm_odds, classifier
-from medmind_runtime.safety.context import Cues, read
+from medmind_runtime.safety.context import Cues, of_things, read
 from medmind_runtime.safety.letters import Letters
 from medmind_runtime.safety.matching import RULE_KINDS, SURE, Rule, matches
 from medmind_runtime.safety.patterns import OTHER, Bank, Compiler, Part
@@ -43,8 +44,21 @@ class Alarm:
 
 
 @dataclass(frozen=True)
+class Raised:
+    """Why a part of a text raises a topic.
+
+    Attributes:
+        because: see `Alarm`.
+        first: whether it comes before those that are not.
+    """
+
+    because: str
+    first: bool
+
+
+@dataclass(frozen=True)
 class Plain:
-    """What the classifier takes for an alarm, and what it reads instead.
+    """What the rules or the classifier would misunderstand, and what they read instead.
 
     Attributes:
         part: what is written.
@@ -69,7 +83,8 @@ class Triage:
         bounds: see `leaning.Bounds`.
 
     Raises:
-        ValueError: a rule names a list that there is not, or is of a kind that there is not.
+        ValueError: a rule names a list that there is not, or is of a kind that there is not; a word of `read_as` stands
+            in no rule.
     """
 
     def __init__(
@@ -83,6 +98,9 @@ class Triage:
         compiler = Compiler(lists, measures.NAMES, "small", "negations")
         banks = {name: Bank([compiler.part(phrase) for phrase in lists[name]]) for name in ("figurative", *_CUES)}
         self._figurative = banks.pop("figurative")
+        self._one_word = Bank(
+            [Plain(compiler.part(it), word) for word, all_ in lexicon["read_as"].items() for it in all_]
+        )
         self._plain = Bank([Plain(compiler.part(it), said) for said, all_ in lexicon["plainly"].items() for it in all_])
         self._cues = Cues(**banks)
         phrases: dict[str, str] = {}
@@ -101,6 +119,8 @@ class Triage:
             ]
         )
         self._characters = compiler.characters
+        if unread := lexicon["read_as"].keys() - self._characters.keys():
+            raise ValueError(f"no rule reads {', '.join(sorted(unread))}")
         self._spellings: dict[str, str] = lexicon["spellings"]
         known, real = [word for word in self._characters if word.isalpha()], frozenset(lexicon["real_words"].split())
         self._speller = Speller(known, real)
@@ -130,30 +150,32 @@ class Triage:
         words = split(text, self._spellings)
         if not any(len(word.text) > 1 and word.text.isalpha() for word in words):
             return []
+        if all(of_things(sentence, self._cues) for sentence in self._signs(words).split("\n") if sentence):
+            return []
         parts = windows(words)
-        raised: dict[str, str] = {}
+        raised: dict[str, Raised] = {}
         more = demand(len(parts))
         for part in parts:
             unless(cancel)
             at_an_end = part.start == 0 or part.stop == len(words)
             window = words[part.start : part.stop]
             heard, calm = self._heard(text, window, 0 if at_an_end else more, anyway=len(parts) == 1)
-            raised |= heard
+            _join(raised, heard)
             alone = [] if calm else list(sentences(window))
             for one in alone if len(alone) > 1 else ():
                 unless(cancel)
-                raised |= self._heard(text, window[one.start : one.stop], more + APART, alone=True)[0]
+                _join(raised, self._heard(text, window[one.start : one.stop], more + APART, alone=True)[0])
         if raised.keys() - {leaning.URGENT, leaning.SELF_HARM}:
             raised.pop(leaning.URGENT, None)
-        places = sorted(self._places[topic] for topic in raised)
         said: dict[str, Alarm] = {}  # what two topics say alike is said once
-        for topic, say in (self._topics[place] for place in places):
-            said.setdefault(say, Alarm(topic, say, raised[topic]))
+        for topic in sorted(raised, key=lambda one: (not raised[one].first, self._places[one])):
+            say = self._topics[self._places[topic]][1]
+            said.setdefault(say, Alarm(topic, say, raised[topic].because))
         return list(said.values())
 
     def _heard(
         self, text: str, words: Sequence[Word], more: float, *, anyway: bool = False, alone: bool = False
-    ) -> tuple[dict[str, str], bool]:
+    ) -> tuple[dict[str, Raised], bool]:
         """Topics of a part of a text, each with what raised it; and whether the part is calm.
 
         Args:
@@ -164,7 +186,7 @@ class Triage:
             alone: whether it is a sentence of a part that is judged too. Of what is `asked` only the whole part is
                 sure: a lesson, an animal or an accident may stand in another sentence.
         """
-        literal, raised, about = self._found(words)
+        literal, raised, about, first = self._found(words)
         if not (anyway or raised or any(word.text in _SAYS_WHO for word in literal)):
             return {}, True
         said = self._classify(text[words[0].start : words[-1].end] if raised else self._plainly(text, words))
@@ -172,35 +194,47 @@ class Triage:
         topics = leaning.heard(said, raised.keys(), sure, more, self._bounds)
         if leaning.URGENT in topics and about:  # only the whole told it: say which it may be
             topics = topics - {leaning.URGENT} | about.keys()
-        known = {**about, **raised}
-        because = {topic: known[topic].pattern.source if topic in known else "leaning" for topic in topics}
-        return because, not raised and alarm_odds(said) <= self._bounds.calm
+        because = {topic: rule.pattern.source for topic, rule in {**about, **raised}.items()}
+        found = {topic: Raised(because.get(topic, "leaning"), topic in first) for topic in topics}
+        return found, not raised and alarm_odds(said) <= self._bounds.calm
 
-    def _found(self, words: Sequence[Word]) -> tuple[list[Word], dict[str, Rule], dict[str, Rule]]:
-        """The words without figures of speech; topics that rules raise, others it may be about; each with its rule."""
+    def _found(self, words: Sequence[Word]) -> tuple[list[Word], dict[str, Rule], dict[str, Rule], set[str]]:
+        """What a part of a text tells.
+
+        Returns:
+            Its words without figures of speech; topics that rules raise, others it may be about, each with its rule;
+            and those of them that come first.
+        """
         read_as, figures = self._read(words)
-        known = self._matched([sentence for sentence in read_as.split("\n") if sentence])
+        known, first = self._matched([sentence for sentence in read_as.split("\n") if sentence])
         raised = {topic: rule for topic, rule in known.items() if rule.kind != "about"}
         about = {topic: rule for topic, rule in known.items() if rule.kind == "about"}
-        return [word for at, word in enumerate(words) if at not in figures], raised, about
+        return [word for at, word in enumerate(words) if at not in figures], raised, about, first
 
-    def _matched(self, sentences: Sequence[str]) -> dict[str, Rule]:
-        """The topics of which a rule matches and none takes it back, each with the first that does."""
+    def _matched(self, sentences: Sequence[str]) -> tuple[dict[str, Rule], set[str]]:
+        """The topics of which a rule matches and none takes it back, each with the first that does; and which lead."""
         contexts = read(sentences, self._cues)
         raised: dict[int, Rule] = {}
+        first: set[int] = set()
         taken_back: set[int] = set()
         for rule in self._rules.candidates({sign for sentence in sentences for sign in sentence}):
-            known = rule.topic in (taken_back if rule.kind == "unless" else raised)
+            known = rule.topic in {"unless": taken_back, "first": first}.get(rule.kind, raised)
             if not known and matches(rule, sentences, contexts):
                 if rule.kind == "unless":
                     taken_back.add(rule.topic)
                 else:
-                    raised[rule.topic] = rule
-        return {self._topics[place][0]: raised[place] for place in sorted(raised) if place not in taken_back}
+                    raised.setdefault(rule.topic, rule)
+                if rule.kind == "first":
+                    first.add(rule.topic)
+        found = {self._topics[place][0]: raised[place] for place in sorted(raised) if place not in taken_back}
+        return found, {self._topics[place][0] for place in first}
 
     def _read(self, words: Sequence[Word]) -> tuple[str, set[int]]:
         """The text as `_signs`, figures of speech blotted out; and where those stood."""
         read_as = self._signs(words)
+        for one in self._one_word.candidates(set(read_as)):
+            for first, last in list(one.part.places(read_as)):
+                read_as = read_as[:first] + self._characters[one.said] * (last - first) + read_as[last:]
         figures: set[int] = set()
         for part in self._figurative.candidates(set(read_as)):
             for first, last in list(part.places(read_as)):
@@ -232,6 +266,12 @@ class Triage:
 
 
 _CUES = tuple(Cues.__dataclass_fields__)
+
+
+def _join(raised: dict[str, Raised], more: Mapping[str, Raised]) -> None:
+    """Add the topics of another part of a text."""
+    for topic, one in more.items():
+        raised[topic] = Raised(one.because, one.first or (topic in raised and raised[topic].first))
 
 
 def _classified(text: str) -> Sequence[float]:
