@@ -13,7 +13,8 @@ from importlib.resources import files
 from itertools import product
 from typing import Any
 
-from medmind_runtime.safety.doses.lists import Asking, Beside, Grown, Keys, NumbersRun, Often, Rates, UnitLists
+from medmind_runtime.safety.doses.beside import Beside
+from medmind_runtime.safety.doses.lists import Asking, Grown, Keys, NumbersRun, Often, Rates, UnitLists
 
 _DOUBLE = re.compile(r"([a-z])\1")
 
