@@ -68,6 +68,13 @@ class Often:
     clock: frozenset[str]
     clock_words: frozenset[str]
     clock_between: frozenset[str]
+    filling: frozenset[str]
+    by: frozenset[str]
+    due: frozenset[str]
+    whenever: frozenset[str]
+    occasion: frozenset[str]
+    eating: frozenset[str]
+    no_occasion: frozenset[str]
     pressing: frozenset[str]
     pressed: frozenset[str]
     primed: frozenset[str]
@@ -103,6 +110,7 @@ class UnitLists:
     weighed: frozenset[str]
     no_keys: frozenset[str]
     dosed_alone: frozenset[str]
+    heaped: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -157,3 +165,46 @@ class NumbersRun:
 
     between: frozenset[str]
     of_twenties: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Around a number without its unit where a dose is spoken of; see doses.toml."""
+
+    dosing: frozenset[str]
+    going: frozenset[str]
+    aiming: frozenset[str]
+    between: frozenset[str]
+    led: frozenset[str]
+    nearly: frozenset[str]
+    doers: frozenset[str]
+    helping: frozenset[str]
+    clause_begins: frozenset[str]
+    measured: frozenset[str]
+    ends: frozenset[str]
+    direct: frozenset[str]
+    after: frozenset[str]
+    sequel: frozenset[str]
+    joined: frozenset[str]
+    clause_signs: frozenset[str]
+    no_ends: frozenset[str]
+    goes_on: frozenset[str]
+    judging: frozenset[str]
+    judging_between: frozenset[str]
+    doing: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Around doses that are taken together; see doses.toml."""
+
+    adding: frozenset[str]
+    again: frozenset[str]
+    joining: frozenset[str]
+    between: frozenset[str]
+    holding: frozenset[str]
+    verbs: frozenset[str]
+    behind: frozenset[str]
+    again_at_once: frozenset[str]
+    timed: frozenset[str]
+    lots: frozenset[str]
