@@ -40,6 +40,8 @@ READ_AS = {
     "grown": ["grown"],
     "asking": ["asking"],
     "numbers_run": ["numbers_run"],
+    "steps": ["steps"],
+    "sums": ["sums"],
 }
 """What the code calls the lists of a section; those of the others are read once, from the file."""
 

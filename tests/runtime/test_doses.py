@@ -161,6 +161,12 @@ PIECES = [
     "\\",
     "&amp;",
     "a\n",
+    "h u n d r ",
+    "1 mg and then ",
+    "1 mg plus ",
+    "half the ",
+    "then 1 or ",
+    "up to 1 ",
 ]
 
 
@@ -188,7 +194,9 @@ def test_the_cost_grows_with_the_length_and_no_faster(piece: str) -> None:
     assert calls(1600) < 2.6 * calls(800)
 
 
-@pytest.mark.parametrize("piece", ["noon ", "8 and ", "1 2 3 "])
+@pytest.mark.parametrize(
+    "piece", ["noon ", "8 and ", "1 2 3 ", "1 mg plus ", "1 mg and ", "half the ", "doubled or ", "1 then ", "1 up up "]
+)
 @pytest.mark.parametrize("find", [mentions.find, often.find])
 def test_a_long_row_of_what_may_be_one_dose_is_followed_for_so_far_alone(
     piece: str, find: Callable[..., Iterator[Mention]]

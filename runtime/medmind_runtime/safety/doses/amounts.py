@@ -106,10 +106,19 @@ def read(row: Sequence[Token], at: int) -> Amount:
             end += 2 + (row[end + link + 1].text == "^")
         else:
             product = product or bool(set(words) & known.beside.products)
-            groups.append(_Group())
+            groups.append(_Group(added_to=words in (["plus"], ["+"])))
         end += link
-    values = tuple(dict.fromkeys(group.total() for group in groups if group.value is not None))
+    values = tuple(dict.fromkeys(_added(groups)))
     return Amount(end, values, product and len(values) > 1)
+
+
+def _added(groups: Sequence["_Group"]) -> list[Fraction]:
+    """The values of groups, those of `400 + 400` as their sum."""
+    made: list[Fraction] = []
+    for group in groups:
+        if group.value is not None:
+            made.append(group.total() + (made.pop() if group.added_to and made else 0))
+    return made
 
 
 def _spelt(token: Token) -> bool:
@@ -138,7 +147,8 @@ def _link(row: Sequence[Token], at: int) -> int:
 class _Group:
     """One number while it is read."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, added_to: bool = False) -> None:
+        self.added_to = added_to
         self.value: Fraction | None = None
         self.sum = _ZERO
         self.last: Token | None = None

@@ -27,7 +27,8 @@ def of_drug_before(around: Surroundings, drug: int, first: int, end: int) -> boo
     between = [text for text in cells if text not in beside.made_as]
     value = around.row[first].value
     year = around.texts[first - 1] == "in" and is_year(value)
-    if year or around.measured(drug) or _of_tests(around, drug):
+    halves = around.texts[first] in around.known.parts and around.text(end) == "the"  # `ramipril halves the risk`
+    if year or halves or around.measured(drug) or _of_tests(around, drug):
         return False
     if not between and value is not None and value.denominator > 1 and around.texts[drug] not in beside.measured:
         return True
@@ -83,7 +84,7 @@ def _schedule(around: Surroundings, first: int) -> bool:
 
 def told(around: Surroundings, first: int, end: int) -> bool:
     """Whether words on both sides make a number a drug's dose."""
-    return any(way(around, first, end) for way in (_changed, _set, _fits, _sits, _follows))
+    return any(way(around, first, end) for way in (_changed, _fits, _follows))
 
 
 def _changed(around: Surroundings, first: int, end: int) -> bool:
@@ -104,17 +105,6 @@ def _changed(around: Surroundings, first: int, end: int) -> bool:
     if at < 0 or not done or not around.is_drug(at) or (goes and around.texts[at] in beside.measured):
         return False
     return not around.measured(at) and _takes(around, at)
-
-
-def _set(around: Surroundings, first: int, end: int) -> bool:
-    """`limit loratadine to 10`, `increase Tresiba by four`."""
-    beside, at = around.known.beside, first - 2
-    if around.text(first - 1) not in {"to", "by", "at"} or at < 1 or not around.ends(end):
-        return False
-    verb = at - 1 - (around.texts[at - 1] in beside.own)
-    if around.is_drug(at):
-        return around.text(verb) in beside.changing | beside.setting and not around.measured(at)
-    return around.is_name(at) and around.text(verb) in beside.changing & beside.taking and at > verb
 
 
 def _before_verbs(around: Surroundings, at: int, verbs: frozenset[str]) -> int:
@@ -162,15 +152,6 @@ def _follows(around: Surroundings, first: int, end: int) -> bool:
     return (
         numbers or around.in_clause(drug, beside.changing) or not beside.changing.isdisjoint(around.texts[drug:first])
     )
-
-
-def _sits(around: Surroundings, first: int, end: int) -> bool:
-    """`duloxetine starts at 30 and ends at 60`."""
-    beside = around.known.beside
-    at = first - 2 - (around.text(first - 2) in {"out", "usually"})
-    if around.text(first - 1) != "at" or around.text(at) not in beside.sitting or not around.ends(end):
-        return False
-    return around.led_by_drug(first, beside.equals | beside.sitting | {"and", "out"}) >= 0
 
 
 def _fits(around: Surroundings, first: int, end: int) -> bool:

@@ -23,16 +23,18 @@ def any_minutes(row: Sequence[Token], texts: Sequence[str]) -> bool:
 def times(around: Surroundings, at: int) -> tuple[int, int]:
     """How many times of the clock follow one another here, and where they end; zeros for none."""
     between = around.known.often.clock_between
-    count, place, last, told, last_sure = 0, at, 0, 0, False
+    count, place, last, told, last_sure, sure = 0, at, 0, 0, False, False
     while count < _MOST and (step := _clock(around, place)):
         last, last_sure = step
+        sure = sure or last_sure
         told += last_sure or around.text(place - 1) == "at"
         count, place = count + 1, last
         while around.text(place) in between and place < last + _BETWEEN:
             place += 1
         if place == last:
             break
-    known = count > 1 and (last_sure or (told == count and around.ends(last)))
+    listed = sure and around.text(at - 1) == "at" and (last >= len(around.row) or not around.unit_at(last))
+    known = count > 1 and (last_sure or ((told == count or listed) and around.ends(last)))
     return (count, last) if known else (0, 0)
 
 

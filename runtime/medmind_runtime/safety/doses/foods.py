@@ -4,6 +4,22 @@ Knows foods, nutrients, what a body holds and the words between. Knows no units.
 """
 
 from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
+from medmind_runtime.safety.doses.terms import Unit
+
+
+def held(around: Surroundings, unit: Unit, first: int, end: int) -> bool:
+    """Whether a food, a body or a vessel holds so much, and nobody is told to take it.
+
+    Args:
+        around: the text.
+        unit: of the amount.
+        first, end: the number and its unit.
+    """
+    return (
+        holds(around, first, end)
+        or (unit.name == "ml" and (of_body(around, first, end) or of_vessel(around, first, end)))
+        or (unit.spelt in {"unit", "pint"} and of_drink(around, first, end))
+    )
 
 
 def holds(around: Surroundings, first: int, end: int) -> bool:
@@ -17,12 +33,13 @@ def holds(around: Surroundings, first: int, end: int) -> bool:
     before, behind = around.clause_before(first), _clause_behind(around, end)
     if _eaten(around, before, behind):
         return True
-    if not (beside.taking | beside.pieces_of_medicine).isdisjoint([*before, *behind]):
+    if not (beside.taking - beside.giving | beside.pieces_of_medicine).isdisjoint([*before, *behind]):
         return False
     if before[:1] == ["per"]:  # `2.7 mg of iron per 100 g`
         return all(not words.isdisjoint(before) for words in (beside.dishes, beside.nutrients, beside.holding))
-    verb = next((place for place, text in enumerate(before) if text in beside.holding), len(before))
-    if not set(before[:verb]) <= beside.about:
+    verb = next((place for place, text in enumerate(before) if text in beside.holding | beside.giving), len(before))
+    given = {"you"} if {*before[verb : verb + 1]} & beside.giving else set()
+    if not set(before[:verb]) <= beside.about | given:
         return False
     subject = before[verb + 1 :]
     of = next((text for text in behind if text not in beside.of_what), "")
@@ -36,6 +53,23 @@ def holds(around: Surroundings, first: int, end: int) -> bool:
         )
     named = not beside.held_in.isdisjoint(subject)  # `the potassium in a banana is about 420 mg`
     return named and not beside.dishes.isdisjoint(subject) and not beside.nutrients.isdisjoint(subject)
+
+
+def of_vessel(around: Surroundings, first: int, end: int) -> bool:
+    """Whether a volume from `first` to `end` is a vessel's: `a glass of water holds 250 ml`, `a wine glass of 125 ml`.
+
+    Args:
+        around: the text.
+        first, end: the number and its unit.
+    """
+    beside, place = around.known.beside, first - 1
+    told = [*around.clause_before(first), *_clause_behind(around, end)]
+    if around.drug_lately(first) or around.drug_ahead(end) or not beside.taking.isdisjoint(told):
+        return False
+    while place >= 0 and around.texts[place] in beside.about | beside.holding | beside.no_medicine | {"of"}:
+        place -= 1
+    found = around.unit_at(place) if 0 <= place < first - 1 else None
+    return found is not None and found[0].spelt == "cup"
 
 
 def _eaten(around: Surroundings, before: list[str], behind: list[str]) -> bool:

@@ -9,6 +9,8 @@ from medmind_runtime.safety.doses.terms import Unit
 
 _OWN_WORDS = frozenset({"of", "ray", "energy"})
 """Kinds of units; see `terms.Unit`."""
+_LONGEST_UNIT = 3
+"""Tokens."""
 
 
 class Meaning(Surroundings):
@@ -30,7 +32,8 @@ class Meaning(Surroundings):
             given_once = texts[end - 1] in self.known.beside.once
             once = given_once and (texts[end - 2] == "one" or texts[first - 1 : first] == ["in"])
             taking = self.in_clause(first, self.known.beside.taking)
-            return not once and (asked or taking or self.drug_in_clause(first) or self.drug_far(first))
+            heap = self.asked and unit.spelt in self.known.unit_lists.heaped
+            return not once and (asked or taking or heap or self.drug_in_clause(first) or self.drug_far(first))
         return True
 
     def _spread_or_given(self, unit: Unit, first: int, end: int) -> bool:
@@ -47,8 +50,12 @@ class Meaning(Surroundings):
     def _of_drug(self, first: int, end: int) -> bool:
         """`one inch of nitroglycerin ointment`, `a ribbon of erythromycin 1 cm long`."""
         beside = self.known.beside
+        if self.asked and self.text(end - 1) in self.known.heaps and self.text(end) != "of":
+            return self.ends(end)
         place = self.past(end, beside.of_drug, 4)
-        if self.texts[end : end + 1] == ["of"] and (self.is_drug(place - 1) or self.text(place) in beside.spread):
+        if self.text(end) == "of" and (
+            any(map(self.is_drug, range(end + 1, place))) or self.text(place) in beside.spread
+        ):
             return True
         if self.text(first - 1 - (self.text(first - 1) in beside.set_apart)) in beside.spread:
             return self.ends(end) and self.drug_lately(first)
@@ -78,6 +85,14 @@ class Meaning(Surroundings):
             found = self.unit_at(end) if end < at else None
             return found is not None and self.means_dose(found[0], place, end + found[1])
         return self.asked
+
+    def dose_before(self, end: int) -> bool:
+        """Whether a number with its unit, which is a dose's, ends here."""
+        for place in range(end - 1, max(-1, end - _LONGEST_UNIT), -1):
+            found = self.unit_at(place)
+            if found and place + found[1] == end and place and amounts.is_number(self.row, place - 1):
+                return found[0].kind in {"", "form"} and self.means_dose(found[0], place - 1, end)
+        return False
 
     def _of_laboratory(self, unit: Unit, end: int) -> bool:
         """`126 mg/dL`."""

@@ -4,7 +4,7 @@ Knows how doses are said. Knows no passages, and not which drug is meant.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from medmind_runtime.safety.doses import (
@@ -17,10 +17,13 @@ from medmind_runtime.safety.doses import (
     multiples,
     other_numbers,
     schedules,
+    steps,
     strengths,
+    sums,
+    unnumbered,
 )
 from medmind_runtime.safety.doses.reading import Token
-from medmind_runtime.safety.doses.terms import COUNT, Unit, terms
+from medmind_runtime.safety.doses.terms import BARE, COUNT, Unit, terms
 from medmind_runtime.safety.doses.units import Units
 
 _USUAL = "usual"
@@ -30,6 +33,8 @@ _RATIO = "ratio"
 _PERCENT = "percent"
 _BY_WORD = Fraction(-2)
 """The value of an amount that a word alone says."""
+_MOST_ADDED = 6
+"""Doses that are read as one sum with the first."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def find(
         mention = reader.at(at)
         if mention:
             yield mention
-            at = mention.last
+            at = reader.again.get(at, mention.last) if source else mention.last
         else:
             at = reader.passed.pop(at, at + 1)
 
@@ -83,11 +88,13 @@ class _Reader(Units):
 
     Attributes:
         passed: where to look next after a token that begins no dose, if that is not the one after it.
+        again: where the first of several doses that are taken together ends, by where it begins.
     """
 
     def __init__(self, row: Sequence[Token], words: list[str], unit_above: Unit | None, **how: bool) -> None:
         super().__init__(row, words, unit_above, **how)
         self.passed: dict[int, int] = {}
+        self.again: dict[int, int] = {}
 
     def at(self, at: int) -> Mention | None:
         text = self.texts[at]
@@ -96,7 +103,7 @@ class _Reader(Units):
             return None
         if amounts.is_number(self.row, at):
             return self._numbered(at)
-        if text in self.known.beside.articles or text in self.known.beside.all or text in self.known.beside.vague:
+        if text in self.known.unnumbered:
             return self._unnumbered(at)
         end = multiples.end(self, at) if text in self.known.beside.multiples else 0
         return Mention(at, end, (_BY_WORD,), _USUAL, word=text) if end else None
@@ -106,14 +113,15 @@ class _Reader(Units):
         if labels.is_label(self, at, amount.end) or self._of_clock(at, amount.end):
             self.passed[at] = max(amount.end, clocks.end(self, at))
             return None
-        if multiple := self._multiple(amount.end):
-            return Mention(at, multiple, amount.values, _USUAL)
-        if found := self._strong(at, amount):
+        if found := self._multiplied(at, amount) or self._strong(at, amount):
             return found
-        if unit_after := self.unit_after(at, amount.end):
+        unit_after = self.unit_after(at, amount.end)
+        if (not unit_after or unit_after[1] == amount.end) and steps.told(self, at, amount.end):
+            return self._mention(at, amount.end, amount, BARE)
+        if unit_after:
             unit, end = unit_after
-            if self.means_dose(unit, at, end) and not self._held(unit, at, end):
-                return self._range(self._mention(at, end, amount, unit), unit)
+            if self.means_dose(unit, at, end) and not foods.held(self, unit, at, end):
+                return self._sum(self._range(self._mention(at, end, amount, unit), unit), unit)
         elif above := COUNT if self._told(at, amount.end) else self.unit_before(at, amount.end):
             return self._mention(at, amount.end, amount, above)
         self.passed[at] = amount.end
@@ -123,22 +131,17 @@ class _Reader(Units):
         """`13:00`; and not `insulin to carb ratio 1:15`."""
         return clocks.end(self, first) > 0 and not bare.ratio_end(self, first, end)
 
-    def _held(self, unit: Unit, first: int, end: int) -> bool:
-        """Whether a food or a body holds so much."""
-        return (
-            foods.holds(self, first, end)
-            or (unit.name == "ml" and foods.of_body(self, first, end))
-            or (unit.spelt in {"unit", "pint"} and foods.of_drink(self, first, end))
-        )
-
-    def _multiple(self, end: int) -> int:
-        """The end of a multiple of a dose that is said with a number; 0 for none."""
+    def _multiplied(self, at: int, amount: amounts.Amount) -> Mention | None:
+        """A multiple of a dose that is said with a number, or a share of it."""
+        end = amount.end
+        if share := multiples.share_end(self, at, end):
+            return Mention(at, share, amount.values, _USUAL, word=_PERCENT)
         last = self.texts[end - 1] in self.known.beside.multiples
         multiple = multiples.end(self, end - 1) if last else 0
         times = end + (self.text(end) == "more")  # `repeat it four more times`
         if not multiple and self.text(times) in self.known.beside.fold:
             multiple = multiples.end(self, times)
-        return multiple
+        return Mention(at, multiple, amount.values, _USUAL) if multiple else None
 
     def _strong(self, at: int, amount: amounts.Amount) -> Mention | None:
         """A strength: `1:1000`, `5%` of a patch, `ten of the 200 mg tablets`."""
@@ -181,6 +184,28 @@ class _Reader(Units):
                 )
         return mention
 
+    def _sum(self, mention: Mention, unit: Unit) -> Mention:
+        """With what is taken on top of it; a passage has each of them alone, too."""
+        if len(mention.values) != 1 or mention.rates or self.denied(mention.first):
+            return mention
+        end, total, added = mention.last, mention.values[0], False
+        for _ in range(_MOST_ADDED):
+            link = sums.link(self, mention.first, end)
+            if link[0] < 0:
+                break
+            other = amounts.read(self.row, link[0])
+            found = self.unit_after(link[0], other.end)
+            if not found or found[0].name != unit.name or len(other.values) != 1:
+                break
+            end, total, added = found[1], total + other.values[0] * found[0].factor, added or link[1]
+        another = end == mention.last and self.text(mention.first - 1) in self.known.sums.again
+        if not (another or end > mention.last) or not sums.at_once(self, mention.first, mention.last, end, added):
+            return mention
+        if another:  # than what was taken before, be it so much or not
+            return replace(mention, values=(_BY_WORD,), word="another")
+        self.again[mention.first] = mention.last
+        return Mention(mention.first, end, (total,), unit.name)
+
     def _mention(self, first: int, end: int, amount: amounts.Amount, unit: Unit) -> Mention:
         end, rates = self.rates(end)
         if unit.rate:
@@ -194,59 +219,8 @@ class _Reader(Units):
         return Mention(first, end, values, unit.name, product, rates)
 
     def _unnumbered(self, at: int) -> Mention | None:
-        """`a gram of`, `both tablets`, `a few pills`."""
-        text, beside = self.texts[at], self.known.beside
-        place = self.past(at + 1, beside.modifiers | {"the", "-"}, 3)
-        found = self.unit_at(place) if place < len(self.row) else None
-        if found is None or self.texts[place + 1 : place + 3] == ["-", "like"]:
+        if not (found := unnumbered.amount(self, at)):
             return None
-        unit, size = found
-        end, finished = place + size, False
-        if text in beside.articles:
-            counts = self._one(at, place, end, unit)
-        elif text in beside.all:
-            asked = self.asked_to_take(at) and not self.denied(at)
-            counts = asked and unit.kind in {"form", "soft"} and unit.spelt != "dose"
-            finished = not counts and self._finished(at, unit)
-        else:
-            counts = unit.spelt not in self.known.unit_lists.loose and self.texts[at - 1 : at] != ["how"]
-        if not finished and not (counts and self.means_dose(unit, at, end) and not self._held(unit, at, end)):
-            return None
-        end, rates = self.rates(end)
-        if text in beside.articles:
-            return Mention(at, end, (unit.factor,), unit.name, rates=rates)
-        return Mention(at, end, (_BY_WORD,), unit.name, rates=rates, word=text)
-
-    def _finished(self, at: int, unit: Unit) -> bool:
-        """`finish the whole box`, of a drug."""
-        verb = at - 1 - (self.text(at - 1) in self.known.beside.own)
-        told = self.text(verb) in self.known.beside.finishing and not self.denied(at)
-        return unit.spelt == "packet" and told and (self.drug_lately(at) or self.drug_ahead(at))
-
-    def _one(self, at: int, place: int, end: int, unit: Unit) -> bool:
-        """Whether `a` with a unit means one of it, as in `take a tablet`, not in `it comes as a tablet`."""
-        beside = self.known.beside
-        if unit.kind == "soft" and self.text(self.past(end, beside.into, 3)) in beside.places:
-            return self.drug_in_clause(at)
-        of = self.texts[end : end + 1] == ["of"]
-        if (
-            unit.spelt in self.known.unit_lists.dosed_alone
-            and of
-            and self.asked_to_take(at)
-            and self.drug_ahead(end, 3)
-        ):
-            return True
-        if unit.spelt == "liter" and of:
-            syrup = self.text(self.past(end, beside.of_drug, 3)) in self.known.often.objects
-            return self.drug_ahead(end, 2) or (syrup and self.asked_to_take(at))
-        if self.texts[at] in beside.each or (unit.kind == "soft" and unit.spelt in self.known.unit_lists.loose):
-            return False
-        if unit.spelt == "unit":
-            return self.texts[at] == "another"
-        loose = unit.spelt in self.known.unit_lists.loose_measures and not self.texts[place].endswith("ful")
-        measured = len(self.texts[place]) > 1 and (
-            unit.kind in {"", "of"} or (unit.kind == "household" and (of or not loose))
-        )
-        return (
-            measured or (unit.kind == "form" and of and self.drug_ahead(end)) or (self.asked_to_take(at) and not loose)
-        )
+        unit, word = found.unit, found.word
+        end, rates = (found.end, frozenset[str]()) if found.heap else self.rates(found.end)
+        return Mention(at, end, (_BY_WORD if word else unit.factor,), unit.name, rates=rates, word=word)

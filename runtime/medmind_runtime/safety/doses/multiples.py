@@ -5,23 +5,25 @@ Knows the words around them. Knows not which dose is meant.
 
 from medmind_runtime.safety.doses.amounts import is_number
 from medmind_runtime.safety.doses.meaning import Meaning
+from medmind_runtime.safety.doses.surroundings import NEAR
 
 
 def end(around: Meaning, at: int) -> int:
     """The end of `twice the usual dose`, if it begins here; 0 for none. Warned of it may be."""
     beside = around.known.beside
-    if doubled := _doubled(around, at):
+    if doubled := _doubled(around, at) or _of_drug(around, at):
         return doubled
-    drug = at + 1 + (around.text(at + 1) in beside.own)
-    if drug > at + 1 and drug < len(around.row) and around.is_drug(drug) and around.texts[at] in beside.halving:
-        return 0 if around.denied(at) or around.measured(drug) else drug + 1
     place = around.past(at + 1, (beside.modifiers | beside.multiplied) - beside.amounts, 5)
-    asked = around.asked_to_take(at)
+    asked = around.asked_to_take(at) or _had(around, at)
     ends = place < len(around.row) and around.texts[place] in beside.amounts
-    vague = around.texts[place - 1] in beside.much
+    vague = around.texts[place - 1] in beside.much or (
+        asked and not beside.much.isdisjoint(around.texts[at + 1 : place])
+    )
     if not ends and not (vague and (asked or around.drug_in_clause(at) or around.dose_lately(_first(around, at)))):
         return 0
-    if around.denied(at) or (around.text(at + 1) in beside.if_told and not asked):
+    after = around.past(place + 1, beside.of_drug, 4)
+    fits = around.text(after) in beside.being and around.text(after + 1) in beside.fitting
+    if around.denied(at) or (around.text(at + 1) in beside.if_told and not asked and not fits):
         return 0
     return place + 1 if ends else place
 
@@ -32,7 +34,7 @@ def _doubled(around: Meaning, at: int) -> int:
     following = around.texts[at + 1 : at + 3]
     text = following[0] if following else "."
     doubling, fold = around.texts[at] in beside.doubling, around.texts[at] in beside.fold
-    asked, drug = around.asked_to_take(at - fold), around.drug_in_clause(at)  # before `three times`
+    asked, drug = around.asked_to_take(_first(around, at)), around.drug_in_clause(at)
     what = next((step for step, word in enumerate(following, 2) if word in beside.what), 0)
     size = 0
     if asked and what:
@@ -42,14 +44,57 @@ def _doubled(around: Meaning, at: int) -> int:
     elif (
         _of_dose(around, _first(around, at), at + 1)
         or (fold and (asked or drug) and text in beside.over)
-        or (doubling and drug and text in beside.doubled)
+        or (fold and asked and following == ["more", "than"])
+        or (doubling and text in beside.doubled and (drug or around.drug_lately(at)))
     ):
         size = 2
     elif (doubling and text in beside.then and (asked or _or_so(around, at))) or (
-        _repeated(around, at) or _made_so(around, at)
+        _repeated(around, at) or _made_so(around, at) or ((asked or drug) and _once_more(around, at))
     ):
         size = 1
     return at + size if size and not around.denied(at) else 0
+
+
+def _of_drug(around: Meaning, at: int) -> int:
+    """The end of `triple your usual insulin`, `two times your morphine`, `to double insulin`; 0 for none."""
+    beside, steps, place = around.known.beside, around.known.steps, at + 1
+    if around.text(place) not in beside.own:
+        told = around.texts[at] in beside.doubling and around.text(at - 1) in steps.clause_begins | beside.allowing | {
+            "to"
+        }
+        return place + 1 if told and place < len(around.row) and _taken(around, at, place) else 0
+    between = beside.own | beside.modifiers | beside.daytime
+    place = next((far for far in range(place, place + NEAR) if around.text(far) not in between), place)
+    return place + 1 if place < len(around.row) and _taken(around, at, place) else 0
+
+
+def _taken(around: Meaning, at: int, drug: int) -> bool:
+    return around.is_drug(drug) and not around.measured(drug) and not around.denied(at)
+
+
+def share_end(around: Meaning, first: int, end: int) -> int:
+    """The end of `50%` in `raise your morphine by 50%`, `30% more of your insulin`; 0 for none."""
+    beside, steps = around.known.beside, around.known.steps
+    if around.text(end) not in beside.percent:
+        return 0
+    if around.text(end + 1) in beside.extra:
+        at = around.past(end + 2, beside.own | beside.of_drug, 4)
+        return end + 1 if around.is_drug(at - 1) and around.asked_to_take(first) else 0
+    if around.text(first - 1) != "by":
+        return 0
+    place, named = first - 2, False
+    while place >= 0 and (around.is_drug(place) or around.texts[place] in beside.own | beside.amounts | steps.between):
+        named = named or around.texts[place] in beside.amounts or (around.is_drug(place) and not around.measured(place))
+        place -= 1
+    begins = place == first - 2 and around.drug_in_clause(first) and around.text(place - 1) in steps.clause_begins
+    told = (named or begins) and around.text(place) in steps.dosing | beside.changing | beside.putting
+    return end + 1 if told and not around.denied(place) else 0
+
+
+def _had(around: Meaning, at: int) -> bool:
+    """`have a double dose`."""
+    beside = around.known.beside
+    return around.text(at - 1) in beside.articles and around.text(at - 2) in beside.having
 
 
 def _first(around: Meaning, at: int) -> int:
@@ -79,17 +124,35 @@ def _or_so(around: Meaning, at: int) -> bool:
 
 
 def _made_so(around: Meaning, at: int) -> bool:
-    """`400 mg. It can be doubled`, `400 mg, doubled if needed`; not `the risk may be doubled`."""
+    """`400 mg. It can be doubled`, `400 mg, doubled if needed`, `insulin may be doubled`; not `the risk may be`."""
     beside = around.known.beside
-    if around.texts[at] not in beside.made_so or not around.ends(at + 1):
+    needed = around.texts[at] in beside.made_by and around.text(at - 1) in beside.needing
+    if not (needed or around.texts[at] in beside.made_so) or not around.ends(at + 1):
         return False
     if around.text(at - 1) == ",":
         return around.text(at + 1) in beside.then and around.dose_lately(at)
     place = at - 1
-    while around.text(place) in beside.allowing | {"be"}:
+    small = (
+        beside.allowing
+        | beside.passive
+        | (beside.needing if needed else frozenset())
+        | beside.mostly
+        | beside.made_so
+        | beside.joining
+    )
+    while place > at - NEAR and (around.text(place) in small or around.text(place).endswith("ly")):
         place -= 1
-    of_dose = around.text(place) in beside.pointing | beside.amounts or (place >= 0 and bool(around.unit_at(place)))
+    if place < 0 or not (needed or not beside.passive.isdisjoint(around.texts[place + 1 : at])):
+        return False
+    if around.is_drug(place):  # `your morphine may be doubled`
+        return not around.measured(place)
+    of_dose = around.text(place) in beside.pointing | beside.amounts or bool(around.unit_at(place))
     return of_dose and around.text(at - 1) == "be" and around.dose_lately(at)
+
+
+def _once_more(around: Meaning, at: int) -> bool:
+    """`as much again`, `the same again`."""
+    return around.texts[at] in around.known.sums.again_at_once and around.text(at - 1) in around.known.beside.as_much
 
 
 def _repeated(around: Meaning, at: int) -> bool:

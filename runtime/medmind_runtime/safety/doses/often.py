@@ -7,7 +7,7 @@ Knows no amounts. What is measured, done or suffered every hour is none of a dru
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from medmind_runtime.safety.doses import amounts, clocks, spacing
+from medmind_runtime.safety.doses import amounts, clocks, occasions, spacing
 from medmind_runtime.safety.doses.mentions import Mention
 from medmind_runtime.safety.doses.reading import Token
 from medmind_runtime.safety.doses.surroundings import Surroundings
@@ -56,11 +56,8 @@ class _Reader(Surroundings):
         self._counted = self.known.often.hours | self.known.often.times
 
     def at(self, at: int) -> Mention | None:
-        if spaced := spacing.between_doses(self, at):
-            return Mention(at, spaced[1], tuple(sorted(spaced[0])), UNIT)
-        of_day = spacing.of_day(self, at)
-        if of_day and self._of_taking(spacing.lead_of_day(self, at), of_day[1]):
-            return Mention(at, of_day[1], of_day[0], UNIT)
+        if found := self._by_time(at):
+            return found
         read = self._interval(at) or self._times(at) or self._of_week(at) or self._clocks(at)
         if not read:
             return self._in_all(at)
@@ -70,6 +67,26 @@ class _Reader(Surroundings):
             return None
         values, end = read
         return Mention(at, end, tuple(sorted(values)), UNIT)
+
+    def _by_time(self, at: int) -> Mention | None:
+        """By what stands between two doses, by parts of the day, or by what happens then."""
+        if spaced := spacing.between_doses(self, at):
+            return Mention(at, spaced[1], tuple(sorted(spaced[0])), UNIT)
+        if occasion := occasions.occasion(self, at):
+            verb, values, end = occasion
+            taken = self._of_taking(at, end) and not self.denied(at)
+            return Mention(at, end, values, UNIT, word=verb) if taken else None
+        if (hours := occasions.hourly(self, at)) and self._of_taking(self._lead(at), hours[1]):
+            return Mention(at, hours[1], hours[0], UNIT)
+        of_day = spacing.of_day(self, at)
+        taken = of_day is not None and self._of_taking(spacing.lead_of_day(self, at), of_day[1])
+        return Mention(at, of_day[1], of_day[0], UNIT) if of_day and taken else None
+
+    def _lead(self, at: int) -> int:
+        """Where `on the` before an hour begins."""
+        while self.text(at - 1) in {"on", "by", "the"} | self.known.parts.keys():
+            at -= 1
+        return at
 
     def _number(self, at: int) -> tuple[tuple[Fraction, ...], int] | None:
         if (abroad := self.known.numbers_abroad.get(self.text(at))) is not None and self.text(at + 1) in self._counted:
@@ -134,9 +151,9 @@ class _Reader(Surroundings):
         end += 1 + (self.text(end) == "in" and self.text(end + 1) == "a") if per else self.text(end) == "-"
         unit = self.text(end)
         days = self.known.periods.get(unit, Fraction(1)) if per or unit in often.alone else Fraction(1)
-        if days > 1:
+        if days > 1 or unit in often.hours:
             return tuple(value / days for value in values), end + 1
-        daily = unit in often.day and (per or unit != "day")
+        daily = (unit in often.day and (per or unit != "day")) or (per and unit in self.known.periods and days == 1)
         return (values, end + 1) if daily else None
 
     def _count(self, at: int) -> tuple[tuple[Fraction, ...], int] | None:
@@ -168,6 +185,7 @@ class _Reader(Surroundings):
         drug = at - 1 - (self.text(at - 1) == ",")
         told = drug >= 0 and self.is_drug(drug) and self.text(drug - 1) in {"", ".", "\n", ":"}
         taken = self._object_before(at) or self._amount_before(at) or self._pressed(at)
+        taken = taken or self.in_clause(at, often.filling)
         told = told or (taken and self.drug_lately(at))
         return Mention(at, end, tuple(sorted(values)), IN_ALL) if told else None
 
@@ -208,10 +226,11 @@ class _Reader(Surroundings):
             return True
         measured = any(self.unit_at(place) for place in range(max(0, first - _UNIT_BEFORE), first))
         measured = measured and not any(map(self._of_food_at, range(max(1, first - _UNIT_BEFORE), first)))
-        taking = self.in_clause(first, self.known.beside.taking)
+        due = self.text(first - 1) == "at" and self.in_clause(first, self.known.often.due)
+        taking = due or self.in_clause(first, self.known.beside.taking)
         taking = taking or (measured and self.in_clause(first, self.known.beside.changing))
         begins = self.text(first - 1 - (self.text(first - 1) == "on")) in {"", ".", "\n"}
-        if self.asked and (measured or begins):
+        if self.asked and (measured or begins or due):
             return True
         return (measured and taking) or ((measured or taking) and (self.drug_in_clause(first) or self.drug_far(first)))
 

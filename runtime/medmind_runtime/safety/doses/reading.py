@@ -25,7 +25,7 @@ _LETTER = r"[^\W\d_²³¹⁰⁴-₎¼-¾⅐-⅞↉]"
 """Raised, lowered and fraction signs are none, which Python's \\w has."""
 _TOKEN = re.compile(
     r"(?P<number>\d+(?:[.,'’]\d+)*|\.\d+)"
-    rf"|(?P<short>(?:{_LETTER}\.){{2,6}}(?!{_LETTER})|(?:{_LETTER}\.){{1,6}}{_LETTER}(?!{_LETTER}))"
+    rf"|(?P<short>(?:{_LETTER}\.){{2,6}}(?!{_LETTER})|(?:{_LETTER}\.){{1,12}}{_LETTER}(?!{_LETTER}))"
     rf"|(?P<word>{_LETTER}{{1,60}}(?:['’]{_LETTER}{{1,10}}){{0,2}})|(?P<sign>[^\s\x00])",
 )
 _DIGITS = re.compile(r"(?<![^\W_])(?:[Il](?=[0-9O])|[0-9])(?:[0-9OoI]|l(?=[0-9OoIl]))*")

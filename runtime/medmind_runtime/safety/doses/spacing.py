@@ -25,7 +25,7 @@ def between_doses(around: Surroundings, at: int) -> Times | None:
         return None
     values, end = tuple(1 / days for days in found.days), found.end
     gap = end + (around.text(end) in often.gaps)
-    piece = _piece(around, around.past(gap + 1, beside.modifiers | beside.each, 3))
+    piece = _piece(around, around.past(gap + 1, beside.modifiers | beside.each | beside.one, 3))
     if around.text(gap) == "between" and piece:  # `a minute between puffs` is how one takes them
         return (values, gap) if piece == "form" or _of_drug(around, at, end) else None
     pieces = any(_piece(around, place) for place in range(max(0, at - NEAR), at))
@@ -90,7 +90,7 @@ def _again(around: Surroundings, at: int, end: int, lead: int) -> bool:
     )
     waits = around.text(end) == "before" and not often.waiting.isdisjoint(before)
     not_yet = around.text(lead) == "for" and around.denied(at)
-    return over or waits or not_yet or around.text(lead) in often.leading
+    return over or waits or not_yet or around.text(lead) in often.leading | often.waiting
 
 
 def _repeats(around: Surroundings, first: int, end: int) -> bool:

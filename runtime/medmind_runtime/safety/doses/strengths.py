@@ -9,11 +9,11 @@ from medmind_runtime.safety.doses.units import Units
 
 
 def counted(around: Units, count: Amount) -> tuple[Amount, Unit, int] | None:
-    """`ten of your 200 mg tablets` as a product, its unit and the end of it."""
-    if around.text(count.end) != "of":
+    """`ten of your 200 mg tablets`, `three lots of 400 mg` as a product, its unit and the end of it."""
+    beside, begin = around.known.beside, count.end + (around.text(count.end) in around.known.sums.lots)
+    if around.text(begin) != "of":
         return None
-    beside = around.known.beside
-    at = around.past(count.end, beside.of_strength | beside.modifiers, 6)
+    at = around.past(begin, beside.of_strength | beside.modifiers, 6)
     if at >= len(around.row) or not is_number(around.row, at):
         return None
     strength = read(around.row, at)

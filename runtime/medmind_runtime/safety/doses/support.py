@@ -4,14 +4,15 @@ from collections import Counter
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 
-from medmind_runtime.safety.doses import groups, mentions, often, patients, subjects
+from medmind_runtime.safety.doses import groups, mentions, often, patients, spelt, subjects
 from medmind_runtime.safety.doses.drugs import against, drugs
 from medmind_runtime.safety.doses.mentions import Mention
 from medmind_runtime.safety.doses.reading import Token, tokens
 from medmind_runtime.safety.doses.subjects import Said
-from medmind_runtime.safety.doses.terms import terms
+from medmind_runtime.safety.doses.terms import BARE, terms
 
 _SENSES = {"take": {"take"}, "most": {"take", "most"}, "harm": {"most", "harm"}}
 """Which senses of a passage's dose support an answer's: a maximum is no dose to take."""
@@ -135,7 +136,7 @@ def read(text: str) -> list[Token]:
         at += len(line)
         if line.endswith("\n"):
             row.append(Token("\n", at - 1, at))
-    return row
+    return spelt.joined(row)[0]
 
 
 def _same(claim: Said, known: Said, any_unit: bool) -> bool:
@@ -144,7 +145,16 @@ def _same(claim: Said, known: Said, any_unit: bool) -> bool:
         return False
     if any_unit and theirs.unit not in {often.UNIT, often.IN_ALL}:
         return _same_amount(mine, theirs)
+    if mine.unit == BARE.name != theirs.unit:
+        thousand = 1000 if theirs.unit == "mg" else 1  # `go up to 50` may be mcg
+        sizes = {Fraction(1), Fraction(thousand), Fraction(1, thousand)}
+        of_any = theirs.unit not in {often.UNIT, often.IN_ALL}
+        return of_any and any(_same_amount(_times(mine, size), theirs) for size in sizes)
     return _same_unit(claim, known) and _same_amount(mine, theirs)
+
+
+def _times(mention: Mention, size: Fraction) -> Mention:
+    return replace(mention, values=tuple(value * size for value in mention.values))
 
 
 def _same_unit(claim: Said, known: Said) -> bool:
@@ -152,7 +162,7 @@ def _same_unit(claim: Said, known: Said) -> bool:
     unit_lists, both = terms().unit_lists, {mine, theirs}
     return (
         mine == theirs
-        or ("count" in both and both <= unit_lists.pieces)
+        or ("count" in both and both <= unit_lists.pieces | {BARE.name})
         or (mine == often.IN_ALL and theirs == often.UNIT)
         or ("vaccine" in claim.drugs & known.drugs and both <= unit_lists.of_vaccines)
     )

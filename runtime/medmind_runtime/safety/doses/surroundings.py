@@ -187,6 +187,14 @@ class Surroundings:
         """Whether a word looks like a drug's name."""
         return is_drug(self.row[at])
 
+    def is_taken(self, at: int) -> bool:
+        """Whether a word is surely a drug's name, of which no level or price is spoken."""
+        return (
+            self.known.is_surely_drug(self.texts[at])
+            and self.texts[at] not in self.known.beside.measured
+            and not (self.measured(at))
+        )
+
     def is_name(self, at: int) -> bool:
         """Whether a word is a drug's name, or any name."""
         token = self.row[at]

@@ -13,7 +13,8 @@ from importlib.resources import files
 from itertools import product
 from typing import Any
 
-from medmind_runtime.safety.doses.lists import Asking, Beside, Grown, Keys, NumbersRun, Often, Rates, UnitLists
+from medmind_runtime.safety.doses.beside import Beside
+from medmind_runtime.safety.doses.lists import Asking, Grown, Keys, NumbersRun, Often, Rates, Steps, Sums, UnitLists
 
 _DOUBLE = re.compile(r"([a-z])\1")
 
@@ -41,6 +42,8 @@ class Unit:
 
 COUNT = Unit("count", Fraction(1), "", "count")
 """Of `two ibuprofen`; and where a dose is named without its unit."""
+BARE = Unit("bare", Fraction(1), "", "bare")
+"""Of a number that may have any unit; see `steps`."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -86,7 +89,7 @@ class Terms:
         numbers, scales, parts: the value of a word: `five`, `hundred`, `third`.
         numbers_abroad: the same in other languages, read so before a unit alone.
         units_abroad: first words of their units.
-        beside, rates, often, unit_lists, keys, grown, asking, numbers_run: lists of words.
+        beside, rates, often, unit_lists, keys, grown, asking, numbers_run, steps, sums: lists of words.
         groups, group_adjectives: the group of people that a word means; that one means before a word for people.
         wider_groups, narrower_groups: the group that one belongs to; the one beside which it is not meant.
         after_number: words after a number without a unit that it does not count.
@@ -97,13 +100,19 @@ class Terms:
         harm, most: phrases that make a dose too much, or the upper end; by their first word, the longest first.
         no_most: phrases that do not although they begin so.
         opening: phrases after one of a drug's doses without a unit, by their first word.
-        at_once, moments: phrases after a number of what is taken: so many together; when.
+        at_once, moments, immediately: phrases after a number of what is taken: so many together; when; without a pause.
         instead: phrases before how often something is not to be taken.
         negations: words before what is not to be done.
         capitals: names of units that are written in these capitals alone.
         by_name: the units by their own names.
         same: of a drug's name the one that it is compared by, if that is another.
         weekly: drugs that are taken once a week.
+        before_unit: words between an article and a unit.
+        sizes: words of `pea-sized`.
+        unnumbered: words that a dose without a number may begin with.
+        heaps: words of measures that need no number: `handfuls of it`, `by the spoon`.
+        spellable, word_begins, first_pieces: words that are numbers or units; all that they begin with; of that what is
+            no word of its own.
         together: of a vaccine's name what it is against, if that is several illnesses.
     """
 
@@ -118,13 +127,17 @@ class Terms:
         self.rates = Rates(of=_lists(rates.pop("of")), **_lists(rates))
         self.numbers_abroad = _numbers_abroad(data)
         self.numbers_run = NumbersRun(**_lists(data["numbers_run"]))
+        self.steps, self.sums = Steps(**_lists(data["steps"])), Sums(**_lists(data["sums"]))
         self.units_abroad: set[str] = set()
         self.often = often = Often(**_lists(data["often"]))
         self.parts_of_day = {word: part for part, words in data["parts_of_day"].items() for word in words.split()}
         self.often_begins = often.every | often.q | often.hourly | often.twice | often.thrice | often.meals
         self.often_begins |= (
-            often.bid | often.tid | often.qid | often.once | often.alternate | often.alone | often.daily
-        ) | self.parts_of_day.keys()
+            (often.bid | often.tid | often.qid | often.once | often.alternate | often.alone | often.daily)
+            | self.parts_of_day.keys()
+            | often.whenever
+            | {"hour"}
+        )
         self.periods = {word: Fraction(days) for days, words in data["periods"].items() for word in words.split()}
         self.periods |= dict.fromkeys(often.hours | often.hourly, Fraction(1, 24)) | dict.fromkeys(
             often.minutes, Fraction(1, 1440)
@@ -144,13 +157,7 @@ class Terms:
         self.wider_groups: dict[str, str] = data["wider_groups"]
         self.narrower_groups: dict[str, str] = data["narrower_groups"]
         kinds = data["kinds"]
-        self.harm, self.most, self.no_most = (
-            _phrases(kinds["harm"]),
-            _phrases(kinds["most"]),
-            _phrases(kinds["no_most"]),
-        )
-        self.opening, self.moments = _phrases(kinds["opening"]), _phrases(kinds["moments"])
-        self.at_once, self.instead = _phrases(kinds["at_once"]), _phrases(kinds["instead"])
+        self._add_phrases(kinds)
         self.negations = _words(kinds["negations"])
         self.capitals: dict[str, str] = data["capitals"]
         self.same: dict[str, str] = drugs["same"]
@@ -169,6 +176,26 @@ class Terms:
         known = sorted(self.numbers.keys() | self.scales.keys() - {"k"} | self.parts.keys(), key=len, reverse=True)
         self._glued = re.compile(rf"(?:{'|'.join(known)})+")
         self._known = re.compile("|".join(known))
+        self._add_pieces(known)
+
+    def _add_phrases(self, kinds: dict[str, str]) -> None:
+        self.harm, self.most, self.no_most = (
+            _phrases(kinds["harm"]),
+            _phrases(kinds["most"]),
+            _phrases(kinds["no_most"]),
+        )
+        self.opening, self.immediately = _phrases(kinds["opening"]), _phrases(kinds["immediately"])
+        self.moments = _phrases(" ".join([kinds["moments"], kinds["immediately"]]))
+        self.at_once, self.instead = _phrases(kinds["at_once"]), _phrases(kinds["instead"])
+
+    def _add_pieces(self, known: list[str]) -> None:
+        alone = {words[0] for rows in self._units.values() for words, _ in rows if len(words) == 1}
+        self.spellable = alone.union(known) - self.units_abroad
+        self.word_begins = {word[:size] for word in self.spellable for size in range(1, len(word))}
+        whole = self.spellable | self.beside.plain
+        self.first_pieces = {
+            word for word in self.word_begins if word not in whole or (len(word) == 1 and word not in "ai")
+        }
 
     def _add_units(self, data: dict[str, Any]) -> None:
         for spelt, row in data["units"].items():
@@ -182,8 +209,14 @@ class Terms:
                 words = tuple(phrase.split("_"))
                 self._units.setdefault(words[0], []).append((words, unit))
         sized = _lists(data["sized"])
+        self.before_unit = self.beside.modifiers | {"the", "-"}
+        self.sizes = sized["things"] | sized["sizes"] | {"-"}
         for words in product(sized["things"], sized["sizes"], sized["those"]):
             self._units.setdefault(words[0], []).append((words, self.by_name["sized"]))
+        self.heaps = {
+            words[0] for rows in self._units.values() for words, unit in rows if unit.spelt in self.unit_lists.heaped
+        }
+        self.unnumbered = self.beside.articles | self.beside.all | self.beside.vague | self.heaps
         for rows in self._units.values():
             rows.sort(key=lambda row: -len(row[0]))
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from functools import lru_cache
 
-from medmind_runtime.safety.doses import amounts, mentions, often, other_numbers, subjects
+from medmind_runtime.safety.doses import amounts, mentions, often, other_numbers, spelt, subjects
 from medmind_runtime.safety.doses.cutting import without
 from medmind_runtime.safety.doses.drugs import is_drug, stem
 from medmind_runtime.safety.doses.reading import Token, of_word
@@ -89,7 +89,7 @@ class DoseWatch:
             row.append(Token("\n", len(word) - 1, len(word)))
             self._table.take(row[-1:])
         self._words.append((word, row))
-        self._left = max(self._left - 1, _window(word))
+        self._left = max(self._left - 1, _SETTLED if self._left and _adds(word) else _window(word))
         if not self._left:
             return made + self._release()
         if len(self._words) > _MOST_HELD:
@@ -101,18 +101,21 @@ class DoseWatch:
         if not self._words:
             return ""
         text = "".join(word for word, _ in self._words)
-        row = list(self._shown)
-        known = len(row)
+        held: list[Token] = []
         ends: list[tuple[int, int]] = []
         at = 0
         for word, own in self._words:
-            row += [Token(t.text, t.start + at, t.end + at, t.value, t.written, t.glued) for t in own] if at else own
+            held += [Token(t.text, t.start + at, t.end + at, t.value, t.written, t.glued) for t in own] if at else own
             at += len(word)
-            ends.append((at, len(row)))
+            ends.append((at, len(held)))
         if not self._left and not any(_window(word) for word, _ in self._words):
             self._words.clear()
-            self._keep(row)
+            self._keep(self._shown + held)
             return text
+        known = len(self._shown)
+        held, places = spelt.joined(held)
+        row = self._shown + held
+        ends = [(at, known + (places[size - 1] + 1 if size else 0)) for at, size in ends]
         doses = list(mentions.find(row, self._table.unit, asked=self._passages.dose_asked))
         times = list(often.find(row, asked=self._passages.drug_asked))
         claims = subjects.said(row, doses, times, strict=False) + subjects.said(row, times, doses, strict=False)
@@ -143,19 +146,26 @@ class DoseWatch:
 
 
 @lru_cache(1 << 13)
+def _adds(word: str) -> bool:
+    """Whether another dose may follow that is taken with the one before."""
+    return any(token.text in terms().sums.holding for token in of_word(word))
+
+
+@lru_cache(1 << 13)
 def _window(word: str) -> int:
     """For how many words a dose may go on after this one."""
     known, row = terms(), of_word(word)
     window = 0
     for at, token in enumerate(row):
         text = token.text
-        if often.begins(token) or other_numbers.may_be(token):
+        if often.begins(token) or other_numbers.may_be(token) or text in known.first_pieces:
             window = max(window, _SETTLED_ARTICLE)
         if (
             token.value is not None
             or text in known.beside.all - {"every"}
             or text in known.beside.vague
             or text in known.beside.multiples
+            or text in known.heaps
             or amounts.is_number(row, at)
         ):
             window = _SETTLED

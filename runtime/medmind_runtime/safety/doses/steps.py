@@ -1,0 +1,168 @@
+"""Bare numbers where a dose is begun, changed or judged: `go up to 800`, `aim for 200`, `600 is fine`.
+
+Knows the verb before a number, what stands between them, and who does it; or the judgement behind it. Knows no units.
+"""
+
+from medmind_runtime.safety.doses import bare, schedules
+from medmind_runtime.safety.doses.amounts import is_number, is_year, read
+from medmind_runtime.safety.doses.meaning import Meaning
+from medmind_runtime.safety.doses.surroundings import NEAR
+
+_BETWEEN, _LED, _SUBJECT, _SENTENCES = 10, 5, 4, 2
+"""Tokens between a verb and its number; of a time before it; before a verb, where its drug stands. A dose is spoken of
+in its sentence or the one before."""
+
+
+def told(around: Meaning, first: int, end: int) -> bool:
+    """Whether a number without a unit is a dose, in an answer that speaks of one."""
+    if around.texts[first:end] == ["one"] or not _free(around, first, end):
+        return False
+    return _stepped(around, first) or _judged(around, first, end) or _called(around, first) or _next(around, first, end)
+
+
+def _free(around: Meaning, first: int, end: int) -> bool:
+    """Whether a number counts nothing and is no year, age, temperature or time."""
+    steps, value, following = around.known.steps, around.row[first].value, around.text(end)
+    if following in steps.no_ends or (value is not None and is_year(value) and value % 50 != 0):
+        return False
+    if not (around.ends(end) or following in steps.goes_on | steps.doing or following.endswith("ly")):
+        return False
+    if following == "-" and end + 1 < len(around.row) and around.row[end + 1].glued:
+        return False
+    return not schedules.is_clock(around, first, end) and not bare.is_age(around, first)
+
+
+def _stepped(around: Meaning, first: int) -> bool:
+    """`start low at 50`, `it may then be raised to 7.5`, `people end up at 12`; not `the score went up to 12`."""
+    beside, steps = around.known.beside, around.known.steps
+    at = first - 1
+    while around.text(at) in steps.nearly:
+        at -= 1
+    led = around.text(at)
+    if led in steps.direct and _doer(around, at) and around.ends(first + 1):
+        return _last_named(around, first) == "dose"
+    if led not in steps.led and around.text(first - 1) != "as":  # `as high as 800`
+        return False
+    verb = _verb_before(around, at + (led not in steps.led))
+    if verb < 0 or not _doer(around, verb) or (around.texts[verb] in steps.aiming and _of_measure(around, verb)):
+        return False
+    if around.texts[verb] in beside.starting | steps.dosing and around.drug_lately(first):
+        return True
+    if any(map(around.is_taken, range(max(0, verb - _SUBJECT), first))):
+        return True
+    return led != "from" and _dose_spoken_of(around, first)
+
+
+def _verb_before(around: Meaning, at: int) -> int:
+    """The place of the verb, with nothing but small words, a drug and its dose behind it; below zero for none."""
+    beside, steps = around.known.beside, around.known.steps
+    found, least = -1, max(0, at - _BETWEEN)
+    verbs = beside.starting | steps.dosing | steps.going | beside.setting
+    for place in range(at - 1, least - 1, -1):
+        text = around.texts[place]
+        if text in verbs:
+            found = place
+        elif found >= 0 or not (
+            text in steps.between
+            or text.endswith("ly")
+            or around.is_drug(place)
+            or is_number(around.row, place)
+            or around.unit_at(place)
+        ):
+            break
+    return found
+
+
+def _doer(around: Meaning, verb: int) -> bool:
+    """Whether somebody does it, or a drug or its dose is meant; `it` is none where a measure is spoken of."""
+    beside, steps = around.known.beside, around.known.steps
+    at = verb - 1
+    while at >= 0 and (around.texts[at] in steps.helping or around.texts[at].endswith("ly")):
+        at -= 1
+    text = around.text(at)
+    if at < 0 or text == "\n":
+        return True
+    if text == "and" and at == verb - 1 and around.texts[verb].endswith("ed"):  # `it began with 40 and ended with 36`
+        return False
+    told_to = around.text(verb - 1) == "to" and not around.denied(verb)
+    if told_to or text in steps.doers or around.known.groups.get(text):
+        return text not in beside.pointing or not _of_measure(around, at)
+    return text in steps.clause_begins or (around.is_drug(at) and not around.measured(at)) or bool(around.unit_at(at))
+
+
+def _of_measure(around: Meaning, at: int) -> bool:
+    """Whether a measure was named before, nearer than a dose."""
+    return _last_named(around, at) == "measure"
+
+
+def _judged(around: Meaning, first: int, end: int) -> bool:
+    """`600 is fine`, `800 would be the maximum`, `for strong pain 800 works better`."""
+    beside, steps = around.known.beside, around.known.steps
+    before = around.text(first - 1)
+    if before in beside.labels | steps.led - {"to", "with"} or (
+        first and before not in steps.clause_begins and around.is_name(first - 1)
+    ):
+        return False
+    place = end
+    while around.text(place) in beside.being | beside.usual | steps.judging_between:
+        place += 1
+    judged = around.text(place) in beside.fitting | steps.judging and place > end
+    return (judged or around.text(end) in steps.doing) and _dose_spoken_of(around, first)
+
+
+def _called(around: Meaning, first: int) -> bool:
+    """`the target is 500`, `a maximum of 800`."""
+    beside, steps = around.known.beside, around.known.steps
+    at = first - 1
+    while around.text(at) in steps.nearly:
+        at -= 1
+    if around.text(at) not in beside.being | {"of", ":", "="}:
+        return False
+    while around.text(at) in beside.being | steps.judging_between | {"of", ":", "="}:
+        at -= 1
+    return around.text(at) in steps.ends and _last_named(around, first) == "dose"
+
+
+def _next(around: Meaning, first: int, end: int) -> bool:
+    """`200 mg, then 400, then 800`, `200 mg or even 800`, `after a week, 25`: after a dose, at the end of a clause."""
+    steps, place = around.known.steps, first
+    if around.text(end) not in steps.clause_signs | {"", "\n"}:
+        return False
+    if around.text(place - 1) in {",", ":"} and not steps.after.isdisjoint(around.clause_before(place)[:_LED]):
+        return _last_named(around, place) == "dose"
+    while around.text(place - 1) in steps.sequel:
+        while around.text(place - 1) in steps.sequel | steps.joined:
+            place -= 1
+        if place < 1 or around.dose_before(place):
+            return place > 0
+        if around.texts[place - 1] == ".":
+            return _last_named(around, place) == "dose"
+        if not is_number(around.row, place - 1):
+            return False
+        place -= 1
+    return place < first and _stepped(around, place)
+
+
+def _dose_spoken_of(around: Meaning, first: int) -> bool:
+    """Whether a dose was named last, or is asked about; not where a measure was named."""
+    named = _last_named(around, first)
+    return named == "dose" or (not named and around.asked)
+
+
+def _last_named(around: Meaning, first: int) -> str:
+    """What was named last in the sentence of a place, or the one before: a `dose`, a `measure`, or nothing."""
+    beside, steps = around.known.beside, around.known.steps
+    ends, changed = 0, False
+    for place in range(first - 1, max(-1, first - 4 * NEAR), -1):
+        text = around.texts[place]
+        ends += text == "."
+        if ends == _SENTENCES:
+            break
+        if text in steps.measured:
+            return "measure"
+        if is_number(around.row, place) and (at := read(around.row, place).end) < first:
+            found = around.unit_at(at)
+            if found and found[0].kind in {"", "form"} and around.means_dose(found[0], place, at + found[1]):
+                return "dose"
+        changed = changed or text in beside.starting | steps.dosing
+    return "dose" if changed and around.drug_lately(first) else ""
