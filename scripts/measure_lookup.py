@@ -31,6 +31,7 @@ from medmind_runtime.safety.careful import Careful
 
 ROWS = range(2, 17)
 PROMPT, STEP = 256, 128
+RESULTS = Path(__file__).parents[1] / "benchmarks/results/mistral-7b-shape-lookup-cpu.json"
 
 
 def opened(path: Path, *, repack: bool, threads: int, kv: str, flash: bool) -> Context:
@@ -95,8 +96,11 @@ def costs(path: Path, threads: int, rounds: int) -> Iterator[dict[str, Any]]:
         shut(context)
 
 
-def answers(path: Path, library: Path, questions: Path, count: int) -> Iterator[dict[str, Any]]:
-    """Greedy answers over passages, with and without guesses in turn; one thread, CPU seconds."""
+def answers(path: Path, library: Path, questions: Path, count: int, results: Path) -> Iterator[dict[str, Any]]:
+    """Greedy answers over passages, with and without guesses in turn; one thread, CPU seconds. And what guesses would
+    save on them at costs that are known.
+    """
+    machines = known_costs(results)
     rows = [row["messages"] for row in read_jsonl(questions)]
     random.Random(1).shuffle(rows)
     guard = Careful(Library(library))
@@ -122,7 +126,7 @@ def answers(path: Path, library: Path, questions: Path, count: int) -> Iterator[
             break
     measured = seconds[False] / seconds[True]
     implied, plain = (
-        {name: implied_speedup(some, cost) for name, cost in COSTS.items()} for some in (traces, straight)
+        {name: implied_speedup(some, cost) for name, cost in machines.items()} for some in (traces, straight)
     )
     tokens = sum(len(answer) for _, answer in traces)
     yield {
@@ -145,35 +149,25 @@ def _say(engine: Engine, prompt: Sequence[int]) -> tuple[list[int], float, bool]
     return said, time.thread_time() - begun, False
 
 
-COSTS: Mapping[str, Mapping[int, float]] = {
-    "q4_k_m, AVX-512, one thread of an EPYC": {1: 1.0, 2: 1.11, 4: 1.59, 8: 2.65},
-    "q4_k_m, AVX-512, two threads of an EPYC": {1: 1.0, 2: 1.16, 4: 1.62, 8: 2.82},
-    "q4_k_m, AVX-512, 8 threads of a Xeon": {1: 1.0, 2: 1.11, 4: 1.27, 8: 1.88},
-    "q4_k_m, AVX-512, 16 threads of a Xeon": {1: 1.0, 2: 1.08, 4: 1.18, 8: 1.68},
-    "q4_k_m, AVX2, one thread of an EPYC": {1: 1.0, 2: 1.31, 4: 1.96, 8: 3.67},
-    "q4_k_m, AVX2, two threads of an EPYC": {1: 1.0, 2: 1.26, 4: 1.9, 8: 3.46},
-    "q4_k_m, AVX2, 16 threads of a Xeon": {1: 1.0, 2: 1.09, 4: 1.53, 8: 2.61},
-    "q8_0, AVX-512, one thread of an EPYC": {1: 1.0, 2: 1.18, 4: 1.81, 8: 3.27},
-    "q8_0, AVX-512, two threads of an EPYC": {1: 1.0, 2: 1.13, 4: 1.66, 8: 3.13},
-    "q8_0, AVX-512, 8 threads of a Xeon": {1: 1.0, 2: 1.03, 4: 1.18, 8: 1.82},
-    "q8_0, AVX-512, 16 threads of a Xeon": {1: 1.0, 2: 1.08, 4: 1.36, 8: 2.13},
-    "q8_0, AVX2, one thread of an EPYC": {1: 1.0, 2: 1.19, 4: 2.13, 8: 4.13},
-}
-"""Of so many rows, in single tokens, as `costs` gives them; at Mistral-7B's shape: q4_k_m on the Xeon with all layers,
-the others with four.
-"""
+def known_costs(results: Path) -> dict[str, dict[int, float]]:
+    """Of so many rows, in single tokens, by machine: `costs` as a document of benchmarks/results keeps them."""
+    found = {}
+    for row in json.loads(results.read_text(encoding="utf-8"))["costs"]:
+        quant, build = row["model"].removesuffix(".gguf").rpartition(".")[2], row["libggml-cpu"]
+        name = f"{row['processor']}, {build} build, {quant}, {row['threads']} threads, {row['layers']} layers"
+        found[name] = {int(rows): cost for rows, cost in row["cost"].items()}
+    return found
 
 
 def implied_speedup(traces: Sequence[tuple[Sequence[int], Sequence[int]]], cost: Mapping[int, float]) -> float:
     """What guesses would save on these answers at such costs."""
-    rows = [count for count in sorted(cost) if count > 1]
-    pace, spent = lookup.Pace(rows), 0.0
+    pace, spent = lookup.Pace(), 0.0
     for prompt, answer in traces:
         text = lookup.Lookup([*prompt, answer[0]])
         place, spent = 1, spent + 1
         while place < len(answer):
             match = text.match()
-            known = text.draft(match, min(rows[-1], len(answer) - place))
+            known = text.draft(match, min(lookup.MOST_ROWS, len(answer) - place))
             draft = known[: pace.length(match.size, len(known))]
             right = next((n for n, token in enumerate(draft) if token != answer[place + n]), len(draft))
             spent += cost[1 + len(draft)]
@@ -197,6 +191,7 @@ def main() -> None:
     parser.add_argument("--library", type=Path, help="of answers: a file of medmind-chat index")
     parser.add_argument("--questions", type=Path, help="of answers: a heldout.jsonl")
     parser.add_argument("--count", type=int, default=40, help="of answers")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="of answers: whose costs are known")
     given = parser.parse_args()
     for path in given.models:
         if given.what == "bits":
@@ -204,7 +199,7 @@ def main() -> None:
         elif given.what == "costs":
             found = costs(path, given.threads, given.rounds)
         else:
-            found = answers(path, given.library, given.questions, given.count)
+            found = answers(path, given.library, given.questions, given.count, given.results)
         for row in found:
             print(json.dumps({"model": path.name, **row}), flush=True)
 
