@@ -8,6 +8,7 @@ import pytest
 from medmind_runtime.safety.careful import Careful
 from medmind_runtime.safety.classifier import KINDS
 from medmind_runtime.safety.triage import Triage, lexicon_and_rules, triage
+from medmind_runtime.safety.urgency import Urgency
 
 ROWS = [json.loads(line) for line in Path(__file__).with_name("safety_first_aid.jsonl").read_text("utf-8").splitlines()]
 """Texts, each with the topic whose words come first; none for those that are harmless."""
@@ -50,6 +51,23 @@ def test_what_a_rule_raises_is_not_joined_by_what_a_text_may_be_about() -> None:
     assert [alarm.topic for alarm in leaning("emergency").alarms("anaphylactic shock, his peak flow is low")] == [
         "anaphylaxis"
     ]
+
+
+def test_topics_go_by_urgency_and_what_comes_first_passes_no_matter_of_life_but_those_it_may() -> None:
+    urgency = Urgency(["breath", "heart", "sugar", "tooth"], ["breath", "heart"], {"sugar": ["heart"]})
+    assert urgency.order(["tooth", "sugar", "breath"], []) == ["breath", "sugar", "tooth"]
+    assert urgency.order(["tooth", "sugar"], ["tooth"]) == ["tooth", "sugar"]
+    assert urgency.order(["tooth", "heart", "sugar"], ["tooth"]) == ["heart", "tooth", "sugar"]
+    assert urgency.order(["heart", "sugar", "tooth"], ["sugar"]) == ["sugar", "heart", "tooth"]
+    assert urgency.order(["breath", "heart", "sugar"], ["sugar"]) == ["breath", "sugar", "heart"]
+    assert urgency.order(["heart", "tooth"], ["heart", "tooth"]) == ["heart", "tooth"]
+    with pytest.raises(ValueError, match="no topic lung"):
+        Urgency(["breath"], ["lung"], {})
+
+
+def test_what_is_stuck_elsewhere_is_not_choked_on() -> None:
+    for text in ("ring stuck on my finger and it is going blue", "his foot is stuck in the railing and turning purple"):
+        assert "choking" not in [alarm.topic for alarm in triage().alarms(text)]
 
 
 def test_what_leaves_no_doubt_comes_before_what_is_more_urgent() -> None:

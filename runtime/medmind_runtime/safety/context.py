@@ -36,6 +36,8 @@ class Cues:
     own: Bank[Part]
     own_turn: Bank[Part]
     of_things: Bank[Part]
+    of_things_too: Bank[Part]
+    clause_joins: Bank[Part]
     of_persons: Bank[Part]
 
 
@@ -78,10 +80,12 @@ def read(sentences: Sequence[str], cues: Cues) -> list[Context]:
 
 
 def of_things(sentence: str, cues: Cues) -> bool:
-    """Whether a sentence tells of things and of nobody: what it begins with is one, or a part of one."""
+    """Whether a sentence tells of things and of nobody: each of its clauses begins with one, or goes on about it."""
     if not sentence or _stands(cues.of_persons, sentence):
         return False
-    return any(first == 0 for first, _ in _spans(cues.of_things, sentence))
+    begins = {first for first, _ in _spans(cues.of_things, sentence)}
+    goes_on = begins | {first for first, _ in _spans(cues.of_things_too, sentence)}
+    return 0 in begins and all(end in goes_on for _, end in _spans(cues.clause_joins, sentence))
 
 
 def _stands(parts: Bank[Part], sentence: str) -> bool:

@@ -1,7 +1,6 @@
 """Whether a question tells of an emergency or of self-harm, decided by rules and a classifier before any model.
 
-Knows the rules' file. The order of the topics in rules.toml is the order of urgency; a topic that a rule of the kind
-`first` raises comes before those that no such rule does.
+Knows the rules' file.
 """
 
 import tomllib
@@ -19,6 +18,7 @@ from medmind_runtime.safety.letters import Letters
 from medmind_runtime.safety.matching import RULE_KINDS, SURE, Rule, matches
 from medmind_runtime.safety.patterns import OTHER, Bank, Compiler, Part
 from medmind_runtime.safety.spelling import Speller
+from medmind_runtime.safety.urgency import Urgency
 from medmind_runtime.safety.windows import APART, demand, sentences, windows
 from medmind_runtime.safety.words import Word, plain, split
 
@@ -108,7 +108,7 @@ class Triage:
             phrases[name] = phrase.strip().format(**phrases)
         self._topics = [(name, entry["say"].strip().format(**phrases)) for name, entry in rules["topic"].items()]
         for name, entry in rules["topic"].items():
-            if unknown := entry.keys() - {"say", "firm", *RULE_KINDS}:
+            if unknown := entry.keys() - {"say", "firm", "passes", *RULE_KINDS}:
                 raise ValueError(f"{name} has {', '.join(sorted(unknown))}: there is no such kind of rule")
         self._rules = Bank(
             [
@@ -128,6 +128,8 @@ class Triage:
             typed for typed, words in self._spellings.items() if len(typed) > _SHORT and typed != words.replace(" ", "")
         }
         self._letters = Letters({*known, *real, *shortened})
+        passes = {name: entry.get("passes", ()) for name, entry in rules["topic"].items()}
+        self._urgency = Urgency(list(passes), rules["life"], passes)
         self._places = {name: place for place, (name, _) in enumerate(self._topics)}
         self._classify = classify
         self._bounds = bounds
@@ -168,7 +170,7 @@ class Triage:
         if raised.keys() - {leaning.URGENT, leaning.SELF_HARM}:
             raised.pop(leaning.URGENT, None)
         said: dict[str, Alarm] = {}  # what two topics say alike is said once
-        for topic in sorted(raised, key=lambda one: (not raised[one].first, self._places[one])):
+        for topic in self._urgency.order(raised, {topic for topic, one in raised.items() if one.first}):
             say = self._topics[self._places[topic]][1]
             said.setdefault(say, Alarm(topic, say, raised[topic].because))
         return list(said.values())
