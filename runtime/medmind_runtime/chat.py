@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from medmind import console, gguf_header
 from medmind.errors import MedmindError
-from medmind_runtime import models
+from medmind_runtime import core_dumps, models
 from medmind_runtime.config import ChatConfig
 from medmind_runtime.offline import take_network_away
 
@@ -33,7 +33,7 @@ def run(
     schema: Path | None = None,
     allow_unproved: bool = False,
 ) -> None:
-    """Take the network away, then answer one question, or talk in a terminal.
+    """Take the network and core dumps away, then answer one question, or talk in a terminal.
 
     Args:
         model: as named by the user; None takes the newest.
@@ -49,6 +49,7 @@ def run(
     if console.stdout_closed():
         raise MedmindError("standard output is closed, so that no answer could be seen", "leave >&- out")
     with _speaking():
+        core_dumps.forbid()
         for note in take_network_away(allow_unproved=allow_unproved).notes:
             console.note(note)
         path, why = models.find(model)

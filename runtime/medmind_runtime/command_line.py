@@ -193,7 +193,7 @@ def serve(
     request holds what to do; examples belong in the system message.
     """
     from medmind import gguf_header
-    from medmind_runtime import models, private_file, session
+    from medmind_runtime import core_dumps, models, private_file, session
     from medmind_runtime.config import token_file
     from medmind_runtime.offline import take_network_away
     from medmind_runtime.serve.server import Limits, Server
@@ -204,6 +204,7 @@ def serve(
     limits = Limits(body_bytes=body_limit << 10, answer_seconds=time_limit, waiting=waiting)
     file = token or token_file()
     server = Server(host, port, private_file.token(file), limits)
+    core_dumps.forbid()
     for note in take_network_away(allow_unproved=allow_unproved, listener=server.socket).notes:
         console.note(note)
     if why:

@@ -1,6 +1,7 @@
 """What happens between Enter and the first prompt: little, and no typer, no rules, no model."""
 
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -29,7 +30,9 @@ sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == "
 from medmind_runtime.background import Background
 def told(self):
     seen = list(opened)
-    status = open("/proc/self/status").read() if sys.platform == "linux" else ""
+    status = ""
+    if sys.platform == "linux":
+        status = open("/proc/self/status").read() + open("/proc/self/limits").read()
     with open("before", "w") as file:
         json.dump([list(sys.modules), seen, status], file)
     os._exit(0)
@@ -108,6 +111,7 @@ def test_before_the_first_prompt_nothing_is_loaded_that_can_wait(
     assert opened.count(str(model)) == 1
     if sys.platform == "linux":
         assert "Seccomp:\t2\n" in status  # a filter: the network is gone before a model is there
+        assert re.search("Max core file size +0 +0 ", status)
 
 
 @pytest.mark.parametrize("words", PLAIN.values(), ids=PLAIN)

@@ -1,9 +1,11 @@
 import http.client
 import json
 import queue
+import re
 import signal
 import socket
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -643,6 +645,9 @@ def test_the_real_server_answers_behind_the_filter(
             break
     else:
         raise AssertionError("it did not serve")
+    if sys.platform == "linux":
+        limits = Path(f"/proc/{process.pid}/limits").read_text(encoding="ascii")
+        assert re.search("Max core file size +0 +0 ", limits)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     key = (tmp_path / "token").read_text(encoding="ascii").strip()
     body = json.dumps({"messages": HELLO})
