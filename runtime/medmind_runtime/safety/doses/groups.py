@@ -129,6 +129,7 @@ def _of_word(row: Sequence[Token], at: int) -> str:
     if not group and _text(row, at + 1) in known.grown.people:
         group = known.group_adjectives.get(text, "")
     product = bool(group) and at + 1 < len(row) and known.is_drug(row[at + 1].text)  # `baby aspirin`
+    product = product and known.grown.giving.isdisjoint(token.text for token in row[max(0, at - _NEAR) : at])
     return group if group and not product and not _exempt(row, at) else ""
 
 

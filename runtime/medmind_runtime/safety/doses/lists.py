@@ -142,6 +142,7 @@ class Grown:
     kilograms: frozenset[str]
     exempt: frozenset[str]
     exempt_between: frozenset[str]
+    giving: frozenset[str]
 
 
 @dataclass(frozen=True)

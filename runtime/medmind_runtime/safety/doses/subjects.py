@@ -185,7 +185,7 @@ def _run(row: Sequence[Token], at: int) -> frozenset[str]:
             ):
                 made.add(stem(row[place].text))
                 gap = 0
-            elif row[place].text in terms().beside.named_so:
+            elif row[place].text in terms().beside.named_so or _is_a(row, place):
                 gap += 1
             else:
                 break
@@ -193,6 +193,13 @@ def _run(row: Sequence[Token], at: int) -> frozenset[str]:
     if _VACCINE in made and (against := _against(row, at)):
         made.add(against)
     return frozenset(made)
+
+
+def _is_a(row: Sequence[Token], at: int) -> bool:
+    """A word of `is an` between two names: `metronidazole is an antibiotic`."""
+    begin = at if row[at].text in {"is", "are"} else at - 1
+    pair = [token.text for token in row[max(0, begin) : begin + 2]]
+    return pair in (["is", "a"], ["is", "an"], ["are", "a"], ["are", "an"])
 
 
 def _against(row: Sequence[Token], at: int) -> str:
