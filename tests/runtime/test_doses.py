@@ -323,6 +323,26 @@ def test_the_guard_opens_with_what_to_do_and_cites_only_what_was_given() -> None
     assert "rather than a guess" in NOTHING
 
 
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("so [1 and 3].", "so [1]."),
+        ("so [3.].", "so ."),
+        ("so [Source 3].", "so ."),
+        ("so [source 1].", "so [1]."),
+        ("so [^3].", "so ."),
+        ("so [3\u200b].", "so ."),
+        ("so [see above].", "so [see above]."),
+        ("so [a list", "so [a list"),
+    ],
+)
+def test_no_citation_of_what_was_not_given_is_shown_however_it_is_written(written: str, shown: str) -> None:
+    for size in (1, 4, len(written)):
+        watch = Careful().watch("q", [Passage("It is a lung disease.", "NHLBI", "")])
+        pieces = [watch.feed(written[at : at + size]) for at in range(0, len(written), size)]
+        assert "".join(pieces) + watch.finish() == f"{shown}\n\nSources:\n[1] NHLBI"
+
+
 def test_a_long_run_without_spaces_costs_no_more_than_words() -> None:
     def seconds(piece: str) -> float:
         guard = DoseWatch([])

@@ -130,6 +130,14 @@ def _unbroken(text: str) -> str:
     return " ".join(text.split())
 
 
+_NUMBER = r"\d+[\s.\u200b]*"
+_CITATION = re.compile(
+    rf"\[\s*\^?(?:(?:sources?|passages?|references?|refs?)\s+)?{_NUMBER}(?:(?:[,;&–-]|and)\s*{_NUMBER})*\]",
+    re.IGNORECASE,
+)
+_OPENED = re.compile(r"\[[^\[\]\n]{0,24}$")
+
+
 class AnswerWatch:
     """Holds back what may be a dose or a citation, a `document` to its end; names the sources behind an answer."""
 
@@ -148,7 +156,7 @@ class AnswerWatch:
     def feed(self, text: str) -> str:
         """See `medmind_runtime.guard.Watch`."""
         self._held += self._doses.feed(text)
-        opened = re.search(r"\[[\d\s,;–-]{0,20}$", self._held)
+        opened = _OPENED.search(self._held)
         cut = opened.start() if opened else len(self._held)
         ready, self._held = self._held[:cut], self._held[cut:]
         return self._resolved(ready)
@@ -165,7 +173,7 @@ class AnswerWatch:
             numbers = [int(number) for number in re.findall(r"\d+", found.group())]
             return "".join(f"[{number}]" for number in numbers if 1 <= number <= len(self._passages))
 
-        return re.sub(r"\[\d+(?:\s*[,;–-]\s*\d+)*\]", kept, text)
+        return _CITATION.sub(kept, text)
 
     def _sources(self) -> str:
         lines = [f"[{n}] {p.source}{f', {p.url}' if p.url else ''}" for n, p in enumerate(self._passages, 1)]

@@ -34,6 +34,7 @@ _PERCENT = "percent"
 _BY_WORD = Fraction(-2)
 """The value of an amount that a word alone says."""
 _MOST_ADDED = 6
+_SOON = frozenset({"minute", "hour"})
 """Doses that are read as one sum with the first."""
 
 
@@ -208,6 +209,8 @@ class _Reader(Units):
 
     def _mention(self, first: int, end: int, amount: amounts.Amount, unit: Unit) -> Mention:
         end, rates = self.rates(end)
+        if not rates and self.text(end) == "of":
+            end, rates = self._rates_of_drug(end)
         if unit.rate:
             rates |= {unit.rate}
         said = amount.values
@@ -217,6 +220,14 @@ class _Reader(Units):
         counts = len(said) - 1 if product else 0
         values = (*said[:counts], *(value * unit.factor for value in said[counts:]))
         return Mention(first, end, values, unit.name, product, rates)
+
+    def _rates_of_drug(self, at: int) -> tuple[int, frozenset[str]]:
+        """`of heparin an hour`, where a dose ends: what is less than a day; see `rates`."""
+        for place in range(at + 1, min(at + 4, len(self.row))):
+            if self.is_drug(place):
+                end, rates = self.rates(place + 1)
+                return (end, rates) if rates and rates <= _SOON else (at, frozenset())
+        return at, frozenset()
 
     def _unnumbered(self, at: int) -> Mention | None:
         if not (found := unnumbered.amount(self, at)):

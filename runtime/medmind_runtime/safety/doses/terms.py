@@ -221,10 +221,11 @@ class Terms:
             rows.sort(key=lambda row: -len(row[0]))
 
     def unit(self, words: list[str], at: int) -> tuple[Unit, int] | None:
-        """The unit that begins at a word, and how many words it takes."""
-        for phrase, unit in self._units.get(words[at], ()):
-            if tuple(words[at : at + len(phrase)]) == phrase:
-                return unit, len(phrase)
+        """The unit that begins at a word, and how many words it takes; `600 mg's` is a plural, too."""
+        for first in dict.fromkeys((words[at], words[at].removesuffix("'s"))):
+            for phrase, unit in self._units.get(first, ()):
+                if (first, *words[at + 1 : at + len(phrase)]) == phrase:
+                    return unit, len(phrase)
         return None
 
     @cache  # noqa: B019 - one instance, kept as long as the process

@@ -44,7 +44,8 @@ class Units(Meaning):
         while at < len(self.row) and passed < 9:
             if found := self.unit_at(at):
                 unit, size = found
-                if strange and unit.kind not in {"form", "soft"}:
+                spoon = unit.kind == "household" and self.texts[at - 1] in beside.modifiers  # `large spoonfuls`
+                if strange and unit.kind not in {"form", "soft"} and not spoon:
                     return None
                 if unit.spelt == "dose" and strange:
                     return None
