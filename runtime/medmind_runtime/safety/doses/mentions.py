@@ -49,6 +49,7 @@ class Mention:
         product: see `amounts.Amount`.
         rates: what it is meant for: kg, day, hour, ...
         word: that says how much in place of a number: `several` tablets, `double` the dose.
+        size: in mg, of a number without a unit, by the unit of mass that was named last; 0 where none was.
     """
 
     first: int
@@ -58,6 +59,7 @@ class Mention:
     product: bool = False
     rates: frozenset[str] = frozenset()
     word: str = ""
+    size: Fraction = Fraction(0)
 
 
 def find(
@@ -117,7 +119,7 @@ class _Reader(Units):
             return found
         unit_after = self.unit_after(at, amount.end)
         if (not unit_after or unit_after[1] == amount.end) and steps.told(self, at, amount.end):
-            return self._mention(at, amount.end, amount, BARE)
+            return replace(self._mention(at, amount.end, amount, BARE), size=steps.size(self, at))
         if unit_after:
             unit, end = unit_after
             if self.means_dose(unit, at, end) and not foods.held(self, unit, at, end):

@@ -1,7 +1,10 @@
 """Bare numbers where a dose is begun, changed or judged: `go up to 800`, `aim for 200`, `600 is fine`.
 
-Knows the verb before a number, what stands between them, and who does it; or the judgement behind it. Knows no units.
+Knows the verb before a number, what stands between them, and who does it; or the judgement behind it. Knows no units
+but the one that was named last.
 """
+
+from fractions import Fraction
 
 from medmind_runtime.safety.doses import bare, schedules
 from medmind_runtime.safety.doses.amounts import is_number, is_year, read
@@ -18,6 +21,13 @@ def told(around: Meaning, first: int, end: int) -> bool:
     if around.texts[first:end] == ["one"] or not _free(around, first, end):
         return False
     return _stepped(around, first) or _judged(around, first, end) or _called(around, first) or _next(around, first, end)
+
+
+def size(around: Meaning, first: int) -> Fraction:
+    """In mg, of the unit of mass that was named last before a number: `25 mcg, then 50`; 0 where none was."""
+    units = (around.unit_at(place) for place in range(first - 1, -1, -1))
+    masses = (found[0].factor for found in units if found and found[0].name == "mg" and found[0].kind == "")
+    return next(masses, Fraction(0))
 
 
 def _free(around: Meaning, first: int, end: int) -> bool:
