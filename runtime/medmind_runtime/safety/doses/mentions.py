@@ -80,7 +80,10 @@ def find(
         mention = reader.at(at)
         if mention:
             yield mention
-            at = reader.again.get(at, mention.last) if source else mention.last
+            if source and (alone := reader.first.get(at)):
+                mention = alone
+                yield mention
+            at = mention.last
         else:
             at = reader.passed.pop(at, at + 1)
 
@@ -90,13 +93,13 @@ class _Reader(Units):
 
     Attributes:
         passed: where to look next after a token that begins no dose, if that is not the one after it.
-        again: where the first of several doses that are taken together ends, by where it begins.
+        first: the first of several doses that are taken together, by where it begins.
     """
 
     def __init__(self, row: Sequence[Token], words: list[str], unit_above: Unit | None, **how: bool) -> None:
         super().__init__(row, words, unit_above, **how)
         self.passed: dict[int, int] = {}
-        self.again: dict[int, int] = {}
+        self.first: dict[int, Mention] = {}
 
     def at(self, at: int) -> Mention | None:
         text = self.texts[at]
@@ -205,7 +208,7 @@ class _Reader(Units):
             return mention
         if another:  # than what was taken before, be it so much or not
             return replace(mention, values=(_BY_WORD,), word="another")
-        self.again[mention.first] = mention.last
+        self.first[mention.first] = mention
         return Mention(mention.first, end, (total,), unit.name)
 
     def _mention(self, first: int, end: int, amount: amounts.Amount, unit: Unit) -> Mention:

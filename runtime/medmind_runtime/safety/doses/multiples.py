@@ -65,7 +65,23 @@ def _of_drug(around: Meaning, at: int) -> int:
         return place + 1 if told and place < len(around.row) and _taken(around, at, place) else 0
     between = beside.own | beside.modifiers | beside.daytime
     place = next((far for far in range(place, place + NEAR) if around.text(far) not in between), place)
-    return place + 1 if place < len(around.row) and _taken(around, at, place) else 0
+    taken = place < len(around.row) and _taken(around, at, place) and not _warned_of(around, at, place)
+    return place + 1 if taken else 0
+
+
+def _warned_of(around: Meaning, at: int, drug: int) -> bool:
+    """`Doubling your insulin without advice is dangerous`; not `doubling your insulin is safe, not dangerous`."""
+    known, place = around.known, drug + 1
+    if not around.texts[at].endswith("ing"):
+        return False
+    while place < drug + NEAR and around.text(place) not in known.beside.being | known.beside.allowing | {"", "."}:
+        place += 1
+    if around.text(place) not in known.beside.being | known.beside.allowing or "," in around.texts[drug:place]:
+        return False
+    while around.text(place) in known.beside.being | known.beside.warned_with:
+        place += 1
+    warned = around.phrase(known.harm, place)
+    return warned > 0 and around.text(warned) in {"", ".", "\n", "and", "you"}  # not `can kill pain`
 
 
 def _taken(around: Meaning, at: int, drug: int) -> bool:

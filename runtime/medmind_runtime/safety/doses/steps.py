@@ -14,13 +14,15 @@ from medmind_runtime.safety.doses.surroundings import NEAR
 _BETWEEN, _LED, _SUBJECT, _SENTENCES = 10, 5, 4, 2
 """Tokens between a verb and its number; of a time before it; before a verb, where its drug stands. A dose is spoken of
 in its sentence or the one before."""
+_AS_MUCH = 2
+"""How many times the one a number may be the other, where both are of one measure: `for 30 seconds; 60 is better`."""
 
 
 def told(around: Meaning, first: int, end: int) -> bool:
     """Whether a number without a unit is a dose, in an answer that speaks of one."""
     if around.texts[first:end] == ["one"] or not _free(around, first, end):
         return False
-    return _stepped(around, first) or _judged(around, first, end) or _called(around, first) or _next(around, first, end)
+    return any(way(around, first, end) for way in (_stepped, _judged, _called, _next))
 
 
 def size(around: Meaning, first: int) -> Fraction:
@@ -42,14 +44,14 @@ def _free(around: Meaning, first: int, end: int) -> bool:
     return not schedules.is_clock(around, first, end) and not bare.is_age(around, first)
 
 
-def _stepped(around: Meaning, first: int) -> bool:
+def _stepped(around: Meaning, first: int, end: int) -> bool:
     """`start low at 50`, `it may then be raised to 7.5`, `people end up at 12`; not `the score went up to 12`."""
     beside, steps = around.known.beside, around.known.steps
     at = first - 1
     while around.text(at) in steps.nearly:
         at -= 1
     led = around.text(at)
-    if led in steps.direct and _doer(around, at) and around.ends(first + 1):
+    if led in steps.direct and _doer(around, at) and around.ends(end):
         return _last_named(around, first) == "dose"
     if led not in steps.led and around.text(first - 1) != "as":  # `as high as 800`
         return False
@@ -102,7 +104,12 @@ def _doer(around: Meaning, verb: int) -> bool:
 
 def _of_measure(around: Meaning, at: int) -> bool:
     """Whether a measure was named before, nearer than a dose."""
-    return _last_named(around, at) == "measure"
+    return _last_named(around, at) in {"measure", "count"}
+
+
+def counts_on(around: Meaning, first: int) -> bool:
+    """Whether a number is of the hours and the like before it: `for 5 days; 3 is enough`."""
+    return _last_named(around, first) == "count"
 
 
 def _judged(around: Meaning, first: int, end: int) -> bool:
@@ -120,7 +127,7 @@ def _judged(around: Meaning, first: int, end: int) -> bool:
     return (judged or around.text(end) in steps.doing) and _dose_spoken_of(around, first)
 
 
-def _called(around: Meaning, first: int) -> bool:
+def _called(around: Meaning, first: int, _: int) -> bool:
     """`the target is 500`, `a maximum of 800`."""
     beside, steps = around.known.beside, around.known.steps
     at = first - 1
@@ -149,8 +156,9 @@ def _next(around: Meaning, first: int, end: int) -> bool:
             return _last_named(around, place) == "dose"
         if not is_number(around.row, place - 1):
             return False
-        place -= 1
-    return place < first and _stepped(around, place)
+        while place and is_number(around.row, place - 1):
+            place -= 1
+    return place < first and _stepped(around, place, read(around.row, place).end)
 
 
 def _dose_spoken_of(around: Meaning, first: int) -> bool:
@@ -160,13 +168,16 @@ def _dose_spoken_of(around: Meaning, first: int) -> bool:
 
 
 def _last_named(around: Meaning, first: int) -> str:
-    """What was named last in the sentence of a place, or the one before: a `dose`, a `measure`, or nothing."""
+    """What was named last in the sentence of a place, or the one before: a `dose`, a `measure`, a `count`, or nothing.
+
+    A count is a number of hours and the like near to that of the place, in a sentence without a dose before.
+    """
     beside, steps = around.known.beside, around.known.steps
-    ends, changed = 0, False
+    ends, changed, counted = 0, False, False
     for place in range(first - 1, max(-1, first - 4 * NEAR), -1):
         text = around.texts[place]
         ends += text == "."
-        if ends == _SENTENCES:
+        if ends == _SENTENCES or (text == "." and counted):
             break
         if text in steps.measured:
             return "measure"
@@ -174,5 +185,23 @@ def _last_named(around: Meaning, first: int) -> str:
             found = around.unit_at(at)
             if found and found[0].kind in {"", "form"} and around.means_dose(found[0], place, at + found[1]):
                 return "dose"
+            counted = counted or (not found and _counts(around, place, at) and _near(around, place, first))
         changed = changed or text in beside.starting | steps.dosing
-    return "dose" if changed and around.drug_lately(first) else ""
+    if changed and around.drug_lately(first):
+        return "dose"
+    return "count" if counted else ""
+
+
+def _counts(around: Meaning, first: int, end: int) -> bool:
+    """Whether a number has a unit that is no dose's, nor how often one is taken: `for 30 seconds`."""
+    known = around.known
+    often = around.text(first - 1) in known.often.every | {"per"}
+    return around.text(end) in known.beside.counted - known.often.times and not often
+
+
+def _near(around: Meaning, one: int, other: int) -> bool:
+    """Whether two numbers may be of one measure."""
+    if not is_number(around.row, other):
+        return False
+    low, high = sorted((max(read(around.row, one).values), max(read(around.row, other).values)))
+    return low > 0 and high <= _AS_MUCH * low
