@@ -35,6 +35,7 @@ def _doubled(around: Meaning, at: int) -> int:
     text = following[0] if following else "."
     doubling, fold = around.texts[at] in beside.doubling, around.texts[at] in beside.fold
     asked, drug = around.asked_to_take(_first(around, at)), around.drug_in_clause(at)
+    twice = around.texts[at] in around.known.often.twice | around.known.often.thrice
     what = next((step for step, word in enumerate(following, 2) if word in beside.what), 0)
     size = 0
     if asked and what:
@@ -44,6 +45,7 @@ def _doubled(around: Meaning, at: int) -> int:
     elif (
         _of_dose(around, _first(around, at), at + 1)
         or (fold and (asked or drug) and text in beside.over)
+        or (twice and (asked or drug) and text in beside.over and around.text(at + 2) in {"", ".", ",", "\n"})
         or (fold and asked and following == ["more", "than"])
         or (doubling and text in beside.doubled and (drug or around.drug_lately(at)))
     ):

@@ -35,7 +35,9 @@ def size(around: Meaning, first: int) -> Fraction:
 def _free(around: Meaning, first: int, end: int) -> bool:
     """Whether a number counts nothing and is no year, age, temperature or time."""
     steps, value, following = around.known.steps, around.row[first].value, around.text(end)
-    if following in steps.no_ends or (value is not None and is_year(value) and value % 50 != 0):
+    up_to = around.texts[max(0, first - 2) : first] == ["up", "to"] and around.text(first - 3) in steps.going
+    to_it = up_to or around.text(first - 1) == "at"  # `finish at 1975`
+    if following in steps.no_ends or (value is not None and is_year(value) and value % 50 != 0 and not to_it):
         return False
     if not (around.ends(end) or following in steps.goes_on | steps.doing or following.endswith("ly")):
         return False
@@ -51,7 +53,8 @@ def _stepped(around: Meaning, first: int, end: int) -> bool:
     while around.text(at) in steps.nearly:
         at -= 1
     led = around.text(at)
-    if led in steps.direct and _doer(around, at) and around.ends(end):
+    direct = at - (around.texts[max(0, at - 1) : at + 1] == ["make", "it"])
+    if around.text(direct) in steps.direct and _doer(around, direct) and around.ends(end):
         return _last_named(around, first) == "dose"
     if led not in steps.led and around.text(first - 1) != "as":  # `as high as 800`
         return False
