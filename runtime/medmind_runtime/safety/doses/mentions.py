@@ -49,7 +49,7 @@ class Mention:
         product: see `amounts.Amount`.
         rates: what it is meant for: kg, day, hour, ...
         word: that says how much in place of a number: `several` tablets, `double` the dose.
-        size: in mg, of a number without a unit, by the unit of mass that was named last; 0 where none was.
+        size: of its unit of mass, in mg; of a number without a unit, of the one that was named last; 0 where none was.
     """
 
     first: int
@@ -179,14 +179,8 @@ class _Reader(Units):
             found = self.unit_after(at + 1, other.end)
             if found and found[0].name == unit.name:
                 more = self._mention(at + 1, found[1], other, found[0])
-                return Mention(
-                    mention.first,
-                    more.last,
-                    mention.values + more.values,
-                    unit.name,
-                    mention.product,
-                    mention.rates | more.rates,
-                )
+                values, rates = mention.values + more.values, mention.rates | more.rates
+                return replace(mention, last=more.last, values=values, rates=rates)
         return mention
 
     def _sum(self, mention: Mention, unit: Unit) -> Mention:
@@ -209,7 +203,7 @@ class _Reader(Units):
         if another:  # than what was taken before, be it so much or not
             return replace(mention, values=(_BY_WORD,), word="another")
         self.first[mention.first] = mention
-        return Mention(mention.first, end, (total,), unit.name)
+        return replace(mention, last=end, values=(total,), product=False)
 
     def _mention(self, first: int, end: int, amount: amounts.Amount, unit: Unit) -> Mention:
         end, rates = self.rates(end)
@@ -221,11 +215,18 @@ class _Reader(Units):
             said, product = said[1:], False
         counts = len(said) - 1 if product else 0
         values = (*said[:counts], *(value * unit.factor for value in said[counts:]))
-        return Mention(first, end, values, unit.name, product, rates)
+        return Mention(first, end, values, unit.name, product, rates, size=_size(unit))
 
     def _unnumbered(self, at: int) -> Mention | None:
         if not (found := unnumbered.amount(self, at)):
             return None
         unit, word = found.unit, found.word
         end, rates = (found.end, frozenset[str]()) if found.heap else self.rates(found.end)
-        return Mention(at, end, (_BY_WORD if word else unit.factor,), unit.name, rates=rates, word=word)
+        return Mention(
+            at, end, (_BY_WORD if word else unit.factor,), unit.name, rates=rates, word=word, size=_size(unit)
+        )
+
+
+def _size(unit: Unit) -> Fraction:
+    """In mg; 0 of what is no mass."""
+    return unit.factor if unit.name == "mg" else Fraction(0)

@@ -16,8 +16,6 @@ from medmind_runtime.safety.doses.terms import BARE, terms
 
 _SENSES = {"take": {"take"}, "most": {"take", "most"}, "harm": {"most", "harm"}}
 """Which senses of a passage's dose support an answer's: a maximum is no dose to take."""
-_SIZES = {Fraction(1), Fraction(1000), Fraction(1, 1000)}
-"""In mg, of a number where no unit of mass was named: `go up to 50` may be mcg."""
 
 
 class Passages:
@@ -148,7 +146,8 @@ def _same(claim: Said, known: Said, any_unit: bool) -> bool:
     if any_unit and theirs.unit not in {often.UNIT, often.IN_ALL}:
         return _same_amount(mine, theirs)
     if mine.unit == BARE.name != theirs.unit:
-        sizes = ({mine.size} if mine.size else _SIZES) if theirs.unit == "mg" else {Fraction(1)}
+        own = theirs.size or Fraction(1)  # `go up to 50` is of mcg where the passage has them; of 1 g, 1000 is mg
+        sizes = {mine.size} if mine.size and theirs.unit == "mg" else {own, min(own, Fraction(1))}
         of_any = theirs.unit not in {often.UNIT, often.IN_ALL}
         return of_any and any(_same_amount(_times(mine, size), theirs) for size in sizes)
     return _same_unit(claim, known) and _same_amount(mine, theirs)
