@@ -3,14 +3,16 @@
 Knows the rest of their sentence. Knows not which drug is meant.
 """
 
+from medmind_runtime.safety.doses import steps
 from medmind_runtime.safety.doses.amounts import LARGE, is_number, is_year
+from medmind_runtime.safety.doses.meaning import Meaning
 from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
 
 _FARTHEST = 160
 """Tokens of a row of numbers and small words that is followed back to the question; a longer one answers none."""
 
 
-def told(around: Surroundings, first: int, end: int) -> bool:
+def told(around: Meaning, first: int, end: int) -> bool:
     """Whether the rest of a sentence makes a number a dose."""
     if around.texts[first:end] == ["one"]:
         return False
@@ -31,7 +33,7 @@ def _had(around: Surroundings, first: int, end: int) -> bool:
     return allowed and _alone(around, end) and around.drug_named(first)
 
 
-def _answers(around: Surroundings, first: int, end: int) -> bool:
+def _answers(around: Meaning, first: int, end: int) -> bool:
     """`Six.`, `About 400, I would say.`, `400 is fine for you`, where a dose is asked about."""
     beside = around.known.beside
     if _numbers_a_line(around, first, end) or _year(around, first):
@@ -42,6 +44,7 @@ def _answers(around: Surroundings, first: int, end: int) -> bool:
     if not (around.asked or around.asked_before(at)):
         return False
     fits = around.text(end) in beside.being and not beside.fitting.isdisjoint(around.texts[end + 1 : end + 3])
+    fits = fits and not steps.counts_on(around, first)
     following = end + 1 < len(around.row) and is_number(around.row, end + 1)  # `two in five`
     goes_on = around.text(end) in beside.after_answer and not following
     return around.text(at) in {"", ".", "\n"} and (fits or goes_on or _alone(around, end))

@@ -39,6 +39,7 @@ class Beside:
     compared: frozenset[str]
     taker: frozenset[str]
     pointing: frozenset[str]
+    warned_with: frozenset[str]
     over: frozenset[str]
     repeating: frozenset[str]
     repeated: frozenset[str]

@@ -200,6 +200,7 @@ class Sums:
     """Around doses that are taken together; see doses.toml."""
 
     adding: frozenset[str]
+    begins: frozenset[str]
     again: frozenset[str]
     joining: frozenset[str]
     between: frozenset[str]

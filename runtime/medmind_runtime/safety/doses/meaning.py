@@ -51,7 +51,10 @@ class Meaning(Surroundings):
         """`one inch of nitroglycerin ointment`, `a ribbon of erythromycin 1 cm long`."""
         beside = self.known.beside
         if self.asked and self.text(end - 1) in self.known.heaps and self.text(end) != "of":
-            return self.ends(end)
+            bodily = (
+                self.text(end) in {"in", "on", "under"} and self.text(end + 1) in beside.own
+            )  # `two lumps in her breast`
+            return self.ends(end) and (not bodily or self.asked_to_take(first))
         place = self.past(end, beside.of_drug, 4)
         if self.text(end) == "of" and (
             any(map(self.is_drug, range(end + 1, place))) or self.text(place) in beside.spread

@@ -50,6 +50,7 @@ class Mention:
         product: see `amounts.Amount`.
         rates: what it is meant for: kg, day, hour, ...
         word: that says how much in place of a number: `several` tablets, `double` the dose.
+        size: of its unit of mass, in mg; of a number without a unit, of the one that was named last; 0 where none was.
     """
 
     first: int
@@ -59,6 +60,7 @@ class Mention:
     product: bool = False
     rates: frozenset[str] = frozenset()
     word: str = ""
+    size: Fraction = Fraction(0)
 
 
 def find(
@@ -79,7 +81,10 @@ def find(
         mention = reader.at(at)
         if mention:
             yield mention
-            at = reader.again.get(at, mention.last) if source else mention.last
+            if source and (alone := reader.first.get(at)):
+                mention = alone
+                yield mention
+            at = mention.last
         else:
             at = reader.passed.pop(at, at + 1)
 
@@ -89,13 +94,13 @@ class _Reader(Units):
 
     Attributes:
         passed: where to look next after a token that begins no dose, if that is not the one after it.
-        again: where the first of several doses that are taken together ends, by where it begins.
+        first: the first of several doses that are taken together, by where it begins.
     """
 
     def __init__(self, row: Sequence[Token], words: list[str], unit_above: Unit | None, **how: bool) -> None:
         super().__init__(row, words, unit_above, **how)
         self.passed: dict[int, int] = {}
-        self.again: dict[int, int] = {}
+        self.first: dict[int, Mention] = {}
 
     def at(self, at: int) -> Mention | None:
         text = self.texts[at]
@@ -118,7 +123,7 @@ class _Reader(Units):
             return found
         unit_after = self.unit_after(at, amount.end)
         if (not unit_after or unit_after[1] == amount.end) and steps.told(self, at, amount.end):
-            return self._mention(at, amount.end, amount, BARE)
+            return replace(self._mention(at, amount.end, amount, BARE), size=steps.size(self, at))
         if unit_after:
             unit, end = unit_after
             if self.means_dose(unit, at, end) and not foods.held(self, unit, at, end):
@@ -175,14 +180,8 @@ class _Reader(Units):
             found = self.unit_after(at + 1, other.end)
             if found and found[0].name == unit.name:
                 more = self._mention(at + 1, found[1], other, found[0])
-                return Mention(
-                    mention.first,
-                    more.last,
-                    mention.values + more.values,
-                    unit.name,
-                    mention.product,
-                    mention.rates | more.rates,
-                )
+                values, rates = mention.values + more.values, mention.rates | more.rates
+                return replace(mention, last=more.last, values=values, rates=rates)
         return mention
 
     def _sum(self, mention: Mention, unit: Unit) -> Mention:
@@ -204,8 +203,8 @@ class _Reader(Units):
             return mention
         if another:  # than what was taken before, be it so much or not
             return replace(mention, values=(_BY_WORD,), word="another")
-        self.again[mention.first] = mention.last
-        return Mention(mention.first, end, (total,), unit.name)
+        self.first[mention.first] = mention
+        return replace(mention, last=end, values=(total,), product=False)
 
     def _mention(self, first: int, end: int, amount: amounts.Amount, unit: Unit) -> Mention:
         end, rates = self.rates(end)
@@ -219,7 +218,7 @@ class _Reader(Units):
             said, product = said[1:], False
         counts = len(said) - 1 if product else 0
         values = (*said[:counts], *(value * unit.factor for value in said[counts:]))
-        return Mention(first, end, values, unit.name, product, rates)
+        return Mention(first, end, values, unit.name, product, rates, size=_size(unit))
 
     def _rates_of_drug(self, at: int) -> tuple[int, frozenset[str]]:
         """`of heparin an hour`, where a dose ends: what is less than a day; see `rates`."""
@@ -234,4 +233,11 @@ class _Reader(Units):
             return None
         unit, word = found.unit, found.word
         end, rates = (found.end, frozenset[str]()) if found.heap else self.rates(found.end)
-        return Mention(at, end, (_BY_WORD if word else unit.factor,), unit.name, rates=rates, word=word)
+        return Mention(
+            at, end, (_BY_WORD if word else unit.factor,), unit.name, rates=rates, word=word, size=_size(unit)
+        )
+
+
+def _size(unit: Unit) -> Fraction:
+    """In mg; 0 of what is no mass."""
+    return unit.factor if unit.name == "mg" else Fraction(0)

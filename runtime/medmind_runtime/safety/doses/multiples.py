@@ -35,6 +35,7 @@ def _doubled(around: Meaning, at: int) -> int:
     text = following[0] if following else "."
     doubling, fold = around.texts[at] in beside.doubling, around.texts[at] in beside.fold
     asked, drug = around.asked_to_take(_first(around, at)), around.drug_in_clause(at)
+    twice = around.texts[at] in around.known.often.twice | around.known.often.thrice
     what = next((step for step, word in enumerate(following, 2) if word in beside.what), 0)
     size = 0
     if asked and what:
@@ -44,6 +45,7 @@ def _doubled(around: Meaning, at: int) -> int:
     elif (
         _of_dose(around, _first(around, at), at + 1)
         or (fold and (asked or drug) and text in beside.over)
+        or (twice and (asked or drug) and text in beside.over and around.text(at + 2) in {"", ".", ",", "\n"})
         or (fold and asked and following == ["more", "than"])
         or (doubling and text in beside.doubled and (drug or around.drug_lately(at)))
     ):
@@ -65,7 +67,23 @@ def _of_drug(around: Meaning, at: int) -> int:
         return place + 1 if told and place < len(around.row) and _taken(around, at, place) else 0
     between = beside.own | beside.modifiers | beside.daytime
     place = next((far for far in range(place, place + NEAR) if around.text(far) not in between), place)
-    return place + 1 if place < len(around.row) and _taken(around, at, place) else 0
+    taken = place < len(around.row) and _taken(around, at, place) and not _warned_of(around, at, place)
+    return place + 1 if taken else 0
+
+
+def _warned_of(around: Meaning, at: int, drug: int) -> bool:
+    """`Doubling your insulin without advice is dangerous`; not `doubling your insulin is safe, not dangerous`."""
+    known, place = around.known, drug + 1
+    if not around.texts[at].endswith("ing"):
+        return False
+    while place < drug + NEAR and around.text(place) not in known.beside.being | known.beside.allowing | {"", "."}:
+        place += 1
+    if around.text(place) not in known.beside.being | known.beside.allowing or "," in around.texts[drug:place]:
+        return False
+    while around.text(place) in known.beside.being | known.beside.warned_with:
+        place += 1
+    warned = around.phrase(known.harm, place)
+    return warned > 0 and around.text(warned) in {"", ".", "\n", "and", "you"}  # not `can kill pain`
 
 
 def _taken(around: Meaning, at: int, drug: int) -> bool:

@@ -1,7 +1,10 @@
 """Bare numbers where a dose is begun, changed or judged: `go up to 800`, `aim for 200`, `600 is fine`.
 
-Knows the verb before a number, what stands between them, and who does it; or the judgement behind it. Knows no units.
+Knows the verb before a number, what stands between them, and who does it; or the judgement behind it. Knows no units
+but the one that was named last.
 """
+
+from fractions import Fraction
 
 from medmind_runtime.safety.doses import bare, schedules
 from medmind_runtime.safety.doses.amounts import is_number, is_year, read
@@ -11,19 +14,30 @@ from medmind_runtime.safety.doses.surroundings import NEAR
 _BETWEEN, _LED, _SUBJECT, _SENTENCES = 10, 5, 4, 2
 """Tokens between a verb and its number; of a time before it; before a verb, where its drug stands. A dose is spoken of
 in its sentence or the one before."""
+_AS_MUCH = 2
+"""How many times the one a number may be the other, where both are of one measure: `for 30 seconds; 60 is better`."""
 
 
 def told(around: Meaning, first: int, end: int) -> bool:
     """Whether a number without a unit is a dose, in an answer that speaks of one."""
     if around.texts[first:end] == ["one"] or not _free(around, first, end):
         return False
-    return _stepped(around, first) or _judged(around, first, end) or _called(around, first) or _next(around, first, end)
+    return any(way(around, first, end) for way in (_stepped, _judged, _called, _next))
+
+
+def size(around: Meaning, first: int) -> Fraction:
+    """In mg, of the unit of mass that was named last before a number: `25 mcg, then 50`; 0 where none was."""
+    units = (around.unit_at(place) for place in range(first - 1, -1, -1))
+    masses = (found[0].factor for found in units if found and found[0].name == "mg" and found[0].kind == "")
+    return next(masses, Fraction(0))
 
 
 def _free(around: Meaning, first: int, end: int) -> bool:
     """Whether a number counts nothing and is no year, age, temperature or time."""
     steps, value, following = around.known.steps, around.row[first].value, around.text(end)
-    if following in steps.no_ends or (value is not None and is_year(value) and value % 50 != 0):
+    up_to = around.texts[max(0, first - 2) : first] == ["up", "to"] and around.text(first - 3) in steps.going
+    to_it = up_to or around.text(first - 1) == "at"  # `finish at 1975`
+    if following in steps.no_ends or (value is not None and is_year(value) and value % 50 != 0 and not to_it):
         return False
     if not (around.ends(end) or following in steps.goes_on | steps.doing or following.endswith("ly")):
         return False
@@ -32,14 +46,15 @@ def _free(around: Meaning, first: int, end: int) -> bool:
     return not schedules.is_clock(around, first, end) and not bare.is_age(around, first)
 
 
-def _stepped(around: Meaning, first: int) -> bool:
+def _stepped(around: Meaning, first: int, end: int) -> bool:
     """`start low at 50`, `it may then be raised to 7.5`, `people end up at 12`; not `the score went up to 12`."""
     beside, steps = around.known.beside, around.known.steps
     at = first - 1
     while around.text(at) in steps.nearly:
         at -= 1
     led = around.text(at)
-    if led in steps.direct and _doer(around, at) and around.ends(first + 1):
+    direct = at - (around.texts[max(0, at - 1) : at + 1] == ["make", "it"])
+    if around.text(direct) in steps.direct and _doer(around, direct) and around.ends(end):
         return _last_named(around, first) == "dose"
     if led not in steps.led and around.text(first - 1) != "as":  # `as high as 800`
         return False
@@ -92,7 +107,12 @@ def _doer(around: Meaning, verb: int) -> bool:
 
 def _of_measure(around: Meaning, at: int) -> bool:
     """Whether a measure was named before, nearer than a dose."""
-    return _last_named(around, at) == "measure"
+    return _last_named(around, at) in {"measure", "count"}
+
+
+def counts_on(around: Meaning, first: int) -> bool:
+    """Whether a number is of the hours and the like before it: `for 5 days; 3 is enough`."""
+    return _last_named(around, first) == "count"
 
 
 def _judged(around: Meaning, first: int, end: int) -> bool:
@@ -110,7 +130,7 @@ def _judged(around: Meaning, first: int, end: int) -> bool:
     return (judged or around.text(end) in steps.doing) and _dose_spoken_of(around, first)
 
 
-def _called(around: Meaning, first: int) -> bool:
+def _called(around: Meaning, first: int, _: int) -> bool:
     """`the target is 500`, `a maximum of 800`."""
     beside, steps = around.known.beside, around.known.steps
     at = first - 1
@@ -139,8 +159,9 @@ def _next(around: Meaning, first: int, end: int) -> bool:
             return _last_named(around, place) == "dose"
         if not is_number(around.row, place - 1):
             return False
-        place -= 1
-    return place < first and _stepped(around, place)
+        while place and is_number(around.row, place - 1):
+            place -= 1
+    return place < first and _stepped(around, place, read(around.row, place).end)
 
 
 def _dose_spoken_of(around: Meaning, first: int) -> bool:
@@ -150,13 +171,16 @@ def _dose_spoken_of(around: Meaning, first: int) -> bool:
 
 
 def _last_named(around: Meaning, first: int) -> str:
-    """What was named last in the sentence of a place, or the one before: a `dose`, a `measure`, or nothing."""
+    """What was named last in the sentence of a place, or the one before: a `dose`, a `measure`, a `count`, or nothing.
+
+    A count is a number of hours and the like near to that of the place, in a sentence without a dose before.
+    """
     beside, steps = around.known.beside, around.known.steps
-    ends, changed = 0, False
+    ends, changed, counted = 0, False, False
     for place in range(first - 1, max(-1, first - 4 * NEAR), -1):
         text = around.texts[place]
         ends += text == "."
-        if ends == _SENTENCES:
+        if ends == _SENTENCES or (text == "." and counted):
             break
         if text in steps.measured:
             return "measure"
@@ -164,5 +188,23 @@ def _last_named(around: Meaning, first: int) -> str:
             found = around.unit_at(at)
             if found and found[0].kind in {"", "form"} and around.means_dose(found[0], place, at + found[1]):
                 return "dose"
+            counted = counted or (not found and _counts(around, place, at) and _near(around, place, first))
         changed = changed or text in beside.starting | steps.dosing
-    return "dose" if changed and around.drug_lately(first) else ""
+    if changed and around.drug_lately(first):
+        return "dose"
+    return "count" if counted else ""
+
+
+def _counts(around: Meaning, first: int, end: int) -> bool:
+    """Whether a number has a unit that is no dose's, nor how often one is taken: `for 30 seconds`."""
+    known = around.known
+    often = around.text(first - 1) in known.often.every | {"per"}
+    return around.text(end) in known.beside.counted - known.often.times and not often
+
+
+def _near(around: Meaning, one: int, other: int) -> bool:
+    """Whether two numbers may be of one measure."""
+    if not is_number(around.row, other):
+        return False
+    low, high = sorted((max(read(around.row, one).values), max(read(around.row, other).values)))
+    return low > 0 and high <= _AS_MUCH * low

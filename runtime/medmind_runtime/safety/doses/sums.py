@@ -26,6 +26,7 @@ def link(around: Meaning, first: int, end: int) -> tuple[int, bool]:
             return (at, added) if joined and (again or "." not in around.texts[end:at]) else (-1, False)
         if text in sums.adding or (text == "to" and around.text(first - 1) in sums.verbs):
             added = joined = True
+            again = again or text in sums.begins  # `10 mg. Straight after, 10 mg`
         elif text in sums.again:
             joined = again = True
         elif text in sums.joining:
@@ -52,7 +53,7 @@ def at_once(around: Meaning, first: int, begin: int, end: int, added: bool) -> b
         at += 1
     if around.phrase(known.at_once, at) or around.phrase(known.immediately, at):
         return True
-    said = added or not known.sums.again_at_once.isdisjoint(around.texts[begin:at])
+    said = added or around.text(end) == "more" or not known.sums.again_at_once.isdisjoint(around.texts[begin:at])
     behind = around.texts[at : at + _BEHIND]
     behind = behind[: behind.index(".")] if "." in behind else behind
     timed = known.sums.timed | known.often.hours | known.often.minutes | known.beside.days | known.beside.when

@@ -146,8 +146,8 @@ def _same(claim: Said, known: Said, any_unit: bool) -> bool:
     if any_unit and theirs.unit not in {often.UNIT, often.IN_ALL}:
         return _same_amount(mine, theirs)
     if mine.unit == BARE.name != theirs.unit:
-        thousand = 1000 if theirs.unit == "mg" else 1  # `go up to 50` may be mcg
-        sizes = {Fraction(1), Fraction(thousand), Fraction(1, thousand)}
+        own = theirs.size or Fraction(1)  # `go up to 50` is of mcg where the passage has them; of 1 g, 1000 is mg
+        sizes = {mine.size} if mine.size and theirs.unit == "mg" else {own, min(own, Fraction(1))}
         of_any = theirs.unit not in {often.UNIT, often.IN_ALL}
         return of_any and any(_same_amount(_times(mine, size), theirs) for size in sizes)
     return _same_unit(claim, known) and _same_amount(mine, theirs)
