@@ -165,7 +165,9 @@ struct Weights {
         constexpr int CHAINS = N < 3 ? 2 : 1; // few additions one after the other would be waited for
         Wide found[CHAINS][N];
         for (int token = 0; token < N; ++token) {
-            found[0][token] = found[CHAINS - 1][token] = Wide::zero();
+            for (int chain = 0; chain < CHAINS; ++chain) {
+                found[chain][token] = Wide::zero();
+            }
         }
 #pragma GCC unroll 8
         for (int group = 0; group < GROUPS; ++group) {
@@ -178,7 +180,10 @@ struct Weights {
             }
         }
         for (int token = 0; token < N; ++token) {
-            const Wide all = CHAINS > 1 ? found[0][token] + found[1][token] : found[0][token];
+            Wide all = found[0][token];
+            if constexpr (CHAINS > 1) {
+                all = all + found[1][token];
+            }
             const Wide numbers = Wide::repeated_32(tokens[token * token_step].bsums);
             to[token] = all.less_32_times(Wide::zero().pairs(numbers, every_scale));
         }

@@ -11,10 +11,10 @@ from medmind import console
 from medmind.errors import MedmindError
 from medmind_runtime.config import NOTICE, ChatConfig
 from medmind_runtime.conversation import Conversation
+from medmind_runtime.ending import ending
 from medmind_runtime.exchange import DoesNotFit, Prompt
 from medmind_runtime.session import guard_for, open_model
 from medmind_runtime.terminal import display
-from medmind_runtime.terminal.ending import ending
 
 
 def answer(path: Path, config: ChatConfig, question: str, *, as_json: bool) -> None:

@@ -1,1 +1,1 @@
-"""One GGUF in memory: tokens in, tokens and probabilities out, through llama.cpp."""
+"""The engine room: what holds a GGUF in memory, evaluates tokens and chooses the next, through llama.cpp."""

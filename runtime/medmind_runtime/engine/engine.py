@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
 from medmind.errors import MedmindError
-from medmind_runtime.chat_format import ChatFormat
 from medmind_runtime.engine import generation, scoring, state
 from medmind_runtime.engine.assembly import Parts, Settings, assemble
+from medmind_runtime.engine.chat_format import ChatFormat
 from medmind_runtime.engine.decoder import Decoder, Memory
 from medmind_runtime.engine.sampling import Sampling
 from medmind_runtime.engine.timings import Timings

@@ -14,12 +14,12 @@ from medmind.errors import MedmindError
 from medmind_runtime import read_ahead
 from medmind_runtime.background import Background
 from medmind_runtime.conversation import Conversation, Turn
+from medmind_runtime.ending import ending, taken_back
 from medmind_runtime.exchange import Prompt
 from medmind_runtime.guard import Before, Guard
 from medmind_runtime.interruption import Interrupted
 from medmind_runtime.terminal import display
 from medmind_runtime.terminal.ctrl_c import CtrlC, Leave
-from medmind_runtime.terminal.ending import ending, taken_back
 from medmind_runtime.terminal.line_input import Read
 
 T = TypeVar("T")
