@@ -130,7 +130,6 @@ class Triage:
         self._letters = Letters({*known, *real, *shortened})
         passes = {name: entry.get("passes", ()) for name, entry in rules["topic"].items()}
         self._urgency = Urgency(list(passes), rules["life"], passes)
-        self._places = {name: place for place, (name, _) in enumerate(self._topics)}
         self._classify = classify
         self._bounds = bounds
 
@@ -169,9 +168,10 @@ class Triage:
                 _join(raised, self._heard(text, window[one.start : one.stop], more + APART, alone=True)[0])
         if raised.keys() - {leaning.URGENT, leaning.SELF_HARM}:
             raised.pop(leaning.URGENT, None)
+        says = dict(self._topics)
         said: dict[str, Alarm] = {}  # what two topics say alike is said once
         for topic in self._urgency.order(raised, {topic for topic, one in raised.items() if one.first}):
-            say = self._topics[self._places[topic]][1]
+            say = says[topic]
             said.setdefault(say, Alarm(topic, say, raised[topic].because))
         return list(said.values())
 

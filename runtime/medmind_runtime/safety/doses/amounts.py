@@ -15,6 +15,9 @@ _ZERO = Fraction(0)
 _SIGNS = frozenset("x×")
 _POWERS = str.maketrans("²³⁰¹⁴⁵⁶⁷⁸⁹", "2301456789")
 
+BY_WORD = Fraction(-2)
+"""The value of an amount that a word alone says."""
+
 
 @dataclass(frozen=True)
 class Amount:

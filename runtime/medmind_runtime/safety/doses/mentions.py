@@ -31,11 +31,9 @@ _USUAL = "usual"
 _RATIO = "ratio"
 """Of `1:1000`; the value is the second number."""
 _PERCENT = "percent"
-_BY_WORD = Fraction(-2)
-"""The value of an amount that a word alone says."""
 _MOST_ADDED = 6
-_SOON = frozenset({"minute", "hour"})
 """Doses that are read as one sum with the first."""
+_SOON = frozenset({"minute", "hour"})
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ class _Reader(Units):
         if text in self.known.unnumbered:
             return self._unnumbered(at)
         end = multiples.end(self, at) if text in self.known.beside.multiples else 0
-        return Mention(at, end, (_BY_WORD,), _USUAL, word=text) if end else None
+        return Mention(at, end, (amounts.BY_WORD,), _USUAL, word=text) if end else None
 
     def _numbered(self, at: int) -> Mention | None:
         amount = amounts.read(self.row, at)
@@ -202,7 +200,7 @@ class _Reader(Units):
         if not (another or end > mention.last) or not sums.at_once(self, mention.first, mention.last, end, added):
             return mention
         if another:  # than what was taken before, be it so much or not
-            return replace(mention, values=(_BY_WORD,), word="another")
+            return replace(mention, values=(amounts.BY_WORD,), word="another")
         self.first[mention.first] = mention
         return replace(mention, last=end, values=(total,), product=False)
 
@@ -234,7 +232,7 @@ class _Reader(Units):
         unit, word = found.unit, found.word
         end, rates = (found.end, frozenset[str]()) if found.heap else self.rates(found.end)
         return Mention(
-            at, end, (_BY_WORD if word else unit.factor,), unit.name, rates=rates, word=word, size=_size(unit)
+            at, end, (amounts.BY_WORD if word else unit.factor,), unit.name, rates=rates, word=word, size=_size(unit)
         )
 
 

@@ -5,11 +5,12 @@ Knows the words around an hour and an occasion. Knows not what is done then.
 
 from fractions import Fraction
 
+from medmind_runtime.safety.doses.amounts import BY_WORD
+from medmind_runtime.safety.doses.spacing import MEALS
 from medmind_runtime.safety.doses.surroundings import Surroundings
 
-_HOURS, _MEALS = 24, 3
+_HOURS = 24
 """Of a day."""
-_NO_NUMBER = Fraction(-2)
 
 
 def hourly(around: Surroundings, at: int) -> tuple[tuple[Fraction, ...], int] | None:
@@ -35,5 +36,5 @@ def occasion(around: Surroundings, at: int) -> tuple[str, tuple[Fraction, ...], 
     if around.text(place) not in around.known.steps.doers or verb in often.no_occasion | around.known.beside.taking:
         return None
     if verb in often.eating:
-        return "", (Fraction(_MEALS),), place + 2
-    return verb, (_NO_NUMBER,), place + 2
+        return "", (Fraction(MEALS),), place + 2
+    return verb, (BY_WORD,), place + 2

@@ -11,7 +11,7 @@ from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
 
 Times = tuple[tuple[Fraction, ...], int]
 """Times a day, and where they end."""
-_MEALS = 3
+MEALS = 3
 _AHEAD = 8
 """Tokens after a time in which it is said that something is taken again."""
 _MOST = 48
@@ -156,7 +156,7 @@ def of_day(around: Surroundings, at: int) -> Times | None:
         else:
             break
     if meals:
-        return (Fraction(_MEALS + ("night" in named)),), end
+        return (Fraction(MEALS + ("night" in named)),), end
     several = len(named) > 2 or (len(named) == 2 and joined)
     return ((Fraction(len(named)),), end) if several else None
 
