@@ -3,13 +3,18 @@
 Knows only which of the two it is.
 """
 
+import gc
 import sys
 
 from medmind import console
 
+_NEW_OBJECTS = 50_000
+"""Before Python looks for garbage among them: with its own 700 the prompt takes 7 % longer (30 runs each, in turn)."""
+
 
 def main() -> None:
     """Entry point of `medmind-chat`."""
+    gc.set_threshold(_NEW_OBJECTS)
     console.run(_start)
 
 

@@ -48,6 +48,8 @@ def test_a_missing_file_and_a_directory_are_named(tmp_path: Path) -> None:
         struct.pack("<IQQ", 1, 0, 0),
         struct.pack(">IQQ", 3, 1, 1),
         struct.pack("<IQQQ1sIIQ", 3, 0, 1, 1, b"a", 9, 8, 2**61),
+        struct.pack("<IQQQ1sIIQQ", 3, 0, 1, 1, b"a", 9, 8, 1, 8),
+        struct.pack("<IQQQ1sIIQQ", 3, 0, 1, 1, b"a", 9, 8, 2, 2**64 - 1),
         struct.pack("<IQQQ1sIIQ", 3, 0, 1, 1, b"a", 9, 9, 1),
         struct.pack("<IQQQ1sI", 3, 0, 1, 1, b"a", 77),
         struct.pack("<IQQQ1sI", 3, 1, 0, 1, b"a", 2**31),
