@@ -212,6 +212,10 @@ BAD = {
         ("tiny.gguf", "-p", "how much water is in a cucumber? " * 200),
         "the question does not fit: it takes ",
     ),
+    "system prompt larger than the context": (
+        ("tiny.gguf", "--system", "be calm. " * 200, "-p", "q"),
+        "the system prompt does not fit: it takes ",
+    ),
     "temperature": (("tiny.gguf", "--temperature", "-1"), "temperature is -1.0 and must be between 0 and 10"),
     "context": (("tiny.gguf", "--context", "9999"), "is longer than this model's 512"),
     "context beyond any memory": (("tiny.gguf", "--context", "999999999"), "is longer than this model's 512"),
