@@ -286,7 +286,7 @@ def test_a_closed_pipe_is_quiet(model: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent differently there")
 def test_ctrl_c_ends_a_one_shot_with_130(make_model: Callable[..., Path]) -> None:
-    slow = make_model(width=384, layers=10, context=4096)
+    slow = make_model(width=128, layers=4, context=4096)
     process = subprocess.Popen(
         [*CHAT, slow, "-p", "q", "--max-tokens", "4000", "--threads", "1"],
         stdout=subprocess.PIPE,
