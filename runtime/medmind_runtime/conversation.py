@@ -53,6 +53,20 @@ class Conversation:
         self.first = 0
         self.last = None
 
+    def begin_anew(self, system: str) -> None:
+        """Forget all turns and take another system prompt.
+
+        Raises:
+            DoesNotFit: it leaves no room for the shortest question; nothing has changed then.
+        """
+        before, self.system = self.system, system
+        try:
+            self._demand_room("?", "system prompt" if system else "question")
+        except BaseException:
+            self.system = before
+            raise
+        self.clear()
+
     def undo(self) -> Turn | None:
         """Take back the last turn and return it; None when there is none."""
         if not self.turns:
@@ -125,11 +139,11 @@ class Conversation:
             taken = len(tokens)
         raise self._too_long("question" if drop or not self.turns else "conversation", taken, before.opening)
 
-    def _demand_room(self, question: str) -> None:
-        """Refuse a question that is too long even alone."""
+    def _demand_room(self, question: str, what: str = "question") -> None:
+        """Refuse a question that is too long even alone; `what` of it is too long."""
         taken = len(self.engine.encode(self._messages(len(self.turns), question)))
         if taken + self._reserve() > self.engine.context:
-            raise self._too_long("question", taken)
+            raise self._too_long(what, taken)
 
     def _too_long(self, what: str, taken: int, opening: str = "") -> DoesNotFit:
         context, reserve = self.engine.context, self._reserve()

@@ -52,7 +52,7 @@ class Prompt:
 
 
 class DoesNotFit(MedmindError):
-    """A question that is too long even alone, or a conversation of which nothing may be dropped.
+    """A question that is too long even alone, a conversation of which nothing may be dropped, or a system prompt.
 
     Attributes:
         tokens: of the prompt; context: what the engine holds; reserve: kept free for the answer.
@@ -60,7 +60,7 @@ class DoesNotFit(MedmindError):
     """
 
     def __init__(self, what: str, tokens: int, *, system: bool, context: int, reserve: int, opening: str = "") -> None:
-        with_system = " with the system prompt" if system else ""
+        with_system = " with the system prompt" if system and what != "system prompt" else ""
         super().__init__(
             f"the {what} does not fit: it takes {tokens} tokens{with_system}, the context holds {context} "
             f"and {reserve} of them are kept for the answer",

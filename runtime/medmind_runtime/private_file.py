@@ -4,6 +4,7 @@ import errno
 import os
 import secrets
 import stat
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -61,7 +62,8 @@ def _own(path: Path) -> None:
 def append(path: Path, content: bytes) -> None:
     """Add to the end of a file, all or nothing; made where there is none.
 
-    A part stays where another process has added to the file behind it by then: what that one added is not taken away.
+    Of several processes that do so one waits for the other. A part stays where one that does not wait has added to the
+    file behind it by then: what that one added is not taken away.
 
     Raises:
         MedmindError: it cannot be written.
@@ -69,6 +71,7 @@ def append(path: Path, content: bytes) -> None:
     try:
         descriptor = _opened(path, os.O_APPEND | getattr(os, "O_BINARY", 0))
         with os.fdopen(descriptor, "ab", buffering=0) as file:
+            _alone(descriptor)
             written = file.write(content)
             if written != len(content):  # a disk that is nearly full
                 end = file.tell()
@@ -77,6 +80,16 @@ def append(path: Path, content: bytes) -> None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         raise MedmindError(f"{path} cannot be written: {error.strerror}", _OTHER) from error
+
+
+def _alone(descriptor: int) -> None:
+    """Wait until nobody else holds the file, and hold it until it is closed; where the system cannot, go on."""
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    with suppress(OSError):  # some file systems of a network
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def write(path: Path, content: bytes) -> None:

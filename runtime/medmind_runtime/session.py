@@ -16,7 +16,7 @@ from medmind_runtime.config import NOTICE, ChatConfig
 from medmind_runtime.conversation import Conversation
 from medmind_runtime.engine.loading import DEFAULT_CONTEXT
 from medmind_runtime.engine.sampling import Sampling
-from medmind_runtime.guard import Before, Guard
+from medmind_runtime.guard import Guard
 from medmind_runtime.interruption import never
 from medmind_runtime.terminal import commands, line_input
 from medmind_runtime.terminal.interactive import Opened, Terminal
@@ -87,10 +87,10 @@ def open_model(path: Path, config: ChatConfig, guard: Background[Guard], cancel:
             notes.append(f"The context is {engine.context} tokens: llama.cpp rounds {config.context} up.")
         system = engine.metadata.get("medmind.system_prompt", "") if config.system is None else config.system
         conversation = Conversation(
-            engine, system=system, sampling=sampling, max_tokens=config.max_tokens, guard=guard.wait(cancel)
+            engine, system="", sampling=sampling, max_tokens=config.max_tokens, guard=guard.wait(cancel)
         )
         # A template that fails, or a system prompt that does not fit, shows before the first question.
-        conversation.fit("?", Before())
+        conversation.begin_anew(system)
     except BaseException:
         engine.close()
         raise

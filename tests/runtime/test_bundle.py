@@ -4,6 +4,7 @@ import base64
 import csv
 import hashlib
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from medmind.errors import MedmindError
+from medmind_runtime import bundle
 from medmind_runtime.bundle import wheels
 
 from .conftest import one_line
@@ -74,6 +76,51 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert done.returncode == 1
     assert message in one_line(done.stderr)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.fixture
+def small_bundle(tmp_path: Path) -> Callable[[], "subprocess.CompletedProcess[str]"]:
+    """A bundle of one empty wheel, and its script with a Python that cannot make an environment."""
+    folder, python = tmp_path / "room", tmp_path / "python"
+    (folder / "wheels").mkdir(parents=True)
+    for name in ("tiny.gguf", "wheels/rich-1.0-py3-none-any.whl"):
+        (folder / name).write_bytes(b"")
+    bundle._script(folder / "install.sh", bundle.Contents(folder / "tiny.gguf", None, "runtime", ()))
+    bundle._sums(folder)
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    python.write_text(f'#!/bin/sh\n[ "$1" = -c ] && echo {version}\n', encoding="utf-8")
+    python.chmod(0o755)
+
+    def install() -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["sh", folder / "install.sh", tmp_path / "new"],
+            env={**os.environ, "PYTHON": str(python)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return install
+
+
+@pytest.mark.skipif(os.name == "nt" or not shutil.which("sha256sum"), reason="the script is for a shell")
+@pytest.mark.parametrize(
+    "name", ["wheels/rich-2.0-py3-none-any.whl", "wheels/more/a.whl", "wheels/pyvenv.cfg", "a b.whl", ".hidden"]
+)
+def test_a_file_that_the_bundle_did_not_have_is_named_and_nothing_installed(
+    small_bundle: Callable[[], "subprocess.CompletedProcess[str]"], tmp_path: Path, name: str
+) -> None:
+    room = tmp_path / "room"
+    (room / "medmind" / "bin").mkdir(parents=True)  # what an earlier call of the script made
+    (room / "medmind" / "pyvenv.cfg").write_bytes(b"")
+    (room / "medmind" / "bin" / "python").symlink_to(sys.executable)
+    assert "error: no environment could be made" in small_bundle().stderr, "all that it looks at is right"
+    (room / name).parent.mkdir(exist_ok=True)
+    (room / name).write_bytes(b"")
+    refused = small_bundle()
+    assert refused.returncode == 1
+    assert f"error: {name} does not belong to this bundle; remove it" in one_line(refused.stderr.encode())
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.slow

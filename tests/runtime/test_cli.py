@@ -212,6 +212,10 @@ BAD = {
         ("tiny.gguf", "-p", "how much water is in a cucumber? " * 200),
         "the question does not fit: it takes ",
     ),
+    "system prompt larger than the context": (
+        ("tiny.gguf", "--system", "be calm. " * 200, "-p", "q"),
+        "the system prompt does not fit: it takes ",
+    ),
     "temperature": (("tiny.gguf", "--temperature", "-1"), "temperature is -1.0 and must be between 0 and 10"),
     "context": (("tiny.gguf", "--context", "9999"), "is longer than this model's 512"),
     "context beyond any memory": (("tiny.gguf", "--context", "999999999"), "is longer than this model's 512"),
@@ -282,7 +286,7 @@ def test_a_closed_pipe_is_quiet(model: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent differently there")
 def test_ctrl_c_ends_a_one_shot_with_130(make_model: Callable[..., Path]) -> None:
-    slow = make_model(width=384, layers=10, context=4096)
+    slow = make_model(width=128, layers=4, context=4096)
     process = subprocess.Popen(
         [*CHAT, slow, "-p", "q", "--max-tokens", "4000", "--threads", "1"],
         stdout=subprocess.PIPE,

@@ -8,6 +8,7 @@ import pytest
 
 from medmind import console
 from medmind.errors import MedmindError
+from medmind_runtime import saved
 from medmind_runtime.background import Background
 from medmind_runtime.engine.fake_engine import FakeEngine
 from medmind_runtime.guard import Unguarded
@@ -63,6 +64,25 @@ def test_a_conversation_is_loaded_whose_name_leaves_no_room_for_that_of_a_state(
     name = "x" * 250
     Commands(load)(terminal, f"/save {name}")
     Commands(load)(terminal, f"/load {name}")
+
+
+def test_a_system_prompt_that_leaves_no_room_is_refused_at_once_and_nothing_is_changed(terminal: Terminal) -> None:
+    talk = terminal.opened().conversation
+    commands = Commands(load)
+    commands(terminal, "/system be calm")
+    list(talk.answer(talk.fit("q")))
+    long = Path("long.json")
+    saved.write(long, model="m", system="x" * 5000, turns=[])
+    says = (
+        "the system prompt does not fit: it takes 5015 tokens, the context holds 4096 and 12 of them are kept for the"
+    )
+    for line in (f"/system {'x' * 5000}", f"/load {long}"):
+        with pytest.raises(MedmindError, match=f"{says} answer — shorten it, or start with a larger --context"):
+            commands(terminal, line)
+        assert (talk.system, [turn.question for turn in talk.turns]) == ("be calm", ["q"])
+    assert talk.last is not None
+    commands(terminal, "/system -")
+    assert (talk.system, talk.turns) == ("", [])
 
 
 def test_an_output_that_has_ended_is_not_said_to_be_a_wrong_file(

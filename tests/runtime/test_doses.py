@@ -197,9 +197,9 @@ def test_the_cost_grows_with_the_length_and_no_faster(piece: str) -> None:
 @pytest.mark.parametrize(
     "piece", ["noon ", "8 and ", "1 2 3 ", "1 mg plus ", "1 mg and ", "half the ", "doubled or ", "1 then ", "1 up up "]
 )
-@pytest.mark.parametrize("find", [mentions.find, often.find])
+@pytest.mark.parametrize(("find", "size"), [(mentions.find, 3200), (often.find, 1600)])
 def test_a_long_row_of_what_may_be_one_dose_is_followed_for_so_far_alone(
-    piece: str, find: Callable[..., Iterator[Mention]]
+    piece: str, find: Callable[..., Iterator[Mention]], size: int
 ) -> None:
     """Lines are counted: a row that each place follows to the end calls little, and runs through many."""
 
@@ -220,7 +220,7 @@ def test_a_long_row_of_what_may_be_one_dose_is_followed_for_so_far_alone(
             sys.settrace(before)
         return counted
 
-    assert lines(6400) < 2.4 * lines(3200)
+    assert lines(size) < 2.2 * lines(size // 2)
 
 
 @pytest.mark.parametrize("piece", ["1 2 3 ", "1 - 2 ", "3 years "])

@@ -242,6 +242,27 @@ def test_words_that_name_no_subject_find_nothing_however_often_a_passage_says_th
             assert opened.search(asked)[0][0].focus == focus, asked
 
 
+@pytest.mark.parametrize(
+    "asks",
+    [
+        "Is {} contagious?",
+        "Is {} dangerous?",
+        "Can {} kill you?",
+        "Can I catch {} from someone?",
+        "how long does {} last?",
+        "Does {} go away on its own?",
+        "What happens if {} gets worse?",
+        "is {} common in older women",
+    ],
+)
+def test_what_may_be_asked_of_any_subject_is_asked_of_the_one_that_is_named(common_words: Path, asks: str) -> None:
+    with Library(common_words) as opened:
+        for name in ("Asthma", "Gout"):
+            assert opened.search(asks.format(name.lower()))[0][0].focus == name
+        for other in ("flurbosis", "a parrot", "infectious gout", "gout type 3", "gouty skin"):
+            assert opened.search(asks.format(other)) == [], other
+
+
 def test_a_passage_without_a_name_is_about_what_it_begins_with_or_repeats(tmp_path: Path) -> None:
     rows = [
         Answer("", "", "Sprains need rest. Ice helps as it does with bruises. Sprains heal.", "S", ""),

@@ -1,19 +1,22 @@
 """How weights come into memory, what is forecast, and what is refused before it is loaded."""
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from forked import Forked
 from gguf import GGUFReader, GGUFWriter
 
 from medmind import gguf_header, llama
 from medmind.errors import MedmindError
-from medmind_runtime.engine import attention, forecast
+from medmind_runtime.engine import attention, forecast, room
 from medmind_runtime.engine.attention import prompt_step
 from medmind_runtime.engine.engine import Engine, Sampling
+from medmind_runtime.engine.room import Room
 
 PROMPT = [1, 3, 273, 280, 15, 15, 291, 282, 276, 275, 4]
 
@@ -43,21 +46,54 @@ def test_what_does_not_fit_is_refused_with_what_would(make_model: Callable[..., 
     model = make_model(context=4096, width=128, layers=4)
     settings: dict[str, Any] = {"context": 4096, "batch": 32, "kv_type": "f16", "flash": False}
     needed = forecast.forecast(model, **settings).total
-    forecast.demand_room(model, **settings, available=needed)
+    forecast.demand_room(model, **settings, available=Room(needed))
     with pytest.raises(MedmindError) as refused:
-        forecast.demand_room(model, **settings, available=needed - 1)
+        forecast.demand_room(model, **settings, available=Room(needed - 1))
     assert "--kv-type q8_0 or --context 3840 or a smaller quant" in str(refused.value)
     longer = {**settings, "context": 1 << 24}
     with pytest.raises(MedmindError, match="--context 3840 or"):  # the same, however much was asked for
-        forecast.demand_room(model, **longer, available=needed - 1)
+        forecast.demand_room(model, **longer, available=Room(needed - 1))
     with pytest.raises(MedmindError) as refused:
-        forecast.demand_room(model, **settings, available=1000)
+        forecast.demand_room(model, **settings, available=Room(1000))
     assert "q8_0" not in str(refused.value)
     assert "--context" not in str(refused.value)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the limits that Linux heeds")
+@pytest.mark.parametrize(
+    ("name", "taken", "mapped", "left"),
+    [
+        ("ulimit -v", 0, True, 600),
+        ("ulimit -d", 5, False, 600),
+        ("ulimit -d", 5, True, 664),
+    ],  # what is mapped is no data
+)
+def test_what_a_limit_of_the_process_leaves_is_all_that_is_there(
+    name: str, taken: int, mapped: bool, left: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import resource
+
+    kind = resource.RLIMIT_AS if name == "ulimit -v" else resource.RLIMIT_DATA
+    needed = forecast.Forecast(weights=64 << 20, kv_per_token=1 << 20, scores_per_token=0, scratch=0, context=4096)
+    monkeypatch.setattr(forecast, "forecast", lambda *_, **__: needed)
+
+    def limited() -> None:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[taken])
+        resource.setrlimit(kind, (pages * resource.getpagesize() + (600 << 20), -1))
+        found = room.available(needed.weights if mapped else 0)
+        assert found and found.limit == name and abs(found.bytes - (left << 20)) < 1 << 20, found
+        with pytest.raises(MedmindError) as refused:
+            forecast.demand_room(Path("x"), context=4096, batch=1, kv_type="q8_0", flash=True, mapped=mapped)
+        print(refused.value)
+
+    done = Forked(limited, cwd=Path.cwd()).wait()
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.decode().strip()
+    assert f" MiB are left by {name} — use --context 512 or " in said and said.endswith(f" or a higher {name}")
+
+
 def test_the_engine_asks_before_it_loads(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast, "_available", lambda: 1 << 16)
+    monkeypatch.setattr(room, "_free", lambda: 1 << 16)
     with pytest.raises(MedmindError, match="does not fit"):
         Engine.load(model, threads=1)
     Engine.load(model, threads=1, check_memory=False).close()

@@ -1,6 +1,7 @@
 """Files of what was said: whole or not at all, whatever stands in their place, also when disk or process ends."""
 
 import errno
+import fcntl
 import os
 import resource
 import signal
@@ -99,6 +100,49 @@ def test_what_another_process_adds_to_a_file_meanwhile_stays(tmp_path: Path) -> 
 
     assert "typed cannot be written: No space left on device" in forked(overtaken, tmp_path)
     assert kept.read_bytes() == b"one\n" + WHOLE[:996] + b"two\n"
+
+
+def test_two_that_add_to_a_file_wait_for_one_another(tmp_path: Path) -> None:
+    """One sees that a part is the last of the file, and the other adds to it before that part is taken back."""
+    kept = tmp_path / "typed"
+    kept.write_bytes(b"one\n")
+    at_the_gap, go_in = os.pipe()
+    other_is, tell = os.pipe()
+
+    def first() -> None:
+        narrow()
+        size = os.fstat
+
+        def slowly(descriptor: int) -> os.stat_result:
+            found = size(descriptor)
+            os.write(go_in, b"x")
+            os.read(other_is, 1)
+            return found
+
+        os.fstat = slowly
+        private_file.append(kept, WHOLE)
+
+    def second() -> None:
+        os.read(at_the_gap, 1)
+        flock = fcntl.flock
+
+        def seen(descriptor: int, how: int) -> None:
+            try:
+                flock(descriptor, how | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.write(tell, b"waits")
+                flock(descriptor, how)
+
+        fcntl.flock = seen
+        private_file.append(kept, b"two\n")
+        os.write(tell, b"added")
+
+    both = [Forked(one, cwd=tmp_path) for one in (first, second)]
+    done = [one.wait(timeout=20) for one in both]
+    for pipe in (at_the_gap, go_in, other_is, tell):
+        os.close(pipe)
+    assert b"typed cannot be written" in done[0].stderr
+    assert (done[1].returncode, kept.read_bytes()) == (0, b"one\ntwo\n")
 
 
 def test_where_a_file_without_a_name_gets_none_it_is_written_under_one(

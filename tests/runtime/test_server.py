@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import stat
+import struct
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -454,6 +455,26 @@ def test_a_length_that_is_too_large_is_refused_before_anything_of_the_body_is_th
         with socket.create_connection(("127.0.0.1", client.server.server_port), timeout=PATIENCE) as raw:
             raw.sendall(f"{head}Content-Length: 20000\r\n\r\n".encode())
             assert b" 413 " in raw.makefile("rb").readline()
+
+
+def test_a_client_that_leaves_while_its_too_large_body_is_read_away_ends_quietly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended, failed = threading.Event(), threading.Event()
+    with serving(FakeEngine(["x"]), body_bytes=16384, read_seconds=10 * PATIENCE) as client:
+        close = client.server.shutdown_request
+        monkeypatch.setattr(client.server, "handle_error", lambda *_: failed.set())
+        monkeypatch.setattr(client.server, "shutdown_request", lambda request: (close(request), ended.set()))
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+        with socket.create_connection(("127.0.0.1", client.server.server_port), timeout=PATIENCE) as raw:
+            raw.sendall(f"{head}Content-Length: 20000\r\n\r\n".encode())
+            said = b""
+            while not said.endswith(b"}"):
+                said += raw.recv(4096)
+            assert b" 413 " in said
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset in place of an end
+        assert ended.wait(PATIENCE)
+    assert not failed.is_set()
 
 
 def asked_to_wait(client: Client, expect: str, length: object, version: str = "1.1") -> tuple[bytes, bytes]:

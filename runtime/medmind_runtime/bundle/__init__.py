@@ -106,11 +106,15 @@ def write(contents: Contents, out: Path, *, force: bool, advance: Callable[..., 
             advance(path.stat().st_size, path.name)
         _script(folder / "install.sh", contents)
         _readme(folder / "README.txt", contents)
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        sums = "".join(f"{sha256(path).removeprefix('sha256:')}  {path.relative_to(folder)}\n" for path in files)
-        (folder / SUMS).write_text(sums, encoding="utf-8")
-        total = sum(path.stat().st_size for path in [*files, folder / SUMS])
+        _sums(folder)
+        total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return Written(out, len(contents.packages), total)
+
+
+def _sums(folder: Path) -> None:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sums = "".join(f"{sha256(path).removeprefix('sha256:')}  {path.relative_to(folder)}\n" for path in files)
+    (folder / SUMS).write_text(sums, encoding="utf-8")
 
 
 def _script(path: Path, contents: Contents) -> None:

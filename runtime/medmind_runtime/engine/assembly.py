@@ -128,7 +128,8 @@ def assemble(path: Path, **settings: Unpack[Settings]) -> Parts:
     size = _context(path, trained, context)
     batch = batch or attention.prompt_step(header, threads, context=size, flash=flash)
     if given["check_memory"] and kv_type in KV_TYPES and not on_gpu:
-        demand_room(path, context=size, batch=batch, kv_type=kv_type, flash=flash)
+        mapped = given["load_mode"] != "copy"
+        demand_room(path, context=size, batch=batch, kv_type=kv_type, flash=flash, mapped=mapped)
     weights = Weights(
         lib,
         path,

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medmind import console, gguf_header
-from medmind.doctor import machine
 from medmind.errors import MedmindError
-from medmind_runtime.engine import attention
+from medmind_runtime.engine import attention, room
 from medmind_runtime.engine.loading import KV_TYPES
 
 _SMALLEST_CONTEXT = 512
@@ -65,45 +64,43 @@ def forecast(path: Path, *, context: int, batch: int, kv_type: str, flash: bool)
 
 
 def demand_room(
-    path: Path, *, context: int, batch: int, kv_type: str, flash: bool, available: int | None = None
+    path: Path,
+    *,
+    context: int,
+    batch: int,
+    kv_type: str,
+    flash: bool,
+    mapped: bool = True,
+    available: room.Room | None = None,
 ) -> None:
     """Refuse a model that does not fit.
 
     Args:
         path: a checked file.
         context, batch, kv_type, flash: as it would be loaded.
-        available: bytes; None asks the system.
+        mapped: whether the file is mapped; else it is copied.
+        available: None asks the system.
 
     Raises:
         MedmindError: it does not fit; says by how much, and what would.
     """
-    room = _available() if available is None else available
     needed = forecast(path, context=context, batch=batch, kv_type=kv_type, flash=flash)
-    if room is None or needed.total <= room:
+    there = available or room.available(needed.weights if mapped else 0)
+    if there is None or needed.total <= there.bytes:
         return
     ways = []
     quantized = forecast(path, context=context, batch=batch, kv_type="q8_0", flash=True)
-    if kv_type in ("f32", "f16", "bf16") and quantized.total <= room:
+    if kv_type in ("f32", "f16", "bf16") and quantized.total <= there.bytes:
         ways.append("--kv-type q8_0")
-    left = room - needed.weights - needed.scratch
+    left = there.bytes - needed.weights - needed.scratch
     if needed.per_token and (fitting := int(left / needed.per_token) // 256 * 256) >= _SMALLEST_CONTEXT:
         ways.append(f"--context {fitting}")
     ways.append("a smaller quant of the model")
+    if there.limit:
+        ways.append(f"a higher {there.limit}")
     raise MedmindError(
         f"{path} does not fit: it needs {console.human_bytes(needed.total)} "
         f"({console.human_bytes(int(needed.per_token * context))} of it for a context of {context} tokens) "
-        f"and {console.human_bytes(room)} are free",
+        f"and {console.human_bytes(there.bytes)} {f'are left by {there.limit}' if there.limit else 'are free'}",
         f"use {' or '.join(ways)}",
     )
-
-
-def _available() -> int | None:
-    """Bytes that can be had; in a container its file cache counts as free, which the kernel takes back when needed."""
-    found = machine.memory().available
-    try:
-        limited = Path("/sys/fs/cgroup/memory.max").read_text("ascii").strip() != "max"
-        lines = Path("/sys/fs/cgroup/memory.stat").read_text("ascii").splitlines()
-    except OSError:
-        return found
-    cached = next((int(line.split()[1]) for line in lines if line.startswith("file ")), 0)
-    return found + cached if limited and found is not None else found

@@ -5,7 +5,7 @@ any illness whatever.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 _WORDS = 40
@@ -34,8 +34,8 @@ _VAGUE = frozenset([
     "everyone", "everybody", "anyone", "anybody", "someone", "somebody", "others", "other", "family", "parents",
     "pregnancy", "pregnant", "breastfeeding", "age", "ages",
     # what may be said of any
-    "serious", "severe", "dangerous", "danger", "harmful", "safe", "bad", "worse", "worst", "better", "contagious",
-    "catching", "infectious", "catch", "spread", "spreads", "spreading", "curable", "incurable", "fatal", "deadly",
+    "serious", "severe", "dangerous", "danger", "harmful", "safe", "bad", "worse", "worst", "better", "infectious",
+    "spread", "spreads", "spreading", "curable", "incurable", "fatal", "deadly",
     "lethal", "kill", "kills", "die", "dies", "dying", "death", "life", "live", "living", "common", "rare", "normal",
     "usual", "usually", "permanent", "temporary", "chronic", "forever", "mild", "painful", "hurt", "hurts", "urgent",
     "emergency", "important", "possible", "likely", "certain", "worry", "worried", "worrying", "afraid", "scared",
@@ -53,7 +53,8 @@ _VAGUE = frozenset([
     "part", "step", "steps", "number", "chance", "chances", "reason", "reasons", "example", "examples", "detail",
     "details", "summary", "source", "sources", "simple", "simpler", "simply", "shorter", "exactly",
     # what people do with any
-    "want", "wants", "try", "take", "takes", "taking", "make", "makes", "use", "using", "used", "look", "looks", "like",
+    "want", "wants", "gets", "getting", "own", "try", "take", "takes", "taking", "make", "makes", "use", "using",
+    "used", "look", "looks", "like",
     "keep", "let", "put", "find", "found", "think", "believe", "understand", "remember", "say", "ask", "talk", "call",
     "show", "tells", "told", "repeat", "continue", "summarize", "summarise", "list", "may", "might", "must", "shall",
     "did", "didn", "don", "doesn", "isn", "aren", "won", "can", "cannot", "ll", "m", "re", "ve", "d",
@@ -80,6 +81,7 @@ _ASPECTS: tuple[tuple[str, str], ...] = (
     (r"symptoms?|signs?|feels?", "symptom sign"),
     (r"treat\w*|therap\w+|cured?|cures|medicines?|medications?|manag\w+", "treatment therapy management"),
     (r"caus\w+", "cause"),
+    (r"contagious|catch(?:es|ing)?", "transmission cause"),
     (r"inherit\w*|hereditary(?=\W*$)|runs? in (?:the |my )?famil\w+|passed on|passed down", "inheritance inherit"),
     (r"prevent\w*|avoid\w*|protect\w*", "prevention prevent"),
     (r"diagnos\w+|tests?|tested|exams?|detect\w*", "exam test diagnosis"),
@@ -125,6 +127,18 @@ class Asked:
         """Whether an answer of this type is of a side that is asked for."""
         named = re.findall(r"\w+", kind.lower())
         return any(word.startswith(side) for word in named for side in self.sides)
+
+    def asides(self, name: Container[str]) -> set[str]:
+        """Vague words that make no other subject of a name: apart from it, or the last behind it ("is gout chronic?").
+
+        Those before it may ("chronic gout"), and those that tell of which kind ("gout type 3").
+        """
+        telling: set[str] = set()
+        for run in self.runs:
+            if any(word in name for word in run):
+                last = max(place for place, word in enumerate(run) if word in name or word not in _VAGUE)
+                telling.update(run[: last + 1])
+        return {word for word in self.subject if word in _VAGUE and word not in telling}
 
     def after(self, earlier: "Asked") -> Iterator["Asked"]:
         """The same asked of an earlier question's subject, the closest reading first.

@@ -82,10 +82,11 @@ def _names(
             shared.setdefault(row, set()).add(word)
     found = []
     for row, here in shared.items():
+        asides = asked.asides(here)
         beside = {word for run in asked.runs if here & set(run) for word in run}
         weighed = {word: value if word in beside else value * _ASIDE for word, value in words.items()}
         same, total = sum(weighed[word] for word in here), sum(weighed.values())
-        if total and same / total >= _NAMED:
+        if total and same / (total - sum(weighed[word] for word in asides)) >= _NAMED:
             text, whole = base.execute(
                 "SELECT name, weight FROM focus JOIN focus_weight ON focus_weight.focus = focus.rowid"
                 " WHERE focus.rowid = ?",
@@ -95,7 +96,7 @@ def _names(
             turned = (_OPPOSITE in words) != (_OPPOSITE in re.findall(r"\w+", text.lower()))
             other = asked.unnamed and not len(here) == len(words) == len(take_apart(text).subject)
             if said >= _SAID and not turned and not other:
-                more = {**{word: words[word] for word in words if word in beside - here}, **held_too}
+                more = {**{word: words[word] for word in words if word in beside - here - asides}, **held_too}
                 found.append(_Name(text, same / total, said, more, same + sum(more.values())))
     return sorted(found, key=lambda name: (-name.score, name.text))[:_NAMES]
 

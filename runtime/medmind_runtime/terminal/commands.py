@@ -121,8 +121,7 @@ class Commands:
     def _system(terminal: Terminal, text: str) -> None:
         conversation = terminal.opened().conversation
         if text:
-            conversation.system = "" if text == "-" else text
-            conversation.clear()
+            conversation.begin_anew("" if text == "-" else text)
             console.note("System prompt set; a new conversation.")
         else:
             console.note(printable(conversation.system) or "There is no system prompt.")
@@ -228,8 +227,7 @@ class Commands:
         system, turns = saved.read(path)
         opened = terminal.opened()
         conversation = opened.conversation
-        conversation.clear()
-        conversation.system = system
+        conversation.begin_anew(system)
         conversation.turns.extend(turns)
         if opened.memory is not None:
             try:
