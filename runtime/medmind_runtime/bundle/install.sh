@@ -15,10 +15,8 @@ version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 cd "$here"
 sha256sum --quiet --check SHA256SUMS || fail "a file of this bundle is damaged; copy it again"
-# What an earlier bundle left here would be installed too: pip takes the newest wheel that it finds. An environment that
-# was installed here, with its own files, is none of that.
-unlisted=$(find . -type d ! -path . ! -path './wheels*' -exec test -e '{}/pyvenv.cfg' \; -prune -o ! -type d -print |
-    sed 's|^\./||' | grep -vxF -e SHA256SUMS -e "$(sed 's/^[^ ]*  //' SHA256SUMS)" | head -n 1)
+# pip takes the newest wheel that it finds, so one that an earlier bundle left would be installed.
+unlisted=$(find wheels ! -type d | grep -vxF -e "$(sed 's/^[^ ]*  //' SHA256SUMS)" | head -n 1)
 [ -z "$unlisted" ] || fail "$unlisted does not belong to this bundle; remove it, or copy the bundle into an empty folder"
 mkdir -p "$(dirname "$target")"
 trap 'rm -rf "$target"; exit 1' INT TERM
