@@ -28,6 +28,7 @@ LISTS = {
     for name, text in table.items()
     if isinstance(text, str)
 }
+UNIT_NAMES = {name: text for name, text in DATA["unit_lists"].items() if name != "liquids"}
 SPELT = " ".join([*DATA["numbers"], *DATA["scales"], *DATA["parts"]])
 SAME = {"drugs.same": " ".join(DATA["drugs"]["same"]), "drugs.together": " ".join(DATA["drugs"]["together"])}
 ENTRIES = {**LISTS, **RATES, **SAME, **BY_VALUE, "units": UNITS, "numbers": SPELT}
@@ -42,6 +43,7 @@ READ_AS = {
     "numbers_run": ["numbers_run"],
     "steps": ["steps"],
     "sums": ["sums"],
+    "devices": ["devices"],
 }
 """What the code calls the lists of a section; those of the others are read once, from the file."""
 
@@ -72,7 +74,7 @@ def test_no_entry_stands_twice_in_a_list() -> None:
 
 
 def test_every_entry_is_one_that_the_reader_makes() -> None:
-    names = {"drugs.endings", "rates.body", *(f"unit_lists.{name}" for name in DATA["unit_lists"])}
+    names = {"drugs.endings", "rates.body", *(f"unit_lists.{name}" for name in UNIT_NAMES)}
     lists = {name: text for name, text in ENTRIES.items() if name not in names}
     for name, text in lists.items():
         for word in set(text.split()) - {"*", "~"}:  # signs of Markdown, read as others in some places
@@ -82,7 +84,7 @@ def test_every_entry_is_one_that_the_reader_makes() -> None:
 
 def test_lists_of_names_have_known_names() -> None:
     assert set(DATA["rates"]["body"].split()) <= RATES.keys() | {"m2"}
-    named = {name for text in DATA["unit_lists"].values() for name in text.split()}
+    named = {name for text in UNIT_NAMES.values() for name in text.split()}
     assert named <= DATA["units"].keys() | {"count"}
     assert {row["rate"] for row in DATA["units"].values() if "rate" in row} <= RATES.keys()
     joined = DATA["numbers_joined"].values()

@@ -37,6 +37,7 @@ class Beside:
     if_told: frozenset[str]
     or_so: frozenset[str]
     compared: frozenset[str]
+    other_verbs: frozenset[str]
     taker: frozenset[str]
     pointing: frozenset[str]
     warned_with: frozenset[str]

@@ -68,20 +68,17 @@ class Often:
     clock: frozenset[str]
     clock_words: frozenset[str]
     clock_between: frozenset[str]
-    filling: frozenset[str]
     by: frozenset[str]
     due: frozenset[str]
     whenever: frozenset[str]
     occasion: frozenset[str]
     eating: frozenset[str]
     no_occasion: frozenset[str]
-    pressing: frozenset[str]
-    pressed: frozenset[str]
-    primed: frozenset[str]
     else_done: frozenset[str]
     daily: frozenset[str]
     basis: frozenset[str]
     no_often: frozenset[str]
+    led: frozenset[str]
     days: frozenset[str]
     week: frozenset[str]
     total: frozenset[str]
@@ -111,6 +108,8 @@ class UnitLists:
     no_keys: frozenset[str]
     dosed_alone: frozenset[str]
     heaped: frozenset[str]
+    poured: frozenset[str]
+    liquids: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -210,3 +209,22 @@ class Sums:
     again_at_once: frozenset[str]
     timed: frozenset[str]
     lots: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Around what is set, filled or pressed; see doses.toml."""
+
+    setting: frozenset[str]
+    between: frozenset[str]
+    before: frozenset[str]
+    things: frozenset[str]
+    of_drugs: frozenset[str]
+    marks: frozenset[str]
+    filling: frozenset[str]
+    pressing: frozenset[str]
+    pressed: frozenset[str]
+    primed: frozenset[str]
+    into: frozenset[str]
+    one_of: frozenset[str]
+    places: frozenset[str]

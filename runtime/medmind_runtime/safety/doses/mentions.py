@@ -12,6 +12,7 @@ from medmind_runtime.safety.doses import (
     answers,
     bare,
     clocks,
+    devices,
     foods,
     labels,
     multiples,
@@ -120,7 +121,9 @@ class _Reader(Units):
         if found := self._multiplied(at, amount) or self._strong(at, amount):
             return found
         unit_after = self.unit_after(at, amount.end)
-        if (not unit_after or unit_after[1] == amount.end) and steps.told(self, at, amount.end):
+        if (not unit_after or unit_after[1] == amount.end) and (
+            steps.told(self, at, amount.end) or devices.told(self, at, amount.end)
+        ):
             return replace(self._mention(at, amount.end, amount, BARE), size=steps.size(self, at))
         if unit_after:
             unit, end = unit_after
@@ -140,6 +143,8 @@ class _Reader(Units):
         end = amount.end
         if share := multiples.share_end(self, at, end):
             return Mention(at, share, amount.values, _USUAL, word=_PERCENT)
+        if times := multiples.times_end(self, at, end):
+            return Mention(at, times, amount.values, _USUAL)
         last = self.texts[end - 1] in self.known.beside.multiples
         multiple = multiples.end(self, end - 1) if last else 0
         times = end + (self.text(end) == "more")  # `repeat it four more times`

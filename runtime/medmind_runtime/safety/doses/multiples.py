@@ -11,6 +11,8 @@ from medmind_runtime.safety.doses.surroundings import NEAR
 def end(around: Meaning, at: int) -> int:
     """The end of `twice the usual dose`, if it begins here; 0 for none. Warned of it may be."""
     beside = around.known.beside
+    if around.text(_first(around, at) - 1) in beside.other_verbs:
+        return 0
     if doubled := _doubled(around, at) or _of_drug(around, at):
         return doubled
     place = around.past(at + 1, (beside.modifiers | beside.multiplied) - beside.amounts, 5)
@@ -45,7 +47,7 @@ def _doubled(around: Meaning, at: int) -> int:
     elif (
         _of_dose(around, _first(around, at), at + 1)
         or (fold and (asked or drug) and text in beside.over)
-        or (twice and (asked or drug) and text in beside.over and around.text(at + 2) in {"", ".", ",", "\n"})
+        or (twice and (asked or drug) and text in beside.over and _ends_so(around, at + 2))
         or (fold and asked and following == ["more", "than"])
         or (doubling and text in beside.doubled and (drug or around.drug_lately(at)))
     ):
@@ -107,6 +109,15 @@ def share_end(around: Meaning, first: int, end: int) -> int:
     begins = place == first - 2 and around.drug_in_clause(first) and around.text(place - 1) in steps.clause_begins
     told = (named or begins) and around.text(place) in steps.dosing | beside.changing | beside.putting
     return end + 1 if told and not around.denied(place) else 0
+
+
+def times_end(around: Meaning, first: int, end: int) -> int:
+    """The end of `x4 the usual dose`; 0 for none."""
+    beside = around.known.beside
+    if around.text(first - 1) not in beside.multiplied_by or around.text(end) not in beside.multiplied:
+        return 0
+    place = around.past(end, (beside.modifiers | beside.multiplied) - beside.amounts, 5)
+    return place + 1 if around.text(place) in beside.amounts else 0
 
 
 def _had(around: Meaning, at: int) -> bool:
@@ -189,6 +200,11 @@ def _repeated(around: Meaning, at: int) -> bool:
     dosed = repeating and not beside.amounts.isdisjoint(around.texts[place:at])
     named = any(map(around.is_drug, range(place, at)))
     return dosed or named or around.dose_lately(place, drug=repeating)
+
+
+def _ends_so(around: Meaning, at: int) -> bool:
+    """Whether `thrice over` ends, or goes on with a time."""
+    return around.text(at) in around.known.beside.each | {"at", "in", "on", "", ".", ",", "\n"}
 
 
 def _of_others(around: Meaning, at: int) -> bool:

@@ -83,6 +83,7 @@ def _again(around: Surroundings, at: int, end: int, lead: int) -> bool:
         around.text(place) in often.another and around.is_drug(place - 1) for place in range(max(1, at - NEAR), at)
     )
     measured = any(around.unit_at(place) for place in range(at - len(before), at))
+    drug = drug or any(text == "more" and around.is_drug(at + 1) for at, text in enumerate(behind, end))
     if not (repeated or drug or measured or not (beside.taking | beside.having).isdisjoint([*before, *behind])):
         return False
     over = around.text(end) == "later" or (
@@ -104,7 +105,7 @@ def _repeats(around: Surroundings, first: int, end: int) -> bool:
             and (_piece(around, place + 1) or around.is_drug(place + 1))
         ):
             return True
-        if text == "more" and place and is_number(around.row, place - 1):
+        if text == "more" and place and (is_number(around.row, place - 1) or around.is_drug(place + 1)):
             return True
         if text == "then" and place + 1 < len(around.row) and is_number(around.row, place + 1):
             return True

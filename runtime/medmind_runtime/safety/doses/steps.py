@@ -14,6 +14,11 @@ from medmind_runtime.safety.doses.surroundings import NEAR
 _BETWEEN, _LED, _SUBJECT, _SENTENCES = 10, 5, 4, 2
 """Tokens between a verb and its number; of a time before it; before a verb, where its drug stands. A dose is spoken of
 in its sentence or the one before."""
+_NO_AGE, _NO_COUNT = 120, 10_000
+"""Between them is a lone number that may be a dose, where the words around do not say so."""
+_OF_MANY = frozenset({"in", "per", "of", "/", "-", "(", "[", "#"})
+_FAR_LESS = 10
+"""How many times less than a dose a number of days is that is not taken for one."""
 _AS_MUCH = 2
 """How many times the one a number may be the other, where both are of one measure: `for 30 seconds; 60 is better`."""
 
@@ -22,7 +27,7 @@ def told(around: Meaning, first: int, end: int) -> bool:
     """Whether a number without a unit is a dose, in an answer that speaks of one."""
     if around.texts[first:end] == ["one"] or not _free(around, first, end):
         return False
-    return any(way(around, first, end) for way in (_stepped, _judged, _called, _next))
+    return any(way(around, first, end) for way in (_stepped, _judged, _called, _next, _lone))
 
 
 def size(around: Meaning, first: int) -> Fraction:
@@ -112,7 +117,22 @@ def _of_measure(around: Meaning, at: int) -> bool:
 
 def counts_on(around: Meaning, first: int) -> bool:
     """Whether a number is of the hours and the like before it: `for 5 days; 3 is enough`."""
-    return _last_named(around, first) == "count"
+    return _last_named(around, first) == "count" or _fewer_days(around, first)
+
+
+def _fewer_days(around: Meaning, first: int) -> bool:
+    """`200 mg for 5 days; 3 is enough`: fewer of what was counted last, and far less than the dose."""
+    places = (at for at in range(first - 1, max(-1, first - NEAR), -1) if is_number(around.row, at))
+    last, before = next(places, -1), next(places, -1)
+    value = around.row[first].value
+    if value is None or before < 0:
+        return False
+    counted, dosed = read(around.row, last), read(around.row, before)
+    if around.text(counted.end) not in around.known.beside.days or not counted.values or not dosed.values:
+        return False
+    found = around.unit_at(dosed.end) if dosed.end < last else None
+    mass = found is not None and found[0].name == "mg" and found[0].kind == ""
+    return mass and value < min(counted.values) and value * _FAR_LESS <= min(dosed.values)
 
 
 def _judged(around: Meaning, first: int, end: int) -> bool:
@@ -126,8 +146,20 @@ def _judged(around: Meaning, first: int, end: int) -> bool:
     place = end
     while around.text(place) in beside.being | beside.usual | steps.judging_between:
         place += 1
+    if place > end and _is_its_dose(around, place):
+        return True
     judged = around.text(place) in beside.fitting | steps.judging and place > end
-    return (judged or around.text(end) in steps.doing) and _dose_spoken_of(around, first)
+    told = (judged or around.text(end) in steps.doing) and _dose_spoken_of(around, first)
+    return told and not _fewer_days(around, first)
+
+
+def _is_its_dose(around: Meaning, at: int) -> bool:
+    """Whether `the usual dose of ibuprofen`, `what adults take of it` stands here, of a drug."""
+    beside = around.known.beside
+    dose = around.past(at, beside.modifiers | beside.multiplied - beside.amounts, 4)
+    named = around.text(dose) in beside.amounts
+    named = named or (around.text(at) == "what" and not beside.taking.isdisjoint(around.texts[at : at + NEAR // 2]))
+    return named and (around.drug_ahead(dose) or around.drug_lately(at))
 
 
 def _called(around: Meaning, first: int, _: int) -> bool:
@@ -136,9 +168,10 @@ def _called(around: Meaning, first: int, _: int) -> bool:
     at = first - 1
     while around.text(at) in steps.nearly:
         at -= 1
-    if around.text(at) not in beside.being | {"of", ":", "="}:
+    being = beside.being | {"are"}
+    if around.text(at) not in being | {"of", ":", "="}:
         return False
-    while around.text(at) in beside.being | steps.judging_between | {"of", ":", "="}:
+    while around.text(at) in being | steps.judging_between | {"of", ":", "="}:
         at -= 1
     return around.text(at) in steps.ends and _last_named(around, first) == "dose"
 
@@ -149,7 +182,7 @@ def _next(around: Meaning, first: int, end: int) -> bool:
     if around.text(end) not in steps.clause_signs | {"", "\n"}:
         return False
     if around.text(place - 1) in {",", ":"} and not steps.after.isdisjoint(around.clause_before(place)[:_LED]):
-        return _last_named(around, place) == "dose"
+        return _dose_spoken_of(around, place)
     while around.text(place - 1) in steps.sequel:
         while around.text(place - 1) in steps.sequel | steps.joined:
             place -= 1
@@ -164,10 +197,27 @@ def _next(around: Meaning, first: int, end: int) -> bool:
     return place < first and _stepped(around, place, read(around.row, place).end)
 
 
+def _lone(around: Meaning, first: int, _: int) -> bool:
+    """`I'd plump for 2500` where a dose is asked about, `its sweet spot is 2500` of a drug; no age and no year."""
+    value, beside, before = around.row[first].value, around.known.beside, around.text(first - 1)
+    small = before in beside.plain | around.known.steps.clause_begins | {""} and before not in _OF_MANY
+    if value is None or not _NO_AGE < value <= _NO_COUNT or not small:
+        return False
+    if not beside.measures.isdisjoint(around.clause_before(first)):
+        return False
+    return not _last_named(around, first) and (around.asked or _of_sure_drug(around, first))
+
+
 def _dose_spoken_of(around: Meaning, first: int) -> bool:
-    """Whether a dose was named last, or is asked about; not where a measure was named."""
+    """Whether a dose was named last, or is asked about, or a drug is spoken of; not where a measure was named."""
     named = _last_named(around, first)
-    return named == "dose" or (not named and around.asked)
+    return named == "dose" or (not named and (around.asked or _of_sure_drug(around, first)))
+
+
+def _of_sure_drug(around: Meaning, first: int) -> bool:
+    """Whether a drug, and not what is measured of it, is named before in the clause."""
+    places = range(first - len(around.clause_before(first)), first)
+    return any(around.known.is_surely_drug(around.texts[at]) and not around.measured(at) for at in places)
 
 
 def _last_named(around: Meaning, first: int) -> str:

@@ -4,12 +4,12 @@ Knows where a drug's name stands beside a dose. A capitalised or unknown word in
 Knows not in which sense the dose is said; see `senses`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from medmind_runtime.safety.doses import groups, senses
 from medmind_runtime.safety.doses.amounts import is_number
-from medmind_runtime.safety.doses.drugs import drugs, stem
+from medmind_runtime.safety.doses.drugs import drugs, is_drug, stem
 from medmind_runtime.safety.doses.groups import Groups
 from medmind_runtime.safety.doses.mentions import Mention
 from medmind_runtime.safety.doses.reading import Token
@@ -193,6 +193,20 @@ def _run(row: Sequence[Token], at: int) -> frozenset[str]:
     if _VACCINE in made and (against := _against(row, at)):
         made.add(against)
     return frozenset(made)
+
+
+def named(row: Sequence[Token]) -> set[frozenset[str]]:
+    """The drugs of a text, each by all names that stand together: `metronidazole is an antibiotic`."""
+    return {_run(row, at) for at in range(len(row)) if is_drug(row[at])}
+
+
+def several(named: Collection[frozenset[str]]) -> bool:
+    """Whether they are not all of one drug: of those that share a name they are."""
+    rest = set(named)
+    one = rest.pop() if rest else frozenset()
+    while same := {names for names in rest if names & one}:
+        one, rest = one.union(*same), rest - same
+    return bool(rest)
 
 
 def _is_a(row: Sequence[Token], at: int) -> bool:

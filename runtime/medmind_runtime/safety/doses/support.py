@@ -32,14 +32,15 @@ class Passages:
 
     def __init__(self, texts: Sequence[str], asked: str = "") -> None:
         self._said: list[Said] = []
-        self._drugs: set[str] = set()
+        self._drugs: set[frozenset[str]] = set()
         for text in texts:
             row = read(text)
             amounts, times = list(mentions.find(row, source=True)), list(often.find(row, source=True))
             doses = subjects.said(row, amounts, times, strict=True)
             self._said += [*doses, *_counts_of_strengths(doses)]
             self._said += subjects.said(row, times, amounts, strict=True)
-            self._drugs |= drugs(row)
+            self._drugs |= subjects.named(row)
+        self._several = subjects.several(self._drugs)
         self._ask(asked)
 
     def when_asked(self, asked: str) -> "Passages":
@@ -68,7 +69,7 @@ class Passages:
         names = frozenset() if drugless else claim.drugs or inherited or self.asked
         if any(_quoted(claim, names, known) for known in self._said):
             return True
-        unnamed = not names and len(self._drugs) > 1 and not drugless
+        unnamed = not names and self._several and not drugless
         theirs = [] if unnamed else [known for known in self._said if self._of_same(names, known)]
         meant = _for_whom(claim, claim.groups or self._asked_for, theirs)
         if any(_same(claim, known, any_unit) and known.kind in _SENSES[claim.kind] for known in meant):

@@ -14,7 +14,18 @@ from itertools import product
 from typing import Any
 
 from medmind_runtime.safety.doses.beside import Beside
-from medmind_runtime.safety.doses.lists import Asking, Grown, Keys, NumbersRun, Often, Rates, Steps, Sums, UnitLists
+from medmind_runtime.safety.doses.lists import (
+    Asking,
+    Devices,
+    Grown,
+    Keys,
+    NumbersRun,
+    Often,
+    Rates,
+    Steps,
+    Sums,
+    UnitLists,
+)
 
 _DOUBLE = re.compile(r"([a-z])\1")
 
@@ -89,7 +100,7 @@ class Terms:
         numbers, scales, parts: the value of a word: `five`, `hundred`, `third`.
         numbers_abroad: the same in other languages, read so before a unit alone.
         units_abroad: first words of their units.
-        beside, rates, often, unit_lists, keys, grown, asking, numbers_run, steps, sums: lists of words.
+        beside, rates, often, unit_lists, keys, grown, asking, numbers_run, steps, sums, devices: lists of words.
         groups, group_adjectives: the group of people that a word means; that one means before a word for people.
         wider_groups, narrower_groups: the group that one belongs to; the one beside which it is not meant.
         after_number: words after a number without a unit that it does not count.
@@ -97,6 +108,7 @@ class Terms:
         periods: days of what something may be done so often in: `week`, `monthly`.
         parts_of_day: the part that a word means: `breakfast` is in the morning.
         often_begins, often_words: the first words of how often, but for numbers; the same with those after a number.
+        often_led: words between a drug and how often it is taken.
         harm, most: phrases that make a dose too much, or the upper end; by their first word, the longest first.
         no_most: phrases that do not although they begin so.
         opening: phrases after one of a drug's doses without a unit, by their first word.
@@ -127,7 +139,11 @@ class Terms:
         self.rates = Rates(of=_lists(rates.pop("of")), **_lists(rates))
         self.numbers_abroad = _numbers_abroad(data)
         self.numbers_run = NumbersRun(**_lists(data["numbers_run"]))
-        self.steps, self.sums = Steps(**_lists(data["steps"])), Sums(**_lists(data["sums"]))
+        self.steps, self.sums, self.devices = (
+            Steps(**_lists(data["steps"])),
+            Sums(**_lists(data["sums"])),
+            Devices(**_lists(data["devices"])),
+        )
         self.units_abroad: set[str] = set()
         self.often = often = Often(**_lists(data["often"]))
         self.parts_of_day = {word: part for part, words in data["parts_of_day"].items() for word in words.split()}
@@ -144,8 +160,10 @@ class Terms:
         )
         self.after_number = self.beside.plain | self.beside.routes | often.q | often.per
         self.before_answer = self.beside.plain - self.beside.no_amount | self.beside.about | self.beside.answering
-        self.often_words = self.often_begins | often.times | often.clock | often.week | often.hours | often.minutes
-        self.often_words |= self.beside.days
+        self.often_words = (
+            self.often_begins | often.times | often.clock | often.week | often.hours | often.minutes | self.beside.days
+        )
+        self.often_led = often.between | often.led | self.parts_of_day.keys()
         self.unit_lists = UnitLists(**_lists(data["unit_lists"]))
         self.keys = Keys(**_lists(data["document"]))
         self.grown = Grown(**_lists(data["grown"]))

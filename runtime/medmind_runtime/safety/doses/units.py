@@ -85,7 +85,8 @@ class Units(Meaning):
             if (asked or free) and not kinds:
                 return COUNT, place + 1 if "of" not in rest[: place - at] else at
         limited = drug and self.text(first - 1) in beside.limits
-        limited = limited or (self.text(first - 1) in beside.set_apart and self.taken_at(first - 2))
+        set_apart = self.text(first - 1) in beside.set_apart
+        limited = limited or (set_apart and (self.taken_at(first - 2) or (first > 1 and self.is_drug(first - 2))))
         if (asked or limited) and rest[:1] == ["of"] and rest[1:2] and rest[1] in beside.of_it:
             goes_on = len(rest) > 2 and self.row[at + 2].is_word and rest[2] not in beside.plain
             return None if goes_on else (COUNT, at + 2)

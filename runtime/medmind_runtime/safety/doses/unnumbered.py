@@ -65,6 +65,13 @@ def _heap(around: Units, at: int) -> Unnumbered | None:
     return Unnumbered(found[0], end, "some", True) if told else None
 
 
+def _of_liquid(around: Units, at: int, end: int) -> bool:
+    """`a shot of syrup`, of a drug or to be taken."""
+    place = around.past(end, around.known.before_unit | around.known.beside.of_drug, 4)
+    liquid = not around.known.unit_lists.liquids.isdisjoint(around.texts[place : place + 2])
+    return liquid and (around.asked_to_take(at) or around.drug_lately(at) or around.drug_ahead(end))
+
+
 def _finished(around: Units, at: int, unit: Unit) -> bool:
     """`finish the whole box`, of a drug."""
     verb = at - 1 - (around.text(at - 1) in around.known.beside.own)
@@ -79,9 +86,10 @@ def _one(around: Units, at: int, place: int, end: int, unit: Unit) -> bool:
         return around.drug_in_clause(at)
     of = around.text(end) == "of" or (around.text(end) == "with" and around.drug_ahead(end, 4))
     of = of and not (end + 1 < len(around.row) and is_number(around.row, end + 1))
-    if spelt in unit_lists.dosed_alone and of and around.asked_to_take(at) and around.drug_ahead(end, 3):
+    alone = spelt in unit_lists.dosed_alone and around.asked_to_take(at) and around.drug_ahead(end, 3)
+    if of and (alone or (spelt in unit_lists.poured and _of_liquid(around, at, end))):
         return True
-    if spelt == "liter" and of:
+    if of and spelt == "liter":
         syrup = around.text(around.past(end, beside.of_drug, 3)) in around.known.often.objects
         return around.drug_ahead(end, 2) or (syrup and around.asked_to_take(at))
     if around.texts[at] in beside.each or (unit.kind == "soft" and spelt in unit_lists.loose):

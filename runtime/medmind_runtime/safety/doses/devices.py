@@ -1,0 +1,52 @@
+"""Doses by what is done to a device: `dial up 60 on the pen`, `fill the syringe to the 50 mark`, `squirt it 5 times`.
+
+Knows pens, syringes, sprays and their marks. Knows no units.
+"""
+
+from medmind_runtime.safety.doses.surroundings import Surroundings
+
+_BACK, _AHEAD = 12, 6
+"""Tokens to look back for the verb; to look ahead for the device."""
+
+
+def told(around: Surroundings, first: int, end: int) -> bool:
+    """Whether a number without a unit is what a device is set to, or filled to."""
+    devices = around.known.devices
+    marked = around.text(end + (around.text(end) == "-")) in devices.marks
+    if not (marked or around.ends(end) or around.text(end) in devices.before):
+        return False
+    small = devices.between | devices.things | around.known.often.objects
+    verb = first - 1
+    while verb > max(0, first - _BACK) and around.texts[verb] not in devices.setting:
+        if around.texts[verb] not in small and not around.is_drug(verb):
+            return False
+        verb -= 1
+    if verb < 0 or around.texts[verb] not in devices.setting:
+        return False
+    behind = around.texts[end : end + _AHEAD]
+    behind = behind[: behind.index(".")] if "." in behind else behind
+    near = {*around.clause_before(first), *behind} & devices.things
+    if not (near or marked):
+        return False
+    return not near.isdisjoint(devices.of_drugs) or around.drug_lately(first) or around.drug_near(first)
+
+
+def pressed(around: Surroundings, at: int) -> bool:
+    """`inhale ten times`, `press it 8 times`; not to test it."""
+    devices = around.known.devices
+    if not devices.primed.isdisjoint([*around.clause_before(at), *around.texts[at : at + _BACK]]):
+        return False
+    for place in range(at - 1, max(-1, at - _BACK), -1):
+        if around.texts[place] in devices.pressing and around.text(place - 1) not in around.known.beside.own:
+            return True
+        if around.texts[place] not in devices.pressed and not around.is_drug(place):
+            return False
+    return False
+
+
+def placed(around: Surroundings, at: int) -> bool:
+    """Whether it goes on as `in each nostril`, `under the tongue`."""
+    devices = around.known.devices
+    if around.text(at) not in devices.into:
+        return False
+    return around.text(around.past(at + 1, devices.one_of, 3)) in devices.places
