@@ -11,42 +11,42 @@ _BACK, _AHEAD = 12, 6
 
 def told(around: Surroundings, first: int, end: int) -> bool:
     """Whether a number without a unit is what a device is set to, or filled to."""
-    devices = around.known.devices
-    marked = around.text(end + (around.text(end) == "-")) in devices.marks
-    if not (marked or around.ends(end) or around.text(end) in devices.before):
+    handling = around.known.handling
+    marked = around.text(end + (around.text(end) == "-")) in handling.marks
+    if not (marked or around.ends(end) or around.text(end) in handling.before):
         return False
-    small = devices.between | devices.things | around.known.often.objects
+    small = handling.between | handling.things | around.known.often.objects
     verb = first - 1
-    while verb > max(0, first - _BACK) and around.texts[verb] not in devices.setting:
+    while verb > max(0, first - _BACK) and around.texts[verb] not in handling.setting:
         if around.texts[verb] not in small and not around.is_drug(verb):
             return False
         verb -= 1
-    if verb < 0 or around.texts[verb] not in devices.setting:
+    if verb < 0 or around.texts[verb] not in handling.setting:
         return False
     behind = around.texts[end : end + _AHEAD]
     behind = behind[: behind.index(".")] if "." in behind else behind
-    near = {*around.clause_before(first), *behind} & devices.things
+    near = {*around.clause_before(first), *behind} & handling.things
     if not (near or marked):
         return False
-    return not near.isdisjoint(devices.of_drugs) or around.drug_lately(first) or around.drug_near(first)
+    return not near.isdisjoint(handling.of_drugs) or around.drug_lately(first) or around.drug_near(first)
 
 
 def pressed(around: Surroundings, at: int) -> bool:
     """`inhale ten times`, `press it 8 times`; not to test it."""
-    devices = around.known.devices
-    if not devices.primed.isdisjoint([*around.clause_before(at), *around.texts[at : at + _BACK]]):
+    handling = around.known.handling
+    if not handling.primed.isdisjoint([*around.clause_before(at), *around.texts[at : at + _BACK]]):
         return False
     for place in range(at - 1, max(-1, at - _BACK), -1):
-        if around.texts[place] in devices.pressing and around.text(place - 1) not in around.known.beside.own:
+        if around.texts[place] in handling.pressing and around.text(place - 1) not in around.known.beside.own:
             return True
-        if around.texts[place] not in devices.pressed and not around.is_drug(place):
+        if around.texts[place] not in handling.pressed and not around.is_drug(place):
             return False
     return False
 
 
 def placed(around: Surroundings, at: int) -> bool:
     """Whether it goes on as `in each nostril`, `under the tongue`."""
-    devices = around.known.devices
-    if around.text(at) not in devices.into:
+    handling = around.known.handling
+    if around.text(at) not in handling.into:
         return False
-    return around.text(around.past(at + 1, devices.one_of, 3)) in devices.places
+    return around.text(around.past(at + 1, handling.one_of, 3)) in handling.places

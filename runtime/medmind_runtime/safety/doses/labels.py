@@ -15,7 +15,7 @@ def is_label(around: Surroundings, at: int, end: int) -> bool:
     before = around.text(at - 1)
     if _of_hour(around, end):
         return True
-    if before in around.known.beside.labels and around.row[at].value is not None:
+    if before in around.known.beside.numbered and around.row[at].value is not None:
         return not _measures(around, end)
     if (
         (not at or before == "\n")

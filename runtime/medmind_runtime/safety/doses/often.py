@@ -186,7 +186,7 @@ class _Reader(Surroundings):
         drug = at - 1 - (self.text(at - 1) == ",")
         told = drug >= 0 and self.is_drug(drug) and self.text(drug - 1) in {"", ".", "\n", ":"}
         taken = self._object_before(at) or self._amount_before(at) or devices.pressed(self, at)
-        taken = taken or self.in_clause(at, self.known.devices.filling)
+        taken = taken or self.in_clause(at, self.known.handling.filling)
         told = told or (taken and self.drug_lately(at))
         return Mention(at, end, tuple(sorted(values)), IN_ALL) if told else None
 
@@ -242,7 +242,7 @@ class _Reader(Surroundings):
 
     def _of_checkups(self, first: int, end: int) -> bool:
         """`The INR on warfarin is checked weekly`, `methotrexate needs a weekly blood test`."""
-        checkups = self.known.beside.checkups
+        checkups = self.known.often.checkups
         return not checkups.isdisjoint(self.texts[end : end + _CHECKUP_AFTER]) or (
             self.in_clause(first, checkups) and not self._object_before(first)
         )
@@ -250,8 +250,8 @@ class _Reader(Surroundings):
     def _of_food_at(self, at: int) -> bool:
         """`a glass of water`, and not `with water` or `of body weight`."""
         known, text = self.known, self.texts[at]
-        food = text in known.beside.no_medicine and text not in known.rates.body_weight
-        return food and self.texts[at - 1] not in known.beside.taken_with
+        food = text in known.eating.no_medicine and text not in known.rates.body_weight
+        return food and self.texts[at - 1] not in known.eating.taken_with
 
     def _object_before(self, first: int) -> bool:
         """`take it`, `use the cream`, with small words between."""

@@ -12,7 +12,7 @@ from medmind_runtime.safety.doses.drugs import against, drugs
 from medmind_runtime.safety.doses.mentions import Mention
 from medmind_runtime.safety.doses.reading import Token, tokens
 from medmind_runtime.safety.doses.subjects import Said
-from medmind_runtime.safety.doses.terms import BARE, terms
+from medmind_runtime.safety.doses.terms import ANY_UNIT, terms
 
 _SENSES = {"take": {"take"}, "most": {"take", "most"}, "harm": {"most", "harm"}}
 """Which senses of a passage's dose support an answer's: a maximum is no dose to take."""
@@ -54,8 +54,8 @@ class Passages:
         words = {token.text for token in row}
         self.asked = drugs(row)
         self._asked_for = patients.named(row)
-        self.drug_asked = bool(self.asked) and terms().beside.checking.isdisjoint(words)
-        self.dose_asked = self.drug_asked and terms().beside.asking_else.isdisjoint(words)
+        self.drug_asked = bool(self.asked) and terms().answering.checking.isdisjoint(words)
+        self.dose_asked = self.drug_asked and terms().answering.asking_else.isdisjoint(words)
 
     def have(self, claim: Said, inherited: frozenset[str] = frozenset(), *, any_unit: bool = False) -> bool:
         """Whether one of them has it.
@@ -146,7 +146,7 @@ def _same(claim: Said, known: Said, any_unit: bool) -> bool:
         return False
     if any_unit and theirs.unit not in {often.UNIT, often.IN_ALL}:
         return _same_amount(mine, theirs)
-    if mine.unit == BARE.name != theirs.unit:
+    if mine.unit == ANY_UNIT.name != theirs.unit:
         own = theirs.size or Fraction(1)  # `go up to 50` is of mcg where the passage has them; of 1 g, 1000 is mg
         sizes = {mine.size} if mine.size and theirs.unit == "mg" else {own, min(own, Fraction(1))}
         of_any = theirs.unit not in {often.UNIT, often.IN_ALL}
@@ -163,7 +163,7 @@ def _same_unit(claim: Said, known: Said) -> bool:
     unit_lists, both = terms().unit_lists, {mine, theirs}
     return (
         mine == theirs
-        or ("count" in both and both <= unit_lists.pieces | {BARE.name})
+        or ("count" in both and both <= unit_lists.pieces | {ANY_UNIT.name})
         or (mine == often.IN_ALL and theirs == often.UNIT)
         or ("vaccine" in claim.drugs & known.drugs and both <= unit_lists.of_vaccines)
     )

@@ -29,7 +29,7 @@ class Unnumbered(NamedTuple):
 
 def amount(around: Units, at: int) -> Unnumbered | None:
     """The one that begins here."""
-    text, beside = around.texts[at], around.known.beside
+    beside, text = around.known.beside, around.texts[at]
     if text in around.known.heaps and ((heap := _heap(around, at)) or text not in beside.vague):
         return heap
     place = around.past(at + 1, around.known.before_unit, 3)
@@ -75,14 +75,19 @@ def _of_liquid(around: Units, at: int, end: int) -> bool:
 def _finished(around: Units, at: int, unit: Unit) -> bool:
     """`finish the whole box`, of a drug."""
     verb = at - 1 - (around.text(at - 1) in around.known.beside.own)
-    told = around.text(verb) in around.known.beside.finishing and not around.denied(at)
+    told = around.text(verb) in around.known.preparations.finishing and not around.denied(at)
     return unit.spelt == "packet" and told and (around.drug_lately(at) or around.drug_ahead(at))
 
 
 def _one(around: Units, at: int, place: int, end: int, unit: Unit) -> bool:
     """Whether `a` with a unit means one of it, as in `take a tablet`, not in `it comes as a tablet`."""
-    beside, unit_lists, spelt = around.known.beside, around.known.unit_lists, unit.spelt
-    if unit.kind == "soft" and around.text(around.past(end, beside.into, 3)) in beside.places:
+    preparations, unit_lists, beside, spelt = (
+        around.known.preparations,
+        around.known.unit_lists,
+        around.known.beside,
+        unit.spelt,
+    )
+    if unit.kind == "soft" and around.text(around.past(end, preparations.into, 3)) in preparations.places:
         return around.drug_in_clause(at)
     of = around.text(end) == "of" or (around.text(end) == "with" and around.drug_ahead(end, 4))
     of = of and not (end + 1 < len(around.row) and is_number(around.row, end + 1))
