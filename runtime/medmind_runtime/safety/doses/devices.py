@@ -13,22 +13,33 @@ def told(around: Surroundings, first: int, end: int) -> bool:
     """Whether a number without a unit is what a device is set to, or filled to."""
     handling = around.known.handling
     marked = around.text(end + (around.text(end) == "-")) in handling.marks
-    if not (marked or around.ends(end) or around.text(end) in handling.before):
+    if not (marked or around.ends(end) or around.text(end) in handling.before) or around.row[first].value == 0:
         return False
-    small = handling.between | handling.things | around.known.often.objects
-    verb = first - 1
-    while verb > max(0, first - _BACK) and around.texts[verb] not in handling.setting:
-        if around.texts[verb] not in small and not around.is_drug(verb):
-            return False
-        verb -= 1
-    if verb < 0 or around.texts[verb] not in handling.setting:
+    verb = _verb_before(around, first)
+    if verb < 0:
         return False
-    behind = around.texts[end : end + _AHEAD]
-    behind = behind[: behind.index(".")] if "." in behind else behind
-    near = {*around.clause_before(first), *behind} & handling.things
-    if not (near or marked):
+    between = range(verb + 1, first)
+    near = {*around.clause_before(verb), *(around.texts[at] for at in between)}
+    if around.texts[verb] not in handling.showing:
+        behind = around.texts[end : end + _AHEAD]
+        near |= {*behind[: behind.index(".") if "." in behind else None]}
+    near &= handling.things
+    if not (near or marked or any(map(around.is_drug, between))):  # `dial insulin to 12`
         return False
     return not near.isdisjoint(handling.of_drugs) or around.drug_lately(first) or around.drug_near(first)
+
+
+def _verb_before(around: Surroundings, first: int) -> int:
+    """The place of the verb that a device is set with, with nothing but small words behind it; below zero for none."""
+    handling = around.known.handling
+    verbs = handling.setting | handling.showing
+    small = around.known.beside.modifiers | handling.between | handling.things | around.known.often.objects
+    for place in range(first - 1, max(-1, first - _BACK), -1):
+        if around.texts[place] in verbs:
+            return place
+        if around.texts[place] not in small and not around.is_drug(place):
+            break
+    return -1
 
 
 def pressed(around: Surroundings, at: int) -> bool:

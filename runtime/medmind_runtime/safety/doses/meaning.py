@@ -9,6 +9,7 @@ from medmind_runtime.safety.doses.terms import Unit
 
 _OWN_WORDS = frozenset({"of", "ray", "energy"})
 """Kinds of units; see `terms.Unit`."""
+_BEGINS = frozenset({"", ".", "\n"})
 _LONGEST_UNIT = 3
 """Tokens."""
 
@@ -33,7 +34,8 @@ class Meaning(Surroundings):
             once = given_once and (texts[end - 2] == "one" or texts[first - 1 : first] == ["in"])
             taking = self.in_clause(first, self.known.beside.taking)
             heap = self.asked and unit.spelt in self.known.unit_lists.heaped
-            return not once and (asked or taking or heap or self.drug_in_clause(first) or self.drug_far(first))
+            begun = self.asked and unit.spelt in self.known.unit_lists.dosed_alone and self.text(first - 1) in _BEGINS
+            return not once and (asked or taking or heap or begun or self.drug_in_clause(first) or self.drug_far(first))
         return True
 
     def _spread_or_given(self, unit: Unit, first: int, end: int) -> bool:

@@ -124,9 +124,9 @@ def _fewer_days(around: Meaning, first: int) -> bool:
     """`200 mg for 5 days; 3 is enough`: fewer of what was counted last, and far less than the dose."""
     places = (at for at in range(first - 1, max(-1, first - NEAR), -1) if is_number(around.row, at))
     last, before = next(places, -1), next(places, -1)
-    value = around.row[first].value
-    if value is None or before < 0:
+    if before < 0:
         return False
+    value = max(read(around.row, first).values)
     counted, dosed = read(around.row, last), read(around.row, before)
     if around.text(counted.end) not in around.known.beside.days or not counted.values or not dosed.values:
         return False
@@ -146,20 +146,25 @@ def _judged(around: Meaning, first: int, end: int) -> bool:
     place = end
     while around.text(place) in beside.being | unitless.usual | moving.judging_between:
         place += 1
-    if place > end and _is_its_dose(around, place):
+    if _is_its_dose(around, end):
         return True
     judged = around.text(place) in beside.fitting | moving.judging and place > end
     told = (judged or around.text(end) in moving.doing) and _dose_spoken_of(around, first)
     return told and not _fewer_days(around, first)
 
 
-def _is_its_dose(around: Meaning, at: int) -> bool:
-    """Whether `the usual dose of ibuprofen`, `what adults take of it` stands here, of a drug."""
-    beside, multiplying = around.known.beside, around.known.multiplying
-    dose = around.past(at, beside.modifiers | multiplying.multiplied - beside.dose_names, 4)
-    named = around.text(dose) in beside.dose_names
+def _is_its_dose(around: Meaning, end: int) -> bool:
+    """Whether it goes on as `is the usual dose of ibuprofen`, `was what adults took of it`."""
+    beside, moving = around.known.beside, around.known.moving
+    at = end
+    while around.text(at) in beside.being | beside.passive | moving.judging_between:
+        at += 1
+    if at == end:
+        return False
+    between = beside.modifiers | beside.fitting | around.known.multiplying.multiplied - beside.dose_names
+    named = around.text(around.past(at, between, 4)) in beside.dose_names
     named = named or (around.text(at) == "what" and not beside.taking.isdisjoint(around.texts[at : at + NEAR // 2]))
-    return named and (around.drug_ahead(dose) or around.drug_lately(at))
+    return named and (around.drug_ahead(at, NEAR) or around.drug_lately(at))
 
 
 def _called(around: Meaning, first: int, _: int) -> bool:
@@ -173,7 +178,15 @@ def _called(around: Meaning, first: int, _: int) -> bool:
         return False
     while around.text(at) in being | moving.judging_between | {"of", ":", "="}:
         at -= 1
-    return around.text(at) in moving.ends and _last_named(around, first) == "dose"
+    return around.text(at) in moving.ends and (_last_named(around, first) == "dose" or _of_drug_ahead(around, first))
+
+
+def _of_drug_ahead(around: Meaning, first: int) -> bool:
+    """`a maximum of 80 on oxycodone`, where nothing else was named before."""
+    ahead = around.texts[first : first + _BETWEEN]
+    ahead = ahead[: ahead.index(".")] if "." in ahead else ahead
+    sure = any(around.known.is_surely_drug(text) and not around.measured(at) for at, text in enumerate(ahead, first))
+    return sure and not _last_named(around, first)
 
 
 def _next(around: Meaning, first: int, end: int) -> bool:
@@ -199,16 +212,11 @@ def _next(around: Meaning, first: int, end: int) -> bool:
 
 def _lone(around: Meaning, first: int, _: int) -> bool:
     """`I'd plump for 2500` where a dose is asked about, `its sweet spot is 2500` of a drug; no age and no year."""
-    beside, measuring, value, before = (
-        around.known.beside,
-        around.known.measuring,
-        around.row[first].value,
-        around.text(first - 1),
-    )
-    small = before in beside.plain | around.known.moving.clause_begins | {""} and before not in _OF_MANY
-    if value is None or not _NO_AGE < value <= _NO_COUNT or not small:
+    moving, before, value = around.known.moving, around.text(first - 1), max(read(around.row, first).values)
+    small = before in around.known.beside.plain | moving.clause_begins | {""} and before not in _OF_MANY
+    if not _NO_AGE < value <= _NO_COUNT or not small:
         return False
-    if not measuring.measures.isdisjoint(around.clause_before(first)):
+    if not (around.known.measuring.measures | moving.phoning).isdisjoint(around.clause_before(first)):
         return False
     return not _last_named(around, first) and (around.asked or _of_sure_drug(around, first))
 

@@ -100,9 +100,13 @@ class Surroundings:
         return any(amounts.is_number(self.row, place) for place in range(max(0, at - 2), at))
 
     def denied(self, at: int) -> bool:
-        """Whether a negation stands before."""
-        words = self.clause_before(at)
-        return any(text in self.known.negations for text in words[: words.index(",") if "," in words else None])
+        """Whether a negation stands before; `it does no harm to` is none."""
+        words, known = self.clause_before(at), self.known
+        if known.negations.isdisjoint(words):
+            return False
+        words = words[: words.index(",") if "," in words else None]
+        denied = (place for place, text in enumerate(words) if text in known.negations)
+        return any(known.beside.harming.isdisjoint(words[max(0, place - 2) : place]) for place in denied)
 
     def clause_before(self, at: int) -> list[str]:
         """The words of the clause before a place, the nearest first."""

@@ -61,7 +61,8 @@ def _heap(around: Units, at: int) -> Unnumbered | None:
     several = around.texts[at].endswith("s") and around.text(end) == "of" and around.drug_ahead(end, 4)
     told = several and around.asked_to_take(at)
     by_the = around.texts[at - 2 : at] == ["by", "the"] and around.drug_lately(at)
-    told = told or (by_the and around.in_clause(at, around.known.beside.taking))
+    taken = around.in_clause(at, around.known.beside.taking) or around.is_drug(max(0, at - 3))
+    told = told or (by_the and taken)
     return Unnumbered(found[0], end, "some", True) if told else None
 
 
@@ -91,8 +92,11 @@ def _one(around: Units, at: int, place: int, end: int, unit: Unit) -> bool:
         return around.drug_in_clause(at)
     of = around.text(end) == "of" or (around.text(end) == "with" and around.drug_ahead(end, 4))
     of = of and not (end + 1 < len(around.row) and is_number(around.row, end + 1))
-    alone = spelt in unit_lists.dosed_alone and around.asked_to_take(at) and around.drug_ahead(end, 3)
-    if of and (alone or (spelt in unit_lists.poured and _of_liquid(around, at, end))):
+    alone = of and around.asked_to_take(at) and around.drug_ahead(end, 3)
+    alone = alone or (bool(around.rates(end)[1]) and around.drug_lately(at))  # `timolol, a drop an hour`
+    if (alone and spelt in unit_lists.dosed_alone) or (
+        of and spelt in unit_lists.poured and _of_liquid(around, at, end)
+    ):
         return True
     if of and spelt == "liter":
         syrup = around.text(around.past(end, beside.of_drug, 3)) in around.known.often.objects

@@ -32,6 +32,7 @@ class Beside:
     range_to: frozenset[str]
     changing: frozenset[str]
     passive: frozenset[str]
+    harming: frozenset[str]
     starting: frozenset[str]
     fitting: frozenset[str]
     days: frozenset[str]

@@ -49,6 +49,7 @@ class Moving:
     aiming: frozenset[str]
     between: frozenset[str]
     led: frozenset[str]
+    phoning: frozenset[str]
     nearly: frozenset[str]
     doers: frozenset[str]
     helping: frozenset[str]
@@ -71,6 +72,7 @@ class Handling:
     """Around what is set, filled or pressed."""
 
     setting: frozenset[str]
+    showing: frozenset[str]
     between: frozenset[str]
     before: frozenset[str]
     things: frozenset[str]
