@@ -17,6 +17,8 @@ in its sentence or the one before."""
 _NO_AGE, _NO_COUNT = 120, 10_000
 """Between them is a lone number that may be a dose, where the words around do not say so."""
 _OF_MANY = frozenset({"in", "per", "of", "/", "-", "(", "[", "#"})
+_SOME = frozenset({"region", "excess", "upwards", "short"})
+"""Before an `of` behind which no share follows."""
 _FAR_LESS = 10
 """How many times less than a dose a number of days is that is not taken for one."""
 _AS_MUCH = 2
@@ -213,7 +215,8 @@ def _next(around: Meaning, first: int, end: int) -> bool:
 def _lone(around: Meaning, first: int, _: int) -> bool:
     """`I'd plump for 2500` where a dose is asked about, `its sweet spot is 2500` of a drug; no age and no year."""
     moving, before, value = around.known.moving, around.text(first - 1), max(read(around.row, first).values)
-    small = before in around.known.beside.plain | moving.clause_begins | {""} and before not in _OF_MANY
+    small = before in around.known.beside.plain | moving.clause_begins | moving.nearly | _SOME | {""}
+    small = small and (before not in _OF_MANY or around.text(first - 2) in _SOME)
     if not _NO_AGE < value <= _NO_COUNT or not small:
         return False
     if not (around.known.measuring.measures | moving.phoning).isdisjoint(around.clause_before(first)):
