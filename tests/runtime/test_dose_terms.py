@@ -11,6 +11,7 @@ import pytest
 from medmind_runtime.safety.doses.drugs import stem
 from medmind_runtime.safety.doses.reading import tokens
 from medmind_runtime.safety.doses.terms import Terms
+from medmind_runtime.safety.doses.words import Words
 
 ROOM = files("medmind_runtime.safety.doses")
 DATA: dict[str, Any] = tomllib.loads((ROOM / "doses.toml").read_text("utf-8"))
@@ -28,21 +29,11 @@ LISTS = {
     for name, text in table.items()
     if isinstance(text, str)
 }
+UNIT_NAMES = {name: text for name, text in DATA["unit_lists"].items() if name != "liquids"}
 SPELT = " ".join([*DATA["numbers"], *DATA["scales"], *DATA["parts"]])
 SAME = {"drugs.same": " ".join(DATA["drugs"]["same"]), "drugs.together": " ".join(DATA["drugs"]["together"])}
 ENTRIES = {**LISTS, **RATES, **SAME, **BY_VALUE, "units": UNITS, "numbers": SPELT}
-READ_AS = {
-    "beside": ["beside"],
-    "rates": ["rates", "named"],
-    "often": ["often"],
-    "unit_lists": ["unit_lists"],
-    "document": ["keys", "keys_of"],
-    "grown": ["grown"],
-    "asking": ["asking"],
-    "numbers_run": ["numbers_run"],
-    "steps": ["steps"],
-    "sums": ["sums"],
-}
+READ_AS = {name: [name] for name in vars(Words(DATA))} | {"rates": ["rates", "named"], "keys": ["keys", "keys_of"]}
 """What the code calls the lists of a section; those of the others are read once, from the file."""
 
 
@@ -72,7 +63,7 @@ def test_no_entry_stands_twice_in_a_list() -> None:
 
 
 def test_every_entry_is_one_that_the_reader_makes() -> None:
-    names = {"drugs.endings", "rates.body", *(f"unit_lists.{name}" for name in DATA["unit_lists"])}
+    names = {"drugs.endings", "rates.body", *(f"unit_lists.{name}" for name in UNIT_NAMES)}
     lists = {name: text for name, text in ENTRIES.items() if name not in names}
     for name, text in lists.items():
         for word in set(text.split()) - {"*", "~"}:  # signs of Markdown, read as others in some places
@@ -82,7 +73,7 @@ def test_every_entry_is_one_that_the_reader_makes() -> None:
 
 def test_lists_of_names_have_known_names() -> None:
     assert set(DATA["rates"]["body"].split()) <= RATES.keys() | {"m2"}
-    named = {name for text in DATA["unit_lists"].values() for name in text.split()}
+    named = {name for text in UNIT_NAMES.values() for name in text.split()}
     assert named <= DATA["units"].keys() | {"count"}
     assert {row["rate"] for row in DATA["units"].values() if "rate" in row} <= RATES.keys()
     joined = DATA["numbers_joined"].values()
@@ -102,13 +93,13 @@ def test_capitals_are_read_as_they_are_written() -> None:
 
 
 def test_what_is_looked_up_in_another_list_alone_stands_in_it() -> None:
-    beside = {name: set(text.split()) for name, text in DATA["beside"].items()}
-    assert beside["products"] <= beside["links"]
-    assert beside["doubling"] | beside["made_so"] <= beside["multiples"]
-    assert beside["drinking"] <= beside["taking"]
-    assert beside["colours"] <= set(UNITS.split())
-    assert beside["no_roman_units"] <= set(UNITS.split())
-    assert beside["ambiguous"] <= set(BY_VALUE["numbers_abroad"].split())
+    of = {name: set(text.split()) for name, text in LISTS.items()}
+    assert of["beside.products"] <= of["beside.links"]
+    assert of["multiplying.doubling"] | of["multiplying.made_so"] <= of["multiplying.words"]
+    assert of["eating.drinking"] <= of["beside.taking"]
+    assert of["unit_words.colours"] <= set(UNITS.split())
+    assert of["foreign.no_roman_units"] <= set(UNITS.split())
+    assert of["foreign.ambiguous"] <= set(BY_VALUE["numbers_abroad"].split())
 
 
 def test_a_name_and_the_one_that_it_is_compared_by_are_read_alike() -> None:

@@ -35,7 +35,7 @@ def _had(around: Surroundings, first: int, end: int) -> bool:
 
 def _answers(around: Meaning, first: int, end: int) -> bool:
     """`Six.`, `About 400, I would say.`, `400 is fine for you`, where a dose is asked about."""
-    beside = around.known.beside
+    beside, answering = around.known.beside, around.known.answering
     if _numbers_a_line(around, first, end) or _year(around, first):
         return False
     at = _back(around, first, around.known.before_answer)
@@ -46,13 +46,13 @@ def _answers(around: Meaning, first: int, end: int) -> bool:
     fits = around.text(end) in beside.being and not beside.fitting.isdisjoint(around.texts[end + 1 : end + 3])
     fits = fits and not steps.counts_on(around, first)
     following = end + 1 < len(around.row) and is_number(around.row, end + 1)  # `two in five`
-    goes_on = around.text(end) in beside.after_answer and not following
+    goes_on = around.text(end) in answering.after_answer and not following
     return around.text(at) in {"", ".", "\n"} and (fits or goes_on or _alone(around, end))
 
 
 def _together(around: Surroundings, first: int, end: int) -> bool:
     """`Six at a time.`, `Eight a day.`: a sentence, or a part of one, that begins so after a drug's name."""
-    beside, rates = around.known.beside, around.known.rates
+    beside, rates, answering = around.known.beside, around.known.rates, around.known.answering
     at = _back(around, first, beside.about - beside.set_apart)
     if around.text(at) in beside.pointing and around.text(at - 1) in beside.taking:  # `take it six at a time`
         at = _back(around, at - 1, beside.allowing)
@@ -61,7 +61,7 @@ def _together(around: Surroundings, first: int, end: int) -> bool:
     after = around.phrase(around.known.at_once, end + (around.text(end) == ","))
     daily = around.text(end) in rates.per and around.text(end + 1) in around.known.often.days
     after = after or (end + 2 if daily and around.text(at) not in beside.set_apart else 0)
-    return after > 0 and (around.text(after) in beside.being | beside.after_amount or _alone(around, after))
+    return after > 0 and (around.text(after) in beside.being | answering.after_amount or _alone(around, after))
 
 
 def _numbers_a_line(around: Surroundings, first: int, end: int) -> bool:
@@ -90,11 +90,11 @@ def _on(around: Surroundings, first: int, end: int) -> bool:
 
 def _also(around: Surroundings, first: int, end: int) -> bool:
     """`She took 5 mg of amlodipine, her husband 10`: another person's, with the verb left out."""
-    beside = around.known.beside
+    beside, answering = around.known.beside, around.known.answering
     verb = around.text(first - 1)
     person = first - 1 - (verb == "on" or verb in beside.taking)
-    whose = person - 1 - (around.text(person - 1) not in beside.whose)
-    if around.text(whose) not in beside.whose or not around.row[person].is_word or not _alone(around, end):
+    whose = person - 1 - (around.text(person - 1) not in answering.whose)
+    if around.text(whose) not in answering.whose or not around.row[person].is_word or not _alone(around, end):
         return False
     before = range(max(0, whose - NEAR), whose)
     numbers = any(is_number(around.row, at) for at in before)
@@ -112,9 +112,9 @@ def _back(around: Surroundings, at: int, words: frozenset[str]) -> int:
 
 def _alone(around: Surroundings, end: int) -> bool:
     """Whether a number counts nothing that follows."""
-    beside = around.known.beside
-    at = end + 2 if around.text(end) == "of" and around.text(end + 1) in beside.of_it else end
-    if at >= len(around.row) or around.texts[at] in beside.after_amount:
+    unit_words, answering, beside = around.known.unit_words, around.known.answering, around.known.beside
+    at = end + 2 if around.text(end) == "of" and around.text(end + 1) in unit_words.of_it else end
+    if at >= len(around.row) or around.texts[at] in answering.after_amount:
         return True
     following = around.row[at]
     name = following.value is not None or (

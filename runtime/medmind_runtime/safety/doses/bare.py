@@ -14,41 +14,43 @@ _NO_AGE, _STRENGTH = 120, 1000
 
 def of_drug_before(around: Surroundings, drug: int, first: int, end: int) -> bool:
     """Whether a number without a unit is a drug's: `Ibuprofen: 800 every 6 hours`, and not `connexin 26`."""
-    beside = around.known.beside
+    unitless, beside, measuring = around.known.unitless, around.known.beside, around.known.measuring
     lead = first - 1 - (around.texts[first - 1] == "a" and around.row[first].value is None)  # `a hundred`
     listed = around.texts[lead] == "," and drug == lead - 1
-    listed = listed and (around.text(end) in {"", ".", "\n", ","} or around.text(end) in beside.routes)
-    if (around.texts[lead] in beside.about - {":", "-", "("} and not listed) or around.text(end) in beside.goes_on:
+    listed = listed and (around.text(end) in {"", ".", "\n", ","} or around.text(end) in unitless.routes)
+    if (
+        around.texts[lead] in beside.about - around.known.moving.nearly - {":", "-", "("} and not listed
+    ) or around.text(end) in unitless.goes_on:
         return False
     if around.text(end) == "-" and all(token.glued for token in around.row[end : end + 2]):  # `5-FU`
         return False
     bars = "|" in around.texts[drug + 1 : first]
     cells = [around.texts[at] for at in range(drug + 1, first) if not (bars and around.is_cell(at))]
-    between = [text for text in cells if text not in beside.made_as]
+    between = [text for text in cells if text not in unitless.made_as]
     value = around.row[first].value
     year = around.texts[first - 1] == "in" and is_year(value)
     halves = around.texts[first] in around.known.parts and around.text(end) == "the"  # `ramipril halves the risk`
     if year or halves or around.measured(drug) or _of_tests(around, drug):
         return False
-    if not between and value is not None and value.denominator > 1 and around.texts[drug] not in beside.measured:
+    if not between and value is not None and value.denominator > 1 and around.texts[drug] not in measuring.in_blood:
         return True
-    by_route = around.text(end + (around.text(end) == ")")) in beside.routes
-    by_route = by_route or (bars and not beside.routes.isdisjoint(around.texts[drug + 1 : first]))
+    by_route = around.text(end + (around.text(end) == ")")) in unitless.routes
+    by_route = by_route or (bars and not unitless.routes.isdisjoint(around.texts[drug + 1 : first]))
     by_route = by_route or (around.text(end + 1) in around.known.often.times and is_number(around.row, end))
-    usual = {"is", "are"} & {*between} and not beside.usual.isdisjoint(between)
+    usual = {"is", "are"} & {*between} and not unitless.usual.isdisjoint(between)
     surely = around.known.is_surely_drug(around.texts[drug]) and around.ends(end) and not _in_list(around, first, end)
     ranged = len(read(around.row, first).values) > 1
     told = around.in_clause(first, beside.taking) or around.large(first) or by_route or _schedule(around, first)
     told = told or _fills_line(around, drug, first, end)
     told = told or (bars and any(around.row[at].value and around.large(at) for at in range(drug + 1, first)))
-    return bool(told or usual or surely or ranged) and beside.equals.issuperset(between)
+    return bool(told or usual or surely or ranged) and unitless.equals.issuperset(between)
 
 
 def _of_tests(around: Surroundings, drug: int) -> bool:
     """`Glucose 90, sodium 128`: what is measured in blood, beside another measure."""
-    beside = around.known.beside
+    measuring, beside = around.known.measuring, around.known.beside
     near = around.texts[max(0, drug - 2 * NEAR) : drug]
-    tested = around.texts[drug] in beside.measured and not beside.measures.isdisjoint(near)
+    tested = around.texts[drug] in measuring.in_blood and not measuring.measures.isdisjoint(near)
     return tested and beside.taking.isdisjoint(near)
 
 
@@ -74,7 +76,7 @@ def _in_list(around: Surroundings, first: int, end: int) -> bool:
 
 def _schedule(around: Surroundings, first: int) -> bool:
     """`10-0-8-0`: so much at each time of the day; `25 → 50 → 100`."""
-    if not around.known.beside.course_arrows.isdisjoint(around.texts[first + 1 : first + 3]):
+    if not around.known.unitless.course_arrows.isdisjoint(around.texts[first + 1 : first + 3]):
         return True
     row = around.row[first : first + 5]
     return len(row) == 5 and all(
@@ -89,20 +91,20 @@ def told(around: Surroundings, first: int, end: int) -> bool:
 
 def _changed(around: Surroundings, first: int, end: int) -> bool:
     """`lower the ramipril from ten to five`, `quetiapine may be pushed from 50 to 300`, `it can go from 25 to 200`."""
-    beside = around.known.beside
+    beside, unitless, measuring = around.known.beside, around.known.unitless, around.known.measuring
     if around.texts[first - 1 : first] != ["from"] or not around.ends(end):
         return False
     if not any(text in beside.range_to for text in around.texts[first:end]):
         return False
-    at = _before_verbs(around, first - 2, beside.changing | beside.going)
+    at = _before_verbs(around, first - 2, beside.changing | unitless.going)
     done = around.texts[at + 1 : first - 1]
-    goes = not beside.going.isdisjoint(done)
+    goes = not unitless.going.isdisjoint(done)
     if at >= 0 and around.is_drug(at) and not goes:
         return around.in_clause(at, beside.changing) and not around.measured(at)
     if at < 0 or not (goes or around.texts[at] in beside.passive):
         return False
-    at = _before_verbs(around, at, beside.plain - beside.measures)
-    if at < 0 or not done or not around.is_drug(at) or (goes and around.texts[at] in beside.measured):
+    at = _before_verbs(around, at, beside.plain - measuring.measures)
+    if at < 0 or not done or not around.is_drug(at) or (goes and around.texts[at] in measuring.in_blood):
         return False
     return not around.measured(at) and _takes(around, at)
 
@@ -121,21 +123,22 @@ def _takes(around: Surroundings, drug: int) -> bool:
 
 def of_measure(around: Surroundings, first: int) -> bool:
     """Whether it is a measure that is raised: `insulin resistance was increased from 2 to 5`."""
-    beside = around.known.beside
+    beside, unitless, measuring = around.known.beside, around.known.unitless, around.known.measuring
     if around.texts[first - 1 : first] not in (["from"], ["to"], ["by"]):
         return False
-    verbs = (beside.plain | beside.changing | beside.going | beside.taking) - beside.measures
+    verbs = (beside.plain | beside.changing | unitless.going | beside.taking) - measuring.measures
     at = _before_verbs(around, first - 2, verbs)
-    return at >= 0 and (around.texts[at] in beside.measures or (around.is_drug(at) and around.measured(at)))
+    return at >= 0 and (around.texts[at] in measuring.measures or (around.is_drug(at) and around.measured(at)))
 
 
 def _follows(around: Surroundings, first: int, end: int) -> bool:
     """`lisinopril 10, then 20, then 40`, `pregabalin from 75 all the way to 300`."""
-    beside = around.known.beside
-    ahead = around.past(end, beside.all_the_way, 5)
+    unitless, beside = around.known.unitless, around.known.beside
+    ahead = around.past(end, unitless.all_the_way, 5)
     before, last = around.text(first - 2), around.text(first - 1 - (around.text(first - 1) in {":", "of"}))
-    back = last in beside.next or (
-        last in {"to", "by"} and (before in beside.changing | beside.going | beside.all_the_way or before == "followed")
+    back = last in unitless.next or (
+        last in {"to", "by"}
+        and (before in beside.changing | unitless.going | unitless.all_the_way or before == "followed")
     )
     back = back or (last == "," and first > 1 and is_number(around.row, first - 2))
     leads = around.text(ahead) == "then" or (ahead > end and around.text(ahead) == "to")
@@ -143,11 +146,11 @@ def _follows(around: Surroundings, first: int, end: int) -> bool:
         return False
     drug = around.led_by_drug(
         first,
-        beside.equals | beside.then_between | beside.changing | beside.going | beside.next,
+        unitless.equals | unitless.then_between | beside.changing | unitless.going | unitless.next,
         in_blood=around.text(first - 1) == "then",
     )
     if drug < 0 or not back:
-        return drug >= 0 and (beside.equals | {"from"}).issuperset(around.texts[drug + 1 : first])
+        return drug >= 0 and (unitless.equals | {"from"}).issuperset(around.texts[drug + 1 : first])
     numbers = any(is_number(around.row, at) for at in range(max(0, first - NEAR), first))
     return (
         numbers or around.in_clause(drug, beside.changing) or not beside.changing.isdisjoint(around.texts[drug:first])
@@ -157,7 +160,7 @@ def _follows(around: Surroundings, first: int, end: int) -> bool:
 def _fits(around: Surroundings, first: int, end: int) -> bool:
     """`sildenafil at fifty is typical`, `allopurinol at 300`; an age is none."""
     before = first - 2
-    while before > 0 and around.texts[before] in around.known.beside.gently:
+    while before > 0 and around.texts[before] in around.known.unitless.gently:
         before -= 1
     if around.texts[first - 1 : first] != ["at"] or before < 0 or not around.is_drug(before):
         return False
@@ -180,11 +183,11 @@ def is_age(around: Surroundings, first: int) -> bool:
 
 def ratio_end(around: Surroundings, first: int, end: int) -> int:
     """The end of `adrenaline 1:1000`, `insulin to carb ratio 1:12`; 0 for none."""
-    row, beside = around.row, around.known.beside
+    unitless, row = around.known.unitless, around.row
     if row[first].value != 1 or around.text(end) != ":" or end + 1 >= len(row) or not is_number(row, end + 1):
         return 0
     other = read(row, end + 1)
     if not other.values or not around.ends(other.end):
         return 0
-    strong = other.values[0] >= _STRENGTH and around.led_by_drug(first, beside.equals) >= 0
-    return other.end if strong or (around.in_clause(first, beside.ratios) and around.drug_in_clause(first)) else 0
+    strong = other.values[0] >= _STRENGTH and around.led_by_drug(first, unitless.equals) >= 0
+    return other.end if strong or (around.in_clause(first, unitless.ratios) and around.drug_in_clause(first)) else 0

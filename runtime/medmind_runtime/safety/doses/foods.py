@@ -29,30 +29,30 @@ def holds(around: Surroundings, first: int, end: int) -> bool:
         around: the text.
         first, end: the number and its unit.
     """
-    beside = around.known.beside
+    beside, eating = around.known.beside, around.known.eating
     before, behind = around.clause_before(first), _clause_behind(around, end)
     if _eaten(around, before, behind):
         return True
-    if not (beside.taking - beside.giving | beside.pieces_of_medicine).isdisjoint([*before, *behind]):
+    if not (beside.taking - eating.giving | eating.pieces_of_medicine).isdisjoint([*before, *behind]):
         return False
     if before[:1] == ["per"]:  # `2.7 mg of iron per 100 g`
-        return all(not words.isdisjoint(before) for words in (beside.dishes, beside.nutrients, beside.holding))
-    verb = next((place for place, text in enumerate(before) if text in beside.holding | beside.giving), len(before))
-    given = {"you"} if {*before[verb : verb + 1]} & beside.giving else set()
+        return all(not words.isdisjoint(before) for words in (eating.dishes, eating.nutrients, eating.holding))
+    verb = next((place for place, text in enumerate(before) if text in eating.holding | eating.giving), len(before))
+    given = {"you"} if {*before[verb : verb + 1]} & eating.giving else set()
     if not set(before[:verb]) <= beside.about | given:
         return False
     subject = before[verb + 1 :]
-    of = next((text for text in behind if text not in beside.of_what), "")
-    if of in beside.nutrients:
-        eater = not beside.taken_with.isdisjoint(subject[1:3])  # `patients on milk have`
-        eaten = next((text for text in subject if text not in beside.mostly | beside.allowing), "") in beside.dishes
+    of = next((text for text in behind if text not in eating.of_what), "")
+    if of in eating.nutrients:
+        eater = not eating.taken_with.isdisjoint(subject[1:3])  # `patients on milk have`
+        eaten = next((text for text in subject if text not in eating.mostly | beside.allowing), "") in eating.dishes
         kind = subject[subject.index("salt") + 1 :] if "salt" in subject else []
         eaten = eaten and (not kind or kind[0] in {"of", "the", "table"})  # a `ferrous salt` is a medicine
         return (eaten and not eater) or (
-            subject[:1] == ["there"] and "in" in behind and not beside.dishes.isdisjoint(behind)
+            subject[:1] == ["there"] and "in" in behind and not eating.dishes.isdisjoint(behind)
         )
-    named = not beside.held_in.isdisjoint(subject)  # `the potassium in a banana is about 420 mg`
-    return named and not beside.dishes.isdisjoint(subject) and not beside.nutrients.isdisjoint(subject)
+    named = not eating.held_in.isdisjoint(subject)  # `the potassium in a banana is about 420 mg`
+    return named and not eating.dishes.isdisjoint(subject) and not eating.nutrients.isdisjoint(subject)
 
 
 def of_vessel(around: Surroundings, first: int, end: int) -> bool:
@@ -62,11 +62,11 @@ def of_vessel(around: Surroundings, first: int, end: int) -> bool:
         around: the text.
         first, end: the number and its unit.
     """
-    beside, place = around.known.beside, first - 1
+    beside, eating, place = around.known.beside, around.known.eating, first - 1
     told = [*around.clause_before(first), *_clause_behind(around, end)]
     if around.drug_lately(first) or around.drug_ahead(end) or not beside.taking.isdisjoint(told):
         return False
-    while place >= 0 and around.texts[place] in beside.about | beside.holding | beside.no_medicine | {"of"}:
+    while place >= 0 and around.texts[place] in beside.about | eating.holding | eating.no_medicine | {"of"}:
         place -= 1
     found = around.unit_at(place) if 0 <= place < first - 1 else None
     return found is not None and found[0].spelt == "cup"
@@ -74,11 +74,11 @@ def of_vessel(around: Surroundings, first: int, end: int) -> bool:
 
 def _eaten(around: Surroundings, before: list[str], behind: list[str]) -> bool:
     """`you need 90 mg of vitamin C a day from food`."""
-    beside = around.known.beside
+    eating = around.known.eating
     source = behind[behind.index("from") + 1 :] if "from" in behind else []
-    needed = not beside.needing.isdisjoint(before) and beside.pieces_of_medicine.isdisjoint([*before, *source])
-    nutrient = next((text for text in behind if text not in beside.of_what), "") in beside.nutrients
-    return needed and nutrient and not (beside.dishes | beside.food_sources).isdisjoint(source)
+    needed = not eating.needing.isdisjoint(before) and eating.pieces_of_medicine.isdisjoint([*before, *source])
+    nutrient = next((text for text in behind if text not in eating.of_what), "") in eating.nutrients
+    return needed and nutrient and not (eating.dishes | eating.food_sources).isdisjoint(source)
 
 
 def of_drink(around: Surroundings, first: int, end: int) -> bool:
@@ -88,15 +88,15 @@ def of_drink(around: Surroundings, first: int, end: int) -> bool:
         around: the text.
         first, end: the number and its unit.
     """
-    beside = around.known.beside
+    beside, eating = around.known.beside, around.known.eating
     before, behind = around.clause_before(first), _clause_behind(around, end)
-    if around.asked or around.drug_in_clause(first) or not (beside.taking - beside.drinking).isdisjoint(before):
+    if around.asked or around.drug_in_clause(first) or not (beside.taking - eating.drinking).isdisjoint(before):
         return False
-    verb = next((place for place, text in enumerate(before) if text in beside.holding), len(before))
-    drinks = [place for place, text in enumerate(before) if text in beside.drunk_in_units]
+    verb = next((place for place, text in enumerate(before) if text in eating.holding), len(before))
+    drinks = [place for place, text in enumerate(before) if text in eating.drunk_in_units]
     held = any(verb < place and before[place + 1 : place + 2] != ["with"] for place in drinks)
     return held or (
-        bool({*before} & beside.holding) and "in" in behind and not beside.drunk_in_units.isdisjoint(behind)
+        bool({*before} & eating.holding) and "in" in behind and not eating.drunk_in_units.isdisjoint(behind)
     )
 
 
@@ -107,22 +107,22 @@ def of_body(around: Surroundings, first: int, end: int) -> bool:
         around: the text.
         first, end: the number and its unit.
     """
-    beside = around.known.beside
-    between = beside.about | beside.food_between | beside.mostly
+    beside, eating = around.known.beside, around.known.eating
+    between = beside.about | eating.food_between | eating.mostly
     if around.text(end) == "of" or around.drug_in_clause(first):
         return False
     told = [*around.clause_before(first), *_clause_behind(around, end)]
-    if not (beside.taking - beside.bodily_done | beside.pieces_of_medicine).isdisjoint(told):
+    if not (beside.taking - eating.bodily_done | eating.pieces_of_medicine).isdisjoint(told):
         return False
     place = first - 1
     while around.text(place) in between or (place >= 0 and around.text(place) in around.known.beside.passive):
         place -= 1
-    if around.text(place) not in beside.bodily_done:
+    if around.text(place) not in eating.bodily_done:
         return False
-    while around.text(place) in beside.bodily_done | beside.passive | beside.allowing | beside.mostly:
+    while around.text(place) in eating.bodily_done | beside.passive | beside.allowing | eating.mostly:
         place -= 1
     led = place - 1 - (around.text(place - 1) in beside.own | beside.articles)
-    return around.text(place) in beside.bodily and around.text(led) not in beside.taken_with | {"for"}
+    return around.text(place) in eating.bodily and around.text(led) not in eating.taken_with | {"for"}
 
 
 def _clause_behind(around: Surroundings, end: int) -> list[str]:

@@ -3,7 +3,7 @@
 Knows the words before them. Knows no doses.
 """
 
-from medmind_runtime.safety.doses.amounts import LARGE, is_number
+from medmind_runtime.safety.doses.amounts import LARGE, is_number, read
 from medmind_runtime.safety.doses.surroundings import Surroundings
 
 _LONGEST_SERIES = 12
@@ -11,11 +11,11 @@ _LONGEST_SERIES = 12
 
 
 def is_label(around: Surroundings, at: int, end: int) -> bool:
-    """Whether a number names what stands before it, or a line of a list; or is a part of an hour."""
+    """Whether a number names what stands before it, or a line of a list; or is a part of an hour or of people."""
     before = around.text(at - 1)
-    if _of_hour(around, end):
+    if _of_hour(around, end) or _of_people(around, end):
         return True
-    if before in around.known.beside.labels and around.row[at].value is not None:
+    if before in around.known.beside.numbered and around.row[at].value is not None:
         return not _measures(around, end)
     if (
         (not at or before == "\n")
@@ -34,6 +34,13 @@ def _of_hour(around: Surroundings, end: int) -> bool:
     """`take omeprazole half an hour before breakfast`: it is no dose over an hour."""
     part = around.text(end - 1) in around.known.parts
     return part and around.text(end) == "an" and around.text(end + 1) in around.known.often.hours
+
+
+def _of_people(around: Surroundings, end: int) -> bool:
+    """`7 in 100 people`."""
+    if around.text(end) != "in" or end + 1 >= len(around.row) or not is_number(around.row, end + 1):
+        return False
+    return around.text(read(around.row, end + 1).end) in around.known.grown.people
 
 
 def _of_days(around: Surroundings, at: int, end: int) -> bool:

@@ -9,6 +9,7 @@ from medmind_runtime.safety.doses.terms import Unit
 
 _OWN_WORDS = frozenset({"of", "ray", "energy"})
 """Kinds of units; see `terms.Unit`."""
+_BEGINS = frozenset({"", ".", "\n"})
 _LONGEST_UNIT = 3
 """Tokens."""
 
@@ -29,11 +30,12 @@ class Meaning(Surroundings):
             told = self.text(end + (self.text(end) == ",")) in self.known.beside.taking  # `under 50 kg take`
             return asked or (self.drug_ahead(end) and not told)
         if unit.kind == "soft":
-            given_once = texts[end - 1] in self.known.beside.once
+            given_once = texts[end - 1] in self.known.unit_words.once
             once = given_once and (texts[end - 2] == "one" or texts[first - 1 : first] == ["in"])
             taking = self.in_clause(first, self.known.beside.taking)
             heap = self.asked and unit.spelt in self.known.unit_lists.heaped
-            return not once and (asked or taking or heap or self.drug_in_clause(first) or self.drug_far(first))
+            begun = self.asked and unit.spelt in self.known.unit_lists.dosed_alone and self.text(first - 1) in _BEGINS
+            return not once and (asked or taking or heap or begun or self.drug_in_clause(first) or self.drug_far(first))
         return True
 
     def _spread_or_given(self, unit: Unit, first: int, end: int) -> bool:
@@ -44,12 +46,12 @@ class Meaning(Surroundings):
             own = self.text(end) == "of" and not self.drug_ahead(end, 3)  # `300 joules of energy`
             return not own and not self._titled(end)
         near = [*self.clause_before(first), *self.texts[end : end + NEAR]]
-        colour = self.texts[end - 1] in self.known.beside.colours or not self.ends(end)
-        return not colour or not self.known.beside.radiation.isdisjoint(near)
+        colour = self.texts[end - 1] in self.known.unit_words.colours or not self.ends(end)
+        return not colour or not self.known.unit_words.radiation.isdisjoint(near)
 
     def _of_drug(self, first: int, end: int) -> bool:
         """`one inch of nitroglycerin ointment`, `a ribbon of erythromycin 1 cm long`."""
-        beside = self.known.beside
+        beside, preparations = self.known.beside, self.known.preparations
         if self.asked and self.text(end - 1) in self.known.heaps and self.text(end) != "of":
             bodily = (
                 self.text(end) in {"in", "on", "under"} and self.text(end + 1) in beside.own
@@ -57,16 +59,16 @@ class Meaning(Surroundings):
             return self.ends(end) and (not bodily or self.asked_to_take(first))
         place = self.past(end, beside.of_drug, 4)
         if self.text(end) == "of" and (
-            any(map(self.is_drug, range(end + 1, place))) or self.text(place) in beside.spread
+            any(map(self.is_drug, range(end + 1, place))) or self.text(place) in preparations.spread
         ):
             return True
-        if self.text(first - 1 - (self.text(first - 1) in beside.set_apart)) in beside.spread:
+        if self.text(first - 1 - (self.text(first - 1) in beside.set_apart)) in preparations.spread:
             return self.ends(end) and self.drug_lately(first)
         end += 2 * (self.texts[end : end + 2] == ["-", "long"])
-        if not beside.squeezed.isdisjoint(self.texts[end : end + 1]) and self.text(end + 1) == "of":
+        if not preparations.squeezed.isdisjoint(self.texts[end : end + 1]) and self.text(end + 1) == "of":
             place = self.past(end + 2, beside.of_drug, 4)
-            return self.is_drug(place - 1) or self.text(place) in beside.spread
-        return self.in_clause(first, self.known.beside.squeezed) and self.drug_in_clause(first)
+            return self.is_drug(place - 1) or self.text(place) in preparations.spread
+        return self.in_clause(first, self.known.preparations.squeezed) and self.drug_in_clause(first)
 
     def _titled(self, end: int) -> bool:
         """`2005 J Clin Invest`."""
@@ -99,7 +101,7 @@ class Meaning(Surroundings):
 
     def _of_laboratory(self, unit: Unit, end: int) -> bool:
         """`126 mg/dL`."""
-        under, rates = self.over(end), self.known.rates
+        rates, under = self.known.rates, self.over(end)
         traces = unit.spelt in rates.traces and under in rates.trace_volumes
         return traces or under in rates.laboratory or (unit.name == "ml" and self._filtered(end))
 
@@ -115,28 +117,28 @@ class Meaning(Surroundings):
 
     def _of_food(self, unit: Unit, first: int, end: int) -> bool:
         """`8 cups of water`; with a drug beside, only what is no unit of mass or volume."""
-        beside = self.known.beside
-        substance = next((text for text in self.texts[end : end + 4] if text not in beside.of_what), "")
-        if substance not in beside.no_medicine | beside.dishes:
+        eating = self.known.eating
+        substance = next((text for text in self.texts[end : end + 4] if text not in eating.of_what), "")
+        if substance not in eating.no_medicine | eating.dishes:
             return self.texts[end : end + 1] != ["of"] and self._of_food_before(unit, first)
         return unit.kind != "" or not self.drug_in_clause(first)
 
     def _of_food_before(self, unit: Unit, first: int) -> bool:
         """`salt under 6 grams`, `2 litres of water, around eight glasses`; not `mix it with water, 6 grams`."""
-        beside = self.known.beside
-        foods = beside.eaten if unit.spelt in self.known.unit_lists.food else frozenset()
-        foods = beside.drunk_in_units if unit.spelt == "unit" else foods
+        eating, beside = self.known.eating, self.known.beside
+        foods = eating.eaten if unit.spelt in self.known.unit_lists.food else frozenset()
+        foods = eating.drunk_in_units if unit.spelt == "unit" else foods
         if not foods or self.drug_in_clause(first):
             return False
         before = self.clause_before(first)
-        if not (beside.taking - beside.drinking | self.known.often.objects).isdisjoint(before):
+        if not (beside.taking - eating.drinking | self.known.often.objects).isdisjoint(before):
             return False
-        between = beside.about | beside.food_between
+        between = beside.about | eating.food_between
         for place in range(first - 1, max(-1, first - NEAR), -1):
             if self.texts[place] in foods:
-                return self.texts[place - 1 : place] == [] or self.texts[place - 1] not in beside.taken_with
+                return self.texts[place - 1 : place] == [] or self.texts[place - 1] not in eating.taken_with
             known = self.texts[place] in between or amounts.is_number(self.row, place) or self.unit_at(place)
-            if not known or self.texts[place] in beside.taken_with:
+            if not known or self.texts[place] in eating.taken_with:
                 return False
         return False
 
@@ -150,4 +152,4 @@ class Meaning(Surroundings):
         if unit.spelt not in self.known.unit_lists.weighed or (first and unit.kind == "" and self.is_drug(first - 1)):
             return False
         near = self.texts[max(0, first - 8) : first] + self.texts[end : end + 3]
-        return any(text in self.known.beside.weighing for text in near)
+        return any(text in self.known.unit_words.weighing for text in near)

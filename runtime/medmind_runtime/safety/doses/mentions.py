@@ -12,6 +12,7 @@ from medmind_runtime.safety.doses import (
     answers,
     bare,
     clocks,
+    devices,
     foods,
     labels,
     multiples,
@@ -23,7 +24,7 @@ from medmind_runtime.safety.doses import (
     unnumbered,
 )
 from medmind_runtime.safety.doses.reading import Token
-from medmind_runtime.safety.doses.terms import BARE, COUNT, Unit, terms
+from medmind_runtime.safety.doses.terms import ANY_UNIT, COUNT, Unit, terms
 from medmind_runtime.safety.doses.units import Units
 
 _USUAL = "usual"
@@ -109,7 +110,7 @@ class _Reader(Units):
             return self._numbered(at)
         if text in self.known.unnumbered:
             return self._unnumbered(at)
-        end = multiples.end(self, at) if text in self.known.beside.multiples else 0
+        end = multiples.end(self, at) if text in self.known.multiplying.words else 0
         return Mention(at, end, (amounts.BY_WORD,), _USUAL, word=text) if end else None
 
     def _numbered(self, at: int) -> Mention | None:
@@ -120,8 +121,10 @@ class _Reader(Units):
         if found := self._multiplied(at, amount) or self._strong(at, amount):
             return found
         unit_after = self.unit_after(at, amount.end)
-        if (not unit_after or unit_after[1] == amount.end) and steps.told(self, at, amount.end):
-            return replace(self._mention(at, amount.end, amount, BARE), size=steps.size(self, at))
+        if (not unit_after or unit_after[1] == amount.end) and (
+            steps.told(self, at, amount.end) or devices.told(self, at, amount.end)
+        ):
+            return replace(self._mention(at, amount.end, amount, ANY_UNIT), size=steps.size(self, at))
         if unit_after:
             unit, end = unit_after
             if self.means_dose(unit, at, end) and not foods.held(self, unit, at, end):
@@ -140,10 +143,12 @@ class _Reader(Units):
         end = amount.end
         if share := multiples.share_end(self, at, end):
             return Mention(at, share, amount.values, _USUAL, word=_PERCENT)
-        last = self.texts[end - 1] in self.known.beside.multiples
+        if times := multiples.times_end(self, at, end):
+            return Mention(at, times, amount.values, _USUAL)
+        last = self.texts[end - 1] in self.known.multiplying.words
         multiple = multiples.end(self, end - 1) if last else 0
         times = end + (self.text(end) == "more")  # `repeat it four more times`
-        if not multiple and self.text(times) in self.known.beside.fold:
+        if not multiple and self.text(times) in self.known.multiplying.fold:
             multiple = multiples.end(self, times)
         return Mention(at, multiple, amount.values, _USUAL) if multiple else None
 
@@ -196,7 +201,7 @@ class _Reader(Units):
             if not found or found[0].name != unit.name or len(other.values) != 1:
                 break
             end, total, added = found[1], total + other.values[0] * found[0].factor, added or link[1]
-        another = end == mention.last and self.text(mention.first - 1) in self.known.sums.again
+        another = end == mention.last and self.text(mention.first - 1) in self.known.summing.again
         if not (another or end > mention.last) or not sums.at_once(self, mention.first, mention.last, end, added):
             return mention
         if another:  # than what was taken before, be it so much or not

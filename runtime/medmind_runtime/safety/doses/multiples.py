@@ -10,33 +10,35 @@ from medmind_runtime.safety.doses.surroundings import NEAR
 
 def end(around: Meaning, at: int) -> int:
     """The end of `twice the usual dose`, if it begins here; 0 for none. Warned of it may be."""
-    beside = around.known.beside
+    multiplying, beside = around.known.multiplying, around.known.beside
+    if around.text(_first(around, at) - 1) in multiplying.other_verbs:
+        return 0
     if doubled := _doubled(around, at) or _of_drug(around, at):
         return doubled
-    place = around.past(at + 1, (beside.modifiers | beside.multiplied) - beside.amounts, 5)
+    place = around.past(at + 1, (beside.modifiers | multiplying.multiplied) - beside.dose_names, 5)
     asked = around.asked_to_take(at) or _had(around, at)
-    ends = place < len(around.row) and around.texts[place] in beside.amounts
-    vague = around.texts[place - 1] in beside.much or (
-        asked and not beside.much.isdisjoint(around.texts[at + 1 : place])
+    ends = place < len(around.row) and around.texts[place] in beside.dose_names
+    vague = around.texts[place - 1] in multiplying.much or (
+        asked and not multiplying.much.isdisjoint(around.texts[at + 1 : place])
     )
     if not ends and not (vague and (asked or around.drug_in_clause(at) or around.dose_lately(_first(around, at)))):
         return 0
     after = around.past(place + 1, beside.of_drug, 4)
     fits = around.text(after) in beside.being and around.text(after + 1) in beside.fitting
-    if around.denied(at) or (around.text(at + 1) in beside.if_told and not asked and not fits):
+    if around.denied(at) or (around.text(at + 1) in multiplying.if_told and not asked and not fits):
         return 0
     return place + 1 if ends else place
 
 
 def _doubled(around: Meaning, at: int) -> int:
     """The end of `then double it`, `take double`, `three times what you took`, `five times over`; 0 for none."""
-    beside = around.known.beside
+    multiplying = around.known.multiplying
     following = around.texts[at + 1 : at + 3]
     text = following[0] if following else "."
-    doubling, fold = around.texts[at] in beside.doubling, around.texts[at] in beside.fold
+    doubling, fold = around.texts[at] in multiplying.doubling, around.texts[at] in multiplying.fold
     asked, drug = around.asked_to_take(_first(around, at)), around.drug_in_clause(at)
     twice = around.texts[at] in around.known.often.twice | around.known.often.thrice
-    what = next((step for step, word in enumerate(following, 2) if word in beside.what), 0)
+    what = next((step for step, word in enumerate(following, 2) if word in multiplying.what), 0)
     size = 0
     if asked and what:
         size = what
@@ -44,13 +46,13 @@ def _doubled(around: Meaning, at: int) -> int:
         size = 3
     elif (
         _of_dose(around, _first(around, at), at + 1)
-        or (fold and (asked or drug) and text in beside.over)
-        or (twice and (asked or drug) and text in beside.over and around.text(at + 2) in {"", ".", ",", "\n"})
+        or (fold and (asked or drug) and text in multiplying.over)
+        or (twice and (asked or drug) and text in multiplying.over and _ends_so(around, at + 2))
         or (fold and asked and following == ["more", "than"])
-        or (doubling and text in beside.doubled and (drug or around.drug_lately(at)))
+        or (doubling and text in multiplying.doubled and (drug or around.drug_lately(at)))
     ):
         size = 2
-    elif (doubling and text in beside.then and (asked or _or_so(around, at))) or (
+    elif (doubling and text in multiplying.then and (asked or _or_so(around, at))) or (
         _repeated(around, at) or _made_so(around, at) or ((asked or drug) and _once_more(around, at))
     ):
         size = 1
@@ -59,13 +61,19 @@ def _doubled(around: Meaning, at: int) -> int:
 
 def _of_drug(around: Meaning, at: int) -> int:
     """The end of `triple your usual insulin`, `two times your morphine`, `to double insulin`; 0 for none."""
-    beside, steps, place = around.known.beside, around.known.steps, at + 1
+    beside, multiplying, moving, timing, place = (
+        around.known.beside,
+        around.known.multiplying,
+        around.known.moving,
+        around.known.timing,
+        at + 1,
+    )
     if around.text(place) not in beside.own:
-        told = around.texts[at] in beside.doubling and around.text(at - 1) in steps.clause_begins | beside.allowing | {
-            "to"
-        }
+        told = around.texts[at] in multiplying.doubling and around.text(
+            at - 1
+        ) in moving.clause_begins | beside.allowing | {"to"}
         return place + 1 if told and place < len(around.row) and _taken(around, at, place) else 0
-    between = beside.own | beside.modifiers | beside.daytime
+    between = beside.own | beside.modifiers | timing.daytime
     place = next((far for far in range(place, place + NEAR) if around.text(far) not in between), place)
     taken = place < len(around.row) and _taken(around, at, place) and not _warned_of(around, at, place)
     return place + 1 if taken else 0
@@ -80,7 +88,7 @@ def _warned_of(around: Meaning, at: int, drug: int) -> bool:
         place += 1
     if around.text(place) not in known.beside.being | known.beside.allowing or "," in around.texts[drug:place]:
         return False
-    while around.text(place) in known.beside.being | known.beside.warned_with:
+    while around.text(place) in known.beside.being | known.multiplying.warned_with:
         place += 1
     warned = around.phrase(known.harm, place)
     return warned > 0 and around.text(warned) in {"", ".", "\n", "and", "you"}  # not `can kill pain`
@@ -92,7 +100,7 @@ def _taken(around: Meaning, at: int, drug: int) -> bool:
 
 def share_end(around: Meaning, first: int, end: int) -> int:
     """The end of `50%` in `raise your morphine by 50%`, `30% more of your insulin`; 0 for none."""
-    beside, steps = around.known.beside, around.known.steps
+    beside, moving = around.known.beside, around.known.moving
     if around.text(end) not in beside.percent:
         return 0
     if around.text(end + 1) in beside.extra:
@@ -101,12 +109,25 @@ def share_end(around: Meaning, first: int, end: int) -> int:
     if around.text(first - 1) != "by":
         return 0
     place, named = first - 2, False
-    while place >= 0 and (around.is_drug(place) or around.texts[place] in beside.own | beside.amounts | steps.between):
-        named = named or around.texts[place] in beside.amounts or (around.is_drug(place) and not around.measured(place))
+    while place >= 0 and (
+        around.is_drug(place) or around.texts[place] in beside.own | beside.dose_names | moving.between
+    ):
+        named = (
+            named or around.texts[place] in beside.dose_names or (around.is_drug(place) and not around.measured(place))
+        )
         place -= 1
-    begins = place == first - 2 and around.drug_in_clause(first) and around.text(place - 1) in steps.clause_begins
-    told = (named or begins) and around.text(place) in steps.dosing | beside.changing | beside.putting
+    begins = place == first - 2 and around.drug_in_clause(first) and around.text(place - 1) in moving.clause_begins
+    told = (named or begins) and around.text(place) in moving.dosing | beside.changing | beside.putting
     return end + 1 if told and not around.denied(place) else 0
+
+
+def times_end(around: Meaning, first: int, end: int) -> int:
+    """The end of `x4 the usual dose`; 0 for none."""
+    multiplying, beside = around.known.multiplying, around.known.beside
+    if around.text(first - 1) not in multiplying.multiplied_by or around.text(end) not in multiplying.multiplied:
+        return 0
+    place = around.past(end, (beside.modifiers | multiplying.multiplied) - beside.dose_names, 5)
+    return place + 1 if around.text(place) in beside.dose_names else 0
 
 
 def _had(around: Meaning, at: int) -> bool:
@@ -117,7 +138,7 @@ def _had(around: Meaning, at: int) -> bool:
 
 def _first(around: Meaning, at: int) -> int:
     """The place of the number of `five times`, `two to three times`."""
-    if around.texts[at] not in around.known.beside.fold:
+    if around.texts[at] not in around.known.multiplying.fold:
         return at
     at -= around.text(at - 1) == "more"
     while at and is_number(around.row, at - 1):
@@ -128,34 +149,34 @@ def _first(around: Meaning, at: int) -> int:
 
 def _of_dose(around: Meaning, first: int, at: int) -> bool:
     """`200 mg, or twice that`: of the dose that was said last; not `twice that of placebo`, `twice that risk`."""
-    beside = around.known.beside
-    end = at + 1 + (around.text(at + 1) in beside.amounts | beside.much)
+    beside, multiplying = around.known.beside, around.known.multiplying
+    end = at + 1 + (around.text(at + 1) in beside.dose_names | multiplying.much)
     pointed = around.text(at) in beside.pointing and around.text(end) != "of" and around.ends(end)
-    compared = around.text(first - 1) in beside.compared  # `the pain was twice that with placebo`
+    compared = around.text(first - 1) in multiplying.compared  # `the pain was twice that with placebo`
     return pointed and not compared and around.dose_lately(first)
 
 
 def _or_so(around: Meaning, at: int) -> bool:
     """`400 mg or double`."""
-    beside = around.known.beside
-    return around.text(at - 1) in beside.range_to | beside.or_so and around.dose_lately(at)
+    beside, multiplying = around.known.beside, around.known.multiplying
+    return around.text(at - 1) in beside.range_to | multiplying.or_so and around.dose_lately(at)
 
 
 def _made_so(around: Meaning, at: int) -> bool:
     """`400 mg. It can be doubled`, `400 mg, doubled if needed`, `insulin may be doubled`; not `the risk may be`."""
-    beside = around.known.beside
-    needed = around.texts[at] in beside.made_by and around.text(at - 1) in beside.needing
-    if not (needed or around.texts[at] in beside.made_so) or not around.ends(at + 1):
+    multiplying, eating, beside = around.known.multiplying, around.known.eating, around.known.beside
+    needed = around.texts[at] in multiplying.made_by and around.text(at - 1) in eating.needing
+    if not (needed or around.texts[at] in multiplying.made_so) or not around.ends(at + 1):
         return False
     if around.text(at - 1) == ",":
-        return around.text(at + 1) in beside.then and around.dose_lately(at)
+        return around.text(at + 1) in multiplying.then and around.dose_lately(at)
     place = at - 1
     small = (
         beside.allowing
         | beside.passive
-        | (beside.needing if needed else frozenset())
-        | beside.mostly
-        | beside.made_so
+        | (eating.needing if needed else frozenset())
+        | eating.mostly
+        | multiplying.made_so
         | beside.joining
     )
     while place > at - NEAR and (around.text(place) in small or around.text(place).endswith("ly")):
@@ -164,34 +185,42 @@ def _made_so(around: Meaning, at: int) -> bool:
         return False
     if around.is_drug(place):  # `your morphine may be doubled`
         return not around.measured(place)
-    of_dose = around.text(place) in beside.pointing | beside.amounts or bool(around.unit_at(place))
+    of_dose = around.text(place) in beside.pointing | beside.dose_names or bool(around.unit_at(place))
     return of_dose and around.text(at - 1) == "be" and around.dose_lately(at)
 
 
 def _once_more(around: Meaning, at: int) -> bool:
     """`as much again`, `the same again`."""
-    return around.texts[at] in around.known.sums.again_at_once and around.text(at - 1) in around.known.beside.as_much
+    return (
+        around.texts[at] in around.known.summing.again_at_once
+        and around.text(at - 1) in around.known.multiplying.as_much
+    )
 
 
 def _repeated(around: Meaning, at: int) -> bool:
     """`repeat it five times`, `repeated twice`, of a dose or a drug; `do that ten times` of a dose alone."""
-    beside, often = around.known.beside, around.known.often
-    if around.texts[at] not in beside.fold | often.twice | often.thrice or not around.ends(at + 1):
+    multiplying, often, beside = around.known.multiplying, around.known.often, around.known.beside
+    if around.texts[at] not in multiplying.fold | often.twice | often.thrice or not around.ends(at + 1):
         return False
     place = _first(around, at) - 1
     while place >= 0 and (
-        around.texts[place] in beside.repeated or is_number(around.row, place) or around.is_drug(place)
+        around.texts[place] in multiplying.repeated or is_number(around.row, place) or around.is_drug(place)
     ):
         place -= 1
-    repeating = around.text(place) in beside.repeating
-    if not repeating and around.text(place) not in beside.doing:
+    repeating = around.text(place) in multiplying.repeating
+    if not repeating and around.text(place) not in multiplying.doing:
         return False
-    dosed = repeating and not beside.amounts.isdisjoint(around.texts[place:at])
+    dosed = repeating and not beside.dose_names.isdisjoint(around.texts[place:at])
     named = any(map(around.is_drug, range(place, at)))
     return dosed or named or around.dose_lately(place, drug=repeating)
+
+
+def _ends_so(around: Meaning, at: int) -> bool:
+    """Whether `thrice over` ends, or goes on with a time."""
+    return around.text(at) in around.known.beside.each | {"at", "in", "on", "", ".", ",", "\n"}
 
 
 def _of_others(around: Meaning, at: int) -> bool:
     """Whether `twice as often` goes on with `as females`."""
     following = around.texts[at : at + 2]
-    return len(following) == 2 and following[0] == "as" and following[1] not in around.known.beside.taker
+    return len(following) == 2 and following[0] == "as" and following[1] not in around.known.multiplying.taker

@@ -33,7 +33,7 @@ def occasion(around: Surroundings, at: int) -> tuple[str, tuple[Fraction, ...], 
     elif around.text(at) not in often.whenever:
         return None
     verb = around.text(place + 1)
-    if around.text(place) not in around.known.steps.doers or verb in often.no_occasion | around.known.beside.taking:
+    if around.text(place) not in around.known.moving.doers or verb in often.no_occasion | around.known.beside.taking:
         return None
     if verb in often.eating:
         return "", (Fraction(MEALS),), place + 2

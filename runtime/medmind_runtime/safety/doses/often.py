@@ -7,7 +7,7 @@ Knows no amounts. What is measured, done or suffered every hour is none of a dru
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from medmind_runtime.safety.doses import amounts, clocks, occasions, spacing
+from medmind_runtime.safety.doses import amounts, clocks, devices, occasions, spacing
 from medmind_runtime.safety.doses.mentions import Mention
 from medmind_runtime.safety.doses.reading import Token
 from medmind_runtime.safety.doses.surroundings import Surroundings
@@ -180,12 +180,13 @@ class _Reader(Surroundings):
         values, end = read
         often, following = self.known.often, self.text(end)
         ends = end >= len(self.row) or following in {".", "\n", ",", ")"} or following in often.total
-        if not ends and not (following == "in" and self.text(end + 1) in often.row):
+        ends = ends or (following == "in" and self.text(end + 1) in often.row)
+        if not ends and not devices.placed(self, end):
             return None
         drug = at - 1 - (self.text(at - 1) == ",")
         told = drug >= 0 and self.is_drug(drug) and self.text(drug - 1) in {"", ".", "\n", ":"}
-        taken = self._object_before(at) or self._amount_before(at) or self._pressed(at)
-        taken = taken or self.in_clause(at, often.filling)
+        taken = self._object_before(at) or self._amount_before(at) or devices.pressed(self, at)
+        taken = taken or self.in_clause(at, self.known.handling.filling)
         told = told or (taken and self.drug_lately(at))
         return Mention(at, end, tuple(sorted(values)), IN_ALL) if told else None
 
@@ -199,26 +200,13 @@ class _Reader(Surroundings):
         count, end = clocks.times(self, at)
         return ((Fraction(count),), end) if count else None
 
-    def _pressed(self, at: int) -> bool:
-        """`inhale ten times`, `press it 8 times`; not to test it."""
-        often, articles = self.known.often, self.known.beside.own
-        tested = {*self.clause_before(at), *self.texts[at : at + _BACK]}
-        if not often.primed.isdisjoint(tested):
-            return False
-        for place in range(at - 1, max(-1, at - _BACK), -1):
-            if self.texts[place] in often.pressing and self.text(place - 1) not in articles:
-                return True
-            if self.texts[place] not in often.pressed and not self.is_drug(place):
-                return False
-        return False
-
     def _of_taking(self, first: int, end: int) -> bool:
         """Whether it is a drug that is taken so often."""
         if self._object_before(first):
             return True
         if self._else_done(first):
             return False
-        near = any(self.is_drug(place) for place in range(max(0, first - _DRUG_BEFORE), first))
+        near = any(self.is_drug(place) for place in range(max(0, first - _DRUG_BEFORE), first)) or self._drug_led(first)
         while end < len(self.row) and self.texts[end] in self.known.beside.of_drug:
             end += 1
         near = near or (end < len(self.row) and self.is_drug(end))
@@ -234,6 +222,13 @@ class _Reader(Surroundings):
             return True
         return (measured and taking) or ((measured or taking) and (self.drug_in_clause(first) or self.drug_far(first)))
 
+    def _drug_led(self, first: int) -> bool:
+        """`morphine as often as every hour`, `morphine round the clock, hourly`."""
+        place = first - 1
+        while place >= 0 and self.texts[place] in self.known.often_led:
+            place -= 1
+        return place >= 0 and self.is_drug(place)
+
     def _else_done(self, first: int) -> bool:
         """`people on lithium should drink with every meal`: what a verb without a drug behind it is of."""
         often, beside = self.known.often, self.known.beside
@@ -247,7 +242,7 @@ class _Reader(Surroundings):
 
     def _of_checkups(self, first: int, end: int) -> bool:
         """`The INR on warfarin is checked weekly`, `methotrexate needs a weekly blood test`."""
-        checkups = self.known.beside.checkups
+        checkups = self.known.often.checkups
         return not checkups.isdisjoint(self.texts[end : end + _CHECKUP_AFTER]) or (
             self.in_clause(first, checkups) and not self._object_before(first)
         )
@@ -255,8 +250,8 @@ class _Reader(Surroundings):
     def _of_food_at(self, at: int) -> bool:
         """`a glass of water`, and not `with water` or `of body weight`."""
         known, text = self.known, self.texts[at]
-        food = text in known.beside.no_medicine and text not in known.rates.body_weight
-        return food and self.texts[at - 1] not in known.beside.taken_with
+        food = text in known.eating.no_medicine and text not in known.rates.body_weight
+        return food and self.texts[at - 1] not in known.eating.taken_with
 
     def _object_before(self, first: int) -> bool:
         """`take it`, `use the cream`, with small words between."""
@@ -264,12 +259,19 @@ class _Reader(Surroundings):
         for place in range(first - 1, max(-1, first - _BACK), -1):
             text = self.texts[place]
             if text in self.known.beside.taking:
-                return named or self._passive(place)
+                return named or self._passive(place) or self._to_take(place)
             if text in often.objects or self.is_drug(place):
                 named = True
             elif text not in often.between and not amounts.is_number(self.row, place) and not self.unit_at(place):
                 return False
         return False
+
+    def _to_take(self, verb: int) -> bool:
+        """`ibuprofen is harmless to take`."""
+        if self.text(verb - 1) != "to":
+            return False
+        begin = verb - len(self.clause_before(verb))
+        return any(self.is_drug(place) or self.texts[place] in self.known.often.objects for place in range(begin, verb))
 
     def _passive(self, verb: int) -> bool:
         """`it should be taken`."""

@@ -43,7 +43,7 @@ def _first_of_run(row: Sequence[Token], at: int) -> int:
     """Where `quatre-vingt-dix`, `ochenta y cinco` begin, of which the last word is known."""
     known = terms()
     while at:
-        place = at - 1 - (at > 1 and row[at - 1].text in known.numbers_run.between)
+        place = at - 1 - (at > 1 and row[at - 1].text in known.foreign.between)
         if row[at].text not in known.numbers_abroad or row[place].text not in known.numbers_abroad:
             break
         at = place
@@ -63,7 +63,7 @@ def _of_run(row: Sequence[Token]) -> Fraction:
             whole, part = whole + (part or 1) * value, Fraction(0)
         elif value == _HUNDRED:
             part = (part or 1) * value
-        elif value == _TWENTY and before in known.numbers_run.of_twenties:
+        elif value == _TWENTY and before in known.foreign.of_twenties:
             part += known.numbers_abroad[before] * (value - 1)
         else:
             part += value
@@ -79,7 +79,7 @@ def _value(written: str) -> Fraction | None:
         return abroad
     if written[:1] not in _DIGITS or len(written) > 12 or not _ROMAN.fullmatch(written):
         return None
-    if written in _LETTERS_THAT_ARE_NAMES or text in known.beside.no_romans:
+    if written in _LETTERS_THAT_ARE_NAMES or text in known.foreign.no_romans:
         return None
     digits = [_VALUES[letter] for letter in written.upper()]
     following = [*digits[1:], 0]
@@ -88,15 +88,15 @@ def _value(written: str) -> Fraction | None:
 
 def _counts(row: Sequence[Token], at: int) -> bool:
     known = terms()
-    if at and row[at - 1].text in known.beside.labels:
+    if at and row[at - 1].text in known.beside.numbered:
         return False
     ahead = [token.text for token in row[at + 1 : at + 4]]
     found = known.unit(ahead, 0) if ahead else None
     if found and ahead[0] in known.units_abroad:
         return True
-    if row[at].text in known.beside.ambiguous:
+    if row[at].text in known.foreign.ambiguous:
         return False
-    if found and found[0].kind in {"", "form", "household"} and ahead[0] not in known.beside.no_roman_units:
+    if found and found[0].kind in {"", "form", "household"} and ahead[0] not in known.foreign.no_roman_units:
         return len(ahead[0]) > 1 or row[at + 1].written.islower()
     before = known.unit([row[at - 1].text], 0) if at else None
     return before is not None and before[0].kind == "form" and row[at].written.islower()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, lru_cache
 
+from medmind_runtime.safety.doses.lookalikes import in_latin
 from medmind_runtime.safety.doses.terms import terms
 
 _SPECIAL = re.compile(
@@ -153,8 +154,9 @@ def tokens(text: str, offset: int = 0) -> Iterator[Token]:
     White space must end it, or the whole text: a word that is cut in two is read as two.
     """
     seen, places = _seen(text)
-    seen = _DIGITS.sub(lambda found: found.group().translate(_LIKE_DIGITS), seen)
     known = terms()
+    seen = in_latin(seen, known.spellable)
+    seen = _DIGITS.sub(lambda found: found.group().translate(_LIKE_DIGITS), seen)
     end = 0
     for found in _TOKEN.finditer(seen):
         start, glued = found.start(), found.start() == end and found.start() > 0

@@ -23,7 +23,7 @@ def told(around: Surroundings, first: int, end: int) -> bool:
 
 def _of_course(around: Surroundings, first: int, end: int) -> bool:
     """`Sertraline: wk1 25, wk2 50`: so much in each week."""
-    beside = around.known.beside
+    beside, timing = around.known.beside, around.known.timing
     led = around.text(first - 1) in {":", "=", ","}
     at = first - 1 - led
     if at < 1 or around.row[at].value is None or not around.ends(end):
@@ -33,13 +33,13 @@ def _of_course(around: Surroundings, first: int, end: int) -> bool:
         series -= 1
     if series < at and around.text(series - 1) in beside.days:
         return led and around.drug_named(series)
-    return around.texts[at - 1] in beside.courses and around.text(first - 1) != "," and around.drug_in_clause(at)
+    return around.texts[at - 1] in timing.courses and around.text(first - 1) != "," and around.drug_in_clause(at)
 
 
 def _opens(around: Surroundings, first: int, end: int) -> bool:
     """`venlafaxine 37.5 to begin with`, `prednisolone 40 for five days`."""
-    beside = around.known.beside
-    between = beside.then_between
+    unitless, timing = around.known.unitless, around.known.timing
+    between = unitless.then_between
     start = end + (around.text(end) == "more")
     phrases = around.known.opening.get(around.text(start), ())
     opens = any(tuple(around.texts[start : start + len(phrase)]) == phrase for phrase in phrases)
@@ -48,40 +48,40 @@ def _opens(around: Surroundings, first: int, end: int) -> bool:
         opens = around.text(after) in between or around.texts[after - 2 : after] == ["/", "7"]
     course = not {"x", "×"}.isdisjoint(around.texts[first:end]) and around.text(end) != ","
     opens = opens or (course and around.text(end) in between)
-    return opens and around.led_by_drug(first, beside.equals | beside.when | between) >= 0
+    return opens and around.led_by_drug(first, unitless.equals | timing.when | between) >= 0
 
 
 def _when(around: Surroundings, first: int, end: int) -> bool:
     """`warfarin 5 on weekdays and 7.5 at weekends`."""
-    beside = around.known.beside
+    beside, timing, unitless = around.known.beside, around.known.timing, around.known.unitless
     place = _timed(around, end)
     if not place or is_clock(around, first, end):
         return False
     told = around.drug_lately(first) or around.in_clause(first, beside.taking) or around.drug_near(first)
     if (told or _begins_now(around, first)) and _others_timed(around, first, end):
         return True
-    return around.text(place) in beside.when and (
-        around.led_by_drug(first, beside.equals | beside.made_as | beside.when_led | beside.when | {"and"}) >= 0
+    return around.text(place) in timing.when and (
+        around.led_by_drug(first, unitless.equals | unitless.made_as | timing.when_led | timing.when | {"and"}) >= 0
     )
 
 
 def _timed(around: Surroundings, end: int) -> int:
     """The place of a day, a time of the day, whom it is for or an age, if it follows; 0 for none."""
-    beside = around.known.beside
+    timing, beside = around.known.timing, around.known.beside
     if moment := _moment(around, end + (around.text(end) == "more")):
         return moment - 1
-    place = around.past(end, beside.when_led, 4)
-    if place > end and around.text(place) in beside.when:
+    place = around.past(end, timing.when_led, 4)
+    if place > end and around.text(place) in timing.when:
         return place
     if around.text(end) == "for":
         place = around.past(end + 1, beside.own | {"a", "an"}, 2)
-        return place if around.text(place) in beside.bearers else 0
-    if around.text(end) not in beside.aged_at:
+        return place if around.text(place) in timing.bearers else 0
+    if around.text(end) not in timing.aged_at:
         return 0
     if around.text(end + 1) in {"", ".", "\n"}:  # `2.5 under two years, 5 above`
         return end
     after = read(around.row, end + 1).end if is_number(around.row, end + 1) else end
-    return after if around.text(after) in beside.lived or around.text(end + 2) in beside.lived else 0
+    return after if around.text(after) in timing.lived or around.text(end + 2) in timing.lived else 0
 
 
 def _moment(around: Surroundings, end: int) -> int:
@@ -110,8 +110,8 @@ def _others_timed(around: Surroundings, first: int, end: int) -> bool:
 
 def _listed(around: Surroundings, first: int, end: int) -> bool:
     """`Morning: 2`, `night: 1`, in lines of their own; `warfarin: Mon 5, Tue 7.5`."""
-    beside = around.known.beside
-    if not _heads_line(around, first) or not around.ends(end) or around.in_clause(first, beside.measures):
+    measuring = around.known.measuring
+    if not _heads_line(around, first) or not around.ends(end) or around.in_clause(first, measuring.measures):
         return False
     value = around.row[first].value
     small = value is None or value <= _MOST_AT_ONCE or around.drug_in_clause(first)
@@ -121,24 +121,25 @@ def _listed(around: Surroundings, first: int, end: int) -> bool:
 
 def _heads_line(around: Surroundings, first: int) -> bool:
     """Whether a time of the day with its colon is all that stands before a number in its line."""
-    beside = around.known.beside
+    timing = around.known.timing
     colon = around.text(first - 1) == ":" or (around.text(first - 1) == "|" and around.drug_named(first))
-    if around.text(first - 1) in beside.when and around.drug_in_clause(first):
+    if around.text(first - 1) in timing.when and around.drug_in_clause(first):
         return True
     return (
         colon
-        and around.text(first - 2) in beside.daytime
+        and around.text(first - 2) in timing.daytime
         and around.text(first - 3) in {"", "\n", "-", "•", "+", "|", ",", "."}
     )
 
 
 def _runs(around: Surroundings, first: int, end: int) -> bool:
     """`morphine drip at 2 an hour`, `0.9 per kilogram`."""
-    beside, (_, rates) = around.known.beside, around.rates(end)
+    unitless, timing, (_, rates) = around.known.unitless, around.known.timing, around.rates(end)
     if not rates.isdisjoint(_WEIGHED):
         return True
     return (
-        not rates.isdisjoint(around.known.rates.body) and around.led_by_drug(first, beside.equals | beside.running) >= 0
+        not rates.isdisjoint(around.known.rates.body)
+        and around.led_by_drug(first, unitless.equals | timing.running) >= 0
     )
 
 
@@ -172,10 +173,10 @@ def _of_scale(around: Surroundings, at: int) -> bool:
 
 def is_clock(around: Surroundings, first: int, end: int) -> bool:
     """`take it at 8 in the morning`."""
-    beside, value = around.known.beside, around.row[first].value
+    beside, timing, value = around.known.beside, around.known.timing, around.row[first].value
     if clocks.times(around, first)[0]:
         return True
     if around.text(first - 1) != "at" or value is None or value > _HOURS or value.denominator > 1:
         return False
     begun = around.in_clause(first, beside.starting | beside.changing)
-    return around.text(around.past(end, beside.when_led, 3)) in beside.clock and not begun
+    return around.text(around.past(end, timing.when_led, 3)) in timing.clock and not begun

@@ -22,13 +22,13 @@ def sense(row: Sequence[Token], mention: Mention, before: int, after: int, *, st
     """
     first, last = sentence(row, mention)
     known = terms()
-    ends = known.beside.clause_ends
+    ends = known.naming.clause_ends
     near_first, near_last = mention.first, mention.last
     while near_first > max(first, before) and row[near_first - 1].text not in ends | {":"}:
         near_first -= 1
     while near_last < min(last, after) and row[near_last].text not in ends:
         near_last += 1
-    if strict and last + 1 < len(row) and row[last + 1].text in known.beside.resumes:
+    if strict and last + 1 < len(row) and row[last + 1].text in known.naming.resumes:
         following = last + 1
         last = next((at for at in range(following, min(len(row), following + LONGEST)) if row[at].text == "."), last)
     harm = (first, last) if strict else (near_first, near_last)
@@ -54,7 +54,7 @@ def sentence(row: Sequence[Token], mention: Mention) -> tuple[int, int]:
 def _ages(row: Sequence[Token], first: int, last: int) -> set[int]:
     """The places of what stands between people and their age: `children under 15`."""
     places = range(first + 1, min(last, len(row) - 1))
-    return {at for at in places if row[at - 1].text in terms().beside.aged and row[at + 1].value is not None}
+    return {at for at in places if row[at - 1].text in terms().naming.aged and row[at + 1].value is not None}
 
 
 def _numbers_after(row: Sequence[Token], at: int) -> list[int]:

@@ -20,11 +20,11 @@ _MOST = 48
 
 def between_doses(around: Surroundings, at: int) -> Times | None:
     """`thirty minutes between doses`, `again after one hour`, `another 500 mg two hours later`."""
-    beside, often = around.known.beside, around.known.often
+    pausing, beside = around.known.pausing, around.known.beside
     if (found := span(around, at)) is None:
         return None
     values, end = tuple(1 / days for days in found.days), found.end
-    gap = end + (around.text(end) in often.gaps)
+    gap = end + (around.text(end) in pausing.gaps)
     piece = _piece(around, around.past(gap + 1, beside.modifiers | beside.each | beside.one, 3))
     if around.text(gap) == "between" and piece:  # `a minute between puffs` is how one takes them
         return (values, gap) if piece == "form" or _of_drug(around, at, end) else None
@@ -35,11 +35,11 @@ def between_doses(around: Surroundings, at: int) -> Times | None:
     if not _of_drug(around, at, end):
         return None
     lead = at - 1
-    while around.text(lead) in beside.about - often.leading | beside.being | {"of", "be"}:
+    while around.text(lead) in beside.about - pausing.leading | beside.being | {"of", "be"}:
         lead -= 1
-    told = around.text(lead) in often.gaps
+    told = around.text(lead) in pausing.gaps
     told = told or (
-        not {"is", "of", "be"}.isdisjoint(around.texts[max(0, lead) : at]) and around.in_clause(at, often.gaps)
+        not {"is", "of", "be"}.isdisjoint(around.texts[max(0, lead) : at]) and around.in_clause(at, pausing.gaps)
     )
     if gap > end or told:
         return values, gap
@@ -54,18 +54,18 @@ def _piece(around: Surroundings, at: int) -> str:
 
 def _alone_taken(around: Surroundings, at: int, end: int) -> bool:
     """`take ibuprofen when needed, an hour apart`; not `take iron and calcium an hour apart`."""
-    beside, begin = around.known.beside, at - len(around.clause_before(at))
+    beside, often, begin = around.known.beside, around.known.often, at - len(around.clause_before(at))
     drugs = [place for place in range(begin, at) if around.is_drug(place)]
     joined = any({around.text(place - 1), around.text(place + 1)} & beside.joining for place in drugs)
-    taken = around.in_clause(at, beside.taking) and not around.in_clause(at, beside.checkups)
+    taken = around.in_clause(at, beside.taking) and not around.in_clause(at, often.checkups)
     return taken and len(drugs) == 1 and not joined and around.text(end + 1) != "from"
 
 
 def _of_drug(around: Surroundings, at: int, end: int) -> bool:
     """Whether it is a drug that is meant, and not what is measured or asked after."""
-    beside = around.known.beside
+    often, measuring = around.known.often, around.known.measuring
     near = {*around.clause_before(at), *_behind(around, end)}
-    if not near.isdisjoint(beside.checkups | beside.measures | around.known.often.not_taken):
+    if not near.isdisjoint(often.checkups | measuring.measures | around.known.pausing.not_taken):
         return False
     return around.drug_near(at) or around.drug_lately(at) or around.drug_far(at)
 
@@ -73,38 +73,39 @@ def _of_drug(around: Surroundings, at: int, end: int) -> bool:
 def _again(around: Surroundings, at: int, end: int, lead: int) -> bool:
     """Whether something is taken again when a time is over."""
     known = around.known
-    often, beside = known.often, known.beside
+    multiplying, beside, pausing = known.multiplying, known.beside, known.pausing
     before, behind = around.clause_before(at), _behind(around, end)
     again = _repeats(around, at - len(before), at) or _repeats(around, end, end + len(behind))
-    repeated = not beside.repeating.isdisjoint(before)
+    repeated = not multiplying.repeating.isdisjoint(before)
     if not again or (around.text(end - 1) in beside.days and not repeated):
         return False
     drug = any(
-        around.text(place) in often.another and around.is_drug(place - 1) for place in range(max(1, at - NEAR), at)
+        around.text(place) in pausing.another and around.is_drug(place - 1) for place in range(max(1, at - NEAR), at)
     )
     measured = any(around.unit_at(place) for place in range(at - len(before), at))
+    drug = drug or any(text == "more" and around.is_drug(at + 1) for at, text in enumerate(behind, end))
     if not (repeated or drug or measured or not (beside.taking | beside.having).isdisjoint([*before, *behind])):
         return False
     over = around.text(end) == "later" or (
         around.text(end) == "after" and around.text(end + 1) in beside.pointing | {"", ".", "\n", "the"}
     )
-    waits = around.text(end) == "before" and not often.waiting.isdisjoint(before)
+    waits = around.text(end) == "before" and not pausing.waiting.isdisjoint(before)
     not_yet = around.text(lead) == "for" and around.denied(at)
-    return over or waits or not_yet or around.text(lead) in often.leading | often.waiting
+    return over or waits or not_yet or around.text(lead) in pausing.leading | pausing.waiting
 
 
 def _repeats(around: Surroundings, first: int, end: int) -> bool:
     """Whether one of these words says so: `again`, `a second dose`, `two more`, `then 1 g`."""
-    often = around.known.often
+    pausing = around.known.pausing
     for place in range(max(0, first), end):
         text = around.texts[place]
-        if text in often.another or (
-            text in often.further
+        if text in pausing.another or (
+            text in pausing.further
             and place + 1 < len(around.row)
             and (_piece(around, place + 1) or around.is_drug(place + 1))
         ):
             return True
-        if text == "more" and place and is_number(around.row, place - 1):
+        if text == "more" and place and (is_number(around.row, place - 1) or around.is_drug(place + 1)):
             return True
         if text == "then" and place + 1 < len(around.row) and is_number(around.row, place + 1):
             return True
@@ -123,12 +124,12 @@ def _behind(around: Surroundings, end: int) -> list[str]:
 def of_day(around: Surroundings, at: int) -> Times | None:
     """`in the morning, at noon and in the evening`, `with every meal`: as often as there are parts of the day."""
     known = around.known
-    parts, often = known.parts_of_day, known.often
+    often, pausing, parts = known.often, known.pausing, known.parts_of_day
     place = at + (around.text(at) in often.every)
     meal = around.past(place, known.beside.modifiers | {"main"}, 2)
     if of_number := _meals_counted(around, at):
         return of_number
-    meals = place > at and around.text(meal) in often.meal
+    meals = place > at and around.text(meal) in pausing.meal
     if not meals and around.source and _at_meals(around, at):
         meals, meal = True, at
     named: set[str] = set()
@@ -146,7 +147,7 @@ def of_day(around: Surroundings, at: int) -> Times | None:
             named.add(parts[around.text(place)])
             place += 1
             end = place
-        elif around.text(place) in often.and_at:
+        elif around.text(place) in pausing.and_at:
             joined = joined or around.text(place) in known.beside.joining
             place += 1
         elif is_number(around.row, place):
@@ -164,25 +165,25 @@ def of_day(around: Surroundings, at: int) -> Times | None:
 def lead_of_day(around: Surroundings, at: int) -> int:
     """Where `in the` before a part of the day begins."""
     least = max(0, at - _MOST)
-    while at > least and around.texts[at - 1] in around.known.often.and_at:
+    while at > least and around.texts[at - 1] in around.known.pausing.and_at:
         at -= 1
     return at
 
 
 def _meals_counted(around: Surroundings, at: int) -> Times | None:
     """`at all three meals`."""
-    led = around.known.beside.taken_with | {"at", "all", "of"}
+    led = around.known.eating.taken_with | {"at", "all", "of"}
     if around.text(at - 1) not in led or at >= len(around.row) or not is_number(around.row, at):
         return None
     amount = read(around.row, at)
-    counts = around.text(amount.end) in around.known.often.meals and bool(amount.values) and min(amount.values) > 0
+    counts = around.text(amount.end) in around.known.pausing.meals and bool(amount.values) and min(amount.values) > 0
     return (amount.values, amount.end + 1) if counts else None
 
 
 def _at_meals(around: Surroundings, at: int) -> bool:
     """`before meals` in a passage that says not otherwise how often."""
-    often, rates = around.known.often, around.known.rates
-    led = around.text(at) in often.meals and around.text(at - 1) in around.known.beside.taken_with | {"at"}
+    pausing, often, rates = around.known.pausing, around.known.often, around.known.rates
+    led = around.text(at) in pausing.meals and around.text(at - 1) in around.known.eating.taken_with | {"at"}
     others = {*around.clause_before(at)[:NEAR], *_behind(around, at + 1)} & (
         often.times | often.twice | often.thrice | often.once | often.daily | often.bid | often.tid | often.qid
     )

@@ -14,6 +14,13 @@ from medmind_runtime.safety.doses.surroundings import NEAR
 _BETWEEN, _LED, _SUBJECT, _SENTENCES = 10, 5, 4, 2
 """Tokens between a verb and its number; of a time before it; before a verb, where its drug stands. A dose is spoken of
 in its sentence or the one before."""
+_NO_AGE, _NO_COUNT = 120, 10_000
+"""Between them is a lone number that may be a dose, where the words around do not say so."""
+_OF_MANY = frozenset({"in", "per", "of", "/", "-", "(", "[", "#"})
+_SOME = frozenset({"region", "excess", "upwards", "short"})
+"""Before an `of` behind which no share follows."""
+_FAR_LESS = 10
+"""How many times less than a dose a number of days is that is not taken for one."""
 _AS_MUCH = 2
 """How many times the one a number may be the other, where both are of one measure: `for 30 seconds; 60 is better`."""
 
@@ -22,7 +29,7 @@ def told(around: Meaning, first: int, end: int) -> bool:
     """Whether a number without a unit is a dose, in an answer that speaks of one."""
     if around.texts[first:end] == ["one"] or not _free(around, first, end):
         return False
-    return any(way(around, first, end) for way in (_stepped, _judged, _called, _next))
+    return any(way(around, first, end) for way in (_stepped, _judged, _called, _next, _lone))
 
 
 def size(around: Meaning, first: int) -> Fraction:
@@ -34,12 +41,12 @@ def size(around: Meaning, first: int) -> Fraction:
 
 def _free(around: Meaning, first: int, end: int) -> bool:
     """Whether a number counts nothing and is no year, age, temperature or time."""
-    steps, value, following = around.known.steps, around.row[first].value, around.text(end)
-    up_to = around.texts[max(0, first - 2) : first] == ["up", "to"] and around.text(first - 3) in steps.going
+    moving, value, following = around.known.moving, around.row[first].value, around.text(end)
+    up_to = around.texts[max(0, first - 2) : first] == ["up", "to"] and around.text(first - 3) in moving.going
     to_it = up_to or around.text(first - 1) == "at"  # `finish at 1975`
-    if following in steps.no_ends or (value is not None and is_year(value) and value % 50 != 0 and not to_it):
+    if following in moving.no_ends or (value is not None and is_year(value) and value % 50 != 0 and not to_it):
         return False
-    if not (around.ends(end) or following in steps.goes_on | steps.doing or following.endswith("ly")):
+    if not (around.ends(end) or following in moving.goes_on | moving.doing or following.endswith("ly")):
         return False
     if following == "-" and end + 1 < len(around.row) and around.row[end + 1].glued:
         return False
@@ -48,20 +55,20 @@ def _free(around: Meaning, first: int, end: int) -> bool:
 
 def _stepped(around: Meaning, first: int, end: int) -> bool:
     """`start low at 50`, `it may then be raised to 7.5`, `people end up at 12`; not `the score went up to 12`."""
-    beside, steps = around.known.beside, around.known.steps
+    moving, beside = around.known.moving, around.known.beside
     at = first - 1
-    while around.text(at) in steps.nearly:
+    while around.text(at) in moving.nearly:
         at -= 1
     led = around.text(at)
     direct = at - (around.texts[max(0, at - 1) : at + 1] == ["make", "it"])
-    if around.text(direct) in steps.direct and _doer(around, direct) and around.ends(end):
+    if around.text(direct) in moving.direct and _doer(around, direct) and around.ends(end):
         return _last_named(around, first) == "dose"
-    if led not in steps.led and around.text(first - 1) != "as":  # `as high as 800`
+    if led not in moving.led and around.text(first - 1) != "as":  # `as high as 800`
         return False
-    verb = _verb_before(around, at + (led not in steps.led))
-    if verb < 0 or not _doer(around, verb) or (around.texts[verb] in steps.aiming and _of_measure(around, verb)):
+    verb = _verb_before(around, at + (led not in moving.led))
+    if verb < 0 or not _doer(around, verb) or (around.texts[verb] in moving.aiming and _of_measure(around, verb)):
         return False
-    if around.texts[verb] in beside.starting | steps.dosing and around.drug_lately(first):
+    if around.texts[verb] in beside.starting | moving.dosing and around.drug_lately(first):
         return True
     if any(map(around.is_taken, range(max(0, verb - _SUBJECT), first))):
         return True
@@ -70,15 +77,15 @@ def _stepped(around: Meaning, first: int, end: int) -> bool:
 
 def _verb_before(around: Meaning, at: int) -> int:
     """The place of the verb, with nothing but small words, a drug and its dose behind it; below zero for none."""
-    beside, steps = around.known.beside, around.known.steps
+    beside, moving = around.known.beside, around.known.moving
     found, least = -1, max(0, at - _BETWEEN)
-    verbs = beside.starting | steps.dosing | steps.going | beside.setting
+    verbs = beside.starting | moving.dosing | moving.going | moving.setting
     for place in range(at - 1, least - 1, -1):
         text = around.texts[place]
         if text in verbs:
             found = place
         elif found >= 0 or not (
-            text in steps.between
+            text in moving.between
             or text.endswith("ly")
             or around.is_drug(place)
             or is_number(around.row, place)
@@ -90,9 +97,9 @@ def _verb_before(around: Meaning, at: int) -> int:
 
 def _doer(around: Meaning, verb: int) -> bool:
     """Whether somebody does it, or a drug or its dose is meant; `it` is none where a measure is spoken of."""
-    beside, steps = around.known.beside, around.known.steps
+    moving, beside = around.known.moving, around.known.beside
     at = verb - 1
-    while at >= 0 and (around.texts[at] in steps.helping or around.texts[at].endswith("ly")):
+    while at >= 0 and (around.texts[at] in moving.helping or around.texts[at].endswith("ly")):
         at -= 1
     text = around.text(at)
     if at < 0 or text == "\n":
@@ -100,9 +107,9 @@ def _doer(around: Meaning, verb: int) -> bool:
     if text == "and" and at == verb - 1 and around.texts[verb].endswith("ed"):  # `it began with 40 and ended with 36`
         return False
     told_to = around.text(verb - 1) == "to" and not around.denied(verb)
-    if told_to or text in steps.doers or around.known.groups.get(text):
+    if told_to or text in moving.doers or around.known.groups.get(text):
         return text not in beside.pointing or not _of_measure(around, at)
-    return text in steps.clause_begins or (around.is_drug(at) and not around.measured(at)) or bool(around.unit_at(at))
+    return text in moving.clause_begins or (around.is_drug(at) and not around.measured(at)) or bool(around.unit_at(at))
 
 
 def _of_measure(around: Meaning, at: int) -> bool:
@@ -112,46 +119,87 @@ def _of_measure(around: Meaning, at: int) -> bool:
 
 def counts_on(around: Meaning, first: int) -> bool:
     """Whether a number is of the hours and the like before it: `for 5 days; 3 is enough`."""
-    return _last_named(around, first) == "count"
+    return _last_named(around, first) == "count" or _fewer_days(around, first)
+
+
+def _fewer_days(around: Meaning, first: int) -> bool:
+    """`200 mg for 5 days; 3 is enough`: fewer of what was counted last, and far less than the dose."""
+    places = (at for at in range(first - 1, max(-1, first - NEAR), -1) if is_number(around.row, at))
+    last, before = next(places, -1), next(places, -1)
+    if before < 0:
+        return False
+    value = max(read(around.row, first).values)
+    counted, dosed = read(around.row, last), read(around.row, before)
+    if around.text(counted.end) not in around.known.beside.days or not counted.values or not dosed.values:
+        return False
+    found = around.unit_at(dosed.end) if dosed.end < last else None
+    mass = found is not None and found[0].name == "mg" and found[0].kind == ""
+    return mass and value < min(counted.values) and value * _FAR_LESS <= min(dosed.values)
 
 
 def _judged(around: Meaning, first: int, end: int) -> bool:
     """`600 is fine`, `800 would be the maximum`, `for strong pain 800 works better`."""
-    beside, steps = around.known.beside, around.known.steps
+    beside, moving, unitless = around.known.beside, around.known.moving, around.known.unitless
     before = around.text(first - 1)
-    if before in beside.labels | steps.led - {"to", "with"} or (
-        first and before not in steps.clause_begins and around.is_name(first - 1)
+    if before in beside.numbered | moving.led - {"to", "with"} or (
+        first and before not in moving.clause_begins and around.is_name(first - 1)
     ):
         return False
     place = end
-    while around.text(place) in beside.being | beside.usual | steps.judging_between:
+    while around.text(place) in beside.being | unitless.usual | moving.judging_between:
         place += 1
-    judged = around.text(place) in beside.fitting | steps.judging and place > end
-    return (judged or around.text(end) in steps.doing) and _dose_spoken_of(around, first)
+    if _is_its_dose(around, end):
+        return True
+    judged = around.text(place) in beside.fitting | moving.judging and place > end
+    told = (judged or around.text(end) in moving.doing) and _dose_spoken_of(around, first)
+    return told and not _fewer_days(around, first)
+
+
+def _is_its_dose(around: Meaning, end: int) -> bool:
+    """Whether it goes on as `is the usual dose of ibuprofen`, `was what adults took of it`."""
+    beside, moving = around.known.beside, around.known.moving
+    at = end
+    while around.text(at) in beside.being | beside.passive | moving.judging_between:
+        at += 1
+    if at == end:
+        return False
+    between = beside.modifiers | beside.fitting | around.known.multiplying.multiplied - beside.dose_names
+    named = around.text(around.past(at, between, 4)) in beside.dose_names
+    named = named or (around.text(at) == "what" and not beside.taking.isdisjoint(around.texts[at : at + NEAR // 2]))
+    return named and (around.drug_ahead(at, NEAR) or around.drug_lately(at))
 
 
 def _called(around: Meaning, first: int, _: int) -> bool:
     """`the target is 500`, `a maximum of 800`."""
-    beside, steps = around.known.beside, around.known.steps
+    moving, beside = around.known.moving, around.known.beside
     at = first - 1
-    while around.text(at) in steps.nearly:
+    while around.text(at) in moving.nearly:
         at -= 1
-    if around.text(at) not in beside.being | {"of", ":", "="}:
+    being = beside.being | {"are"}
+    if around.text(at) not in being | {"of", ":", "="}:
         return False
-    while around.text(at) in beside.being | steps.judging_between | {"of", ":", "="}:
+    while around.text(at) in being | moving.judging_between | {"of", ":", "="}:
         at -= 1
-    return around.text(at) in steps.ends and _last_named(around, first) == "dose"
+    return around.text(at) in moving.ends and (_last_named(around, first) == "dose" or _of_drug_ahead(around, first))
+
+
+def _of_drug_ahead(around: Meaning, first: int) -> bool:
+    """`a maximum of 80 on oxycodone`, where nothing else was named before."""
+    ahead = around.texts[first : first + _BETWEEN]
+    ahead = ahead[: ahead.index(".")] if "." in ahead else ahead
+    sure = any(around.known.is_surely_drug(text) and not around.measured(at) for at, text in enumerate(ahead, first))
+    return sure and not _last_named(around, first)
 
 
 def _next(around: Meaning, first: int, end: int) -> bool:
     """`200 mg, then 400, then 800`, `200 mg or even 800`, `after a week, 25`: after a dose, at the end of a clause."""
-    steps, place = around.known.steps, first
-    if around.text(end) not in steps.clause_signs | {"", "\n"}:
+    moving, place = around.known.moving, first
+    if around.text(end) not in moving.clause_signs | {"", "\n"}:
         return False
-    if around.text(place - 1) in {",", ":"} and not steps.after.isdisjoint(around.clause_before(place)[:_LED]):
-        return _last_named(around, place) == "dose"
-    while around.text(place - 1) in steps.sequel:
-        while around.text(place - 1) in steps.sequel | steps.joined:
+    if around.text(place - 1) in {",", ":"} and not moving.after.isdisjoint(around.clause_before(place)[:_LED]):
+        return _dose_spoken_of(around, place)
+    while around.text(place - 1) in moving.sequel:
+        while around.text(place - 1) in moving.sequel | moving.joined:
             place -= 1
         if place < 1 or around.dose_before(place):
             return place > 0
@@ -164,10 +212,28 @@ def _next(around: Meaning, first: int, end: int) -> bool:
     return place < first and _stepped(around, place, read(around.row, place).end)
 
 
+def _lone(around: Meaning, first: int, _: int) -> bool:
+    """`I'd plump for 2500` where a dose is asked about, `its sweet spot is 2500` of a drug; no age and no year."""
+    moving, before, value = around.known.moving, around.text(first - 1), max(read(around.row, first).values)
+    small = before in around.known.beside.plain | moving.clause_begins | moving.nearly | _SOME | {""}
+    small = small and (before not in _OF_MANY or around.text(first - 2) in _SOME)
+    if not _NO_AGE < value <= _NO_COUNT or not small:
+        return False
+    if not (around.known.measuring.measures | moving.phoning).isdisjoint(around.clause_before(first)):
+        return False
+    return not _last_named(around, first) and (around.asked or _of_sure_drug(around, first))
+
+
 def _dose_spoken_of(around: Meaning, first: int) -> bool:
-    """Whether a dose was named last, or is asked about; not where a measure was named."""
+    """Whether a dose was named last, or is asked about, or a drug is spoken of; not where a measure was named."""
     named = _last_named(around, first)
-    return named == "dose" or (not named and around.asked)
+    return named == "dose" or (not named and (around.asked or _of_sure_drug(around, first)))
+
+
+def _of_sure_drug(around: Meaning, first: int) -> bool:
+    """Whether a drug, and not what is measured of it, is named before in the clause."""
+    places = range(first - len(around.clause_before(first)), first)
+    return any(around.known.is_surely_drug(around.texts[at]) and not around.measured(at) for at in places)
 
 
 def _last_named(around: Meaning, first: int) -> str:
@@ -175,21 +241,21 @@ def _last_named(around: Meaning, first: int) -> str:
 
     A count is a number of hours and the like near to that of the place, in a sentence without a dose before.
     """
-    beside, steps = around.known.beside, around.known.steps
+    measuring, beside, moving = around.known.measuring, around.known.beside, around.known.moving
     ends, changed, counted = 0, False, False
     for place in range(first - 1, max(-1, first - 4 * NEAR), -1):
         text = around.texts[place]
         ends += text == "."
         if ends == _SENTENCES or (text == "." and counted):
             break
-        if text in steps.measured:
+        if text in measuring.measured:
             return "measure"
         if is_number(around.row, place) and (at := read(around.row, place).end) < first:
             found = around.unit_at(at)
             if found and found[0].kind in {"", "form"} and around.means_dose(found[0], place, at + found[1]):
                 return "dose"
             counted = counted or (not found and _counts(around, place, at) and _near(around, place, first))
-        changed = changed or text in beside.starting | steps.dosing
+        changed = changed or text in beside.starting | moving.dosing
     if changed and around.drug_lately(first):
         return "dose"
     return "count" if counted else ""

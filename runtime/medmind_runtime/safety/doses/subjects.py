@@ -4,12 +4,12 @@ Knows where a drug's name stands beside a dose. A capitalised or unknown word in
 Knows not in which sense the dose is said; see `senses`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from medmind_runtime.safety.doses import groups, senses
 from medmind_runtime.safety.doses.amounts import is_number
-from medmind_runtime.safety.doses.drugs import drugs, stem
+from medmind_runtime.safety.doses.drugs import drugs, is_drug, stem
 from medmind_runtime.safety.doses.groups import Groups
 from medmind_runtime.safety.doses.mentions import Mention
 from medmind_runtime.safety.doses.reading import Token
@@ -162,7 +162,7 @@ def _strange(token: Token) -> bool:
         and word not in known.beside.plain
         and word not in known.beside.counted
         and word not in known.beside.modifiers
-        and word not in known.beside.weighing
+        and word not in known.unit_words.weighing
         and word not in known.beside.taking
         and stem(word) not in known.beside.plain
         and known.unit([word], 0) is None
@@ -185,7 +185,7 @@ def _run(row: Sequence[Token], at: int) -> frozenset[str]:
             ):
                 made.add(stem(row[place].text))
                 gap = 0
-            elif row[place].text in terms().beside.named_so or _is_a(row, place):
+            elif row[place].text in terms().naming.named_so or _is_a(row, place):
                 gap += 1
             else:
                 break
@@ -193,6 +193,20 @@ def _run(row: Sequence[Token], at: int) -> frozenset[str]:
     if _VACCINE in made and (against := _against(row, at)):
         made.add(against)
     return frozenset(made)
+
+
+def named(row: Sequence[Token]) -> set[frozenset[str]]:
+    """The drugs of a text, each by all names that stand together: `metronidazole is an antibiotic`."""
+    return {_run(row, at) for at in range(len(row)) if is_drug(row[at])}
+
+
+def several(named: Collection[frozenset[str]]) -> bool:
+    """Whether they are not all of one drug: of those that share a name they are."""
+    rest = set(named)
+    one = rest.pop() if rest else frozenset()
+    while same := {names for names in rest if names & one}:
+        one, rest = one.union(*same), rest - same
+    return bool(rest)
 
 
 def _is_a(row: Sequence[Token], at: int) -> bool:
@@ -212,14 +226,14 @@ def _against(row: Sequence[Token], at: int) -> str:
 def _of(row: Sequence[Token], mention: Mention, after: int) -> frozenset[str]:
     """`of the MMR vaccine`, right after a dose or its tablets."""
     at = mention.last
-    while at < after and (terms().unit([row[at].text], 0) or row[at].text in terms().beside.before_of):
+    while at < after and (terms().unit([row[at].text], 0) or row[at].text in terms().naming.before_of):
         at += 1
     if at >= len(row) or row[at].text != "of":
         return frozenset()
     made: list[str] = []
     for place in range(at + 1, min(len(row), at + 7)):
         text = row[place].text
-        if not made and text in terms().beside.pronouns:
+        if not made and text in terms().naming.pronouns:
             return frozenset()
         if made and made[-1] == _VACCINE:
             break
@@ -237,7 +251,7 @@ def _directly_before(row: Sequence[Token], mention: Mention) -> int | None:
             return None
         if _named(row, at) or _strange(token):
             return at if _named(row, at) or _in_drug_position(row, at) else None
-        if token.text not in terms().beside.before_number:
+        if token.text not in terms().naming.before_number:
             return None
     return None
 
@@ -247,7 +261,7 @@ def _in_drug_position(row: Sequence[Token], at: int) -> bool:
     if row[at].written[:1].isupper():
         return True
     before = row[at - 1].text if at else "."
-    return not before[:1].isalpha() or before in terms().beside.taking or before in terms().beside.before_drug
+    return not before[:1].isalpha() or before in terms().beside.taking or before in terms().naming.before_drug
 
 
 def _directly_after(row: Sequence[Token], mention: Mention, after: int) -> int | None:

@@ -18,20 +18,20 @@ def link(around: Meaning, first: int, end: int) -> tuple[int, bool]:
         around: the text.
         first, end: the dose.
     """
-    sums, added = around.known.sums, False
+    summing, added = around.known.summing, False
     joined = again = False
     for at in range(end, min(len(around.row), end + _BETWEEN)):
         text = around.texts[at]
         if is_number(around.row, at):
             return (at, added) if joined and (again or "." not in around.texts[end:at]) else (-1, False)
-        if text in sums.adding or (text == "to" and around.text(first - 1) in sums.verbs):
+        if text in summing.adding or (text == "to" and around.text(first - 1) in summing.verbs):
             added = joined = True
-            again = again or text in sums.begins  # `10 mg. Straight after, 10 mg`
-        elif text in sums.again:
+            again = again or text in summing.begins  # `10 mg. Straight after, 10 mg`
+        elif text in summing.again:
             joined = again = True
-        elif text in sums.joining:
+        elif text in summing.joining:
             joined = True
-        elif text not in sums.between | around.known.beside.taking and not around.is_drug(at):
+        elif text not in summing.between | around.known.beside.taking and not around.is_drug(at):
             break
     return -1, False
 
@@ -49,12 +49,12 @@ def at_once(around: Meaning, first: int, begin: int, end: int, added: bool) -> b
     places = [*range(max(0, first - _BESIDE), first), *range(begin, min(len(around.row), end + _BESIDE))]
     if len({stem(around.texts[place]) for place in places if around.is_drug(place)}) > 1:
         return False
-    while around.text(at) in known.sums.behind or (at < len(around.row) and around.is_drug(at)):
+    while around.text(at) in known.summing.behind or (at < len(around.row) and around.is_drug(at)):
         at += 1
     if around.phrase(known.at_once, at) or around.phrase(known.immediately, at):
         return True
-    said = added or around.text(end) == "more" or not known.sums.again_at_once.isdisjoint(around.texts[begin:at])
+    said = added or around.text(end) == "more" or not known.summing.again_at_once.isdisjoint(around.texts[begin:at])
     behind = around.texts[at : at + _BEHIND]
     behind = behind[: behind.index(".")] if "." in behind else behind
-    timed = known.sums.timed | known.often.hours | known.often.minutes | known.beside.days | known.beside.when
+    timed = known.summing.timed | known.often.hours | known.often.minutes | known.beside.days | known.timing.when
     return said and timed.isdisjoint(behind)

@@ -12,7 +12,7 @@ from medmind_runtime.safety.doses.drugs import against, drugs
 from medmind_runtime.safety.doses.mentions import Mention
 from medmind_runtime.safety.doses.reading import Token, tokens
 from medmind_runtime.safety.doses.subjects import Said
-from medmind_runtime.safety.doses.terms import BARE, terms
+from medmind_runtime.safety.doses.terms import ANY_UNIT, terms
 
 _SENSES = {"take": {"take"}, "most": {"take", "most"}, "harm": {"most", "harm"}}
 """Which senses of a passage's dose support an answer's: a maximum is no dose to take."""
@@ -32,14 +32,15 @@ class Passages:
 
     def __init__(self, texts: Sequence[str], asked: str = "") -> None:
         self._said: list[Said] = []
-        self._drugs: set[str] = set()
+        self._drugs: set[frozenset[str]] = set()
         for text in texts:
             row = read(text)
             amounts, times = list(mentions.find(row, source=True)), list(often.find(row, source=True))
             doses = subjects.said(row, amounts, times, strict=True)
             self._said += [*doses, *_counts_of_strengths(doses)]
             self._said += subjects.said(row, times, amounts, strict=True)
-            self._drugs |= drugs(row)
+            self._drugs |= subjects.named(row)
+        self._several = subjects.several(self._drugs)
         self._ask(asked)
 
     def when_asked(self, asked: str) -> "Passages":
@@ -53,8 +54,8 @@ class Passages:
         words = {token.text for token in row}
         self.asked = drugs(row)
         self._asked_for = patients.named(row)
-        self.drug_asked = bool(self.asked) and terms().beside.checking.isdisjoint(words)
-        self.dose_asked = self.drug_asked and terms().beside.asking_else.isdisjoint(words)
+        self.drug_asked = bool(self.asked) and terms().answering.checking.isdisjoint(words)
+        self.dose_asked = self.drug_asked and terms().answering.asking_else.isdisjoint(words)
 
     def have(self, claim: Said, inherited: frozenset[str] = frozenset(), *, any_unit: bool = False) -> bool:
         """Whether one of them has it.
@@ -68,7 +69,7 @@ class Passages:
         names = frozenset() if drugless else claim.drugs or inherited or self.asked
         if any(_quoted(claim, names, known) for known in self._said):
             return True
-        unnamed = not names and len(self._drugs) > 1 and not drugless
+        unnamed = not names and self._several and not drugless
         theirs = [] if unnamed else [known for known in self._said if self._of_same(names, known)]
         meant = _for_whom(claim, claim.groups or self._asked_for, theirs)
         if any(_same(claim, known, any_unit) and known.kind in _SENSES[claim.kind] for known in meant):
@@ -145,7 +146,7 @@ def _same(claim: Said, known: Said, any_unit: bool) -> bool:
         return False
     if any_unit and theirs.unit not in {often.UNIT, often.IN_ALL}:
         return _same_amount(mine, theirs)
-    if mine.unit == BARE.name != theirs.unit:
+    if mine.unit == ANY_UNIT.name != theirs.unit:
         own = theirs.size or Fraction(1)  # `go up to 50` is of mcg where the passage has them; of 1 g, 1000 is mg
         sizes = {mine.size} if mine.size and theirs.unit == "mg" else {own, min(own, Fraction(1))}
         of_any = theirs.unit not in {often.UNIT, often.IN_ALL}
@@ -162,7 +163,7 @@ def _same_unit(claim: Said, known: Said) -> bool:
     unit_lists, both = terms().unit_lists, {mine, theirs}
     return (
         mine == theirs
-        or ("count" in both and both <= unit_lists.pieces | {BARE.name})
+        or ("count" in both and both <= unit_lists.pieces | {ANY_UNIT.name})
         or (mine == often.IN_ALL and theirs == often.UNIT)
         or ("vaccine" in claim.drugs & known.drugs and both <= unit_lists.of_vaccines)
     )

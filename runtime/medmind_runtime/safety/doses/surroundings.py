@@ -76,7 +76,9 @@ class Surroundings:
             found = self.known.unit([self.texts[at], *self.texts[at + 2 : at + 4]], 0)
             return (found[0], found[1] + (found[1] > 1)) if found else None  # `milli-grams` is three tokens
         found = self.known.unit(self.texts[at : at + 3], 0)
-        cold = found is not None and found[0].spelt == "packet" and self.text(at - 1) in self.known.beside.cold_packs
+        cold = (
+            found is not None and found[0].spelt == "packet" and self.text(at - 1) in self.known.unit_words.cold_packs
+        )
         return None if cold else found
 
     def day_of_hours(self, at: int) -> int:
@@ -98,9 +100,13 @@ class Surroundings:
         return any(amounts.is_number(self.row, place) for place in range(max(0, at - 2), at))
 
     def denied(self, at: int) -> bool:
-        """Whether a negation stands before."""
-        words = self.clause_before(at)
-        return any(text in self.known.negations for text in words[: words.index(",") if "," in words else None])
+        """Whether a negation stands before; `it does no harm to` is none."""
+        words, known = self.clause_before(at), self.known
+        if known.negations.isdisjoint(words):
+            return False
+        words = words[: words.index(",") if "," in words else None]
+        denied = (place for place, text in enumerate(words) if text in known.negations)
+        return any(known.beside.harming.isdisjoint(words[max(0, place - 2) : place]) for place in denied)
 
     def clause_before(self, at: int) -> list[str]:
         """The words of the clause before a place, the nearest first."""
@@ -148,7 +154,7 @@ class Surroundings:
 
     def is_cell(self, at: int) -> bool:
         """Whether it may fill a cell of a table between a drug and its dose: a number, a unit, the way it is given."""
-        return amounts.is_number(self.row, at) or self.texts[at] in self.known.beside.routes or bool(self.unit_at(at))
+        return amounts.is_number(self.row, at) or self.texts[at] in self.known.unitless.routes or bool(self.unit_at(at))
 
     def drug_named(self, at: int) -> bool:
         """Whether a drug is asked about, or was named not long before."""
@@ -169,10 +175,10 @@ class Surroundings:
             at -= 1
         if at < 0 or self.row[at].written != "?":
             return False
-        words, beside = self.clause_before(at), self.known.beside
+        answering, words = self.known.answering, self.clause_before(at)
         return (
-            not beside.quantities.isdisjoint(words)
-            and beside.asking_else.isdisjoint(words)
+            not answering.quantities.isdisjoint(words)
+            and answering.asking_else.isdisjoint(words)
             and (any(map(self.known.is_drug, words)) or self.drug_lately(at))
         )
 
@@ -191,7 +197,7 @@ class Surroundings:
         """Whether a word is surely a drug's name, of which no level or price is spoken."""
         return (
             self.known.is_surely_drug(self.texts[at])
-            and self.texts[at] not in self.known.beside.measured
+            and self.texts[at] not in self.known.measuring.in_blood
             and not (self.measured(at))
         )
 
@@ -219,20 +225,20 @@ class Surroundings:
 
     def measured(self, drug: int) -> bool:
         """Whether a drug's name is a part of what is measured: `lithium levels`, `level on heparin`, `serum iron`."""
-        beside = self.known.beside
-        if not beside.measures.isdisjoint(self.texts[drug + 1 : drug + 2]):
+        measuring = self.known.measuring
+        if not measuring.measures.isdisjoint(self.texts[drug + 1 : drug + 2]):
             return True
         at = drug - 1
-        while at >= 0 and at > drug - 4 and self.texts[at] in beside.measured_on:
+        while at >= 0 and at > drug - 4 and self.texts[at] in measuring.measured_on:
             at -= 1
-        return at >= 0 and self.texts[at] in (beside.measures if at < drug - 1 else beside.measured_as)
+        return at >= 0 and self.texts[at] in (measuring.measures if at < drug - 1 else measuring.measured_as)
 
     def led_by_drug(self, first: int, between: frozenset[str], *, in_blood: bool = False) -> int:
         """The place of the drug before a number, with nothing between but such words, numbers and units; below zero."""
         with_unit = False
         for at in range(first - 1, max(-1, first - 2 * NEAR), -1):
             if self.is_drug(at):
-                tested = self.texts[at] in self.known.beside.measured and not with_unit and not in_blood
+                tested = self.texts[at] in self.known.measuring.in_blood and not with_unit and not in_blood
                 return -1 if tested or self.measured(at) else at
             if self.texts[at] in between or amounts.is_number(self.row, at):
                 continue

@@ -41,7 +41,7 @@ class Table:
 
     def _heads(self, token: Token) -> bool:
         """Whether numbers under a word are doses."""
-        return token.text in terms().beside.heads or (not self._begun and is_drug(token))
+        return token.text in terms().keys.heads or (not self._begun and is_drug(token))
 
     def ends(self, row: Sequence[Token]) -> bool:
         """Whether a word begins a line that belongs to the table no more."""

@@ -13,8 +13,7 @@ from importlib.resources import files
 from itertools import product
 from typing import Any
 
-from medmind_runtime.safety.doses.beside import Beside
-from medmind_runtime.safety.doses.lists import Asking, Grown, Keys, NumbersRun, Often, Rates, Steps, Sums, UnitLists
+from medmind_runtime.safety.doses.words import Words, listed, lists
 
 _DOUBLE = re.compile(r"([a-z])\1")
 
@@ -42,16 +41,8 @@ class Unit:
 
 COUNT = Unit("count", Fraction(1), "", "count")
 """Of `two ibuprofen`; and where a dose is named without its unit."""
-BARE = Unit("bare", Fraction(1), "", "bare")
+ANY_UNIT = Unit("any", Fraction(1), "", "any")
 """Of a number that may have any unit; see `steps`."""
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-def _lists(table: dict[str, str]) -> dict[str, frozenset[str]]:
-    return {name: _words(text) for name, text in table.items()}
 
 
 def _respelt(text: str) -> str:
@@ -79,8 +70,8 @@ def _phrases(text: str) -> dict[str, list[tuple[str, ...]]]:
     return made
 
 
-class Terms:
-    """The lists; see doses.toml.
+class Terms(Words):
+    """The lists of `words`, and what is made of the rest of doses.toml.
 
     Args:
         data: its content.
@@ -89,7 +80,6 @@ class Terms:
         numbers, scales, parts: the value of a word: `five`, `hundred`, `third`.
         numbers_abroad: the same in other languages, read so before a unit alone.
         units_abroad: first words of their units.
-        beside, rates, often, unit_lists, keys, grown, asking, numbers_run, steps, sums: lists of words.
         groups, group_adjectives: the group of people that a word means; that one means before a word for people.
         wider_groups, narrower_groups: the group that one belongs to; the one beside which it is not meant.
         after_number: words after a number without a unit that it does not count.
@@ -97,6 +87,7 @@ class Terms:
         periods: days of what something may be done so often in: `week`, `monthly`.
         parts_of_day: the part that a word means: `breakfast` is in the morning.
         often_begins, often_words: the first words of how often, but for numbers; the same with those after a number.
+        often_led: words between a drug and how often it is taken.
         harm, most: phrases that make a dose too much, or the upper end; by their first word, the longest first.
         no_most: phrases that do not although they begin so.
         opening: phrases after one of a drug's doses without a unit, by their first word.
@@ -117,21 +108,16 @@ class Terms:
     """
 
     def __init__(self, data: dict[str, Any]) -> None:
+        super().__init__(data)
         self.numbers = {word: Fraction(value) for word, value in data["numbers"].items()}
         self.scales = {word: Fraction(value) for word, value in data["scales"].items()}
         self.parts = {word: Fraction(1, value) for word, value in data["parts"].items()}
-        beside, rates, drugs = _lists(data["beside"]), dict(data["rates"]), data["drugs"]
-        for name in ("soft", "equals", "clause_ends"):  # a line may end between a number and its unit
-            beside[name] |= {"\n"}
-        self.beside = Beside(**beside)
-        self.rates = Rates(of=_lists(rates.pop("of")), **_lists(rates))
+        drugs = data["drugs"]
         self.numbers_abroad = _numbers_abroad(data)
-        self.numbers_run = NumbersRun(**_lists(data["numbers_run"]))
-        self.steps, self.sums = Steps(**_lists(data["steps"])), Sums(**_lists(data["sums"]))
         self.units_abroad: set[str] = set()
-        self.often = often = Often(**_lists(data["often"]))
+        often = self.often
         self.parts_of_day = {word: part for part, words in data["parts_of_day"].items() for word in words.split()}
-        self.often_begins = often.every | often.q | often.hourly | often.twice | often.thrice | often.meals
+        self.often_begins = often.every | often.q | often.hourly | often.twice | often.thrice | self.pausing.meals
         self.often_begins |= (
             (often.bid | often.tid | often.qid | often.once | often.alternate | often.alone | often.daily)
             | self.parts_of_day.keys()
@@ -142,14 +128,12 @@ class Terms:
         self.periods |= dict.fromkeys(often.hours | often.hourly, Fraction(1, 24)) | dict.fromkeys(
             often.minutes, Fraction(1, 1440)
         )
-        self.after_number = self.beside.plain | self.beside.routes | often.q | often.per
-        self.before_answer = self.beside.plain - self.beside.no_amount | self.beside.about | self.beside.answering
-        self.often_words = self.often_begins | often.times | often.clock | often.week | often.hours | often.minutes
-        self.often_words |= self.beside.days
-        self.unit_lists = UnitLists(**_lists(data["unit_lists"]))
-        self.keys = Keys(**_lists(data["document"]))
-        self.grown = Grown(**_lists(data["grown"]))
-        self.asking = Asking(**_lists(data["asking"]))
+        self.after_number = self.beside.plain | self.unitless.routes | often.q | often.per
+        self.before_answer = self.beside.plain - self.answering.no_amount | self.beside.about | self.answering.before
+        self.often_words = (
+            self.often_begins | often.times | often.clock | often.week | often.hours | often.minutes | self.beside.days
+        )
+        self.often_led = often.between | often.led | self.parts_of_day.keys()
         self.groups = {word: group for group, words in data["groups"].items() for word in words.split()}
         self.group_adjectives = {
             word: group for group, words in data["group_adjectives"].items() for word in words.split()
@@ -158,11 +142,11 @@ class Terms:
         self.narrower_groups: dict[str, str] = data["narrower_groups"]
         kinds = data["kinds"]
         self._add_phrases(kinds)
-        self.negations = _words(kinds["negations"])
+        self.negations = listed(kinds["negations"])
         self.capitals: dict[str, str] = data["capitals"]
         self.same: dict[str, str] = drugs["same"]
-        self.together = _lists(drugs["together"])
-        self.weekly = _words(drugs["weekly"])
+        self.together = lists(drugs["together"])
+        self.weekly = listed(drugs["weekly"])
         self._units: dict[str, list[tuple[tuple[str, ...], Unit]]] = {}
         self.by_name: dict[str, Unit] = {}
         self._add_units(data)
@@ -170,8 +154,8 @@ class Terms:
         self._ending = re.compile(rf"[a-z]{{3,}}(?:{endings})s?", re.I)
         sure = "|".join(drugs["sure"].split())
         self._sure = re.compile(rf"[a-z]{{2,}}(?:{_respelt(sure)})", re.I)
-        self._no_drugs = _words(drugs["no_drugs"])
-        self._named = _words(drugs["names"])
+        self._no_drugs = listed(drugs["no_drugs"])
+        self._named = listed(drugs["names"])
         self._surely_named = frozenset(map(_respelt, drugs["sure_names"].split()))
         known = sorted(self.numbers.keys() | self.scales.keys() - {"k"} | self.parts.keys(), key=len, reverse=True)
         self._glued = re.compile(rf"(?:{'|'.join(known)})+")
@@ -208,7 +192,7 @@ class Terms:
             for phrase in [*row["words"].replace("µ", "μ").split(), *abroad]:
                 words = tuple(phrase.split("_"))
                 self._units.setdefault(words[0], []).append((words, unit))
-        sized = _lists(data["sized"])
+        sized = lists(data["sized"])
         self.before_unit = self.beside.modifiers | {"the", "-"}
         self.sizes = sized["things"] | sized["sizes"] | {"-"}
         for words in product(sized["things"], sized["sizes"], sized["those"]):

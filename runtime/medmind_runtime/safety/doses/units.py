@@ -33,7 +33,7 @@ class Units(Meaning):
 
     def unit_after(self, first: int, at: int) -> tuple[Unit, int] | None:
         """The unit of a number that ends here, maybe with words between."""
-        beside = self.known.beside
+        beside, unit_words = self.known.beside, self.known.unit_words
         if (
             self.texts[at : at + 1]
             and (self.texts[at] == "a" or self.texts[at] in beside.each)
@@ -55,8 +55,8 @@ class Units(Meaning):
                 if strange and self.texts[at - 1] in self.known.rates.per:  # `three sumatriptan a week`
                     break
                 return None
-            picked = text in beside.picked and at + 1 < len(self.row) and self.unit_at(at + 1)
-            if text in beside.soft or text in beside.extra or picked:
+            picked = text in unit_words.picked and at + 1 < len(self.row) and self.unit_at(at + 1)
+            if text in unit_words.soft or text in beside.extra or picked:
                 pass
             elif text in beside.modifiers:
                 strange = strange or 1
@@ -72,10 +72,12 @@ class Units(Meaning):
 
     def counted(self, first: int, at: int) -> tuple[Unit, int] | None:
         """A count without a unit: `two ibuprofen`, `take 2 now`, `ten a day of methotrexate`."""
-        rest, beside = self.texts[at : at + 3], self.known.beside
+        unit_words, beside, rest = self.known.unit_words, self.known.beside, self.texts[at : at + 3]
         if schedules.is_clock(self, first, at) or self.text(first - 1) == "per":
             return None
-        place = next((at + step for step, text in enumerate(self.texts[at : at + 5]) if text not in beside.skipped), at)
+        place = next(
+            (at + step for step, text in enumerate(self.texts[at : at + 5]) if text not in unit_words.skipped), at
+        )
         asked, drug = self.asked_to_take(first), self.drug_in_clause(first)
         chemical = rest[:1] == ["-"] and place == at + 1 and self.row[at].glued and self.row[place].glued
         if rest and self.is_drug(place) and not chemical:
@@ -84,15 +86,16 @@ class Units(Meaning):
             kinds = self._several(self.texts[place]) and not self.in_clause(first, beside.taking)
             if (asked or free) and not kinds:
                 return COUNT, place + 1 if "of" not in rest[: place - at] else at
-        limited = drug and self.text(first - 1) in beside.limits
-        limited = limited or (self.text(first - 1) in beside.set_apart and self.taken_at(first - 2))
-        if (asked or limited) and rest[:1] == ["of"] and rest[1:2] and rest[1] in beside.of_it:
+        limited = drug and self.text(first - 1) in unit_words.limits
+        set_apart = self.text(first - 1) in beside.set_apart
+        limited = limited or (set_apart and (self.taken_at(first - 2) or (first > 1 and self.is_drug(first - 2))))
+        if (asked or limited) and rest[:1] == ["of"] and rest[1:2] and rest[1] in unit_words.of_it:
             goes_on = len(rest) > 2 and self.row[at + 2].is_word and rest[2] not in beside.plain
             return None if goes_on else (COUNT, at + 2)
         if rest[:1] == ["s"] and self.row[at].glued and (drug or self.in_clause(first, beside.taking)):
             value = self.row[at - 1].value or Fraction(0)
             return (COUNT, at + 1) if value >= _SOLD_AS and not is_year(value) else None
-        if rest[:1] == ["of"] and self.text(at + 1) in beside.of_it:  # `with meals, three of them a day`
+        if rest[:1] == ["of"] and self.text(at + 1) in unit_words.of_it:  # `with meals, three of them a day`
             at += 2
             rest, drug = self.texts[at : at + 3], drug or self.drug_lately(first)
         a_day = len(rest) > 1 and rest[0] in self.known.rates.per and rest[1] in self.known.rates.of["day"]
@@ -101,7 +104,7 @@ class Units(Meaning):
         )
         if (a_day or often) and (asked or drug or self.drug_ahead(at)):
             return COUNT, at
-        ends = not rest or not self.row[at].is_word or (rest[0] in beside.plain and rest[0] not in beside.periods)
+        ends = not rest or not self.row[at].is_word or (rest[0] in beside.plain and rest[0] not in unit_words.periods)
         told = (
             asked
             and ends
@@ -126,7 +129,12 @@ class Units(Meaning):
 
     def unit_before(self, first: int, end: int) -> Unit | None:
         """What a number is of: `Dose (mg): 800`, `mg | 800`, the word `dose` alone; or a drug, `Ibuprofen 800`."""
-        beside, following = self.known.beside, self.texts[end : end + 1]
+        beside, unitless, unit_words, following = (
+            self.known.beside,
+            self.known.unitless,
+            self.known.unit_words,
+            self.texts[end : end + 1],
+        )
         if following and (
             following[0] in beside.counted
             or (self.row[end].is_word and following[0] not in self.known.after_number and not self.is_drug(end))
@@ -139,15 +147,15 @@ class Units(Meaning):
             bars = bars or self.texts[at] == "|"
             if bars and self.texts[at] != "|" and self.is_cell(at) and not self._heads(at):
                 continue
-            if self.texts[at] in beside.made_as:
+            if self.texts[at] in unitless.made_as:
                 continue
             vitamin = len(self.texts[at]) == 1 and self.text(at - 1) == "vitamin" and self.large(first)
-            if vitamin or self.texts[at] in beside.amounts or self.texts[at] in beside.dosing:
+            if vitamin or self.texts[at] in beside.dose_names or self.texts[at] in unit_words.dosing:
                 return COUNT
             found = self.unit_at(at)
             if found and self._heads(at):
                 return found[0]
-            if self.is_drug(at) or self.texts[at] not in beside.equals:
+            if self.is_drug(at) or self.texts[at] not in unitless.equals:
                 return COUNT if self.is_drug(at) and bare.of_drug_before(self, at, first, end) else None
         return None
 
@@ -168,5 +176,5 @@ class Units(Meaning):
         return (
             cell < first - 1
             and self.drug_named(first)
-            and (self.row[cell].value is not None or self.texts[cell] in self.known.beside.daytime)
+            and (self.row[cell].value is not None or self.texts[cell] in self.known.timing.daytime)
         )

@@ -29,7 +29,7 @@ class Unnumbered(NamedTuple):
 
 def amount(around: Units, at: int) -> Unnumbered | None:
     """The one that begins here."""
-    text, beside = around.texts[at], around.known.beside
+    beside, text = around.known.beside, around.texts[at]
     if text in around.known.heaps and ((heap := _heap(around, at)) or text not in beside.vague):
         return heap
     place = around.past(at + 1, around.known.before_unit, 3)
@@ -61,27 +61,44 @@ def _heap(around: Units, at: int) -> Unnumbered | None:
     several = around.texts[at].endswith("s") and around.text(end) == "of" and around.drug_ahead(end, 4)
     told = several and around.asked_to_take(at)
     by_the = around.texts[at - 2 : at] == ["by", "the"] and around.drug_lately(at)
-    told = told or (by_the and around.in_clause(at, around.known.beside.taking))
+    taken = around.in_clause(at, around.known.beside.taking) or around.is_drug(max(0, at - 3))
+    told = told or (by_the and taken)
     return Unnumbered(found[0], end, "some", True) if told else None
+
+
+def _of_liquid(around: Units, at: int, end: int) -> bool:
+    """`a shot of syrup`, of a drug or to be taken."""
+    place = around.past(end, around.known.before_unit | around.known.beside.of_drug, 4)
+    liquid = not around.known.unit_lists.liquids.isdisjoint(around.texts[place : place + 2])
+    return liquid and (around.asked_to_take(at) or around.drug_lately(at) or around.drug_ahead(end))
 
 
 def _finished(around: Units, at: int, unit: Unit) -> bool:
     """`finish the whole box`, of a drug."""
     verb = at - 1 - (around.text(at - 1) in around.known.beside.own)
-    told = around.text(verb) in around.known.beside.finishing and not around.denied(at)
+    told = around.text(verb) in around.known.preparations.finishing and not around.denied(at)
     return unit.spelt == "packet" and told and (around.drug_lately(at) or around.drug_ahead(at))
 
 
 def _one(around: Units, at: int, place: int, end: int, unit: Unit) -> bool:
     """Whether `a` with a unit means one of it, as in `take a tablet`, not in `it comes as a tablet`."""
-    beside, unit_lists, spelt = around.known.beside, around.known.unit_lists, unit.spelt
-    if unit.kind == "soft" and around.text(around.past(end, beside.into, 3)) in beside.places:
+    preparations, unit_lists, beside, spelt = (
+        around.known.preparations,
+        around.known.unit_lists,
+        around.known.beside,
+        unit.spelt,
+    )
+    if unit.kind == "soft" and around.text(around.past(end, preparations.into, 3)) in preparations.places:
         return around.drug_in_clause(at)
     of = around.text(end) == "of" or (around.text(end) == "with" and around.drug_ahead(end, 4))
     of = of and not (end + 1 < len(around.row) and is_number(around.row, end + 1))
-    if spelt in unit_lists.dosed_alone and of and around.asked_to_take(at) and around.drug_ahead(end, 3):
+    alone = of and around.asked_to_take(at) and around.drug_ahead(end, 3)
+    alone = alone or (bool(around.rates(end)[1]) and around.drug_lately(at))  # `timolol, a drop an hour`
+    if (alone and spelt in unit_lists.dosed_alone) or (
+        of and spelt in unit_lists.poured and _of_liquid(around, at, end)
+    ):
         return True
-    if spelt == "liter" and of:
+    if of and spelt == "liter":
         syrup = around.text(around.past(end, beside.of_drug, 3)) in around.known.often.objects
         return around.drug_ahead(end, 2) or (syrup and around.asked_to_take(at))
     if around.texts[at] in beside.each or (unit.kind == "soft" and spelt in unit_lists.loose):

@@ -148,7 +148,7 @@ class DoseWatch:
 @lru_cache(1 << 13)
 def _adds(word: str) -> bool:
     """Whether another dose may follow that is taken with the one before."""
-    return any(token.text in terms().sums.holding for token in of_word(word))
+    return any(token.text in terms().summing.holding for token in of_word(word))
 
 
 @lru_cache(1 << 13)
@@ -164,7 +164,7 @@ def _window(word: str) -> int:
             token.value is not None
             or text in known.beside.all - {"every"}
             or text in known.beside.vague
-            or text in known.beside.multiples
+            or text in known.multiplying.words
             or text in known.heaps
             or amounts.is_number(row, at)
         ):
