@@ -2,6 +2,7 @@ import json
 import math
 import textwrap
 import time
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from medmind_runtime.safety.careful import Careful
 from medmind_runtime.safety.classifier import FILE, KINDS, Classifier
+from medmind_runtime.safety.matching import RAISING
 from medmind_runtime.safety.patterns import Compiler
 from medmind_runtime.safety.spelling import distance
 from medmind_runtime.safety.triage import Triage, lexicon_and_rules, triage
@@ -105,7 +107,7 @@ def test_what_people_say_on_any_day_raises_nothing(text: str) -> None:
 
 
 def test_first_aid_fits_a_small_terminal_and_begins_with_whom_to_call() -> None:
-    for topic, says in triage()._topics:
+    for topic, says in triage().rulebook.says.items():
         lines = [line for given in says.splitlines() for line in textwrap.wrap(given, 58) or [""]]
         assert len(lines) <= 23, topic
         assert [number for number in ("112", "911", "999", "000") if number not in " ".join(lines[:8])] == [], topic
@@ -194,6 +196,17 @@ def test_a_rule_of_an_unknown_kind_is_refused() -> None:
     chest = {**rules["topic"]["chest"], "askd": ["chest pain"]}
     with pytest.raises(ValueError, match="chest has askd"):
         Triage(lexicon, {**rules, "topic": {**rules["topic"], "chest": chest}}, lambda _text: [])
+    chest = {**rules["topic"]["chest"], "first": {"about": ["chest pain"]}}
+    with pytest.raises(ValueError, match=r"chest has first\.about"):
+        Triage(lexicon, {**rules, "topic": {**rules["topic"], "chest": chest}}, lambda _text: [])
+
+
+def test_a_pattern_that_raises_a_topic_stands_once() -> None:
+    _, rules = lexicon_and_rules()
+    for topic, entry in rules["topic"].items():
+        kinds = [*(entry.get(kind, []) for kind in RAISING), *entry.get("first", {}).values()]
+        patterns = [pattern for of_kind in kinds for pattern in of_kind]
+        assert [pattern for pattern, count in Counter(patterns).items() if count > 1] == [], topic
 
 
 @pytest.mark.parametrize(
