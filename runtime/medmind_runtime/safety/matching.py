@@ -103,15 +103,17 @@ def _live(part: Part, rule: Rule, sentences: Sequence[str], contexts: Sequence[C
 def _silent(rule: Rule, context: Context, length: int) -> Set[int]:
     """The places of a sentence of that length where a rule raises nothing.
 
-    What is sure needs a lesson or a film to be what is spoken of. For the rest any word of one in the text is enough:
-    the classifier can still hear what a rule does not.
+    What is `sure` or `even` needs a lesson or a film to be what is spoken of. For the rest any word of one in the text
+    is enough: the classifier can still hear what a rule does not.
     """
     quiet = context.denied if rule.firm else context.quiet
     match rule.kind:
         case "unless":
             return frozenset()
-        case "even" | "about":
+        case "about":
             return quiet
+        case "even":
+            all_of_it = False
         case "when":
             all_of_it = context.general or context.beside
         case "sure":
