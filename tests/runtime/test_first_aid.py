@@ -128,6 +128,8 @@ def test_a_thing_beside_a_person_or_a_wound_silences_nothing() -> None:
         "my 8 week old fell off the sofa and won't stop crying",
         "the car is on fire with the driver in it",
         "the river looks like rest",
+        "the mirror broke and the right side went numb",
+        "my chair broke and a black curtain across it",
     ):
         assert leaning("emergency").alarms(text), text
 

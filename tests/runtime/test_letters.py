@@ -81,4 +81,4 @@ def test_ordinary_letters_raise_nothing(text: str) -> None:
     ],
 )
 def test_what_medmind_knows_is_enough_to_read_questions_by_letters(text: str, read: str) -> None:
-    assert triage()._letters.joined(text) == read
+    assert triage().reader.letters.joined(text) == read

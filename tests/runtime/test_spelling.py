@@ -42,4 +42,4 @@ def test_no_process_reads_a_word_otherwise_than_another() -> None:
 
 def test_common_words_are_no_misspellings_of_alarming_ones() -> None:
     words = ["faces", "seats", "bells", "switches", "washed", "writhing", "crowding", "wells"]
-    assert [triage()._speller.word(word) for word in words] == words
+    assert [triage().reader.speller.word(word) for word in words] == words

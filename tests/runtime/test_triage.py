@@ -2,6 +2,7 @@ import json
 import math
 import textwrap
 import time
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from medmind_runtime.safety.careful import Careful
 from medmind_runtime.safety.classifier import FILE, KINDS, Classifier
+from medmind_runtime.safety.matching import RAISING
 from medmind_runtime.safety.patterns import Compiler
 from medmind_runtime.safety.spelling import distance
 from medmind_runtime.safety.triage import Triage, lexicon_and_rules, triage
@@ -105,7 +107,7 @@ def test_what_people_say_on_any_day_raises_nothing(text: str) -> None:
 
 
 def test_first_aid_fits_a_small_terminal_and_begins_with_whom_to_call() -> None:
-    for topic, says in triage()._topics:
+    for topic, says in triage().rulebook.says.items():
         lines = [line for given in says.splitlines() for line in textwrap.wrap(given, 58) or [""]]
         assert len(lines) <= 23, topic
         assert [number for number in ("112", "911", "999", "000") if number not in " ".join(lines[:8])] == [], topic
@@ -194,6 +196,17 @@ def test_a_rule_of_an_unknown_kind_is_refused() -> None:
     chest = {**rules["topic"]["chest"], "askd": ["chest pain"]}
     with pytest.raises(ValueError, match="chest has askd"):
         Triage(lexicon, {**rules, "topic": {**rules["topic"], "chest": chest}}, lambda _text: [])
+    chest = {**rules["topic"]["chest"], "first": {"about": ["chest pain"]}}
+    with pytest.raises(ValueError, match=r"chest has first\.about"):
+        Triage(lexicon, {**rules, "topic": {**rules["topic"], "chest": chest}}, lambda _text: [])
+
+
+def test_a_pattern_that_raises_a_topic_stands_once() -> None:
+    _, rules = lexicon_and_rules()
+    for topic, entry in rules["topic"].items():
+        kinds = [*(entry.get(kind, []) for kind in RAISING), *entry.get("first", {}).values()]
+        patterns = [pattern for of_kind in kinds for pattern in of_kind]
+        assert [pattern for pattern, count in Counter(patterns).items() if count > 1] == [], topic
 
 
 @pytest.mark.parametrize(
@@ -454,6 +467,60 @@ def test_a_paste_of_a_megabyte_is_read_as_far_as_a_context_holds_and_quickly(har
 def test_where_no_word_is_nothing_is_heard(text: str) -> None:
     assert triage().alarms(text) == []
     assert triage().alarms(f"{text} I want to die {text}")
+
+
+def test_who_chokes_for_want_of_nerve_has_air() -> None:
+    for text in (
+        "the striker choked in the final minute",
+        "our keeper choked when it mattered",
+        "the actress choked on stage and forgot her lines",
+        "my son choked in the second set of the final and cried",
+    ):
+        assert triage().alarms(text) == []
+    for text in (
+        "the striker choked on his gum in the final minute and cannot speak",
+        "she choked during the interview on a mint and can't talk",
+        "the player choked at the match, he is blue",
+        "my daughter is choking in the second half of the match, help",
+        "he choked on a burger at the game and his lips went blue",
+    ):
+        assert "choking" in [alarm.topic for alarm in triage().alarms(text)], text
+
+
+def test_burning_that_food_or_lying_down_brings_is_no_heart_attack_without_more() -> None:
+    for text in (
+        "burning pain in breastbone after spicy food",
+        "Burning behind the breastbone after curry every time, sour taste in the mouth. Antacid before the meal?",
+        "acid comes up and burns in my chest when I lie down after wine. how high should the bed be raised",
+    ):
+        assert triage().alarms(text) == []
+    for text in (
+        "burning pain in breastbone after spicy food, I am sweating",
+        "burning in my chest after curry and my left arm aches",
+        "burning in my chest after curry. It is hard to get air.",
+        "burning in my chest when I lie down, it goes into my jaw",
+        "62, diabetic, burning in chest after curry for two hours",
+        "burning in the chest, I think it is heartburn",
+        "chest pain after spicy food",
+    ):
+        assert "chest" in [alarm.topic for alarm in triage().alarms(text)], text
+    assert "burns" in [alarm.topic for alarm in triage().alarms("spilled curry is burning on my chest, blisters")]
+
+
+def test_who_dies_by_their_own_hand_in_a_film_is_no_alarm_and_who_wants_it_too_is() -> None:
+    assert triage().alarms("Watched a film where the hero hangs himself at the end. Is it suitable at 15?") == []
+    wants = "i watched a film where he hangs himself and it looked peaceful, i want that too"
+    assert [alarm.topic for alarm in triage().alarms(wants)] == ["self_harm"]
+
+
+def test_old_scars_are_asked_about_and_what_began_again_is_heard() -> None:
+    assert triage().alarms("I used to cut myself fifteen years ago, can the scars be lasered?") == []
+    for text in (
+        "I cut myself years ago and now again, can the scars be lasered?",
+        "I used to cut myself, the scars remind me, and last night I started again",
+        "I used to cut myself years ago, can the scars be lasered? I want to die tonight.",
+    ):
+        assert [alarm.topic for alarm in triage().alarms(text)] == ["self_harm"]
 
 
 def test_distance_counts_an_exchange_once() -> None:

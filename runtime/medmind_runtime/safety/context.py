@@ -5,9 +5,9 @@ stand in lexicon.toml.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from medmind_runtime.safety.patterns import Bank, Part
+from medmind_runtime.safety.patterns import Bank, Compiler, Part
 
 _REACH, _CLOSE = 6, 3
 """Words over which a negation carries; over which it does where only a plain denial counts."""
@@ -39,6 +39,11 @@ class Cues:
     of_things_too: Bank[Part]
     clause_joins: Bank[Part]
     of_persons: Bank[Part]
+
+    @classmethod
+    def compiled(cls, compiler: Compiler) -> "Cues":
+        """From the lexicon's lists."""
+        return cls(**{cue.name: compiler.bank(cue.name) for cue in fields(cls)})
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,10 @@ class Compiler:
         """The character of each known word and measured list; complete once all patterns are compiled."""
         return self._characters
 
+    def bank(self, name: str) -> Bank[Part]:
+        """The phrases of a list, each a part."""
+        return Bank([self.part(phrase) for phrase in self._lists[name]])
+
     def pattern(self, source: str) -> Pattern:
         """Compile one pattern.
 
