@@ -163,16 +163,16 @@ def implied_speedup(traces: Sequence[tuple[Sequence[int], Sequence[int]]], cost:
     """What guesses would save on these answers at such costs."""
     pace, spent = lookup.Pace(), 0.0
     for prompt, answer in traces:
-        text = lookup.Lookup([*prompt, answer[0]])
+        text = lookup.Lookup(prompt)
+        text.add(answer[0])
         place, spent = 1, spent + 1
         while place < len(answer):
-            match = text.match()
-            known = text.draft(match, min(lookup.MOST_ROWS, len(answer) - place))
-            draft = known[: pace.length(match.size, len(known))]
+            known, kinds = text.draft(min(lookup.MOST_ROWS - 1, len(answer) - place))
+            draft = known[: pace.length(kinds)]
             right = next((n for n, token in enumerate(draft) if token != answer[place + n]), len(draft))
             spent += cost[1 + len(draft)]
             if draft:
-                pace.batch(cost[1 + len(draft)], match=match.size, drafted=len(draft), accepted=right)
+                pace.batch(cost[1 + len(draft)], kinds[: len(draft)], right)
             else:
                 pace.single(1.0)
             for token in answer[place : place + right + 1]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from medmind_runtime.engine import attention
-from medmind_runtime.engine.lookup import MOST_ROWS, ROWS, Lookup, Match, Pace
+from medmind_runtime.engine.lookup import MOST_ROWS, ROWS, Kind, Lookup, Pace
 from medmind_runtime.engine.timings import Timings
 
 _Q8_0_FILE = "7"
@@ -100,8 +100,8 @@ class Ahead:
         self._lookup = Lookup(tokens) if hopeful else None
         self._pace = exact.pace
         self._singles: list[bytes] = []
-        self._match = Match()
         self._draft: list[int] = []
+        self._kinds: list[Kind] = []
         self._taken = 0
         self._seconds = 0.0
 
@@ -141,14 +141,15 @@ class Ahead:
             return
         if self._taken < len(self._draft):
             self._context.cut(length)
-        self._pace.batch(self._seconds, match=self._match.size, drafted=len(self._draft), accepted=self._taken)
+        self._pace.batch(self._seconds, self._kinds, self._taken)
         self._draft, self._taken = [], 0
 
     def _guess(self, room: int) -> list[int]:
         assert self._lookup is not None
-        self._match = self._lookup.match()
-        known = self._lookup.draft(self._match, min(self._exact.rows - 1, room))
-        return known[: self._pace.length(self._match.size, len(known))]
+        known, kinds = self._lookup.draft(min(self._exact.rows - 1, room))
+        length = self._pace.length(kinds)
+        self._kinds = kinds[:length]
+        return known[:length]
 
     def _evaluate(self, tokens: Sequence[int], begin: int) -> None:
         self._context.evaluate(tokens, begin, first_output=begin, cancel=self._cancel)
