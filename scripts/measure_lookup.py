@@ -25,6 +25,7 @@ from medmind.artifacts import read_jsonl
 from medmind_runtime.conversation import Conversation
 from medmind_runtime.engine import lookup
 from medmind_runtime.engine.engine import Engine, Sampling
+from medmind_runtime.exchange import Prompt
 from medmind_runtime.library.index import Library
 from medmind_runtime.repetition import Circle
 from medmind_runtime.safety.careful import Careful
@@ -114,13 +115,14 @@ def answers(path: Path, library: Path, questions: Path, count: int, results: Pat
             prompt = talk.fit(messages[0]["content"])
             if not prompt.passages:
                 break
-            said[ahead], taken, ended = _say(engine, prompt.tokens)
+            said[ahead], taken, ended = _say(engine, prompt)
             seconds[ahead] += taken
             drafted, accepted = drafted + engine.timings.drafted, accepted + engine.timings.accepted
         if said:
             if said[True] != said[False]:
                 raise SystemExit("the answers differ")
-            traces.append((list(prompt.tokens), said[True]))
+            aside = engine.tokenize(prompt.aside(), special=False)
+            traces.append(([*aside, *prompt.tokens], said[True]))
             straight += [] if ended else traces[-1:]
         if len(traces) == count:
             break
@@ -135,13 +137,13 @@ def answers(path: Path, library: Path, questions: Path, count: int, results: Pat
     }  # fmt: skip
 
 
-def _say(engine: Engine, prompt: Sequence[int]) -> tuple[list[int], float, bool]:
+def _say(engine: Engine, prompt: Prompt) -> tuple[list[int], float, bool]:
     """An answer as the chat gives it; CPU seconds from the second token; whether it went round in a circle, and ended
     there.
     """
     circle, said = Circle(), []
     begun = 0.0
-    for token in engine.generate(prompt, sampling=Sampling(), max_tokens=300):
+    for token in engine.generate(prompt.tokens, sampling=Sampling(), max_tokens=300, aside=prompt.aside()):
         begun = begun or time.thread_time()
         said.append(token)
         if circle.add(token):
@@ -160,7 +162,7 @@ def known_costs(results: Path) -> dict[str, dict[int, float]]:
 
 
 def implied_speedup(traces: Sequence[tuple[Sequence[int], Sequence[int]]], cost: Mapping[int, float]) -> float:
-    """What guesses would save on these answers at such costs."""
+    """What guesses would save on these answers at such costs; each is told with what it was given to repeat."""
     pace, spent = lookup.Pace(), 0.0
     for prompt, answer in traces:
         text = lookup.Lookup(prompt)

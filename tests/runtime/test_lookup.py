@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,7 @@ class Paper:
         self.inexact = inexact
         self.evaluations = 0
         self.stop_at = 0
+        self.aside: list[int] = []
 
     def evaluate(
         self, tokens: Sequence[int], begin: int, *, first_output: int, cancel: Callable[[], bool] = never
@@ -165,7 +166,7 @@ class Paper:
 
     def answer(self, prompt: list[int], count: int, exact: Exact) -> tuple[list[int], Timings]:
         timings, sequence = Timings(), list(prompt)
-        ahead = Ahead(self, prompt, exact, timings, never)
+        ahead = Ahead(self, lambda: [*self.aside, *prompt], exact, timings, never)
         self.text, self.cells = sequence, []
         self.evaluate(prompt, 0, first_output=len(prompt) - 1)
         row = -1
@@ -191,6 +192,37 @@ def test_batches_that_err_are_noticed_and_leave_nothing_behind(inexact: int) -> 
         assert exact.rows == max([1, *(rows for rows in ROWS if rows < inexact)])
         assert timings.accepted <= timings.drafted
         assert (timings.drafted > 0) == (inexact > 2)
+
+
+def test_what_is_not_in_the_prompt_can_be_guessed_from_too() -> None:
+    rng = random.Random(3)
+    prompt = [rng.randrange(50) for _ in range(40)]
+    plain, _ = Paper().answer(prompt, 150, Exact(hopeless=True))
+    found = []
+    for aside in ([], plain):
+        paper = Paper()
+        paper.aside = aside
+        said, timings = paper.answer(prompt, 150, Exact())
+        assert said == plain
+        found.append(timings.accepted)
+    assert found[1] > 1.2 * found[0]
+
+
+def test_nothing_is_looked_up_before_the_first_token_or_where_batches_err() -> None:
+    asked: list[int] = []
+
+    def given() -> list[int]:
+        asked.append(1)
+        return [1, 2, 3]
+
+    for hopeless in (True, False):
+        paper = Paper()
+        paper.text = [*range(30)]
+        ahead = Ahead(paper, given, Exact(hopeless=hopeless), Timings(), never)
+        paper.evaluate(paper.text[:-1], 0, first_output=28)
+        assert not asked
+        ahead.row(paper.text, 9)
+    assert asked == [1]
 
 
 @pytest.mark.parametrize("stop_at", range(8, 16))
@@ -271,6 +303,23 @@ def test_answers_are_the_same_with_and_without(
             for one in (ahead, plain):
                 list(one.generate(following, sampling=sampling, max_tokens=1))
             assert ahead.timings.reused == plain.timings.reused  # nothing of a draft is taken for the conversation
+
+
+def test_an_engine_guesses_from_the_prompt_and_what_is_set_aside(
+    quoting: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[list[int]] = []
+
+    class Noted(Lookup):
+        def __init__(self, given: Iterable[int]) -> None:
+            found.append(list(given))
+            super().__init__(found[-1])
+
+    monkeypatch.setattr("medmind_runtime.engine.speculation.Lookup", Noted)
+    with Engine.load(quoting, threads=1, lookup=True) as engine:
+        for aside in ("", "</s> drink water"):
+            list(engine.generate(QUOTED, sampling=Sampling(), max_tokens=3, aside=aside))
+            assert found.pop() == [*engine.tokenize(aside, special=False), *QUOTED]
 
 
 def test_stopping_in_the_middle_of_a_draft_leaves_the_cache_usable(

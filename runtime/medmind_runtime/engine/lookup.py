@@ -1,7 +1,8 @@
 """Guesses at the next tokens from the text at hand, and whether guessing pays. Knows token ids and seconds, no model.
 
 Prompt lookup decoding (A. Saxena, 2023; also llama.cpp's examples/lookup): what followed the same tokens before may
-follow them again, as it does where an answer quotes a passage of its prompt.
+follow them again, as it does where an answer quotes a passage of its prompt, or goes on as a source does that is not in
+it (REST: Z. He and others, 2023).
 """
 
 import itertools
