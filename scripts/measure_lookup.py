@@ -106,7 +106,7 @@ def answers(path: Path, library: Path, questions: Path, count: int, results: Pat
     random.Random(1).shuffle(rows)
     guard = Careful(Library(library))
     seconds: dict[bool, float] = {True: 0.0, False: 0.0}
-    traces, straight, drafted, accepted = [], [], 0, 0
+    traces, straight, alone, drafted, accepted = [], [], [], 0, 0
     engines = {ahead: Engine.load(path, threads=1, kv_type=None, lookup=ahead) for ahead in (True, False)}
     for messages in rows:
         said = {}
@@ -124,16 +124,18 @@ def answers(path: Path, library: Path, questions: Path, count: int, results: Pat
             aside = engine.tokenize(prompt.aside(), special=False)
             traces.append(([*aside, *prompt.tokens], said[True]))
             straight += [] if ended else traces[-1:]
+            alone.append((list(prompt.tokens), said[True]))
         if len(traces) == count:
             break
     measured = seconds[False] / seconds[True]
-    implied, plain = (
-        {name: implied_speedup(some, cost) for name, cost in machines.items()} for some in (traces, straight)
+    implied, plain, prompted = (
+        {name: implied_speedup(some, cost) for name, cost in machines.items()} for some in (traces, straight, alone)
     )
     tokens = sum(len(answer) for _, answer in traces)
     yield {
         "answers": len(traces), "tokens": tokens, "drafted": drafted, "accepted": accepted,
         "measured speed-up": round(measured, 3), "implied": implied, "implied where none goes in circles": plain,
+        "implied from prompt and answer alone": prompted,
     }  # fmt: skip
 
 
