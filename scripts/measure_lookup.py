@@ -25,6 +25,7 @@ from medmind.artifacts import read_jsonl
 from medmind_runtime.conversation import Conversation
 from medmind_runtime.engine import lookup
 from medmind_runtime.engine.engine import Engine, Sampling
+from medmind_runtime.exchange import Prompt
 from medmind_runtime.library.index import Library
 from medmind_runtime.repetition import Circle
 from medmind_runtime.safety.careful import Careful
@@ -105,7 +106,7 @@ def answers(path: Path, library: Path, questions: Path, count: int, results: Pat
     random.Random(1).shuffle(rows)
     guard = Careful(Library(library))
     seconds: dict[bool, float] = {True: 0.0, False: 0.0}
-    traces, straight, drafted, accepted = [], [], 0, 0
+    traces, straight, alone, drafted, accepted = [], [], [], 0, 0
     engines = {ahead: Engine.load(path, threads=1, kv_type=None, lookup=ahead) for ahead in (True, False)}
     for messages in rows:
         said = {}
@@ -114,34 +115,37 @@ def answers(path: Path, library: Path, questions: Path, count: int, results: Pat
             prompt = talk.fit(messages[0]["content"])
             if not prompt.passages:
                 break
-            said[ahead], taken, ended = _say(engine, prompt.tokens)
+            said[ahead], taken, ended = _say(engine, prompt)
             seconds[ahead] += taken
             drafted, accepted = drafted + engine.timings.drafted, accepted + engine.timings.accepted
         if said:
             if said[True] != said[False]:
                 raise SystemExit("the answers differ")
-            traces.append((list(prompt.tokens), said[True]))
+            aside = engine.tokenize(prompt.aside(), special=False)
+            traces.append(([*aside, *prompt.tokens], said[True]))
             straight += [] if ended else traces[-1:]
+            alone.append((list(prompt.tokens), said[True]))
         if len(traces) == count:
             break
     measured = seconds[False] / seconds[True]
-    implied, plain = (
-        {name: implied_speedup(some, cost) for name, cost in machines.items()} for some in (traces, straight)
+    implied, plain, prompted = (
+        {name: implied_speedup(some, cost) for name, cost in machines.items()} for some in (traces, straight, alone)
     )
     tokens = sum(len(answer) for _, answer in traces)
     yield {
         "answers": len(traces), "tokens": tokens, "drafted": drafted, "accepted": accepted,
         "measured speed-up": round(measured, 3), "implied": implied, "implied where none goes in circles": plain,
+        "implied from prompt and answer alone": prompted,
     }  # fmt: skip
 
 
-def _say(engine: Engine, prompt: Sequence[int]) -> tuple[list[int], float, bool]:
+def _say(engine: Engine, prompt: Prompt) -> tuple[list[int], float, bool]:
     """An answer as the chat gives it; CPU seconds from the second token; whether it went round in a circle, and ended
     there.
     """
     circle, said = Circle(), []
     begun = 0.0
-    for token in engine.generate(prompt, sampling=Sampling(), max_tokens=300):
+    for token in engine.generate(prompt.tokens, sampling=Sampling(), max_tokens=300, aside=prompt.aside()):
         begun = begun or time.thread_time()
         said.append(token)
         if circle.add(token):
@@ -160,19 +164,19 @@ def known_costs(results: Path) -> dict[str, dict[int, float]]:
 
 
 def implied_speedup(traces: Sequence[tuple[Sequence[int], Sequence[int]]], cost: Mapping[int, float]) -> float:
-    """What guesses would save on these answers at such costs."""
+    """What guesses would save on these answers at such costs; each is told with what it was given to repeat."""
     pace, spent = lookup.Pace(), 0.0
     for prompt, answer in traces:
-        text = lookup.Lookup([*prompt, answer[0]])
+        text = lookup.Lookup(prompt)
+        text.add(answer[0])
         place, spent = 1, spent + 1
         while place < len(answer):
-            match = text.match()
-            known = text.draft(match, min(lookup.MOST_ROWS, len(answer) - place))
-            draft = known[: pace.length(match.size, len(known))]
+            known, kinds = text.draft(min(lookup.MOST_ROWS - 1, len(answer) - place))
+            draft = known[: pace.length(kinds)]
             right = next((n for n, token in enumerate(draft) if token != answer[place + n]), len(draft))
             spent += cost[1 + len(draft)]
             if draft:
-                pace.batch(cost[1 + len(draft)], match=match.size, drafted=len(draft), accepted=right)
+                pace.batch(cost[1 + len(draft)], kinds[: len(draft)], right)
             else:
                 pace.single(1.0)
             for token in answer[place : place + right + 1]:

@@ -25,5 +25,12 @@ class ChatEngine(Protocol):
     def evaluate(self, tokens: Sequence[int], *, cancel: Callable[[], bool]) -> None: ...  # noqa: D102
 
     def generate(  # noqa: D102
-        self, tokens: Sequence[int], *, sampling: Sampling, max_tokens: int, cancel: Callable[[], bool], known: int
+        self,
+        tokens: Sequence[int],
+        *,
+        sampling: Sampling,
+        max_tokens: int,
+        cancel: Callable[[], bool],
+        known: int,
+        aside: str,
     ) -> Iterator[int]: ...

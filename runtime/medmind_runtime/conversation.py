@@ -252,7 +252,12 @@ class Conversation:
             return text
 
         tokens = self.engine.generate(
-            prompt.tokens, sampling=sampling, max_tokens=self.max_tokens, cancel=asked_to_stop, known=prompt.known
+            prompt.tokens,
+            sampling=sampling,
+            max_tokens=self.max_tokens,
+            cancel=asked_to_stop,
+            known=prompt.known,
+            aside=prompt.aside(),
         )
         try:
             circle = Circle()

@@ -4,7 +4,7 @@ Knows not how they are made.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from medmind.errors import MedmindError
@@ -41,13 +41,17 @@ class Prompt:
     remembered: bool = True
     known: int = 0
 
+    def aside(self) -> str:
+        """What the passages' sources say besides them, the likeliest last."""
+        return " ".join(passage.rest for passage in reversed(self.passages) if passage.rest)
+
     def beside(self) -> dict[str, Any]:
         """What medmind says beside the answer, for programs."""
         return {
             "notice": NOTICE,
             "rule": self.before.rule or None,
             "first_aid": self.before.opening if self.before.rule else "",
-            "sources": [asdict(passage) for passage in self.passages],
+            "sources": [passage.cited() for passage in self.passages],
         }
 
 

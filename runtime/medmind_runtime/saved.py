@@ -6,7 +6,6 @@ each of these with `text`, `source` and `url`.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,7 +31,7 @@ def write(path: Path, *, model: str, system: str, turns: Sequence[Turn]) -> None
             {
                 "question": turn.question,
                 "answer": turn.answer,
-                "sources": [asdict(passage) for passage in turn.passages],
+                "sources": [passage.cited() for passage in turn.passages],
             }
             for turn in turns
         ],

@@ -12,11 +12,18 @@ class Passage:
         text: the passage.
         source: name of what it was taken from.
         url: where that can be read; empty when unknown.
+        rest: what else the source says there. No model is given it, and nobody is shown it; but an answer may go on in
+            its words, and is sooner there where they are guessed.
     """
 
     text: str
     source: str
     url: str = ""
+    rest: str = field(default="", compare=False, repr=False)
+
+    def cited(self) -> dict[str, str]:
+        """What of it is for files and programs."""
+        return {"text": self.text, "source": self.source, "url": self.url}
 
 
 @dataclass(frozen=True)

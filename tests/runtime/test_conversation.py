@@ -254,6 +254,20 @@ def test_the_guards_opening_comes_first_and_its_watch_sees_every_word() -> None:
     assert conversation.turns[2].answer.startswith("Call now.")
 
 
+def test_what_else_the_sources_say_is_for_guesses_alone() -> None:
+    engine = FakeEngine(["fine"])
+    conversation = guarded(engine)
+    conversation.guard.passages = [Passage(name, name, rest=f"rest of {name}") for name in "AB"]  # type: ignore[attr-defined]
+    ask(conversation, "well")
+    assert engine.asides == ["rest of B rest of A"]  # what fits best is the last
+    assert not any("rest" in prompt for prompt in engine.prompts)
+    prompt = conversation.fit("well")
+    assert prompt.beside()["sources"] == [{"text": name, "source": name, "url": ""} for name in "AB"]
+    conversation.guard.passages = []  # type: ignore[attr-defined]
+    ask(conversation, "well")
+    assert engine.asides[-1] == ""
+
+
 def test_where_the_guard_has_something_to_say_no_document_is_made() -> None:
     engine = FakeEngine(['{"a": 5}'])
     conversation = guarded(engine)

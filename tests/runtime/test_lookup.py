@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ from medmind import llama
 from medmind_runtime.engine import attention
 from medmind_runtime.engine.decoder import KvType
 from medmind_runtime.engine.engine import Engine, Sampling
-from medmind_runtime.engine.lookup import MOST_ROWS, ROWS, SIZES, Lookup, Match, Pace
+from medmind_runtime.engine.lookup import MOST_ROWS, ROWS, SIZES, Kind, Lookup, Pace
 from medmind_runtime.engine.speculation import Ahead, Exact, cache_type
 from medmind_runtime.engine.timings import Timings
 from medmind_runtime.interruption import Interrupted, never
 
 from .conftest import write_k_quant, write_model
 
+KINDS = [Kind(size, said, agreed) for size in SIZES for said in (False, True) for agreed in (None, True, False)]
 QUOTED = [1, 3, *(20 + i * 7 % 250 for i in range(60)), *(20 + i * 7 % 250 for i in range(30)), 4]
 
 
@@ -27,8 +28,9 @@ def test_a_draft_is_what_followed_the_longest_ending_last() -> None:
     lookup = Lookup([*long, 50, 51, *long[-4:], 60, 61, *long])
 
     def draft(most: int) -> tuple[int, list[int]]:
-        match = lookup.match()
-        return match.size, lookup.draft(match, most)
+        tokens, kinds = lookup.draft(most)
+        assert len(kinds) == len(tokens)
+        return max((kind.size for kind in kinds), default=0), tokens
 
     assert draft(2) == (8, [50, 51])  # after 1 2 3 ... 8, not the later 5 6 7 8
     lookup.add(60)
@@ -38,25 +40,37 @@ def test_a_draft_is_what_followed_the_longest_ending_last() -> None:
     lookup.add(61)
     assert draft(2) == (1, [1, 2])
     for few in ([5], []):
-        assert Lookup(few).draft(Lookup(few).match(), 3) == []
+        assert Lookup(few).draft(3) == ([], [])
 
 
-def pace_through(said: Sequence[Sequence[bool]], costs: Sequence[Mapping[int, float]]) -> tuple[float, float]:
+def test_a_guess_is_of_the_kind_of_what_followed_twice_once_or_here_differently() -> None:
+    lookup = Lookup([1, 2, 40, 41, 42, 43, 1, 2, 40, 41, 50, 43, 1])
+    lookup.add(2)
+    tokens, kinds = lookup.draft(5)
+    assert tokens == [40, 41, 50, 43, 1]
+    assert [kind.agreed for kind in kinds] == [True, True, False, None, None]
+    assert {(kind.size, kind.said) for kind in kinds} == {(2, False)}
+    for token in (7, 8, 7):
+        lookup.add(token)
+    assert lookup.draft(1) == ([8], [Kind(1, said=True, agreed=None)])
+
+
+def pace_through(said: Sequence[Mapping[Kind, bool]], costs: Sequence[Mapping[int, float]]) -> tuple[float, float]:
     """Seconds with guesses, where a single token takes one; and the most that was lost on the way.
 
     Args:
-        said: for each place in the text, by length of the ending that occurred before, whether a guess is right.
+        said: for each place in the text, by kind of guess, whether it is right.
         costs: for each place, of so many rows.
     """
     pace = Pace()
     place, spent, lost = 0, 0.0, 0.0
     while place < len(said):
-        match = SIZES[place % len(SIZES)]
-        rows = 1 + pace.length(match, min(MOST_ROWS - 1, len(said) - place - 1))
-        right = next((n for n in range(rows - 1) if not said[place + n][SIZES.index(match)]), rows - 1)
+        kinds = [KINDS[place % len(KINDS)]] * min(MOST_ROWS - 1, len(said) - place - 1)
+        rows = 1 + pace.length(kinds)
+        right = next((n for n in range(rows - 1) if not said[place + n][kinds[n]]), rows - 1)
         spent += costs[place][rows]
         if rows > 1:
-            pace.batch(costs[place][rows], match=match, drafted=rows - 1, accepted=right)
+            pace.batch(costs[place][rows], kinds[: rows - 1], right)
         else:
             pace.single(1.0)
         place += right + 1
@@ -75,7 +89,7 @@ WAITING = {1: 1.0, 2: 1.07, 4: 1.8, 8: 3.1}
 def test_guessing_never_costs_more_than_two_tokens_and_half_a_percent(costs: dict[int, float], right: float) -> None:
     for seed in range(3):
         chance = random.Random(seed)
-        said = [[chance.random() < right] * len(SIZES) for _ in range(1500)]
+        said = [dict.fromkeys(KINDS, chance.random() < right) for _ in range(1500)]
         spent, lost = pace_through(said, [costs] * len(said))
         assert lost <= 2 + 1e-9
         if right == 1 and costs is WAITING:
@@ -86,17 +100,29 @@ def test_guessing_never_costs_more_than_two_tokens_and_half_a_percent(costs: dic
 
 def test_guessing_never_costs_more_where_every_guess_is_made_to_fail_once_it_is_trusted() -> None:
     for period in (10, 50, 300):
-        said = [[place // period % 2 == 0] * len(SIZES) for place in range(3000)]
+        said = [dict.fromkeys(KINDS, place // period % 2 == 0) for place in range(3000)]
         _, lost = pace_through(said, [WAITING] * len(said))
         assert lost <= 2 + 1e-9
 
 
 def test_guessing_returns_after_a_busy_moment_and_with_another_text() -> None:
-    quotes = [[True] * len(SIZES)] * 2000
+    quotes = [dict.fromkeys(KINDS, True)] * 2000
     busy = [{1: 1.0, 2: 9.0, 4: 9.0, 8: 9.0}] * 20 + [WAITING] * 1980
     assert pace_through(quotes, busy)[0] < 0.75 * len(quotes)
-    changes = [[place > 1000] * len(SIZES) for place in range(3000)]
+    changes = [dict.fromkeys(KINDS, place > 1000) for place in range(3000)]
     assert pace_through(changes, [WAITING] * 3000)[0] < 0.75 * 3000
+
+
+def test_a_draft_ends_where_what_followed_twice_has_parted() -> None:
+    pace, sure, parted = Pace(), Kind(8, said=False, agreed=True), Kind(8, said=False, agreed=False)
+    pace.single(1.0)
+    for rows in ROWS:
+        pace.batch(WAITING[rows], [sure] * (rows - 1), rows - 1)
+    for _ in range(9):
+        pace.batch(WAITING[2], [parted], 0)
+    assert pace.length([sure] * 7) == 7
+    assert pace.length([sure] * 3 + [parted] + [sure] * 3) == 3
+    assert pace.length([parted] * 7) == 0
 
 
 class Paper:
@@ -109,6 +135,7 @@ class Paper:
         self.inexact = inexact
         self.evaluations = 0
         self.stop_at = 0
+        self.aside: list[int] = []
 
     def evaluate(
         self, tokens: Sequence[int], begin: int, *, first_output: int, cancel: Callable[[], bool] = never
@@ -139,7 +166,7 @@ class Paper:
 
     def answer(self, prompt: list[int], count: int, exact: Exact) -> tuple[list[int], Timings]:
         timings, sequence = Timings(), list(prompt)
-        ahead = Ahead(self, prompt, exact, timings, never)
+        ahead = Ahead(self, lambda: [*self.aside, *prompt], exact, timings, never)
         self.text, self.cells = sequence, []
         self.evaluate(prompt, 0, first_output=len(prompt) - 1)
         row = -1
@@ -165,6 +192,37 @@ def test_batches_that_err_are_noticed_and_leave_nothing_behind(inexact: int) -> 
         assert exact.rows == max([1, *(rows for rows in ROWS if rows < inexact)])
         assert timings.accepted <= timings.drafted
         assert (timings.drafted > 0) == (inexact > 2)
+
+
+def test_what_is_not_in_the_prompt_can_be_guessed_from_too() -> None:
+    rng = random.Random(3)
+    prompt = [rng.randrange(50) for _ in range(40)]
+    plain, _ = Paper().answer(prompt, 150, Exact(hopeless=True))
+    found = []
+    for aside in ([], plain):
+        paper = Paper()
+        paper.aside = aside
+        said, timings = paper.answer(prompt, 150, Exact())
+        assert said == plain
+        found.append(timings.accepted)
+    assert found[1] > 1.2 * found[0]
+
+
+def test_nothing_is_looked_up_before_the_first_token_or_where_batches_err() -> None:
+    asked: list[int] = []
+
+    def given() -> list[int]:
+        asked.append(1)
+        return [1, 2, 3]
+
+    for hopeless in (True, False):
+        paper = Paper()
+        paper.text = [*range(30)]
+        ahead = Ahead(paper, given, Exact(hopeless=hopeless), Timings(), never)
+        paper.evaluate(paper.text[:-1], 0, first_output=28)
+        assert not asked
+        ahead.row(paper.text, 9)
+    assert asked == [1]
 
 
 @pytest.mark.parametrize("stop_at", range(8, 16))
@@ -210,16 +268,17 @@ def quoting(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def foretell(monkeypatch: pytest.MonkeyPatch, text: Sequence[int]) -> None:
     """Draft what is going to be said, every ninth token excepted: a model of random weights quotes nothing."""
 
-    def draft(lookup: Lookup, _match: Match, most: int) -> list[int]:
+    def draft(lookup: Lookup, most: int) -> tuple[list[int], list[Kind]]:
         place = len(lookup._tokens)
-        return [token if at % 9 else 7 for at, token in enumerate(text[place : place + most], place)]
+        tokens = [token if at % 9 else 7 for at, token in enumerate(text[place : place + most], place)]
+        return tokens, KINDS[:1] * len(tokens)
 
-    def most_rows(_pace: Pace, _match: int, most: int) -> int:
-        return max((rows - 1 for rows in ROWS if rows - 1 <= most), default=0)
+    def most_rows(_pace: Pace, kinds: Sequence[Kind]) -> int:
+        return max((rows - 1 for rows in ROWS if rows - 1 <= len(kinds)), default=0)
 
     monkeypatch.setattr(Lookup, "draft", draft)
     monkeypatch.setattr(Pace, "length", most_rows)
-    monkeypatch.setattr(Pace, "batch", lambda _pace, _seconds, **_counts: None)
+    monkeypatch.setattr(Pace, "batch", lambda _pace, _seconds, _kinds, _accepted: None)
 
 
 @pytest.mark.parametrize(
@@ -244,6 +303,23 @@ def test_answers_are_the_same_with_and_without(
             for one in (ahead, plain):
                 list(one.generate(following, sampling=sampling, max_tokens=1))
             assert ahead.timings.reused == plain.timings.reused  # nothing of a draft is taken for the conversation
+
+
+def test_an_engine_guesses_from_the_prompt_and_what_is_set_aside(
+    quoting: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[list[int]] = []
+
+    class Noted(Lookup):
+        def __init__(self, given: Iterable[int]) -> None:
+            found.append(list(given))
+            super().__init__(found[-1])
+
+    monkeypatch.setattr("medmind_runtime.engine.speculation.Lookup", Noted)
+    with Engine.load(quoting, threads=1, lookup=True) as engine:
+        for aside in ("", "</s> drink water"):
+            list(engine.generate(QUOTED, sampling=Sampling(), max_tokens=3, aside=aside))
+            assert found.pop() == [*engine.tokenize(aside, special=False), *QUOTED]
 
 
 def test_stopping_in_the_middle_of_a_draft_leaves_the_cache_usable(

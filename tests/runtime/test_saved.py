@@ -2,6 +2,7 @@
 
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ TURNS = [Turn("q", "a", (Passage("text", "a leaflet", "https://example.org"),)),
 
 def test_what_was_saved_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "talk.json"
-    saved.write(path, model="m", system="be calm", turns=TURNS)
+    turns = [replace(TURNS[0], passages=(replace(TURNS[0].passages[0], rest="not shown"),)), TURNS[1]]
+    saved.write(path, model="m", system="be calm", turns=turns)
     assert saved.read(path) == ("be calm", TURNS)
+    assert "not shown" not in path.read_text()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 

@@ -380,6 +380,7 @@ class Held(FakeEngine):
         max_tokens: int,
         cancel: Callable[[], bool] = never,
         known: int = 0,
+        aside: str = "",
     ) -> Iterator[int]:
         self.begun.set()
         try:
@@ -388,7 +389,9 @@ class Held(FakeEngine):
                     return
         finally:
             self.left.set()
-        yield from super().generate(tokens, sampling=sampling, max_tokens=max_tokens, cancel=cancel, known=known)
+        yield from super().generate(
+            tokens, sampling=sampling, max_tokens=max_tokens, cancel=cancel, known=known, aside=aside
+        )
 
 
 def test_one_answer_at_a_time_some_wait_and_more_are_refused() -> None:

@@ -68,8 +68,8 @@ class Settings(TypedDict, total=False):
         gpu_layers: layers on the GPU; see `loading.GpuLayers`.
         progress: called with 0 to 1 while the weights load; False ends it.
         check_memory: refuse a model that `forecast` says will not fit; not asked where layers go to a GPU.
-        lookup: guess tokens from prompt and answer and evaluate them together, where that gives the very bits of single
-            tokens: the same answers, sooner.
+        lookup: guess tokens from prompt, answer and what is set aside with the prompt, and evaluate them together,
+            where that gives the very bits of single tokens: the same answers, sooner.
     """
 
     context: int | None

@@ -164,6 +164,7 @@ class Engine:
         max_tokens: int,
         cancel: Callable[[], bool] = never,
         known: int = 0,
+        aside: str = "",
     ) -> Iterator[int]:
         """Continue a prompt, token by token.
 
@@ -177,6 +178,7 @@ class Engine:
             cancel: asked often, also during computations; True ends the iteration. Cache and engine stay usable.
             known: the first so many tokens are evaluated apart from the others. How tokens come together decides the
                 last bits of logits: so they are the same whether or not `evaluate` was asked for these before.
+            aside: text that is not before the model, but that tokens are guessed from too: the answer stays the same.
 
         Raises:
             MedmindError: a prompt that leaves no room in the context; ids outside the vocabulary.
@@ -194,6 +196,7 @@ class Engine:
             self.timings,
             cancel,
             known,
+            aside,
         )
 
     def log_probs(self, tokens: Sequence[int], start: int, *, reuse: bool = False) -> "NDArray[np.float64]":

@@ -26,6 +26,7 @@ def continued(
     timings: Timings,
     cancel: Callable[[], bool],
     known: int,
+    aside: str,
 ) -> Iterator[int]:
     """See `engine.Engine.generate`.
 
@@ -39,11 +40,11 @@ def continued(
         max_tokens: how many at most.
         timings: filled while it goes on.
         cancel: True ends it.
-        known: as of `engine.Engine.generate`.
+        known, aside: as of `engine.Engine.generate`.
     """
     started = time.perf_counter()
     sampler = None
-    ahead = Ahead(decoder, prompt, exact, timings, cancel)
+    ahead = Ahead(decoder, lambda: [*vocabulary.tokenize(aside, special=False), *prompt], exact, timings, cancel)
     sequence = list(prompt)
     try:
         timings.reused = decoder.keep_prefix(prompt)

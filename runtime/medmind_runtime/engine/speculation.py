@@ -5,11 +5,11 @@ not another answer follows sooner or later. Knows no sampling: a guess counts wh
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from medmind_runtime.engine import attention
-from medmind_runtime.engine.lookup import MOST_ROWS, ROWS, Lookup, Match, Pace
+from medmind_runtime.engine.lookup import MOST_ROWS, ROWS, Kind, Lookup, Pace
 from medmind_runtime.engine.timings import Timings
 
 _Q8_0_FILE = "7"
@@ -83,25 +83,31 @@ class Ahead:
 
     Args:
         context: the prompt's tokens are in it.
-        tokens: the prompt.
+        given: what the answer may repeat, the prompt last; not asked before the first token, which nobody guesses.
         exact: what is known of batches; it is tried once, on the first tokens of an answer.
         timings: counts the drafts.
         cancel: as of `Decoder.evaluate`.
     """
 
     def __init__(
-        self, context: Evaluator, tokens: Sequence[int], exact: Exact, timings: Timings, cancel: Callable[[], bool]
+        self,
+        context: Evaluator,
+        given: Callable[[], Iterable[int]],
+        exact: Exact,
+        timings: Timings,
+        cancel: Callable[[], bool],
     ) -> None:
         self._context = context
         self._exact = exact
         self._timings = timings
         self._cancel = cancel
-        hopeful = not exact.tried or exact.rows > 1
-        self._lookup = Lookup(tokens) if hopeful else None
+        self._given = given
+        self._hopeful = not exact.tried or exact.rows > 1
+        self._lookup: Lookup | None = None
         self._pace = exact.pace
         self._singles: list[bytes] = []
-        self._match = Match()
         self._draft: list[int] = []
+        self._kinds: list[Kind] = []
         self._taken = 0
         self._seconds = 0.0
 
@@ -115,16 +121,17 @@ class Ahead:
         Raises:
             Interrupted, MedmindError: as `Decoder.evaluate`.
         """
-        if self._lookup is None:
+        if not self._hopeful:
             self._evaluate(sequence[-1:], len(sequence) - 1)
             return 0
+        self._lookup = self._lookup or Lookup(self._given())
         self._lookup.add(sequence[-1])
         if self._taken < len(self._draft) and self._draft[self._taken] == sequence[-1]:
             self._taken += 1
             self._timings.accepted += 1
             return self._taken
         self.settle(len(sequence) - 1)
-        draft = self._guess(room)
+        draft = self._guess(self._lookup, room)
         started = time.perf_counter()
         self._evaluate([sequence[-1], *draft], len(sequence) - 1)
         self._seconds = time.perf_counter() - started
@@ -141,14 +148,14 @@ class Ahead:
             return
         if self._taken < len(self._draft):
             self._context.cut(length)
-        self._pace.batch(self._seconds, match=self._match.size, drafted=len(self._draft), accepted=self._taken)
+        self._pace.batch(self._seconds, self._kinds, self._taken)
         self._draft, self._taken = [], 0
 
-    def _guess(self, room: int) -> list[int]:
-        assert self._lookup is not None
-        self._match = self._lookup.match()
-        known = self._lookup.draft(self._match, min(self._exact.rows - 1, room))
-        return known[: self._pace.length(self._match.size, len(known))]
+    def _guess(self, lookup: Lookup, room: int) -> list[int]:
+        known, kinds = lookup.draft(min(self._exact.rows - 1, room))
+        length = self._pace.length(kinds)
+        self._kinds = kinds[:length]
+        return known[:length]
 
     def _evaluate(self, tokens: Sequence[int], begin: int) -> None:
         self._context.evaluate(tokens, begin, first_output=begin, cancel=self._cancel)

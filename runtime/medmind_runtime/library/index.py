@@ -19,6 +19,8 @@ FORMAT = "medmind-library/2"
 PASSAGE_WORDS = 180
 PASSAGES = 3
 """How many a question is answered from, at most."""
+_BESIDE = 8
+"""Passages of the same answer before and behind one, at most, that are its rest."""
 _BACK = 8
 """Earlier questions that are looked through for the subject of one that names none."""
 _TABLES = """
@@ -139,10 +141,21 @@ class Library:
                 "SELECT focus, kind, body, source, url FROM passage WHERE rowid = ?", (hit,)
             ).fetchone()
             text = body if not focus or focus.lower() in body.lower() else f"{focus}: {body}"
-            found.setdefault((Topic(focus, kind), source), Passage(text, source, url))
+            found.setdefault((Topic(focus, kind), source), Passage(text, source, url, self._rest(hit)))
             if len(found) == count:
                 break
         return [(topic, passage) for (topic, _), passage in found.items()]
+
+    def _rest(self, row: int) -> str:
+        """What an answer says before and behind one of its passages."""
+        first, last = self._base.execute(
+            "SELECT first, last FROM answer WHERE first <= ? ORDER BY first DESC LIMIT 1", (row,)
+        ).fetchone()
+        bodies = self._base.execute(
+            "SELECT body FROM passage WHERE rowid BETWEEN ? AND ? AND rowid <> ? ORDER BY rowid",
+            (max(first, row - _BESIDE), min(last, row + _BESIDE), row),
+        )
+        return " ".join(body for (body,) in bodies)
 
     def _rows(self, asked: Asked, earlier: Sequence[str]) -> list[int]:
         """Rows of passages for the first reading of a question that has any."""
