@@ -150,7 +150,7 @@ class Library:
         """What an answer says before and behind one of its passages."""
         first, last = self._base.execute(
             "SELECT first, last FROM answer WHERE first <= ? ORDER BY first DESC LIMIT 1", (row,)
-        ).fetchone()
+        ).fetchone() or (row, row)
         bodies = self._base.execute(
             "SELECT body FROM passage WHERE rowid BETWEEN ? AND ? AND rowid <> ? ORDER BY rowid",
             (max(first, row - _BESIDE), min(last, row + _BESIDE), row),
