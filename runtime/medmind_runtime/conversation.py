@@ -3,12 +3,12 @@
 Knows an engine and a guard by their protocols. Knows no terminal, and keeps nothing outside memory.
 """
 
-import codecs
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 
 from medmind.errors import MedmindError
+from medmind_runtime.characters import Characters
 from medmind_runtime.chat_engine import ChatEngine
 from medmind_runtime.engine.sampling import Sampling
 from medmind_runtime.engine.timings import Timings
@@ -18,7 +18,7 @@ from medmind_runtime.interruption import never, unless
 from medmind_runtime.prompt import common
 from medmind_runtime.read_ahead import known_tokens
 from medmind_runtime.repetition import Circle
-from medmind_runtime.turn import Passage, Turn
+from medmind_runtime.turn import Passage, Turn, messages
 
 __all__ = ["Conversation", "Turn"]
 
@@ -224,7 +224,7 @@ class Conversation:
         if opening:
             said.append(opening if prompt.before.alone else f"{opening}\n\n")
         if prompt.before.alone:
-            self._keep(prompt, said, "stop", Timings(), None)
+            self._keep(prompt, Reply("".join(said), "stop", Timings(), None))
             if not prompt.remembered:
                 self.first = len(self.turns)
             if not opened:
@@ -232,24 +232,16 @@ class Conversation:
             return
         sampling = sampling or self.sampling
         watch = self.guard.watch(prompt.question, prompt.passages, document=prompt.document)
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        characters = Characters()
         started = time.perf_counter()
         first_seconds: float | None = None
         finish: Finish | None = None
         cancelled = False
-        begun = False
 
         def asked_to_stop() -> bool:
             nonlocal cancelled
             cancelled = cancelled or cancel()
             return cancelled
-
-        def fresh(text: str) -> str:
-            """White space before the first word is an artefact of tokenizing and is left out."""
-            nonlocal begun
-            text = text if begun else text.lstrip()
-            begun = begun or bool(text)
-            return text
 
         tokens = self.engine.generate(
             prompt.tokens,
@@ -270,31 +262,22 @@ class Conversation:
                 if circle.add(token):
                     finish = "loop"
                     break
-                if text := watch.feed(fresh(decoder.decode(self.engine.detokenize(token)))):
+                if text := watch.feed(characters.take(self.engine.detokenize(token))):
                     first_seconds = first_seconds or time.perf_counter() - started
                     said.append(text)
                     yield text
-            if text := watch.feed(fresh(decoder.decode(b"", final=True))) + watch.finish():
+            if text := watch.feed(characters.finish()) + watch.finish():
                 said.append(text)
                 yield text
         finally:
             spent = replace(self.engine.timings)
             why = finish or self._unfinished(spent, cancelled)
-            self._keep(prompt, said, why, spent, first_seconds, watch.refusal)
+            self._keep(prompt, Reply("".join(said), why, spent, first_seconds, watch.refusal))
 
-    def _keep(
-        self,
-        prompt: Prompt,
-        said: list[str],
-        finish: Finish,
-        timings: Timings,
-        first_seconds: float | None,
-        refusal: str = "",
-    ) -> None:
-        text = "".join(said)
-        self.last = Reply(text, finish, timings, first_seconds, refusal)
-        if said or finish != "cancelled":
-            self.turns.append(Turn(prompt.question, text, tuple(prompt.passages), judged=True))
+    def _keep(self, prompt: Prompt, reply: Reply) -> None:
+        self.last = reply
+        if reply.text or reply.finish != "cancelled":
+            self.turns.append(Turn(prompt.question, reply.text, tuple(prompt.passages), judged=True))
 
     def _unfinished(self, timings: Timings, cancelled: bool) -> Finish:
         """Why an answer without an end token ended; a consumer that stops reading counts as cancelling."""
@@ -308,10 +291,4 @@ class Conversation:
         return "\n\n".join(filter(None, (self.system, self.guard.instructions)))
 
     def _messages(self, first: int, question: str, more: Sequence[Turn] = ()) -> list[dict[str, str]]:
-        system = self._system()
-        messages = [{"role": "system", "content": system}] if system else []
-        for turn in (*self.turns[first:], *more):
-            messages.append({"role": "user", "content": turn.question})
-            messages.append({"role": "assistant", "content": turn.answer})
-        messages.append({"role": "user", "content": question})
-        return messages
+        return messages(self._system(), [*self.turns[first:], *more], question)

@@ -1,4 +1,4 @@
-"""One turn of a conversation, with the passages of a library that it was answered from. Knows not how they are made."""
+"""The turns of a conversation, with the passages that they were answered from. Knows not how they are made."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -42,3 +42,12 @@ class Turn:
     answer: str
     passages: Sequence[Passage] = ()
     judged: bool = field(default=False, compare=False)
+
+
+def messages(system: str, turns: Sequence[Turn], question: str) -> list[dict[str, str]]:
+    """Turns and the next question as chat templates take them; the system prompt first, where there is one."""
+    found = [{"role": "system", "content": system}] if system else []
+    for turn in turns:
+        found.append({"role": "user", "content": turn.question})
+        found.append({"role": "assistant", "content": turn.answer})
+    return [*found, {"role": "user", "content": question}]
