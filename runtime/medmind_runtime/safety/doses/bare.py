@@ -12,6 +12,11 @@ _NO_AGE, _STRENGTH = 120, 1000
 """`statins at 40` is an age; this is none any more."""
 
 
+def is_date(around: Surroundings, first: int) -> bool:
+    """Whether a number is a year in which, or since which: `in 2019 metformin was …`."""
+    return around.text(first - 1) in around.known.unitless.dating and is_year(around.row[first].value)
+
+
 def of_drug_before(around: Surroundings, drug: int, first: int, end: int) -> bool:
     """Whether a number without a unit is a drug's: `Ibuprofen: 800 every 6 hours`, and not `connexin 26`."""
     unitless, beside, measuring = around.known.unitless, around.known.beside, around.known.measuring
@@ -28,9 +33,8 @@ def of_drug_before(around: Surroundings, drug: int, first: int, end: int) -> boo
     cells = [around.texts[at] for at in range(drug + 1, first) if not (bars and around.is_cell(at))]
     between = [text for text in cells if text not in unitless.made_as]
     value = around.row[first].value
-    year = around.texts[first - 1] == "in" and is_year(value)
     halves = around.texts[first] in around.known.parts and around.text(end) == "the"  # `ramipril halves the risk`
-    if year or halves or around.measured(drug) or _of_tests(around, drug):
+    if is_date(around, first) or halves or around.measured(drug) or _of_tests(around, drug):
         return False
     if not between and value is not None and value.denominator > 1 and around.texts[drug] not in measuring.in_blood:
         return True

@@ -84,7 +84,7 @@ class Units(Meaning):
             following = self.texts[place + 1 : place + 2]
             free = not following or not self.row[place + 1].is_word or following[0] in beside.plain
             kinds = self._several(self.texts[place]) and not self.in_clause(first, beside.taking)
-            if (asked or free) and not kinds:
+            if (asked or free) and not kinds and not bare.is_date(self, first):
                 return COUNT, place + 1 if "of" not in rest[: place - at] else at
         limited = drug and self.text(first - 1) in unit_words.limits
         set_apart = self.text(first - 1) in beside.set_apart
