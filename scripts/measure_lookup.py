@@ -166,8 +166,8 @@ def known_costs(results: Path) -> dict[str, dict[int, float]]:
 def implied_speedup(traces: Sequence[tuple[Sequence[int], Sequence[int]]], cost: Mapping[int, float]) -> float:
     """What guesses would save on these answers at such costs; each is told with what it was given to repeat."""
     pace, spent = lookup.Pace(), 0.0
-    for prompt, answer in traces:
-        text = lookup.Lookup(prompt)
+    for given, answer in traces:
+        text = lookup.Lookup(given)
         text.add(answer[0])
         place, spent = 1, spent + 1
         while place < len(answer):

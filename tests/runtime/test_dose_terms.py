@@ -11,7 +11,7 @@ import pytest
 from medmind_runtime.safety.doses.drugs import stem
 from medmind_runtime.safety.doses.reading import tokens
 from medmind_runtime.safety.doses.terms import Terms
-from medmind_runtime.safety.doses.words import Words
+from medmind_runtime.safety.doses.wordlists import Words
 
 ROOM = files("medmind_runtime.safety.doses")
 DATA: dict[str, Any] = tomllib.loads((ROOM / "doses.toml").read_text("utf-8"))

@@ -3,15 +3,18 @@
 Reads the header of the file. Knows no llama.cpp; what it allocated in the end says `decoder.Memory`.
 """
 
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 
 from medmind import console, gguf_header
 from medmind.errors import MedmindError
-from medmind_runtime.engine import attention, room
+from medmind_runtime.engine import attention, free_memory
 from medmind_runtime.engine.loading import KV_TYPES
 
 _SMALLEST_CONTEXT = 512
+_REPACKED = frozenset({2, 10, 12, 20, 39} | ({8, 13, 14} if platform.machine() in {"arm64", "aarch64"} else set()))
+"""ggml types whose weights llama.cpp may lay out anew for the CPU; source: ggml_repack_get_optimal_repack_type."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Forecast:
 
     Attributes:
         weights: the file's own size; repacked weights take the place of mapped ones.
+        repacked: bytes of them that may be.
         kv_per_token: keys and values of one token in every layer; 0 where the header does not tell.
         scores_per_token: attention's scores of one batch, for each place of the KV cache.
         scratch: intermediate results of one batch, roughly.
@@ -27,6 +31,7 @@ class Forecast:
     """
 
     weights: int
+    repacked: int
     kv_per_token: float
     scores_per_token: int
     scratch: int
@@ -48,7 +53,8 @@ def forecast(path: Path, *, context: int, batch: int, kv_type: str, flash: bool)
 
     KV cache: 2 x layers x KV heads x head size values a token (of `llama_kv_cache`; a sliding window takes less).
     """
-    found = gguf_header.scalars(path)
+    header = gguf_header.read(path)
+    found = header.scalars
 
     def number(name: str, default: int = 0) -> int:
         value = found.get(f"{found.get('general.architecture')}.{name}", default)
@@ -60,7 +66,8 @@ def forecast(path: Path, *, context: int, batch: int, kv_type: str, flash: bool)
     kv = number("block_count") * number("attention.head_count_kv", heads) * values * KV_TYPES[kv_type].bits / 8
     scratch = 4 * 4 * batch * max(number("feed_forward_length"), number("embedding_length"))
     scores = 0 if flash else attention.score_bytes(found, context=1, batch=batch)
-    return Forecast(path.stat().st_size, kv, scores, scratch, context)
+    repacked = sum(tensor.size for tensor in header.tensors if tensor.kind in _REPACKED)
+    return Forecast(path.stat().st_size, repacked, kv, scores, scratch, context)
 
 
 def demand_room(
@@ -71,7 +78,7 @@ def demand_room(
     kv_type: str,
     flash: bool,
     mapped: bool = True,
-    available: room.Room | None = None,
+    available: free_memory.FreeMemory | None = None,
 ) -> None:
     """Refuse a model that does not fit.
 
@@ -85,21 +92,24 @@ def demand_room(
         MedmindError: it does not fit; says by how much, and what would.
     """
     needed = forecast(path, context=context, batch=batch, kv_type=kv_type, flash=flash)
-    there = available or room.available(needed.weights if mapped else 0)
-    if there is None or needed.total <= there.bytes:
+    there = available or free_memory.available(
+        mapped=needed.weights if mapped else 0, copied=needed.repacked if mapped else 0
+    )
+    if there is None or needed.total + there.also <= there.bytes:
         return
+    most = there.bytes - there.also
     ways = []
     quantized = forecast(path, context=context, batch=batch, kv_type="q8_0", flash=True)
-    if kv_type in ("f32", "f16", "bf16") and quantized.total <= there.bytes:
+    if kv_type in ("f32", "f16", "bf16") and quantized.total <= most:
         ways.append("--kv-type q8_0")
-    left = there.bytes - needed.weights - needed.scratch
+    left = most - needed.weights - needed.scratch
     if needed.per_token and (fitting := int(left / needed.per_token) // 256 * 256) >= _SMALLEST_CONTEXT:
         ways.append(f"--context {fitting}")
     ways.append("a smaller quant of the model")
     if there.limit:
         ways.append(f"a higher {there.limit}")
     raise MedmindError(
-        f"{path} does not fit: it needs {console.human_bytes(needed.total)} "
+        f"{path} does not fit: it needs {console.human_bytes(needed.total + there.also)} "
         f"({console.human_bytes(int(needed.per_token * context))} of it for a context of {context} tokens) "
         f"and {console.human_bytes(there.bytes)} {f'are left by {there.limit}' if there.limit else 'are free'}",
         f"use {' or '.join(ways)}",

@@ -13,7 +13,7 @@ _LONGEST_SERIES = 12
 def is_label(around: Surroundings, at: int, end: int) -> bool:
     """Whether a number names what stands before it, or a line of a list; or is a part of an hour or of people."""
     before = around.text(at - 1)
-    if _of_hour(around, end) or _of_people(around, end):
+    if _of_hour(around, end) or _of_people(around, at, end):
         return True
     if before in around.known.beside.numbered and around.row[at].value is not None:
         return not _measures(around, end)
@@ -36,11 +36,13 @@ def _of_hour(around: Surroundings, end: int) -> bool:
     return part and around.text(end) == "an" and around.text(end + 1) in around.known.often.hours
 
 
-def _of_people(around: Surroundings, end: int) -> bool:
-    """`7 in 100 people`."""
+def _of_people(around: Surroundings, at: int, end: int) -> bool:
+    """`7 in 100 people`: some of them, so fewer than all. `5000 in two patients` is a dose."""
     if around.text(end) != "in" or end + 1 >= len(around.row) or not is_number(around.row, end + 1):
         return False
-    return around.text(read(around.row, end + 1).end) in around.known.grown.people
+    some, all_of_them = around.row[at].value, read(around.row, end + 1)
+    fewer = some is not None and bool(all_of_them.values) and some < min(all_of_them.values)
+    return fewer and around.text(all_of_them.end) in around.known.grown.people
 
 
 def _of_days(around: Surroundings, at: int, end: int) -> bool:

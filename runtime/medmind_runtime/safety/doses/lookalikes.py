@@ -17,7 +17,7 @@ _ALIKE = {
 _LATIN = str.maketrans({sign: letter for letter, signs in _ALIKE.items() for sign in signs})
 _DIGITS = str.maketrans("ЗОΟՕоοІΙӀ", "300000111")
 _ALL = "".join(_ALIKE.values())
-_WORD = re.compile(rf"(?<![^\W_])[A-Za-z0-9{_ALL}З]*[{_ALL}З][A-Za-z0-9{_ALL}З]*(?![^\W_])")
+_WORD = re.compile(rf"(?<![^\W_])[A-Za-z0-9{_ALL}З]+(?![^\W_])")
 
 
 def in_latin(seen: str, known: Container[str]) -> str:
@@ -30,6 +30,8 @@ def in_latin(seen: str, known: Container[str]) -> str:
 
     def whole(found: re.Match[str]) -> str:
         word = found.group()
+        if word.isascii():
+            return word
         if (digits := word.translate(_DIGITS)).isdigit() and not word.isalpha():  # `8ОО`
             return digits
         latin = word.translate(_LATIN)

@@ -13,7 +13,7 @@ from importlib.resources import files
 from itertools import product
 from typing import Any
 
-from medmind_runtime.safety.doses.words import Words, listed, lists
+from medmind_runtime.safety.doses.wordlists import Words, listed, lists
 
 _DOUBLE = re.compile(r"([a-z])\1")
 

@@ -1,12 +1,12 @@
-"""The lists of words of doses.toml, each section in a room of its own. Knows no single words."""
+"""The lists of words of doses.toml, each section in a class of its own. Knows no single words."""
 
 from typing import Any
 
-from medmind_runtime.safety.doses.words.around import Beside, Foreign, Rates, UnitLists, UnitWords
-from medmind_runtime.safety.doses.words.frequency import Often, Pausing
-from medmind_runtime.safety.doses.words.people import Answering, Asking, Grown, Keys
-from medmind_runtime.safety.doses.words.things import Eating, Measuring, Naming, Preparations
-from medmind_runtime.safety.doses.words.unitless import Handling, Moving, Multiplying, Summing, Timing, Unitless
+from medmind_runtime.safety.doses.wordlists.around import Beside, Foreign, Rates, UnitLists, UnitWords
+from medmind_runtime.safety.doses.wordlists.frequency import Often, Pausing
+from medmind_runtime.safety.doses.wordlists.people import Answering, Asking, Grown, Keys
+from medmind_runtime.safety.doses.wordlists.things import Eating, Measuring, Naming, Preparations
+from medmind_runtime.safety.doses.wordlists.unitless import Handling, Moving, Multiplying, Summing, Timing, Unitless
 
 _OVER_LINES = frozenset({"soft", "equals", "clause_ends"})
 """Lists to which the end of a line belongs: one may stand between a number and its unit."""
@@ -25,7 +25,7 @@ def lists(table: dict[str, str]) -> dict[str, frozenset[str]]:
 
 
 class Words:
-    """All rooms; of each section of doses.toml there is one, of the same name.
+    """All of them: of each section of doses.toml there is an attribute of its name.
 
     Args:
         data: the content of doses.toml.
