@@ -61,6 +61,8 @@ From answers of the embedded model over passages of MedQuAD, rounded down.
 class Lookup:
     """The tokens so far, and where each of their n-grams occurred the last two times.
 
+    To take what is given costs some microseconds a token, once an answer; `Pace` does not count that.
+
     Args:
         given: what the answer may repeat, the likeliest last.
     """
