@@ -1,6 +1,7 @@
 """How weights come into memory, what is forecast, and what is refused before it is loaded."""
 
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -266,3 +267,45 @@ def test_of_a_split_model_the_first_file_is_asked_for(make_model: Callable[..., 
     with pytest.raises(MedmindError, match="in 5 files") as refused, Engine.load(later, threads=1):
         pass
     assert refused.value.hint == "give the first: m-00001-of-00005.gguf"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent differently there")
+@pytest.mark.parametrize("number", [2, 15])
+def test_a_signal_while_c_calls_back_ends_the_load_and_is_not_lost(model: Path, number: int) -> None:
+    def ended(caught: int, _frame: object) -> None:
+        raise SystemExit(128 + caught)
+
+    def told_at_the_first_step(_done: float) -> bool:
+        signal.raise_signal(number)
+        return True
+
+    before = signal.signal(number, ended)
+    try:
+        with pytest.raises(SystemExit) as left:
+            Engine.load(model, threads=1, progress=told_at_the_first_step)
+        assert left.value.code == 128 + number
+        assert signal.getsignal(number) is ended
+    finally:
+        signal.signal(number, before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent differently there")
+def test_a_signal_in_prefill_ends_it_and_reaches_its_own_handler(model: Path) -> None:
+    def ended(_number: int, _frame: object) -> None:
+        raise SystemExit(143)
+
+    asked: list[int] = []
+
+    def told_in_the_middle() -> bool:
+        asked.append(1)
+        if len(asked) == 5:
+            signal.raise_signal(signal.SIGTERM)
+        return False
+
+    before = signal.signal(signal.SIGTERM, ended)
+    try:
+        with Engine.load(model, threads=1) as engine, pytest.raises(SystemExit):
+            list(engine.generate(PROMPT * 8, sampling=Sampling(), max_tokens=3, cancel=told_in_the_middle))
+        assert 5 <= len(asked) < 9, "it went on"
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -4,16 +4,15 @@ Knows token ids and logits rows. Knows no files, text or sampling.
 """
 
 import ctypes
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any
 
 from medmind import llama
 from medmind.errors import MedmindError
+from medmind_runtime.engine.held_signals import held
 from medmind_runtime.engine.loading import KV_TYPES, KvType
 from medmind_runtime.engine.weights import Weights
 from medmind_runtime.interruption import Interrupted, never
@@ -80,7 +79,8 @@ class Decoder:
         params.no_perf = True
         params.type_k = params.type_v = KV_TYPES[kv_type].number
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_AUTO if flash else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        self.handle = lib.llama_init_from_model(model, params)
+        with held():
+            self.handle = lib.llama_init_from_model(model, params)
         if not self.handle:
             reason = llama.log.first_error() or "llama.cpp gives no reason"
             raise MedmindError(
@@ -224,26 +224,15 @@ class Decoder:
 
     @contextmanager
     def _abortable(self, cancel: Callable[[], bool]) -> Iterator[None]:
-        """Let `cancel` and Ctrl-C end the computation inside.
-
-        A KeyboardInterrupt raised at the entry of a callback from C is printed and lost by ctypes. So SIGINT is only
-        noted during the computation, and handed to the program's own handler after it.
-        """
-        noted: list[FrameType | None] = []
-        previous = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
-        self._stop = lambda: bool(noted) or cancel()
-        self._lib.llama_set_abort_callback(self.handle, self._on_abort, None)
-        if callable(previous):
-            signal.signal(signal.SIGINT, lambda _number, frame: noted.append(frame))
-        try:
-            yield
-        finally:
-            self._lib.llama_set_abort_callback(self.handle, self._no_abort, None)
-            self._stop = never
-            if callable(previous):
-                signal.signal(signal.SIGINT, previous)
-                if noted:
-                    previous(signal.SIGINT, noted[0])
+        """Let `cancel`, Ctrl-C and what else ends the program end the computation inside."""
+        with held() as noted:
+            self._stop = lambda: bool(noted) or cancel()
+            self._lib.llama_set_abort_callback(self.handle, self._on_abort, None)
+            try:
+                yield
+            finally:
+                self._lib.llama_set_abort_callback(self.handle, self._no_abort, None)
+                self._stop = never
 
     def close(self) -> None:
         """Free the context; harmless when done twice."""

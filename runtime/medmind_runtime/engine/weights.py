@@ -14,6 +14,7 @@ from typing import Any
 
 from medmind import gguf_header, llama
 from medmind.errors import MedmindError
+from medmind_runtime.engine.held_signals import held
 from medmind_runtime.engine.loading import GpuLayers, LoadMode
 
 _MODES: Mapping[str, str] = {
@@ -91,12 +92,13 @@ class Weights:
             nonlocal ended
             if release is not None:
                 release.at(done)
-            ended = progress is not None and not progress(done)
+            ended = bool(noted) or (progress is not None and not progress(done))
             return not ended
 
         params.progress_callback = lib.llama_progress_callback(on_progress)
         name = str(path).encode("utf-8") if os.name == "nt" else os.fsencode(path)
-        self.handle = lib.llama_model_load_from_file(name, params)
+        with held() as noted:
+            self.handle = lib.llama_model_load_from_file(name, params)
         if not self.handle:
             if ended:
                 raise MedmindError("loading was stopped")
