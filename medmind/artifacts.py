@@ -60,7 +60,7 @@ def adapter_digest(folder: Path) -> str:
 def refuse_existing(path: Path, *, force: bool) -> None:
     """Raise unless `path` is free to be written; `--force` frees it."""
     if path.exists() and not force:
-        raise MedmindError(f"{path} exists already", "give --force to replace it, or another --out")
+        raise MedmindError(f"{path} exists already", "give --force to replace it, or another name")
 
 
 def free_bytes(where: Path) -> int:

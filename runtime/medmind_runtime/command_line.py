@@ -233,7 +233,7 @@ def make_bundle(
     library: Annotated[
         Path | None, typer.Option(help="a library of medmind-chat index to go with it", show_default=False)
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="replace the folder if it is there")] = False,
+    force: Annotated[bool, typer.Option("--force", help="replace the bundle if it is there")] = False,
 ) -> None:
     """Gather wheels, model, library, digests and an install script for a machine without a network."""
     from medmind import gguf_header
@@ -241,6 +241,7 @@ def make_bundle(
     from medmind_runtime import bundle, models
 
     refuse_existing(folder, force=force)
+    bundle.refuse_foreign(folder)
     path, why = models.find(model)
     gguf_header.check(path)
     if why:

@@ -78,6 +78,15 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_folder_that_is_no_bundle_is_not_replaced(run_chat: Run, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "one.txt").write_text("precious")
+    done = run_chat("bundle", "thesis", "--force", "--model", model)
+    assert done.returncode == 1
+    assert "thesis is a folder and no bundle" in one_line(done.stderr)
+    assert (tmp_path / "thesis" / "one.txt").read_text() == "precious"
+
+
 @pytest.fixture
 def small_bundle(tmp_path: Path) -> Callable[[], "subprocess.CompletedProcess[str]"]:
     """A bundle of one empty wheel, and its script with a Python that cannot make an environment."""

@@ -82,6 +82,12 @@ def gather(model: Path, library: Path | None, extra: str) -> Contents:
     return Contents(model, library, extra, wheels.needed("medmind", extra))
 
 
+def refuse_foreign(folder: Path) -> None:
+    """Raise where a folder to be replaced holds something and is no bundle: what is in it would be lost."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / SUMS).is_file():
+        raise MedmindError(f"{folder} is a folder and no bundle", "it is not replaced; give another name")
+
+
 def write(contents: Contents, out: Path, *, force: bool, advance: Callable[..., None]) -> Written:
     """Write a bundle, whole or not at all.
 
