@@ -140,8 +140,10 @@ class Library:
             focus, kind, body, source, url = self._base.execute(
                 "SELECT focus, kind, body, source, url FROM passage WHERE rowid = ?", (hit,)
             ).fetchone()
+            if (key := (Topic(focus, kind), source)) in found:
+                continue
             text = body if not focus or focus.lower() in body.lower() else f"{focus}: {body}"
-            found.setdefault((Topic(focus, kind), source), Passage(text, source, url, self._rest(hit)))
+            found[key] = Passage(text, source, url, self._rest(hit))
             if len(found) == count:
                 break
         return [(topic, passage) for (topic, _), passage in found.items()]

@@ -20,6 +20,14 @@ from medmind_runtime.safety.triage import Alarm, triage
 from medmind_runtime.safety.windows import ends
 from medmind_runtime.turn import Passage, Turn
 
+_NUMBER = r"\d+[\s.\u200b]*"
+_CITATION = re.compile(
+    rf"\[\s*\^?(?:(?:sources?|passages?|references?|refs?)\s+)?{_NUMBER}(?:(?:[,;&–-]|and)\s*{_NUMBER})*\]",
+    re.IGNORECASE,
+)
+"""However a model writes it: `[1 and 3]`, `[Source 3]`, `[^3]`."""
+_OPENED = re.compile(r"\[[^\[\]\n]{0,24}$")
+"""At the end of what has come: it may become one."""
 NOTHING = (
     "The library has nothing on this, so there is no answer rather than a guess. Ask it in other words, or ask a doctor "  # noqa: E501
     "or pharmacist."
@@ -128,14 +136,6 @@ def _first(alarms: Sequence[Alarm]) -> list[Alarm]:
 def _unbroken(text: str) -> str:
     """On one line: a client may keep an answer with other line ends."""
     return " ".join(text.split())
-
-
-_NUMBER = r"\d+[\s.\u200b]*"
-_CITATION = re.compile(
-    rf"\[\s*\^?(?:(?:sources?|passages?|references?|refs?)\s+)?{_NUMBER}(?:(?:[,;&–-]|and)\s*{_NUMBER})*\]",
-    re.IGNORECASE,
-)
-_OPENED = re.compile(r"\[[^\[\]\n]{0,24}$")
 
 
 class AnswerWatch:
