@@ -41,7 +41,23 @@ KINDS = {
     "f32 without flash attention": ("f32", "f32", False),
 }
 """Of the KV cache: the types of keys and of values, and whether flash attention is on."""
+FILE_TYPES = {"q4_k_m": gguf.LlamaFileType.MOSTLY_Q4_K_M, "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}
+"""By which chat tells whether guessing gains."""
 VOCABULARY, WIDTH, INNER, HEADS, KV_HEADS = 32768, 4096, 14336, 32, 8
+
+
+def add_vocabulary(writer: gguf.GGUFWriter) -> None:
+    """Tokens that chat can open; all words score alike."""
+    writer.add_tokenizer_model("llama")
+    special = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]"]  # by which chat finds its template
+    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+    words = [f"token{place}" for place in range(len(special) + len(bytes_), VOCABULARY)]
+    writer.add_token_list([*special, *bytes_, *words])
+    writer.add_token_scores([0.0] * VOCABULARY)
+    types = [gguf.TokenType.CONTROL] * len(special) + [gguf.TokenType.BYTE] * len(bytes_)
+    writer.add_token_types(types + [gguf.TokenType.NORMAL] * len(words))
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
 
 
 def shape(path: Path, layers: int, quant: str) -> None:
@@ -69,16 +85,8 @@ def shape(path: Path, layers: int, quant: str) -> None:
     writer.add_rope_dimension_count(WIDTH // HEADS)
     writer.add_rope_freq_base(1e6)
     writer.add_vocab_size(VOCABULARY)
-    writer.add_tokenizer_model("llama")
-    special = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]"]  # by which chat finds its template
-    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
-    words = [f"token{place}" for place in range(len(special) + len(bytes_), VOCABULARY)]
-    writer.add_token_list([*special, *bytes_, *words])
-    writer.add_token_scores([0.0] * VOCABULARY)
-    types = [gguf.TokenType.CONTROL] * len(special) + [gguf.TokenType.BYTE] * len(bytes_)
-    writer.add_token_types(types + [gguf.TokenType.NORMAL] * len(words))
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
+    writer.add_file_type(FILE_TYPES[quant])
+    add_vocabulary(writer)
 
     usual, fine = (kinds.Q8_0, kinds.Q8_0) if quant == "q8_0" else (kinds.Q4_K, kinds.Q6_K)
 

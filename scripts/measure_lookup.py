@@ -3,10 +3,10 @@ guesses are right in answers over a library, and the speed-up that follows.
 
     python scripts/measure_lookup.py bits MODEL.gguf...
     python scripts/measure_lookup.py costs MODEL.gguf... --threads 2
-    python scripts/measure_lookup.py answers MODEL.gguf --library medquad.library --questions heldout.jsonl
+    python scripts/measure_lookup.py answers MODEL.gguf --library medquad.library --questions heldout.jsonl --keep FILE
 
-`bits` and `costs` compare weights repacked for this CPU with weights as they lie in the file, in turn. Prints JSON,
-one document a line.
+`bits` and `costs` compare weights repacked for this CPU with weights as they lie in the file, in turn. What is kept of
+answers is for measure_dictation.py. Prints JSON, one document a line.
 """
 
 import argparse
@@ -16,10 +16,12 @@ import random
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from evaluating import Context, Model
+from measure_dictation import Said
 
 from medmind.artifacts import read_jsonl
 from medmind_runtime.conversation import Conversation
@@ -97,43 +99,48 @@ def costs(path: Path, threads: int, rounds: int) -> Iterator[dict[str, Any]]:
         shut(context)
 
 
-def answers(path: Path, library: Path, questions: Path, count: int, results: Path) -> Iterator[dict[str, Any]]:
+def answers(
+    path: Path, library: Path, questions: Path, count: int, results: Path, keep: Path | None
+) -> Iterator[dict[str, Any]]:
     """Greedy answers over passages, with and without guesses in turn; one thread, CPU seconds. And what guesses would
-    save on them at costs that are known.
+    save on them at costs that are known. The answers go to `keep`.
     """
     machines = known_costs(results)
     rows = [row["messages"] for row in read_jsonl(questions)]
     random.Random(1).shuffle(rows)
     guard = Careful(Library(library))
     seconds: dict[bool, float] = {True: 0.0, False: 0.0}
-    traces, straight, alone, drafted, accepted = [], [], [], 0, 0
+    kept, drafted, accepted = [], 0, 0
     engines = {ahead: Engine.load(path, threads=1, kv_type=None, lookup=ahead) for ahead in (True, False)}
     for messages in rows:
-        said = {}
+        spoken = {}
         for ahead, engine in engines.items():
             talk = Conversation(engine, system="", sampling=Sampling(), max_tokens=400, guard=guard)
             prompt = talk.fit(messages[0]["content"])
             if not prompt.passages:
                 break
-            said[ahead], taken, ended = _say(engine, prompt)
+            spoken[ahead], taken, ended = _say(engine, prompt)
             seconds[ahead] += taken
             drafted, accepted = drafted + engine.timings.drafted, accepted + engine.timings.accepted
-        if said:
-            if said[True] != said[False]:
+        if spoken:
+            if spoken[True] != spoken[False]:
                 raise SystemExit("the answers differ")
             aside = engine.tokenize(prompt.aside(), special=False)
-            traces.append(([*aside, *prompt.tokens], said[True]))
-            straight += [] if ended else traces[-1:]
-            alone.append((list(prompt.tokens), said[True]))
-        if len(traces) == count:
+            kept.append(Said(aside, list(prompt.tokens), spoken[True], ended))
+        if len(kept) == count:
             break
+    if keep:
+        keep.write_text("".join(json.dumps(asdict(one)) + "\n" for one in kept), encoding="utf-8")
     measured = seconds[False] / seconds[True]
+    every = [(one.given, one.answer) for one in kept]
+    straight = [(one.given, one.answer) for one in kept if not one.circle]
+    alone = [(one.prompt, one.answer) for one in kept]
     implied, plain, prompted = (
-        {name: implied_speedup(some, cost) for name, cost in machines.items()} for some in (traces, straight, alone)
+        {name: implied_speedup(some, cost) for name, cost in machines.items()} for some in (every, straight, alone)
     )
-    tokens = sum(len(answer) for _, answer in traces)
+    tokens = sum(len(one.answer) for one in kept)
     yield {
-        "answers": len(traces), "tokens": tokens, "drafted": drafted, "accepted": accepted,
+        "answers": len(kept), "tokens": tokens, "drafted": drafted, "accepted": accepted,
         "measured speed-up": round(measured, 3), "implied": implied, "implied where none goes in circles": plain,
         "implied from prompt and answer alone": prompted,
     }  # fmt: skip
@@ -195,6 +202,7 @@ def main() -> None:
     parser.add_argument("--library", type=Path, help="of answers: a file of medmind-chat index")
     parser.add_argument("--questions", type=Path, help="of answers: a heldout.jsonl")
     parser.add_argument("--count", type=int, default=40, help="of answers")
+    parser.add_argument("--keep", type=Path, help="of answers: where they go")
     parser.add_argument("--results", type=Path, default=RESULTS, help="of answers: whose costs are known")
     given = parser.parse_args()
     for path in given.models:
@@ -203,7 +211,7 @@ def main() -> None:
         elif given.what == "costs":
             found = costs(path, given.threads, given.rounds)
         else:
-            found = answers(path, given.library, given.questions, given.count, given.results)
+            found = answers(path, given.library, given.questions, given.count, given.results, given.keep)
         for row in found:
             print(json.dumps({"model": path.name, **row}), flush=True)
 
