@@ -98,6 +98,7 @@ class Header:
     """What a file says before its first tensor.
 
     Attributes:
+        path: the file.
         scalars: its text and whole-number metadata.
         places: metadata key -> first byte of its value, after the value's type.
         tensors: the tensor table, in its order.
@@ -105,6 +106,7 @@ class Header:
         alignment: of each tensor's first byte.
     """
 
+    path: Path
     scalars: Mapping[str, str | int]
     places: Mapping[str, int]
     tensors: tuple[TensorPlace, ...]
@@ -123,7 +125,7 @@ def check(path: Path) -> None:
 
 
 def scalars(path: Path) -> dict[str, str | int]:
-    """The text and whole-number metadata of a file that `check` has passed."""
+    """The text and whole-number metadata of a file; see `read`."""
     return dict(read(path).scalars)
 
 
@@ -156,24 +158,24 @@ def read(path: Path) -> Header:
     return header
 
 
-def strings(path: Path, header: Header, key: str) -> list[bytes]:
-    """The texts of an array, byte for byte; none where there is no such array. `header`: of `read`."""
+def strings(header: Header, key: str) -> list[bytes]:
+    """The texts of an array, byte for byte; none where there is no such array."""
     place = header.places.get(key)
     if place is None:
         return []
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with header.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         reader = _Reader(data)
         reader.at = place
         kind, count = reader.u32(), reader.u64()
         return [reader.string() for _ in range(count)] if kind == _STRING else []
 
 
-def number(path: Path, header: Header, key: str) -> float | None:
-    """A 32-bit float; None where there is none. `header`: of `read`."""
+def number(header: Header, key: str) -> float | None:
+    """A 32-bit float; None where there is none."""
     place = header.places.get(key)
     if place is None:
         return None
-    with path.open("rb") as file:
+    with header.path.open("rb") as file:
         file.seek(place - 4)
         kind, value = struct.unpack("<If", file.read(8))
     return float(value) if kind == _FLOAT32 else None
@@ -203,7 +205,7 @@ def _header(reader: _Reader, path: Path) -> Header:
     table = [_tensor(reader, path) for _ in range(count)]
     start = -(-reader.at // alignment) * alignment if table else reader.at
     tensors = [TensorPlace(name, kind, shape, start + at, size) for name, kind, shape, at, size in table]
-    return Header(found, places, tuple(tensors), start, alignment)
+    return Header(path, found, places, tuple(tensors), start, alignment)
 
 
 def _tensor(reader: _Reader, path: Path) -> tuple[str, int, tuple[int, ...], int, int]:

@@ -68,8 +68,7 @@ def measure(request: Request, advance: Advance) -> Result:
     path = Path(request.model)
     draw = random.Random(request.turn)
     began = time.perf_counter()
-    gguf_header.check(path)
-    weights = Weights(lib, path)
+    weights = Weights(lib, gguf_header.read(path))
     try:
         bench = _Bench(lib, weights, request, draw)
         with bench.context(request.prompt_tokens + request.generated_tokens) as context:

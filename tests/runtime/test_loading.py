@@ -2,11 +2,13 @@
 
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 from forked import Forked
@@ -37,7 +39,7 @@ def test_every_load_mode_answers_alike(model: Path) -> None:
 def test_the_forecast_is_what_llama_cpp_allocates(make_model: Callable[..., Path]) -> None:
     model = make_model(context=4096, width=128, layers=4)
     for kv_type in ("f16", "f32"):
-        expected = forecast.forecast(model, context=4096, batch=512, kv_type=kv_type, flash=False)
+        expected = forecast.forecast(gguf_header.read(model), context=4096, batch=512, kv_type=kv_type, flash=False)
         with Engine.load(model, threads=1, context=4096, kv_type=kv_type) as engine:  # type: ignore[arg-type]
             assert expected.kv_per_token * 4096 == pytest.approx(engine.memory.kv_cache, abs=0.01 * 2**20)
         assert expected.weights == model.stat().st_size
@@ -46,16 +48,17 @@ def test_the_forecast_is_what_llama_cpp_allocates(make_model: Callable[..., Path
 def test_what_does_not_fit_is_refused_with_what_would(make_model: Callable[..., Path]) -> None:
     model = make_model(context=4096, width=128, layers=4)
     settings: dict[str, Any] = {"context": 4096, "batch": 32, "kv_type": "f16", "flash": False}
-    needed = forecast.forecast(model, **settings).total
-    forecast.demand_room(model, **settings, available=FreeMemory(needed))
+    header = gguf_header.read(model)
+    needed = forecast.forecast(header, **settings).total
+    forecast.demand_room(header, **settings, available=FreeMemory(needed))
     with pytest.raises(MedmindError) as refused:
-        forecast.demand_room(model, **settings, available=FreeMemory(needed - 1))
+        forecast.demand_room(header, **settings, available=FreeMemory(needed - 1))
     assert "--kv-type q8_0 or --context 3840 or a smaller quant" in str(refused.value)
     longer = {**settings, "context": 1 << 24}
     with pytest.raises(MedmindError, match="--context 3840 or"):  # the same, however much was asked for
-        forecast.demand_room(model, **longer, available=FreeMemory(needed - 1))
+        forecast.demand_room(header, **longer, available=FreeMemory(needed - 1))
     with pytest.raises(MedmindError) as refused:
-        forecast.demand_room(model, **settings, available=FreeMemory(1000))
+        forecast.demand_room(header, **settings, available=FreeMemory(1000))
     assert "q8_0" not in str(refused.value)
     assert "--context" not in str(refused.value)
 
@@ -76,6 +79,7 @@ def test_what_a_limit_of_the_process_leaves_is_all_that_is_there(
     import resource
 
     kind = resource.RLIMIT_AS if name == "ulimit -v" else resource.RLIMIT_DATA
+    header = gguf_header.Header(Path("x"), scalars={}, places={}, tensors=(), start=0, alignment=32)
     needed = forecast.Forecast(64 << 20, 40 << 20, kv_per_token=1 << 20, scores_per_token=0, scratch=0, context=4096)
     monkeypatch.setattr(forecast, "forecast", lambda *_, **__: needed)
     monkeypatch.setattr(free_memory, "_free", lambda: None)
@@ -87,7 +91,7 @@ def test_what_a_limit_of_the_process_leaves_is_all_that_is_there(
         assert found and found.limit == name and found.also == (also << 20) + free_memory._THREADS, found
         assert 800 << 20 < found.bytes <= 901 << 20
         with pytest.raises(MedmindError) as refused:
-            forecast.demand_room(Path("x"), context=4096, batch=1, kv_type="q8_0", flash=True, mapped=mapped)
+            forecast.demand_room(header, context=4096, batch=1, kv_type="q8_0", flash=True, mapped=mapped)
         print(refused.value)
 
     done = Forked(limited, cwd=Path.cwd()).wait()
@@ -101,6 +105,78 @@ def test_the_engine_asks_before_it_loads(model: Path, monkeypatch: pytest.Monkey
     with pytest.raises(MedmindError, match="does not fit"):
         Engine.load(model, threads=1)
     Engine.load(model, threads=1, check_memory=False).close()
+
+
+@pytest.mark.parametrize("has_gpu", [False, True])
+def test_a_load_reads_each_header_once(
+    model: Path, tmp_path: Path, has_gpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[str] = []
+    parse = gguf_header._header
+    monkeypatch.setattr(gguf_header, "_header", lambda data, path: parsed.append(path.name) or parse(data, path))
+    monkeypatch.setattr(llama.load(), "llama_supports_gpu_offload", lambda: has_gpu)
+    adapter = write_adapter(tmp_path / "lora.gguf")
+    Engine.load(model, threads=1, adapter=adapter).close()
+    assert parsed == ["tiny.gguf", "lora.gguf"]
+
+
+@pytest.mark.skipif(not forked.available, reason="another process would not be counted")
+def test_chat_reads_a_header_once_before_all_else_and_once_to_load(
+    model: Path,
+    tmp_path: Path,
+    run_chat: Callable[..., "subprocess.CompletedProcess[bytes]"],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parse = gguf_header._header
+    monkeypatch.setattr(
+        gguf_header, "_header", lambda data, path: print(path.name, file=sys.stderr) or parse(data, path)
+    )
+    adapter = write_adapter(tmp_path / "lora.gguf")
+    done = run_chat(model, "-p", "q", "--adapter", adapter, "--max-tokens", 2, "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stderr.decode().splitlines() if line.endswith(".gguf")] == [
+        *("tiny.gguf", "tiny.gguf", "lora.gguf")
+    ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent differently there")
+@pytest.mark.parametrize("by_signal", [True, False])
+@pytest.mark.parametrize(
+    ("makes", "asked_next", "frees"),
+    [
+        ("llama_model_load_from_file", "llama_model_has_encoder", ["llama_model_free"]),
+        ("llama_init_from_model", "llama_n_ctx", ["llama_free", "llama_model_free"]),
+    ],
+)
+def test_what_llama_cpp_made_is_freed_when_the_load_ends_right_behind_it(
+    model: Path, by_signal: bool, makes: str, asked_next: str, frees: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lib = llama.load()
+    real = {name: getattr(lib, name) for name in (makes, "llama_free", "llama_model_free")}
+    freed: list[str] = []
+
+    def ended(*_: object) -> None:
+        raise SystemExit(143)
+
+    def made(*given: Any) -> Any:
+        handle = real[makes](*given)
+        assert handle
+        if by_signal:
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            monkeypatch.setattr(lib, asked_next, ended)
+        return handle
+
+    monkeypatch.setattr(lib, makes, made)
+    for name in ("llama_free", "llama_model_free"):
+        monkeypatch.setattr(lib, name, lambda handle, name=name: freed.append(name) or real[name](handle))
+    before = signal.signal(signal.SIGTERM, ended)
+    try:
+        with pytest.raises(SystemExit):
+            Engine.load(model, threads=1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert freed == frees
 
 
 def test_loading_can_be_watched_and_stopped(model: Path) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TypedDict, Unpack
+from typing import NamedTuple, TypedDict, Unpack
 
 from medmind import gguf_header, llama
 from medmind.errors import MedmindError
+from medmind.gguf_header import Header
 from medmind_runtime.engine import attention
 from medmind_runtime.engine.decoder import Decoder
 from medmind_runtime.engine.fatal import demand_usable
@@ -105,50 +106,73 @@ def assemble(path: Path, **settings: Unpack[Settings]) -> Parts:
     if unknown := settings.keys() - DEFAULTS.keys():
         raise TypeError(f"there is no {', '.join(sorted(unknown))} among the settings of an engine")
     given: Settings = {**DEFAULTS, **settings}
-    context, threads, batch, adapter = given["context"], given["threads"], given["batch"], given["adapter"]
-    found = gguf_header.read(path)
-    demand_usable(path, found)
-    if any(value is not None and value < 1 for value in (batch, threads, context)):
-        raise MedmindError("context, threads and batch must be 1 or more")
-    if threads is not None and threads > MOST_THREADS:
-        raise MedmindError(f"{threads} threads are more than llama.cpp takes", f"give at most {MOST_THREADS}")
-    threads = threads or physical_cores()
+    header = gguf_header.read(path)
+    demand_usable(header)
+    _demand_counts(given)
     lib = llama.load()
     llama.log.mark()
-    header = found.scalars
-    on_gpu = bool(given["gpu_layers"] and lib.llama_supports_gpu_offload())
-    # Not by `lookup`: an answer is the same with and without it.
-    built = llama.own_attention() and given["flash"] is not False
-    kv_type = given["kv_type"] or ("f16" if on_gpu or adapter else cache_type(header, built=built))
-    own = built and attention.own(header, kv_type)
-    flash = given["flash"]
-    if flash is None:
-        flash = attention.flash(kv_type, threads, on_gpu=on_gpu, own=own)
-    trained = int(header.get(f"{header.get('general.architecture')}.context_length", context or DEFAULT_CONTEXT))
-    size = _context(path, trained, context)
-    batch = batch or attention.prompt_step(header, threads, context=size, flash=flash)
-    if given["check_memory"] and kv_type in KV_TYPES and not on_gpu:
+    chosen = _chosen(lib, header, given)
+    kv_type, flash = chosen.kv_type, chosen.flash
+    if given["check_memory"] and kv_type in KV_TYPES and not chosen.on_gpu:
         mapped = given["load_mode"] != "copy"
-        demand_room(path, context=size, batch=batch, kv_type=kv_type, flash=flash, mapped=mapped)
+        demand_room(header, context=chosen.context, batch=chosen.batch, kv_type=kv_type, flash=flash, mapped=mapped)
     weights = Weights(
         lib,
-        path,
+        header,
         load_mode=given["load_mode"],
         gpu_layers=given["gpu_layers"],
-        adapter=adapter,
+        adapter=given["adapter"],
         progress=given["progress"],
     )
     try:
-        size = _context(path, _trained(lib, weights), context)
+        context = _context(path, _trained(lib, weights), given["context"])
         exact = Exact(hopeless=True)
-        if given["lookup"] and adapter is None and not weights.gpu_layers:
-            same_bits = attention.same_bits(kv_type, own=own)
+        if given["lookup"] and given["adapter"] is None and not weights.gpu_layers:
+            same_bits = attention.same_bits(kv_type, own=chosen.own)
             exact = Exact.of(weights.metadata, same_bits=same_bits, built=llama.own_products())
-        decoder = Decoder(lib, weights, context=size, threads=threads, batch=batch, kv_type=kv_type, flash=flash)
+        decoder = Decoder(
+            lib, weights, context=context, threads=chosen.threads, batch=chosen.batch, kv_type=kv_type, flash=flash
+        )
     except BaseException:
         weights.close()
         raise
-    return Parts(lib, weights, decoder, exact, threads, kv_type, flash, own)
+    return Parts(lib, weights, decoder, exact, chosen.threads, kv_type, flash, chosen.own)
+
+
+def _demand_counts(given: Settings) -> None:
+    if any(value is not None and value < 1 for value in (given["batch"], given["threads"], given["context"])):
+        raise MedmindError("context, threads and batch must be 1 or more")
+    if given["threads"] is not None and given["threads"] > MOST_THREADS:
+        raise MedmindError(f"{given['threads']} threads are more than llama.cpp takes", f"give at most {MOST_THREADS}")
+
+
+class _Chosen(NamedTuple):
+    """Settings as given, and what was not given chosen for the model and this machine."""
+
+    context: int
+    threads: int
+    batch: int
+    kv_type: KvType
+    flash: bool
+    own: bool
+    on_gpu: bool
+
+
+def _chosen(lib: ModuleType, header: Header, given: Settings) -> _Chosen:
+    known = header.scalars
+    threads = given["threads"] or physical_cores()
+    on_gpu = bool(given["gpu_layers"] and lib.llama_supports_gpu_offload())
+    # Not by `lookup`: an answer is the same with and without it.
+    built = llama.own_attention() and given["flash"] is not False
+    kv_type = given["kv_type"] or ("f16" if on_gpu or given["adapter"] else cache_type(known, built=built))
+    own = built and attention.own(known, kv_type)
+    flash = given["flash"]
+    if flash is None:
+        flash = attention.flash(kv_type, threads, on_gpu=on_gpu, own=own)
+    trained = known.get(f"{known.get('general.architecture')}.context_length", given["context"] or DEFAULT_CONTEXT)
+    context = _context(header.path, int(trained), given["context"])
+    batch = given["batch"] or attention.prompt_step(known, threads, context=context, flash=flash)
+    return _Chosen(context, threads, batch, kv_type, flash, own, on_gpu)
 
 
 def _trained(lib: ModuleType, weights: Weights) -> int:

@@ -42,6 +42,17 @@ class Memory:
     repacked: int = 0
 
 
+def _allocated(lib: ModuleType, model: Any) -> Memory:
+    """Told after a context is made, of which llama.cpp's log tells the rest."""
+    buffers = {kind: llama.log.buffer_bytes(kind) for kind in ("model", "KV", "RS", "compute", "output")}
+    return Memory(
+        weights=int(lib.llama_model_size(model)),
+        kv_cache=sum(buffers["KV"].values()) + sum(buffers["RS"].values()),
+        compute=sum(buffers["compute"].values()) + sum(buffers["output"].values()),
+        repacked=sum(size for name, size in buffers["model"].items() if name.endswith("REPACK")),
+    )
+
+
 class Decoder:
     """A context over a loaded model, which must outlive it.
 
@@ -63,8 +74,8 @@ class Decoder:
     ) -> None:
         if kv_type not in KV_TYPES:
             raise MedmindError(f"there is no KV cache type {kv_type}", f"use one of {', '.join(KV_TYPES)}")
-        model = weights.handle
         self._lib = lib
+        self.handle: Any = None
         self._batch: Any = None
         self._cached: list[int] = []
         self._stop: Callable[[], bool] = never
@@ -79,12 +90,20 @@ class Decoder:
         params.no_perf = True
         params.type_k = params.type_v = KV_TYPES[kv_type].number
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_AUTO if flash else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        try:
+            self._make(weights, params)
+        except BaseException:  # also a signal's, which `held` raises when the context is there
+            self.close()
+            raise
+
+    def _make(self, weights: Weights, params: Any) -> None:
+        lib, model = self._lib, weights.handle
         with held():
             self.handle = lib.llama_init_from_model(model, params)
         if not self.handle:
             reason = llama.log.first_error() or "llama.cpp gives no reason"
             raise MedmindError(
-                f"a context of {context} tokens could not be allocated: {reason}",
+                f"a context of {params.n_ctx} tokens could not be allocated: {reason}",
                 "use a smaller --context or a smaller quant",
             )
         if weights.adapter is not None:
@@ -97,13 +116,7 @@ class Decoder:
         self._cache = lib.llama_get_memory(self.handle)
         self._on_abort = lib.ggml_abort_callback(self._should_abort)
         self._no_abort = lib.ggml_abort_callback()
-        buffers = {kind: llama.log.buffer_bytes(kind) for kind in ("model", "KV", "RS", "compute", "output")}
-        self.memory = Memory(
-            weights=int(lib.llama_model_size(model)),
-            kv_cache=sum(buffers["KV"].values()) + sum(buffers["RS"].values()),
-            compute=sum(buffers["compute"].values()) + sum(buffers["output"].values()),
-            repacked=sum(size for name, size in buffers["model"].items() if name.endswith("REPACK")),
-        )
+        self.memory = _allocated(lib, model)
 
     def common(self, tokens: Sequence[int]) -> int:
         """How many of the first tokens lie in the KV cache.

@@ -1,14 +1,14 @@
 """Whether a model will fit the memory, told before it is loaded, and what would fit instead.
 
-Reads the header of the file. Knows no llama.cpp; what it allocated in the end says `decoder.Memory`.
+Knows the header of the file, and no llama.cpp; what it allocated in the end says `decoder.Memory`.
 """
 
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 
-from medmind import console, gguf_header
+from medmind import console
 from medmind.errors import MedmindError
+from medmind.gguf_header import Header
 from medmind_runtime.engine import attention, free_memory
 from medmind_runtime.engine.loading import KV_TYPES
 
@@ -48,12 +48,11 @@ class Forecast:
         return self.weights + int(self.per_token * self.context) + self.scratch
 
 
-def forecast(path: Path, *, context: int, batch: int, kv_type: str, flash: bool) -> Forecast:
-    """What loading a checked file will take.
+def forecast(header: Header, *, context: int, batch: int, kv_type: str, flash: bool) -> Forecast:
+    """What loading a file will take.
 
     KV cache: 2 x layers x KV heads x head size values a token (of `llama_kv_cache`; a sliding window takes less).
     """
-    header = gguf_header.read(path)
     found = header.scalars
 
     def number(name: str, default: int = 0) -> int:
@@ -67,11 +66,11 @@ def forecast(path: Path, *, context: int, batch: int, kv_type: str, flash: bool)
     scratch = 4 * 4 * batch * max(number("feed_forward_length"), number("embedding_length"))
     scores = 0 if flash else attention.score_bytes(found, context=1, batch=batch)
     repacked = sum(tensor.size for tensor in header.tensors if tensor.kind in _REPACKED)
-    return Forecast(path.stat().st_size, repacked, kv, scores, scratch, context)
+    return Forecast(header.path.stat().st_size, repacked, kv, scores, scratch, context)
 
 
 def demand_room(
-    path: Path,
+    header: Header,
     *,
     context: int,
     batch: int,
@@ -83,7 +82,7 @@ def demand_room(
     """Refuse a model that does not fit.
 
     Args:
-        path: a checked file.
+        header: of the file.
         context, batch, kv_type, flash: as it would be loaded.
         mapped: whether the file is mapped; else it is copied.
         available: None asks the system.
@@ -91,7 +90,7 @@ def demand_room(
     Raises:
         MedmindError: it does not fit; says by how much, and what would.
     """
-    needed = forecast(path, context=context, batch=batch, kv_type=kv_type, flash=flash)
+    needed = forecast(header, context=context, batch=batch, kv_type=kv_type, flash=flash)
     there = available or free_memory.available(
         mapped=needed.weights if mapped else 0, copied=needed.repacked if mapped else 0
     )
@@ -99,7 +98,7 @@ def demand_room(
         return
     most = there.bytes - there.also
     ways = []
-    quantized = forecast(path, context=context, batch=batch, kv_type="q8_0", flash=True)
+    quantized = forecast(header, context=context, batch=batch, kv_type="q8_0", flash=True)
     if kv_type in ("f32", "f16", "bf16") and quantized.total <= most:
         ways.append("--kv-type q8_0")
     left = most - needed.weights - needed.scratch
@@ -109,7 +108,7 @@ def demand_room(
     if there.limit:
         ways.append(f"a higher {there.limit}")
     raise MedmindError(
-        f"{path} does not fit: it needs {console.human_bytes(needed.total + there.also)} "
+        f"{header.path} does not fit: it needs {console.human_bytes(needed.total + there.also)} "
         f"({console.human_bytes(int(needed.per_token * context))} of it for a context of {context} tokens) "
         f"and {console.human_bytes(there.bytes)} {f'are left by {there.limit}' if there.limit else 'are free'}",
         f"use {' or '.join(ways)}",

@@ -14,6 +14,7 @@ from typing import Any
 
 from medmind import gguf_header, llama
 from medmind.errors import MedmindError
+from medmind.gguf_header import Header
 from medmind_runtime.engine.held_signals import held
 from medmind_runtime.engine.loading import GpuLayers, LoadMode
 
@@ -46,7 +47,7 @@ class Weights:
     def __init__(
         self,
         lib: ModuleType,
-        path: Path,
+        header: Header,
         *,
         load_mode: LoadMode = "auto",
         gpu_layers: GpuLayers = "auto",
@@ -57,7 +58,7 @@ class Weights:
 
         Args:
             lib: llama.cpp.
-            path: the file, already checked by `gguf_header.check`.
+            header: of the file.
             load_mode: see `LoadMode`.
             gpu_layers: see `GpuLayers`.
             adapter: a LoRA GGUF for this model.
@@ -67,24 +68,28 @@ class Weights:
             MedmindError: llama.cpp refuses the file or the adapter; a GPU is asked for and there is none; loading was
                 ended by `progress`.
         """
-        if load_mode not in _MODES:
-            raise MedmindError(f"there is no load mode {load_mode}", f"use one of {', '.join(_MODES)}")
-        part = _PART.search(path.name)
-        if part and part["place"] != _FIRST:
-            first = f"{path.name[: part.start('place')]}{_FIRST}{path.name[part.end('place') :]}"
-            raise MedmindError(
-                f"{path} is a later file of a model in {int(part['count'])} files", f"give the first: {first}"
-            )
-        for key, value in gguf_header.scalars(path).items():
-            if key.endswith(".block_count") and value not in range(1, _MOST_LAYERS + 1):
-                raise MedmindError(f"{path} is damaged: it has {value} layers ({key})", "copy or convert it again")
+        _demand_loadable(header, load_mode)
         self._lib = lib
-        self._path = path
+        self._path = header.path
         self.handle: Any = None
         self.adapter: Any = None
+        self.gpu_layers = _layers(lib, header, gpu_layers)
+        try:
+            self._load(load_mode, progress)
+            if lib.llama_model_has_encoder(self.handle) or not lib.llama_model_has_decoder(self.handle):
+                raise MedmindError(f"{self._path} is no decoder-only language model", "use another model file")
+            self.metadata = self._read_metadata()
+            if adapter is not None:
+                self.adapter = self._load_adapter(adapter)
+        except BaseException:  # also a signal's, which `held` raises when the weights are there
+            self.close()
+            raise
+
+    def _load(self, load_mode: LoadMode, progress: Callable[[float], bool] | None) -> None:
+        lib, path = self._lib, self._path
         params = lib.llama_model_default_params()
         params.load_mode = getattr(lib, _MODES[load_mode])
-        params.n_gpu_layers = self.gpu_layers = _layers(lib, path, gpu_layers)
+        params.n_gpu_layers = self.gpu_layers
         release = _Release(path) if load_mode == "auto" and sys.platform == "linux" else None
         ended = False
 
@@ -104,19 +109,9 @@ class Weights:
                 raise MedmindError("loading was stopped")
             reason = llama.log.first_error() or "llama.cpp gives no reason"
             raise MedmindError(f"{path} cannot be loaded: {reason}", "convert it again, or use another model file")
-        try:
-            if lib.llama_model_has_encoder(self.handle) or not lib.llama_model_has_decoder(self.handle):
-                raise MedmindError(f"{path} is no decoder-only language model", "use another model file")
-            self.metadata = self._read_metadata()
-            if adapter is not None:
-                self.adapter = self._load_adapter(adapter)
-        except BaseException:
-            self.close()
-            raise
 
     def _load_adapter(self, path: Path) -> Any:
-        gguf_header.check(path)
-        known = gguf_header.scalars(path)
+        known = gguf_header.read(path).scalars
         if known.get("general.type") != "adapter":
             raise MedmindError(f"{path} is no LoRA adapter", "make one with: medmind-convert adapter")
         wanted, base = known.get("medmind.base.digest"), self.metadata.get("medmind.base.digest")
@@ -158,6 +153,21 @@ class Weights:
         self.handle = self.adapter = None
 
 
+def _demand_loadable(header: Header, load_mode: LoadMode) -> None:
+    if load_mode not in _MODES:
+        raise MedmindError(f"there is no load mode {load_mode}", f"use one of {', '.join(_MODES)}")
+    path = header.path
+    part = _PART.search(path.name)
+    if part and part["place"] != _FIRST:
+        first = f"{path.name[: part.start('place')]}{_FIRST}{path.name[part.end('place') :]}"
+        raise MedmindError(
+            f"{path} is a later file of a model in {int(part['count'])} files", f"give the first: {first}"
+        )
+    for key, value in header.scalars.items():
+        if key.endswith(".block_count") and value not in range(1, _MOST_LAYERS + 1):
+            raise MedmindError(f"{path} is damaged: it has {value} layers ({key})", "copy or convert it again")
+
+
 class _Release:
     """Gives back the pages of a mapped file as its tensors are copied into a layout for this CPU."""
 
@@ -180,11 +190,11 @@ class _Release:
                 self._libc.madvise(begin, end - begin, _DONTNEED)
 
 
-def _layers(lib: ModuleType, path: Path, wanted: GpuLayers) -> int:
+def _layers(lib: ModuleType, header: Header, wanted: GpuLayers) -> int:
     """What `n_gpu_layers` shall be."""
     supported = bool(lib.llama_supports_gpu_offload())
     if wanted == "auto":
-        return fitting_layers(path, _gpu_memory()) if supported else 0
+        return _fitting_layers(header, _gpu_memory()) if supported else 0
     if wanted and not supported:
         raise MedmindError(
             "this llama.cpp was built without a GPU", "leave --gpu-layers out, or: make install LLAMA_CMAKE_ARGS=…"
@@ -192,16 +202,16 @@ def _layers(lib: ModuleType, path: Path, wanted: GpuLayers) -> int:
     return wanted
 
 
-def fitting_layers(path: Path, free: int | None) -> int:
+def _fitting_layers(header: Header, free: int | None) -> int:
     """How many of a model's layers go into `free` bytes of a GPU; -1 for all, also where that is not known.
 
     A quarter of it, at most 1.5 GiB, is left for the KV cache and scratch.
     """
-    layers = next((int(value) for key, value in gguf_header.scalars(path).items() if key.endswith(".block_count")), 0)
+    layers = next((int(value) for key, value in header.scalars.items() if key.endswith(".block_count")), 0)
     if free is None or not layers:
         return -1
     room = free - min(free // 4, 3 << 29)
-    fitting = room * (layers + 1) // max(1, path.stat().st_size)  # the output layer counts as one
+    fitting = room * (layers + 1) // max(1, header.path.stat().st_size)  # the output layer counts as one
     return -1 if fitting > layers else int(fitting)
 
 
