@@ -42,8 +42,8 @@ class Prompt:
     known: int = 0
 
     def aside(self) -> str:
-        """What the passages' sources say besides them, the likeliest last."""
-        return " ".join(passage.rest for passage in reversed(self.passages) if passage.rest)
+        """What the passages' sources say around them, the likeliest last."""
+        return " ".join(passage.neighbours for passage in reversed(self.passages) if passage.neighbours)
 
     def beside(self) -> dict[str, Any]:
         """What medmind says beside the answer, for programs."""

@@ -12,14 +12,14 @@ class Passage:
         text: the passage.
         source: name of what it was taken from.
         url: where that can be read; empty when unknown.
-        rest: what else the source says there. No model is given it, and nobody is shown it; but an answer may go on in
-            its words, and is sooner there where they are guessed.
+        neighbours: what the source says before and behind it. No model is given that, and nobody is shown it; but an
+            answer may go on in its words, and is sooner there where they are guessed.
     """
 
     text: str
     source: str
     url: str = ""
-    rest: str = field(default="", compare=False, repr=False)
+    neighbours: str = field(default="", compare=False, repr=False)
 
     def cited(self) -> dict[str, str]:
         """What of it is for files and programs."""

@@ -257,10 +257,10 @@ def test_the_guards_opening_comes_first_and_its_watch_sees_every_word() -> None:
 def test_what_else_the_sources_say_is_for_guesses_alone() -> None:
     engine = FakeEngine(["fine"])
     conversation = guarded(engine)
-    conversation.guard.passages = [Passage(name, name, rest=f"rest of {name}") for name in "AB"]  # type: ignore[attr-defined]
+    conversation.guard.passages = [Passage(name, name, neighbours=f"around {name}") for name in "AB"]  # type: ignore[attr-defined]
     ask(conversation, "well")
-    assert engine.asides == ["rest of B rest of A"]  # what fits best is the last
-    assert not any("rest" in prompt for prompt in engine.prompts)
+    assert engine.asides == ["around B around A"]  # what fits best is the last
+    assert not any("around" in prompt for prompt in engine.prompts)
     prompt = conversation.fit("well")
     assert prompt.beside()["sources"] == [{"text": name, "source": name, "url": ""} for name in "AB"]
     conversation.guard.passages = []  # type: ignore[attr-defined]

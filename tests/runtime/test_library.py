@@ -129,7 +129,7 @@ def test_passages_are_short_and_lose_no_word() -> None:
     assert " ".join(passages).split() == text.split()
 
 
-def test_beside_a_passage_is_the_rest_of_its_answer_and_of_no_other(tmp_path: Path) -> None:
+def test_a_passage_s_neighbours_are_of_its_answer_and_of_no_other(tmp_path: Path) -> None:
     def said(words: str, count: int) -> str:
         room = (PASSAGE_WORDS - 1) // len(words.split())
         return " ".join(" ".join([f"{words}{n}"] * room) + " end." for n in range(count))
@@ -143,9 +143,9 @@ def test_beside_a_passage_is_the_rest_of_its_answer_and_of_no_other(tmp_path: Pa
     with Library(tmp_path / "a.library") as opened:
         (first,) = opened.find("what are the symptoms of asthma")
         assert first.text.startswith("Asthma: wheeze0")
-        assert set(first.rest.split()) == {"end.", *(f"wheeze{n}" for n in range(1, 9))}
+        assert set(first.neighbours.split()) == {"end.", *(f"wheeze{n}" for n in range(1, 9))}
         (middle,) = opened.find("asthma night")
-        assert set(middle.rest.split()) == {"end.", *(f"wheeze{n}" for n in range(12, 29) if n != 20)}
+        assert set(middle.neighbours.split()) == {"end.", *(f"wheeze{n}" for n in range(12, 29) if n != 20)}
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ TURNS = [Turn("q", "a", (Passage("text", "a leaflet", "https://example.org"),)),
 
 def test_what_was_saved_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "talk.json"
-    turns = [replace(TURNS[0], passages=(replace(TURNS[0].passages[0], rest="not shown"),)), TURNS[1]]
+    turns = [replace(TURNS[0], passages=(replace(TURNS[0].passages[0], neighbours="not shown"),)), TURNS[1]]
     saved.write(path, model="m", system="be calm", turns=turns)
     assert saved.read(path) == ("be calm", TURNS)
     assert "not shown" not in path.read_text()

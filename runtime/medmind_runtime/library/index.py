@@ -19,8 +19,8 @@ FORMAT = "medmind-library/2"
 PASSAGE_WORDS = 180
 PASSAGES = 3
 """How many a question is answered from, at most."""
-_BESIDE = 8
-"""Passages of the same answer before and behind one, at most, that are its rest."""
+_NEIGHBOURS = 8
+"""Passages of the same answer before one and as many behind it, at most, that go with it."""
 _BACK = 8
 """Earlier questions that are looked through for the subject of one that names none."""
 _TABLES = """
@@ -143,19 +143,19 @@ class Library:
             if (key := (Topic(focus, kind), source)) in found:
                 continue
             text = body if not focus or focus.lower() in body.lower() else f"{focus}: {body}"
-            found[key] = Passage(text, source, url, self._rest(hit))
+            found[key] = Passage(text, source, url, self._neighbours(hit))
             if len(found) == count:
                 break
         return [(topic, passage) for (topic, _), passage in found.items()]
 
-    def _rest(self, row: int) -> str:
+    def _neighbours(self, row: int) -> str:
         """What an answer says before and behind one of its passages."""
         first, last = self._base.execute(
             "SELECT first, last FROM answer WHERE first <= ? ORDER BY first DESC LIMIT 1", (row,)
         ).fetchone() or (row, row)
         bodies = self._base.execute(
             "SELECT body FROM passage WHERE rowid BETWEEN ? AND ? AND rowid <> ? ORDER BY rowid",
-            (max(first, row - _BESIDE), min(last, row + _BESIDE), row),
+            (max(first, row - _NEIGHBOURS), min(last, row + _NEIGHBOURS), row),
         )
         return " ".join(body for (body,) in bodies)
 
