@@ -128,7 +128,7 @@ class Asked:
         named = re.findall(r"\w+", kind.lower())
         return any(word.startswith(side) for word in named for side in self.sides)
 
-    def asides(self, name: Container[str]) -> set[str]:
+    def incidental(self, name: Container[str]) -> set[str]:
         """Vague words that make no other subject of a name: apart from it, or the last behind it ("is gout chronic?").
 
         Those before it may ("chronic gout"), and those that tell of which kind ("gout type 3").

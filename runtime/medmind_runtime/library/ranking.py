@@ -17,7 +17,7 @@ _HELD = 0.9
 """Share of the weight of the words beside the name's that name and passage must hold together."""
 _SAID = 0.75
 """Share of the name's weight that the question must hold: a near subject has a rare word more ("subacute ...")."""
-_ASIDE = 0.25
+_APART = 0.25
 """What a word counts that stands apart from all words of the name ("my neighbour has gout since the flood")."""
 _SIDE = 0.3
 """What the side that is asked for adds to the score; name, passage and question's share of the name add up to 1.8."""
@@ -41,8 +41,8 @@ class _Name(NamedTuple):
     text: str
     named: float
     said: float
-    beside: Mapping[str, float]
-    """Words that stand beside those of the name: a passage has to hold them."""
+    required: Mapping[str, float]
+    """Words that a passage has to hold: those beside the name's, and the question's own after an earlier subject."""
     whole: float
     """Weight of these and the name's own, which every passage holds, its subject being a part of it."""
 
@@ -64,7 +64,7 @@ def best(base: sqlite3.Connection, passages: int, asked: Asked) -> list[int]:
     for name in _names(base, words, held_too, asked):
         answers = base.execute("SELECT kind, first, last FROM answer WHERE focus = ? ORDER BY first", (name.text,))
         for kind, first, last in answers.fetchall():
-            row, missing = _fullest(base, name.beside, first, last)
+            row, missing = _fullest(base, name.required, first, last)
             held = 1 - missing / name.whole
             if held >= _HELD:
                 found.append((name.score + _SIDE * (held + asked.fits(kind)), -row))
@@ -82,11 +82,11 @@ def _names(
             shared.setdefault(row, set()).add(word)
     found = []
     for row, here in shared.items():
-        asides = asked.asides(here)
-        beside = {word for run in asked.runs if here & set(run) for word in run}
-        weighed = {word: value if word in beside else value * _ASIDE for word, value in words.items()}
+        incidental = asked.incidental(here)
+        near = {word for run in asked.runs if here & set(run) for word in run}
+        weighed = {word: value if word in near else value * _APART for word, value in words.items()}
         same, total = sum(weighed[word] for word in here), sum(weighed.values())
-        if total and same / (total - sum(weighed[word] for word in asides)) >= _NAMED:
+        if total and same / (total - sum(weighed[word] for word in incidental)) >= _NAMED:
             text, whole = base.execute(
                 "SELECT name, weight FROM focus JOIN focus_weight ON focus_weight.focus = focus.rowid"
                 " WHERE focus.rowid = ?",
@@ -96,8 +96,8 @@ def _names(
             turned = (_OPPOSITE in words) != (_OPPOSITE in re.findall(r"\w+", text.lower()))
             other = asked.unnamed and not len(here) == len(words) == len(take_apart(text).subject)
             if said >= _SAID and not turned and not other:
-                more = {**{word: words[word] for word in words if word in beside - here - asides}, **held_too}
-                found.append(_Name(text, same / total, said, more, same + sum(more.values())))
+                required = {**{word: words[word] for word in words if word in near - here - incidental}, **held_too}
+                found.append(_Name(text, same / total, said, required, same + sum(required.values())))
     return sorted(found, key=lambda name: (-name.score, name.text))[:_NAMES]
 
 

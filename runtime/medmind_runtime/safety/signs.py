@@ -43,7 +43,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Instead:
+class Rewrite:
     """What the rules or the classifier would misunderstand, and what they read instead.
 
     Attributes:
@@ -77,7 +77,7 @@ class Reader:
     def __init__(self, lexicon: Mapping[str, Any], compiler: Compiler) -> None:
         self._figurative = compiler.bank("figurative")
         self._read_as, self._plainly = (
-            Bank([Instead(compiler.part(it), said) for said, all_ in lexicon[table].items() for it in all_])
+            Bank([Rewrite(compiler.part(it), said) for said, all_ in lexicon[table].items() for it in all_])
             for table in ("read_as", "plainly")
         )
         self._characters = compiler.characters
@@ -104,9 +104,9 @@ class Reader:
 
     def literal(self, signs: str) -> str:
         """The signs with what is `read_as` a word as that word, and figures of speech blotted out."""
-        for one in self._read_as.candidates(set(signs)):
-            for first, last in list(one.part.places(signs)):
-                signs = signs[:first] + self._characters[one.said] * (last - first) + signs[last:]
+        for rewrite in self._read_as.candidates(set(signs)):
+            for first, last in list(rewrite.part.places(signs)):
+                signs = signs[:first] + self._characters[rewrite.said] * (last - first) + signs[last:]
         for part in self._figurative.candidates(set(signs)):
             for first, last in list(part.places(signs)):
                 signs = signs[:first] + OTHER * (last - first) + signs[last:]
@@ -115,9 +115,9 @@ class Reader:
     def plainly(self, text: Text) -> str:
         """A part of a text, in which what the classifier mishears is said plainly."""
         found = [
-            (span, instead.said)
-            for instead in self._plainly.candidates(set(text.signs))
-            for span in instead.part.places(text.signs)
+            (span, rewrite.said)
+            for rewrite in self._plainly.candidates(set(text.signs))
+            for span in rewrite.part.places(text.signs)
         ]
         words = text.words
         told, at = "", words[0].start
