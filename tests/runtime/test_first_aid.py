@@ -1,6 +1,7 @@
 """Which first aid comes first: the words of the emergency that is told, and not those of any or of another."""
 
 import json
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,10 @@ def test_the_same_words_of_something_else_raise_nothing(text: str) -> None:
 
 def test_a_lip_that_hangs_on_one_side_is_no_figure_of_speech() -> None:
     assert triage().alarms("her mouth hangs on the left")[0].topic == "stroke"
+
+
+def test_first_aid_fits_a_small_terminal_and_begins_with_whom_to_call() -> None:
+    for topic, says in triage().rulebook.says.items():
+        lines = [line for given in says.splitlines() for line in textwrap.wrap(given, 58) or [""]]
+        assert len(lines) <= 23, topic
+        assert [number for number in ("112", "911", "999", "000") if number not in " ".join(lines[:8])] == [], topic

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from medmind_runtime.safety import spelling
-from medmind_runtime.safety.spelling import Speller
+from medmind_runtime.safety.spelling import Speller, distance
 from medmind_runtime.safety.triage import triage
 
 # "beast" and "boost" are as near to "boast", each by another letter.
@@ -43,3 +43,14 @@ def test_no_process_reads_a_word_otherwise_than_another() -> None:
 def test_common_words_are_no_misspellings_of_alarming_ones() -> None:
     words = ["faces", "seats", "bells", "switches", "washed", "writhing", "crowding", "wells"]
     assert [triage().reader.speller.word(word) for word in words] == words
+
+
+def test_distance_counts_an_exchange_once() -> None:
+    assert [distance("stroke", other) for other in ("stroke", "storke", "strke", "strooke", "strike", "")] == [
+        0,
+        1,
+        1,
+        1,
+        1,
+        6,
+    ]
