@@ -1,4 +1,4 @@
-"""How weights come into memory, what is forecast, and what is refused before it is loaded."""
+"""How weights and adapters come into memory, what is refused before, and how a load ends."""
 
 import shutil
 import signal
@@ -11,15 +11,11 @@ from typing import Any
 import forked
 import numpy as np
 import pytest
-from forked import Forked
 from gguf import GGUFReader, GGUFWriter
 
 from medmind import gguf_header, llama
 from medmind.errors import MedmindError
-from medmind_runtime.engine import attention, forecast, free_memory
-from medmind_runtime.engine.attention import prompt_step
 from medmind_runtime.engine.engine import Engine, Sampling
-from medmind_runtime.engine.free_memory import FreeMemory
 
 PROMPT = [1, 3, 273, 280, 15, 15, 291, 282, 276, 275, 4]
 
@@ -34,77 +30,6 @@ def test_every_load_mode_answers_alike(model: Path) -> None:
         with Engine.load(model, threads=1, load_mode=mode) as engine:  # type: ignore[arg-type]
             answers.append(answer(engine))
     assert answers[0] == answers[1] == answers[2]
-
-
-def test_the_forecast_is_what_llama_cpp_allocates(make_model: Callable[..., Path]) -> None:
-    model = make_model(context=4096, width=128, layers=4)
-    for kv_type in ("f16", "f32"):
-        expected = forecast.forecast(gguf_header.read(model), context=4096, batch=512, kv_type=kv_type, flash=False)
-        with Engine.load(model, threads=1, context=4096, kv_type=kv_type) as engine:  # type: ignore[arg-type]
-            assert expected.kv_per_token * 4096 == pytest.approx(engine.memory.kv_cache, abs=0.01 * 2**20)
-        assert expected.weights == model.stat().st_size
-
-
-def test_what_does_not_fit_is_refused_with_what_would(make_model: Callable[..., Path]) -> None:
-    model = make_model(context=4096, width=128, layers=4)
-    settings: dict[str, Any] = {"context": 4096, "batch": 32, "kv_type": "f16", "flash": False}
-    header = gguf_header.read(model)
-    needed = forecast.forecast(header, **settings).total
-    forecast.demand_room(header, **settings, available=FreeMemory(needed))
-    with pytest.raises(MedmindError) as refused:
-        forecast.demand_room(header, **settings, available=FreeMemory(needed - 1))
-    assert "--kv-type q8_0 or --context 3840 or a smaller quant" in str(refused.value)
-    longer = {**settings, "context": 1 << 24}
-    with pytest.raises(MedmindError, match="--context 3840 or"):  # the same, however much was asked for
-        forecast.demand_room(header, **longer, available=FreeMemory(needed - 1))
-    with pytest.raises(MedmindError) as refused:
-        forecast.demand_room(header, **settings, available=FreeMemory(1000))
-    assert "q8_0" not in str(refused.value)
-    assert "--context" not in str(refused.value)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the limits that Linux heeds")
-@pytest.mark.parametrize(
-    ("name", "taken", "mapped", "also", "context"),
-    [
-        ("ulimit -v", 0, True, 40, 512),  # what is repacked stands in address space twice
-        ("ulimit -v", 0, False, 0, 768),
-        ("ulimit -d", 5, True, 40 - 64, 768),  # what is mapped is no data
-        ("ulimit -d", 5, False, 0, 768),
-    ],
-)
-def test_what_a_limit_of_the_process_leaves_is_all_that_is_there(
-    name: str, taken: int, mapped: bool, also: int, context: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import resource
-
-    kind = resource.RLIMIT_AS if name == "ulimit -v" else resource.RLIMIT_DATA
-    header = gguf_header.Header(Path("x"), scalars={}, places={}, tensors=(), start=0, alignment=32)
-    needed = forecast.Forecast(64 << 20, 40 << 20, kv_per_token=1 << 20, scores_per_token=0, scratch=0, context=4096)
-    monkeypatch.setattr(forecast, "forecast", lambda *_, **__: needed)
-    monkeypatch.setattr(free_memory, "_free", lambda: None)
-
-    def limited() -> None:
-        pages = int(Path("/proc/self/statm").read_text("ascii").split()[taken])
-        resource.setrlimit(kind, (pages * resource.getpagesize() + (900 << 20), -1))
-        found = free_memory.available(mapped=64 << 20 if mapped else 0, copied=40 << 20 if mapped else 0)
-        assert found and found.limit == name and found.also == (also << 20) + free_memory._THREADS, found
-        assert 800 << 20 < found.bytes <= 901 << 20
-        with pytest.raises(MedmindError) as refused:
-            forecast.demand_room(header, context=4096, batch=1, kv_type="q8_0", flash=True, mapped=mapped)
-        print(refused.value)
-
-    done = Forked(limited, cwd=Path.cwd()).wait()
-    assert done.returncode == 0, done.stderr
-    said = done.stdout.decode().strip()
-    assert f" MiB are left by {name} — use --context {context} or " in said and said.endswith(f" or a higher {name}")
-
-
-def test_the_engine_asks_before_it_loads(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(free_memory, "_free", lambda: 1 << 16)
-    with pytest.raises(MedmindError, match="does not fit"):
-        Engine.load(model, threads=1)
-    Engine.load(model, threads=1, check_memory=False).close()
 
 
 @pytest.mark.parametrize("has_gpu", [False, True])
@@ -197,66 +122,6 @@ def test_impossible_ways_are_refused(model: Path, options: dict[str, Any]) -> No
 def test_a_model_is_no_adapter(model: Path) -> None:
     with pytest.raises(MedmindError, match="no LoRA adapter"):
         Engine.load(model, threads=1, adapter=model)
-
-
-def test_a_large_model_reads_prompts_in_small_steps() -> None:
-    shape: dict[str, str | int] = {"general.architecture": "llama"}
-    shape |= {"llama.feed_forward_length": 14336, "llama.embedding_length": 4096}
-    assert [prompt_step(shape, threads, context=4096, flash=True) for threads in (1, 2, 6, 16, 64)] == [
-        *(32, 32, 64, 128, 512)
-    ]
-    assert prompt_step({}, 1, context=4096, flash=False) == 512
-
-
-def test_where_the_scores_of_a_step_are_kept_a_long_context_is_read_in_smaller_ones() -> None:
-    shape: dict[str, str | int] = {"general.architecture": "llama", "llama.attention.head_count": 32}
-    steps = [prompt_step(shape, 64, context=context, flash=False) for context in (512, 2048, 4096, 8192, 1 << 17)]
-    assert steps == [512, 256, 128, 64, 32]
-    assert prompt_step(shape, 64, context=1 << 17, flash=True) == 512
-    of_each_layer: dict[str, str | int] = {"general.architecture": "llama", "llama.embedding_length": 4096}
-    assert prompt_step(of_each_layer, 64, context=1 << 17, flash=False) == 32
-
-
-def test_without_flash_attention_a_model_says_the_same_and_the_scores_are_foreseen(
-    make_model: Callable[..., Path],
-) -> None:
-    model = make_model(context=4096, width=128, layers=2)
-    found = {}
-    for flash in (True, False):
-        with Engine.load(model, threads=1, context=4096, batch=512, flash=flash) as engine:
-            found[flash] = engine.memory.compute, engine.log_probs(PROMPT * 20, 1)
-    assert np.allclose(found[False][1], found[True][1], atol=0.02)
-    scores = attention.score_bytes(gguf_header.scalars(model), context=4096, batch=512)
-    assert found[False][0] - found[True][0] == pytest.approx(scores, rel=0.2)
-
-
-def test_llama_cpp_s_own_flash_attention_is_for_quantized_values_gpus_and_many_threads() -> None:
-    assert not any(attention.flash(kind, 2, on_gpu=False, own=False) for kind in ("f16", "f32"))
-    assert all(attention.flash(kind, 2, on_gpu=False, own=False) for kind in ("bf16", "q8_0"))
-    assert attention.flash("f16", 16, on_gpu=False, own=False) and attention.flash("f16", 2, on_gpu=True, own=False)
-    assert attention.flash("f16", 2, on_gpu=False, own=True)
-
-
-def test_medmind_s_attention_is_for_models_and_caches_that_it_knows() -> None:
-    header: dict[str, str | int] = {"general.architecture": "llama", "llama.embedding_length": 4096}
-    assert not attention.own(header, "f16")
-    header["llama.attention.head_count"] = 32
-    assert all(attention.own(header, kind) for kind in ("f16", "bf16", "q8_0"))
-    assert not any(attention.own(header, kind) for kind in ("f32", "q4_0"))
-    assert not attention.own(header | {"llama.attention.head_count": 0}, "f16")
-    assert not attention.own(header | {"llama.attention.key_length": 80}, "f16")
-    assert not attention.own(header | {"llama.attention.value_length": 80}, "f16")
-    assert not attention.own(header | {"llama.attention.value_length_swa": 80}, "f16")
-    assert not attention.own(header | {"llama.attn_logit_softcapping": 50}, "f16")
-    assert not attention.own(header | {"llama.attention.max_alibi_bias": 8}, "f16")
-
-
-def test_a_model_is_loaded_with_the_attention_that_is_built(make_model: Callable[..., Path]) -> None:
-    model = make_model(width=128, head=32)
-    with Engine.load(model, threads=1) as engine:
-        assert engine.flash == llama.own_attention()
-    with Engine.load(model, threads=1, kv_type="f32") as engine:
-        assert not engine.flash
 
 
 def write_adapter(path: Path, *, width: int = 64, name: str = "blk.1.attn_q.weight", base: str = "") -> Path:
