@@ -12,7 +12,7 @@ from typing import NamedTuple, TypedDict, Unpack
 from medmind import gguf_header, llama
 from medmind.errors import MedmindError
 from medmind.gguf_header import Header
-from medmind_runtime.engine import attention
+from medmind_runtime.engine import attention, hyperparameters
 from medmind_runtime.engine.decoder import Decoder
 from medmind_runtime.engine.fatal import demand_usable
 from medmind_runtime.engine.forecast import demand_room
@@ -169,8 +169,8 @@ def _chosen(lib: ModuleType, header: Header, given: Settings) -> _Chosen:
     flash = given["flash"]
     if flash is None:
         flash = attention.flash(kv_type, threads, on_gpu=on_gpu, own=own)
-    trained = known.get(f"{known.get('general.architecture')}.context_length", given["context"] or DEFAULT_CONTEXT)
-    context = _context(header.path, int(trained), given["context"])
+    trained = hyperparameters.size(known, "context_length", given["context"] or DEFAULT_CONTEXT)
+    context = _context(header.path, trained, given["context"])
     batch = given["batch"] or attention.prompt_step(known, threads, context=context, flash=flash)
     return _Chosen(context, threads, batch, kv_type, flash, own, on_gpu)
 

@@ -5,6 +5,8 @@ Knows headers and sizes; no model in memory.
 
 from collections.abc import Mapping
 
+from medmind_runtime.engine import hyperparameters
+
 PLAIN = frozenset(["f16", "f32"])
 """Kinds of KV cache that are read without flash attention."""
 _STEP_WORK = 1_500_000_000
@@ -26,14 +28,13 @@ def own(header: Mapping[str, str | int], kv_type: str) -> bool:
 
     Source: `Attention::known` there; that a model has sinks its header does not tell.
     """
-    architecture = header.get("general.architecture")
-    heads, width = (header.get(f"{architecture}.{name}") for name in ("attention.head_count", "embedding_length"))
-    each = width // heads if isinstance(heads, int) and isinstance(width, int) and heads else 0
-    widths = [header.get(f"{architecture}.attention.{name}", each) for name in ("key_length", "value_length")]
-    narrower = (f"{architecture}.attention.{name}_length_swa" for name in ("key", "value"))  # in some layers
-    widths += [header[name] for name in narrower if name in header]
-    fits = all(isinstance(one, int) and one and one % _OWN_WIDTH == 0 for one in widths)
-    other = {f"{architecture}.{name}" for name in ("attn_logit_softcapping", "attention.max_alibi_bias")}
+    heads = hyperparameters.size(header, "attention.head_count")
+    each = hyperparameters.size(header, "embedding_length") // heads if heads else 0
+    widths = [hyperparameters.size(header, f"attention.{name}_length", each) for name in ("key", "value")]
+    narrower = [f"attention.{name}_length_swa" for name in ("key", "value")]  # in some layers
+    widths += [hyperparameters.size(header, name) for name in narrower if hyperparameters.key(header, name) in header]
+    fits = all(one and one % _OWN_WIDTH == 0 for one in widths)
+    other = {hyperparameters.key(header, name) for name in ("attn_logit_softcapping", "attention.max_alibi_bias")}
     return fits and kv_type in _OWN and other.isdisjoint(header)
 
 
@@ -70,10 +71,8 @@ def score_bytes(header: Mapping[str, str | int], *, context: int, batch: int) ->
 
     Where the header has a number of heads for each layer, which is not read here, heads are taken to be 64 wide.
     """
-    architecture = header.get("general.architecture")
-    heads, width = (header.get(f"{architecture}.{name}") for name in ("attention.head_count", "embedding_length"))
-    if not isinstance(heads, int):
-        heads = width // _NARROW_HEAD if isinstance(width, int) else 0
+    narrow = hyperparameters.size(header, "embedding_length") // _NARROW_HEAD
+    heads = hyperparameters.size(header, "attention.head_count", narrow)
     return 4 * batch * context * heads
 
 
@@ -84,9 +83,8 @@ def prompt_step(header: Mapping[str, str | int], threads: int, *, context: int, 
     as long with the keys of 4,000 others: with one thread and far more than these, stopping takes longer.
     The count depends on model, threads and context alone, so that the same question gets the same answer.
     """
-    architecture = header.get("general.architecture")
-    wide, narrow = (header.get(f"{architecture}.{name}", 0) for name in ("feed_forward_length", "embedding_length"))
-    work = 2 * wide * narrow if isinstance(wide, int) and isinstance(narrow, int) else 0
+    wide, narrow = (hyperparameters.size(header, name) for name in ("feed_forward_length", "embedding_length"))
+    work = 2 * wide * narrow
     step = _LONGEST
     while step > _SHORTEST and (
         work * step > _STEP_WORK * threads or (not flash and score_bytes(header, context=context, batch=step) > _SCORES)

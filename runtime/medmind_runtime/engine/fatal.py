@@ -6,6 +6,7 @@ import math
 
 from medmind import gguf_header
 from medmind.errors import MedmindError
+from medmind_runtime.engine import hyperparameters
 
 _TOKENS = "tokenizer.ggml.tokens"
 
@@ -32,8 +33,7 @@ def demand_usable(header: gguf_header.Header) -> None:
                 f"the first of them 0x{missing[0]:02X}",
                 "convert the model again",
             )
-    architecture = header.scalars.get("general.architecture")
-    epsilon = gguf_header.number(header, f"{architecture}.attention.layer_norm_rms_epsilon")
+    epsilon = gguf_header.number(header, hyperparameters.key(header.scalars, "attention.layer_norm_rms_epsilon"))
     if epsilon is not None and not (math.isfinite(epsilon) and epsilon >= 0):
         raise MedmindError(
             f"{header.path} is damaged: the constant of its norms is {epsilon}", "convert the model again"

@@ -10,6 +10,7 @@ from medmind import console
 from medmind.errors import MedmindError
 from medmind.gguf_header import Header
 from medmind_runtime.engine import attention, free_memory
+from medmind_runtime.engine.hyperparameters import size
 from medmind_runtime.engine.loading import KV_TYPES
 
 _SMALLEST_CONTEXT = 512
@@ -53,18 +54,15 @@ def forecast(header: Header, *, context: int, batch: int, kv_type: str, flash: b
 
     KV cache: 2 x layers x KV heads x head size values a token (of `llama_kv_cache`; a sliding window takes less).
     """
-    found = header.scalars
-
-    def number(name: str, default: int = 0) -> int:
-        value = found.get(f"{found.get('general.architecture')}.{name}", default)
-        return value if isinstance(value, int) else default
-
-    heads = number("attention.head_count")
-    size = number("embedding_length") // heads if heads else 0
-    values = number("attention.key_length", size) + number("attention.value_length", size)
-    kv = number("block_count") * number("attention.head_count_kv", heads) * values * KV_TYPES[kv_type].bits / 8
-    scratch = 4 * 4 * batch * max(number("feed_forward_length"), number("embedding_length"))
-    scores = 0 if flash else attention.score_bytes(found, context=1, batch=batch)
+    known = header.scalars
+    heads, width = size(known, "attention.head_count"), size(known, "embedding_length")
+    each = width // heads if heads else 0
+    values = size(known, "attention.key_length", each) + size(known, "attention.value_length", each)
+    kv = (
+        size(known, "block_count") * size(known, "attention.head_count_kv", heads) * values * KV_TYPES[kv_type].bits / 8
+    )
+    scratch = 4 * 4 * batch * max(size(known, "feed_forward_length"), width)
+    scores = 0 if flash else attention.score_bytes(known, context=1, batch=batch)
     repacked = sum(tensor.size for tensor in header.tensors if tensor.kind in _REPACKED)
     return Forecast(header.path.stat().st_size, repacked, kv, scores, scratch, context)
 
