@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medmind import console, gguf_header
+from medmind import console
 from medmind.errors import MedmindError
 from medmind_runtime import core_dumps, models
 from medmind_runtime.config import ChatConfig
@@ -53,7 +53,6 @@ def run(
         for note in take_network_away(allow_unproved=allow_unproved).notes:
             console.note(note)
         path, why = models.find(model)
-        gguf_header.check(path)
         if prompt == "-" or (prompt is None and not (sys.stdin and sys.stdin.isatty())):
             prompt = _on_standard_input()
         if prompt is not None and not prompt.strip():

@@ -192,7 +192,6 @@ def serve(
     An emergency is heard in every message of the user, until an answer in the
     request holds what to do; examples belong in the system message.
     """
-    from medmind import gguf_header
     from medmind_runtime import core_dumps, models, private_file, session
     from medmind_runtime.config import token_file
     from medmind_runtime.offline import take_network_away
@@ -200,7 +199,6 @@ def serve(
 
     config = ChatConfig.of(call.params)
     path, why = models.find(model)
-    gguf_header.check(path)
     limits = Limits(body_bytes=body_limit << 10, answer_seconds=time_limit, waiting=waiting)
     file = token or token_file()
     server = Server(host, port, private_file.token(file), limits)
@@ -236,14 +234,12 @@ def make_bundle(
     force: Annotated[bool, typer.Option("--force", help="replace the bundle if it is there")] = False,
 ) -> None:
     """Gather wheels, model, library, digests and an install script for a machine without a network."""
-    from medmind import gguf_header
     from medmind.artifacts import refuse_existing
     from medmind_runtime import bundle, models
 
     refuse_existing(folder, force=force)
     bundle.refuse_foreign(folder)
     path, why = models.find(model)
-    gguf_header.check(path)
     if why:
         console.note(f"model: {path} ({why})")
     contents = bundle.gather(path, library, "runtime")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medmind import console, gguf_header
+from medmind import console
 from medmind.errors import MedmindError
 from medmind_runtime import models
 from medmind_runtime.background import Background
@@ -121,7 +121,6 @@ def interactive(path: Path, config: ChatConfig) -> None:
 
     def load(name: str, before: Opened) -> Background[Opened]:
         new, _ = models.find(name)
-        gguf_header.check(new)
         return Background("load", lambda cancel: _exchange(before, new, config, guard, cancel), wake)
 
     opening = Background("load", lambda cancel: open_model(path, config, guard, cancel), wake)
