@@ -104,7 +104,7 @@ def probe() -> list[Probe]:
     probes.append(_in_child("socket in a forked child", lambda: _call("socket", 2, _STREAM, 0)))
     probes.append(_executed())
     if machine.has_x32:
-        number = 0x40000000 | machine.numbers["socket"]
+        number = seccomp.X32 | machine.numbers["socket"]
         probes.append(_judged("socket as an x32 call", _errno(seccomp.syscall(number, 2, _STREAM, 0))))
         probes += [
             _in_child(f"{name} as a 32-bit call (int 0x80)", partial(_call_32_bit, number))

@@ -16,7 +16,7 @@ _LOAD_WORD, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _NUMBER, _ARCHITECTURE, _SECOND_ARGUMENT, _FIFTH_ARGUMENT = 0, 4, 24, 48
 """Where they lie in `struct seccomp_data` of linux/seccomp.h; arguments have 8 bytes, the low half first."""
 _ALLOW, _FAIL = 0x7FFF0000, 0x00050000 | errno.EPERM
-_X32 = 0x40000000
+X32 = 0x40000000
 """Set in the number of every call of x86-64's 32-bit-pointer interface, which has numbers of its own."""
 _NO_NEW_PRIVILEGES, _SET_FILTER, _ALL_THREADS = 38, 1, 1
 _TUNSETIFF = 0x400454CA
@@ -124,7 +124,7 @@ def program(machine: Architecture, *, serving: bool = False) -> bytes:
         (_LOAD_WORD, 0, 0, _NUMBER),
     ]
     if machine.has_x32:
-        steps.append((_JUMP_AT_LEAST, None, 0, _X32))
+        steps.append((_JUMP_AT_LEAST, None, 0, X32))
     steps += [(_JUMP_EQUAL, None, 0, number) for number in denied]
     if serving:
         steps.append((_JUMP_EQUAL, 0, 5, machine.numbers["sendto"]))

@@ -119,13 +119,14 @@ class Decoder:
         self.memory = _allocated(lib, model)
 
     def common(self, tokens: Sequence[int]) -> int:
-        """How many of the first tokens lie in the KV cache.
+        """How many of the first tokens lie in the KV cache."""
+        return common(self._in_cache(), tokens)
 
-        `_cached` is written before decoding and may run ahead of the cache after an abort; llama.cpp's own last
-        position is the truth.
+    def _in_cache(self) -> list[int]:
+        """Its tokens: `_cached` is written before decoding and may run ahead of the cache after an abort; llama.cpp's
+        own last position is the truth.
         """
-        held = int(self._lib.llama_memory_seq_pos_max(self._cache, 0)) + 1
-        return common(self._cached[:held], tokens)
+        return self._cached[: int(self._lib.llama_memory_seq_pos_max(self._cache, 0)) + 1]
 
     def keep_prefix(self, tokens: Sequence[int]) -> int:
         """Cut the KV cache back to its longest common prefix with `tokens`, less the last; returns its length."""
@@ -149,10 +150,9 @@ class Decoder:
 
     def state(self) -> tuple[list[int], bytes]:
         """The tokens in the KV cache, and the cache as llama.cpp writes it."""
-        held = self._cached[: int(self._lib.llama_memory_seq_pos_max(self._cache, 0)) + 1]
         buffer = (ctypes.c_uint8 * int(self._lib.llama_state_seq_get_size(self.handle, 0)))()
         written = int(self._lib.llama_state_seq_get_data(self.handle, buffer, len(buffer), 0))
-        return held, bytes(buffer)[:written]
+        return self._in_cache(), bytes(buffer)[:written]
 
     def restore(self, tokens: Sequence[int], state: bytes) -> None:
         """Put back what `state` gave.

@@ -13,6 +13,10 @@ _MOST_REPEATED = 2000
 _DEEPEST_PREFIX = 50
 
 
+Ranges = tuple[tuple[int, int], ...]
+"""Of code points, both ends of each included."""
+
+
 @dataclass(frozen=True)
 class Literal:
     """A text as it stands."""
@@ -22,9 +26,9 @@ class Literal:
 
 @dataclass(frozen=True)
 class Characters:
-    """One character out of ranges of code points, both ends of each included."""
+    """One character out of ranges."""
 
-    ranges: tuple[tuple[int, int], ...]
+    ranges: Ranges
 
 
 @dataclass(frozen=True)
@@ -193,7 +197,7 @@ def _escaped(code: int) -> str:
     return f"\\x{code:02X}" if code < 0x100 else f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08X}"
 
 
-def subtract(ranges: Sequence[tuple[int, int]], without: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+def subtract(ranges: Sequence[tuple[int, int]], without: Sequence[tuple[int, int]]) -> Ranges:
     """Ranges of code points less others."""
     left = sorted(ranges)
     for first, last in without:

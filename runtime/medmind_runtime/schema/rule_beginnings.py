@@ -6,12 +6,10 @@ Knows the rules as values, neither their notation nor their cost.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from medmind_runtime.schema.gbnf import Characters, Literal, Part, Ref, Sequenced
+from medmind_runtime.schema.gbnf import Characters, Literal, Part, Ranges, Ref, Sequenced
 
 NamedRules = Mapping[str, tuple[Sequenced, ...]]
 """As `gbnf.Rules.named` gives them."""
-Ranges = tuple[tuple[int, int], ...]
-"""Of code points, both ends of each included."""
 
 
 @dataclass

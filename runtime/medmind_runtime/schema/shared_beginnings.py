@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os.path import commonprefix
 
-from medmind_runtime.schema.gbnf import Literal, Part, Ref, Rules, Sequenced, referred, sequence
-from medmind_runtime.schema.rule_beginnings import Beginnings, NamedRules, Ranges, first_rules, joined, upwards
+from medmind_runtime.schema.gbnf import Literal, Part, Ranges, Ref, Rules, Sequenced, referred, sequence
+from medmind_runtime.schema.rule_beginnings import Beginnings, NamedRules, first_rules, joined, upwards
 
 _MOST_OPENED = 5_000
 _DEEPEST = 50

@@ -6,9 +6,8 @@ ends. A class such as `\\d` is of ASCII, as in ECMA 262, so that every dialect t
 
 from dataclasses import dataclass
 
-from medmind_runtime.schema.gbnf import Characters, Literal, Ref, Rules, Sequenced, sequence, subtract
+from medmind_runtime.schema.gbnf import Characters, Literal, Ranges, Ref, Rules, Sequenced, sequence, subtract
 
-Ranges = tuple[tuple[int, int], ...]
 RAW: Ranges = ((0x20, 0x21), (0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF))
 """Characters that stand for themselves in a JSON text."""
 _ESCAPED = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r", "\b": "\\b", "\f": "\\f"}
