@@ -62,12 +62,7 @@ def run(
         if schema is not None:
             if prompt is None:
                 raise MedmindError("--schema shapes one answer", "give the question with --prompt or on standard input")
-            from medmind_runtime import bounded_file
-            from medmind_runtime.schema import grammar
-
-            most = 4 * grammar.LARGEST  # bytes of so many characters
-            shape = bounded_file.read(schema, most, kind="schema", mend="give a JSON schema")
-            config = replace(config, grammar=grammar.from_schema(shape.decode("utf-8", "replace")))
+            config = replace(config, grammar=_grammar(schema))
         if why:
             console.note(f"model: {path} ({why})")
         if prompt is None:
@@ -93,6 +88,15 @@ def _on_standard_input() -> str:
             "shorten it: no context holds so many",
         )
     return text.removesuffix("\n")
+
+
+def _grammar(schema: Path) -> str:
+    from medmind_runtime import bounded_file
+    from medmind_runtime.schema import grammar
+
+    most = 4 * grammar.LARGEST  # bytes of so many characters
+    shape = bounded_file.read(schema, most, kind="schema", mend="give a JSON schema")
+    return grammar.from_schema(shape.decode("utf-8", "replace"))
 
 
 def prove(*, as_json: bool, allow_unproved: bool = False) -> None:

@@ -219,20 +219,25 @@ class Conversation:
             sampling: in place of the conversation's.
             opened: the guard's opening has been shown already and is not streamed again.
         """
-        said: list[str] = []
-        opening = prompt.before.opening
-        if opening:
-            said.append(opening if prompt.before.alone else f"{opening}\n\n")
         if prompt.before.alone:
-            self._keep(prompt, Reply("".join(said), "stop", Timings(), None))
-            if not prompt.remembered:
-                self.first = len(self.turns)
-            if not opened:
-                yield from said
-            return
-        sampling = sampling or self.sampling
+            yield from self._guards_answer(prompt, opened)
+        else:
+            yield from self._models_answer(prompt, cancel, sampling or self.sampling, opened)
+
+    def _guards_answer(self, prompt: Prompt, opened: bool) -> Iterator[str]:
+        opening = prompt.before.opening
+        self._keep(prompt, Reply(opening, "stop", Timings(), None))
+        if not prompt.remembered:
+            self.first = len(self.turns)
+        if opening and not opened:
+            yield opening
+
+    def _models_answer(
+        self, prompt: Prompt, cancel: Callable[[], bool], sampling: Sampling, opened: bool
+    ) -> Iterator[str]:
+        said = [f"{prompt.before.opening}\n\n"] if prompt.before.opening else []
         watch = self.guard.watch(prompt.question, prompt.passages, document=prompt.document)
-        characters = Characters()
+        characters, circle = Characters(), Circle()
         started = time.perf_counter()
         first_seconds: float | None = None
         finish: Finish | None = None
@@ -252,7 +257,6 @@ class Conversation:
             aside=prompt.aside(),
         )
         try:
-            circle = Circle()
             if not opened:
                 yield from tuple(said)
             for token in tokens:

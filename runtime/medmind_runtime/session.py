@@ -22,7 +22,7 @@ from medmind_runtime.terminal import commands, line_input
 from medmind_runtime.terminal.interactive import Opened, Terminal
 
 if TYPE_CHECKING:
-    from medmind_runtime.library.index import Library
+    from medmind_runtime.engine.engine import Engine
     from medmind_runtime.serve.server import Server
 
 
@@ -32,7 +32,11 @@ def guard_for(config: ChatConfig) -> Background[Guard]:
     Raises:
         MedmindError: the library cannot be opened.
     """
-    library = None if config.library is None else _library(config.library)
+    library = None
+    if config.library is not None:
+        from medmind_runtime.library.index import Library
+
+        library = Library(config.library)
 
     def careful(_cancel: Callable[[], bool]) -> Guard:
         from medmind_runtime.safety.careful import Careful
@@ -42,12 +46,6 @@ def guard_for(config: ChatConfig) -> Background[Guard]:
         return guard
 
     return Background("guard", careful)
-
-
-def _library(file: Path) -> "Library":
-    from medmind_runtime.library.index import Library
-
-    return Library(file)
 
 
 def open_model(path: Path, config: ChatConfig, guard: Background[Guard], cancel: Callable[[], bool] = never) -> Opened:
@@ -78,13 +76,7 @@ def open_model(path: Path, config: ChatConfig, guard: Background[Guard], cancel:
         progress=lambda _done: not cancel(),
     )
     try:
-        notes = []
-        if engine.fallback_template:
-            notes.append(
-                f"warning: {path} carries no chat template; the built-in '{engine.fallback_template}' stands in for it"
-            )
-        if config.context not in {None, engine.context}:
-            notes.append(f"The context is {engine.context} tokens: llama.cpp rounds {config.context} up.")
+        notes = _notes(engine, config)
         system = engine.metadata.get("medmind.system_prompt", "") if config.system is None else config.system
         conversation = Conversation(
             engine, system="", sampling=sampling, max_tokens=config.max_tokens, guard=guard.wait(cancel)
@@ -94,9 +86,24 @@ def open_model(path: Path, config: ChatConfig, guard: Background[Guard], cancel:
     except BaseException:
         engine.close()
         raise
-    memory = engine.memory
     metadata = {key: value for key, value in engine.metadata.items() if key.startswith(("general.", "medmind."))}
-    info = {
+    return Opened(conversation, str(path), system, metadata, _info(engine, config), notes, engine.close, engine)
+
+
+def _notes(engine: "Engine", config: ChatConfig) -> list[str]:
+    """Where the model is not what was asked for, or not whole."""
+    notes = []
+    if template := engine.fallback_template:
+        notes.append(f"warning: {engine.path} carries no chat template; the built-in '{template}' stands in for it")
+    if config.context not in {None, engine.context}:
+        notes.append(f"The context is {engine.context} tokens: llama.cpp rounds {config.context} up.")
+    return notes
+
+
+def _info(engine: "Engine", config: ChatConfig) -> dict[str, str]:
+    """What /info shows beside the metadata."""
+    memory = engine.memory
+    return {
         **({"adapter": str(config.adapter)} if config.adapter else {}),
         "context": f"{engine.context} tokens",
         "threads": str(engine.threads),
@@ -105,7 +112,6 @@ def open_model(path: Path, config: ChatConfig, guard: Background[Guard], cancel:
         "KV cache": f"{console.human_bytes(memory.kv_cache)} in {engine.kv_type}",
         "compute": console.human_bytes(memory.compute),
     }
-    return Opened(conversation, str(path), system, metadata, info, notes, engine.close, engine)
 
 
 def interactive(path: Path, config: ChatConfig) -> None:
