@@ -1,4 +1,7 @@
-"""Reading what somebody names as a file of some kind, which may be a device that never ends."""
+"""Reading what somebody names as a file of some kind, which may be a device that never ends.
+
+Knows how much may be read; not what is in it.
+"""
 
 from pathlib import Path
 

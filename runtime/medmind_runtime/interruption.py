@@ -1,4 +1,7 @@
-"""Ending a computation because somebody wishes it: the question that is asked and the exception that answers it."""
+"""Ending a computation because somebody wishes it: the question that is asked and the exception that answers it.
+
+Knows neither who wishes it nor what is computed; signals are `engine.held_signals`' and `terminal.ctrl_c`'s.
+"""
 
 from collections.abc import Callable
 

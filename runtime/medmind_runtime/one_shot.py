@@ -1,4 +1,7 @@
-"""One question, one answer: as text for people and pipes, or as a JSON document for programs."""
+"""One question, one answer: as text for people and pipes, or as a JSON document for programs.
+
+Knows what goes to which stream, and when there is no document. Knows no command line; the model is opened by `session`.
+"""
 
 import time
 from collections.abc import Iterable, Mapping

@@ -1,5 +1,7 @@
 """What llama.cpp would end the whole process over, found in a file beforehand: it asserts and throws where Python can
-catch nothing. Knows headers; no model in memory.
+catch nothing.
+
+Knows headers; no model in memory.
 """
 
 import math

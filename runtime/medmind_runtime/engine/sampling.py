@@ -1,4 +1,7 @@
-"""How the next token is chosen: the settings, and llama.cpp's sampler chain for them."""
+"""How the next token is chosen: the settings, and llama.cpp's sampler chain for them.
+
+Knows what a setting may be. Knows no model, and of a grammar only where it stands in the chain.
+"""
 
 import secrets
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""How many threads computing should take here: physical cores that this process may use."""
+"""How many threads computing should take here: physical cores that this process may use.
+
+Knows the system's files about cores and quotas; no model, and not how far more threads would pay.
+"""
 
 import os
 from pathlib import Path

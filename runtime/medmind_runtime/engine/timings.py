@@ -1,4 +1,4 @@
-"""What one generation cost, in tokens and seconds."""
+"""What one generation cost, in tokens and seconds. Counts nothing itself; whoever evaluates and guesses fills it in."""
 
 from dataclasses import asdict, dataclass
 
