@@ -52,17 +52,12 @@ class Log(threading.local):
         self._lines.clear()
 
     def first_error(self) -> str:
-        """The first error line since `mark()`, the most telling one when a model is loaded; empty if there is none."""
-        return next(iter(self._errors()), "")
+        """The first error line since `mark()` that says something, without the C++ function's name; empty for none.
 
-    def last_error(self) -> str:
-        """The last error line since `mark()`, the most telling one when a model is quantized; empty if none."""
-        return next(iter(reversed(self._errors())), "")
-
-    def _errors(self) -> list[str]:
-        """Error lines that say something, without the name of the C++ function."""
-        found = [text.strip() for level, text in self._lines if level == _ERROR_LEVEL and text.strip(" \n=.")]
-        return [re.sub(r"^\w+:\s*(error loading model:\s*)?", "", text) for text in found]
+        It is the most telling one: those behind it follow from it.
+        """
+        found = (text.strip() for level, text in self._lines if level == _ERROR_LEVEL and text.strip(" \n=."))
+        return re.sub(r"^\w+:\s*(error loading model:\s*)?", "", next(found, ""))
 
     def buffer_bytes(self, kind: str) -> dict[str, int]:
         """Buffers of one kind since `mark()`: backend buffer name → bytes (the log rounds to 0.01 MiB)."""

@@ -42,7 +42,7 @@ def logits(model: Path, adapter: Path | None = None) -> np.ndarray:
     context = lib.llama_init_from_model(handle, settings)
     if adapter is not None:
         lora = lib.llama_adapter_lora_init(handle, str(adapter).encode())
-        assert lora, llama.log.last_error()
+        assert lora, llama.log.first_error()
         adapters = (lib.llama_adapter_lora_p_ctypes * 1)(lora)
         assert lib.llama_set_adapters_lora(context, adapters, 1, (ctypes.c_float * 1)(1.0)) == 0
     tokens = (lib.llama_token * len(TOKENS))(*TOKENS)

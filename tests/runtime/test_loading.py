@@ -15,6 +15,7 @@ from gguf import GGUFReader, GGUFWriter
 
 from medmind import gguf_header, llama
 from medmind.errors import MedmindError
+from medmind_runtime.engine import weights
 from medmind_runtime.engine.engine import Engine, Sampling
 
 PROMPT = [1, 3, 273, 280, 15, 15, 291, 282, 276, 275, 4]
@@ -102,6 +103,15 @@ def test_what_llama_cpp_made_is_freed_when_the_load_ends_right_behind_it(
     finally:
         signal.signal(signal.SIGTERM, before)
     assert freed == frees
+
+
+@pytest.mark.parametrize(("share", "layers"), [(0.1, 0), (2 / 3, 1), (1.0, 2), (2.0, -1)])
+def test_as_many_layers_go_to_a_gpu_as_fit_beside_what_is_left_for_the_kv_cache(
+    model: Path, share: float, layers: int
+) -> None:
+    header = gguf_header.read(model)
+    assert weights._fitting_layers(header, int(share * model.stat().st_size)) == layers
+    assert weights._fitting_layers(header, None) == -1
 
 
 def test_loading_can_be_watched_and_stopped(model: Path) -> None:
