@@ -5,14 +5,13 @@ import json
 import queue
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
 
 from medmind_runtime.engine.fake_engine import FakeEngine
-from medmind_runtime.engine.sampling import Sampling
-from medmind_runtime.interruption import never
 from medmind_runtime.serve.connection import Connection
 from medmind_runtime.serve.openai_request import Refused
 
@@ -26,26 +25,15 @@ class Held(FakeEngine):
         super().__init__(["fine"])
         self.begun, self.go, self.left = threading.Event(), threading.Event(), threading.Event()
 
-    def generate(
-        self,
-        tokens: Sequence[int],
-        *,
-        sampling: Sampling,
-        max_tokens: int,
-        cancel: Callable[[], bool] = never,
-        known: int = 0,
-        aside: str = "",
-    ) -> Iterator[int]:
+    def generate(self, tokens: Sequence[int], **options: Any) -> Iterator[int]:
         self.begun.set()
         try:
             while not self.go.wait(0.01):
-                if cancel():
+                if options["cancel"]():
                     return
         finally:
             self.left.set()
-        yield from super().generate(
-            tokens, sampling=sampling, max_tokens=max_tokens, cancel=cancel, known=known, aside=aside
-        )
+        yield from super().generate(tokens, **options)
 
 
 def test_one_answer_at_a_time_some_wait_and_more_are_refused() -> None:
