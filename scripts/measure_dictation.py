@@ -12,7 +12,7 @@ import argparse
 import json
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,13 +32,13 @@ class Said:
     """An answer in tokens.
 
     Attributes:
-        aside: what it may repeat, and was not before the model.
+        lookup_text: what it may repeat, and was not before the model.
         prompt: what was.
         answer: what followed.
         circle: whether it was cut because it went round in one.
     """
 
-    aside: Sequence[int]
+    lookup_text: Sequence[int]
     prompt: Sequence[int]
     answer: Sequence[int]
     circle: bool
@@ -46,7 +46,7 @@ class Said:
     @property
     def given(self) -> Sequence[int]:
         """All that the answer may repeat, the prompt last."""
-        return [*self.aside, *self.prompt]
+        return [*self.lookup_text, *self.prompt]
 
 
 class Dictated:
@@ -65,13 +65,13 @@ class Dictated:
 
 
 class Unread(Vocabulary):
-    """A vocabulary that ends no answer and whose every text is `aside`: the tokens are another model's."""
+    """A vocabulary that ends no answer and whose every text is `lookup_text`: the tokens are another model's."""
 
-    aside: Sequence[int] = ()
+    lookup_text: Sequence[int] = ()
 
     def tokenize(self, text: str, *, special: bool, ends: bool = False) -> list[int]:
-        """What is set aside with the prompt at hand."""
-        return list(self.aside)
+        """What is given with the prompt at hand."""
+        return list(self.lookup_text)
 
     def is_end(self, token: int) -> bool:
         """Never."""
@@ -86,10 +86,18 @@ def dictated(path: Path, kept: Path, threads: int, count: int) -> Iterator[dict[
     ways = {"guessed": parts.exact, "alone": Exact(hopeless=True)}
 
     def say(one: Said, exact: Exact) -> Timings:
-        words.aside, timings = one.aside, Timings(prompt_tokens=len(one.prompt))
+        words.lookup_text, timings = one.lookup_text, Timings(prompt_tokens=len(one.prompt))
         lib: Any = Dictated(parts.lib, one.answer)
         every = generation.continued(
-            lib, parts.decoder, words, exact, one.prompt, Sampling(), len(one.answer), timings, never, 0, ""
+            replace(parts, lib=lib, exact=exact),
+            words,
+            one.prompt,
+            sampling=Sampling(),
+            max_tokens=len(one.answer),
+            timings=timings,
+            cancel=never,
+            known=0,
+            lookup_text="",
         )
         if list(every) != list(one.answer):
             raise SystemExit("an answer was not said as it was kept")

@@ -125,8 +125,8 @@ def answers(
         if spoken:
             if spoken[True] != spoken[False]:
                 raise SystemExit("the answers differ")
-            aside = engine.tokenize(prompt.aside(), special=False)
-            kept.append(Said(aside, list(prompt.tokens), spoken[True], ended))
+            lookup_text = engine.tokenize(prompt.lookup_text(), special=False)
+            kept.append(Said(lookup_text, list(prompt.tokens), spoken[True], ended))
         if len(kept) == count:
             break
     if keep:
@@ -152,7 +152,7 @@ def _say(engine: Engine, prompt: Prompt) -> tuple[list[int], float, bool]:
     """
     circle, said = Circle(), []
     begun = 0.0
-    for token in engine.generate(prompt.tokens, sampling=Sampling(), max_tokens=300, aside=prompt.aside()):
+    for token in engine.generate(prompt.tokens, sampling=Sampling(), max_tokens=300, lookup_text=prompt.lookup_text()):
         begun = begun or time.thread_time()
         said.append(token)
         if circle.add(token):

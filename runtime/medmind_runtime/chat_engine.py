@@ -32,5 +32,5 @@ class ChatEngine(Protocol):
         max_tokens: int,
         cancel: Callable[[], bool],
         known: int,
-        aside: str,
+        lookup_text: str,
     ) -> Iterator[int]: ...

@@ -254,7 +254,7 @@ class Conversation:
             max_tokens=self.max_tokens,
             cancel=asked_to_stop,
             known=prompt.known,
-            aside=prompt.aside(),
+            lookup_text=prompt.lookup_text(),
         )
         try:
             if not opened:

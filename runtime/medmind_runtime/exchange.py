@@ -41,7 +41,7 @@ class Prompt:
     remembered: bool = True
     known: int = 0
 
-    def aside(self) -> str:
+    def lookup_text(self) -> str:
         """What the passages' sources say around them, the likeliest last."""
         return " ".join(passage.neighbours for passage in reversed(self.passages) if passage.neighbours)
 

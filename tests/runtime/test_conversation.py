@@ -259,13 +259,13 @@ def test_what_else_the_sources_say_is_for_guesses_alone() -> None:
     conversation = guarded(engine)
     conversation.guard.passages = [Passage(name, name, neighbours=f"around {name}") for name in "AB"]  # type: ignore[attr-defined]
     ask(conversation, "well")
-    assert engine.asides == ["around B around A"]  # what fits best is the last
+    assert engine.lookup_texts == ["around B around A"]  # what fits best is the last
     assert not any("around" in prompt for prompt in engine.prompts)
     prompt = conversation.fit("well")
     assert prompt.beside()["sources"] == [{"text": name, "source": name, "url": ""} for name in "AB"]
     conversation.guard.passages = []  # type: ignore[attr-defined]
     ask(conversation, "well")
-    assert engine.asides[-1] == ""
+    assert engine.lookup_texts[-1] == ""
 
 
 def test_where_the_guard_has_something_to_say_no_document_is_made() -> None:

@@ -136,7 +136,7 @@ class Paper:
         self.inexact = inexact
         self.evaluations = 0
         self.stop_at = 0
-        self.aside: list[int] = []
+        self.lookup_text: list[int] = []
 
     def evaluate(
         self, tokens: Sequence[int], begin: int, *, first_output: int, cancel: Callable[[], bool] = never
@@ -167,7 +167,7 @@ class Paper:
 
     def answer(self, prompt: list[int], count: int, exact: Exact) -> tuple[list[int], Timings]:
         timings, sequence = Timings(), list(prompt)
-        ahead = Ahead(self, lambda: [*self.aside, *prompt], exact, timings, never)
+        ahead = Ahead(self, lambda: [*self.lookup_text, *prompt], exact, timings, never)
         self.text, self.cells = sequence, []
         self.evaluate(prompt, 0, first_output=len(prompt) - 1)
         row = -1
@@ -203,9 +203,9 @@ def test_what_is_not_in_the_prompt_can_be_guessed_from_too(monkeypatch: pytest.M
     prompt = [rng.randrange(50) for _ in range(40)]
     plain, _ = Paper().answer(prompt, 150, Exact(hopeless=True))
     found = []
-    for aside in ([], plain):
+    for lookup_text in ([], plain):
         paper = Paper()
-        paper.aside = aside
+        paper.lookup_text = lookup_text
         said, timings = paper.answer(prompt, 150, Exact())
         assert said == plain
         found.append(timings.accepted)
@@ -322,9 +322,9 @@ def test_an_engine_guesses_from_the_prompt_and_what_is_set_aside(
 
     monkeypatch.setattr("medmind_runtime.engine.speculation.Lookup", Noted)
     with Engine.load(quoting, threads=1, lookup=True) as engine:
-        for aside in ("", "</s> drink water"):
-            list(engine.generate(QUOTED, sampling=Sampling(), max_tokens=3, aside=aside))
-            assert found.pop() == [*engine.tokenize(aside, special=False), *QUOTED]
+        for lookup_text in ("", "</s> drink water"):
+            list(engine.generate(QUOTED, sampling=Sampling(), max_tokens=3, lookup_text=lookup_text))
+            assert found.pop() == [*engine.tokenize(lookup_text, special=False), *QUOTED]
 
 
 def test_stopping_in_the_middle_of_a_draft_leaves_the_cache_usable(

@@ -10,6 +10,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
@@ -71,6 +72,12 @@ def instructions(step: Callable[[], object]) -> int:
     finally:
         sys.settrace(before)
     return counted
+
+
+def exchange(engine: Engine, library: Any) -> None:
+    """What stands for llama.cpp where an answer is generated."""
+    engine._parts = replace(engine._parts, lib=library)
+    engine._open._lib = library
 
 
 def allocations(step: Callable[[], object]) -> int:
@@ -140,8 +147,8 @@ def test_the_engine_does_for_token_2000_what_it_did_for_token_50(
     )
     script = [20 + ord(sign) for sign in PASSAGE] * 9
     with Engine.load(make_model(context=2560), threads=1) as engine:
-        still: Any = LlamaStill(engine._lib, script)
-        engine._lib = engine._open._lib = still
+        still: Any = LlamaStill(engine._parts.lib, script)
+        exchange(engine, still)
         if guessing:
             engine._parts.exact.tried, engine._parts.exact.rows = True, 8
         answer = engine.generate([1, 3, 4], sampling=Sampling(), max_tokens=2100)
@@ -268,8 +275,8 @@ def per_token(path: Path, text: str, *, computing: bool) -> tuple[list[float], l
     """Seconds of each token of an answer in a guarded conversation: all, and those outside llama.cpp."""
     with Engine.load(path, threads=1) as engine:
         script = engine.tokenize(text, special=False)[:1960]
-        library: Any = (LlamaTimed if computing else LlamaStill)(engine._lib, script)
-        engine._lib = engine._open._lib = library
+        library: Any = (LlamaTimed if computing else LlamaStill)(engine._parts.lib, script)
+        exchange(engine, library)
         talk = Conversation(engine, system="", sampling=Sampling(), max_tokens=len(script), guard=Careful(None))
         marks: list[tuple[float, float]] = []
         real = engine.detokenize

@@ -69,7 +69,7 @@ class Settings(TypedDict, total=False):
         gpu_layers: layers on the GPU; see `loading.GpuLayers`.
         progress: called with 0 to 1 while the weights load; False ends it.
         check_memory: refuse a model that `forecast` says will not fit; not asked where layers go to a GPU.
-        lookup: guess tokens from prompt, answer and what is set aside with the prompt, and evaluate them together,
+        lookup: guess tokens from prompt, answer and the text given with the prompt for it, and evaluate them together,
             where that gives the very bits of single tokens: the same answers, sooner.
     """
 

@@ -164,7 +164,7 @@ class Engine:
         max_tokens: int,
         cancel: Callable[[], bool] = never,
         known: int = 0,
-        aside: str = "",
+        lookup_text: str = "",
     ) -> Iterator[int]:
         """Continue a prompt, token by token.
 
@@ -178,7 +178,7 @@ class Engine:
             cancel: asked often, also during computations; True ends the iteration. Cache and engine stay usable.
             known: the first so many tokens are evaluated apart from the others. How tokens come together decides the
                 last bits of logits: so they are the same whether or not `evaluate` was asked for these before.
-            aside: text that is not before the model, but that tokens are guessed from too: the answer stays the same.
+            lookup_text: not before the model, but tokens are guessed from it too; the answer stays the same.
 
         Raises:
             MedmindError: a prompt that leaves no room in the context; ids outside the vocabulary.
@@ -186,17 +186,15 @@ class Engine:
         self._check(tokens, room=1)
         self.timings = Timings(prompt_tokens=len(tokens))
         yield from generation.continued(
-            self._lib,
-            self._open,
+            self._parts,
             self.vocabulary,
-            self._parts.exact,
             tokens,
-            sampling,
-            max_tokens,
-            self.timings,
-            cancel,
-            known,
-            aside,
+            sampling=sampling,
+            max_tokens=max_tokens,
+            timings=self.timings,
+            cancel=cancel,
+            known=known,
+            lookup_text=lookup_text,
         )
 
     def log_probs(self, tokens: Sequence[int], start: int, *, reuse: bool = False) -> "NDArray[np.float64]":
@@ -238,7 +236,7 @@ class Engine:
     def _check(self, tokens: Sequence[int], *, room: int) -> None:
         if not tokens:
             raise MedmindError("there are no tokens to evaluate")
-        if len(tokens) + room > self.context:
+        if len(tokens) + room > self._open.context:
             raise MedmindError(
                 f"the prompt has {len(tokens)} tokens and the context holds {self.context}",
                 "shorten it or use a larger --context",

@@ -21,7 +21,7 @@ class FakeEngine:
     Attributes:
         prompts: every prompt it was given, as text.
         samplings: the settings it was given.
-        asides: what answers might go on like.
+        lookup_texts: what answers might go on like.
         evaluated: what it was to evaluate ahead, as text.
     """
 
@@ -31,7 +31,7 @@ class FakeEngine:
         self.timings = Timings()
         self.prompts: list[str] = []
         self.samplings: list[Sampling] = []
-        self.asides: list[str] = []
+        self.lookup_texts: list[str] = []
         self.evaluated: list[str] = []
         self._answers = [answer.encode() if isinstance(answer, str) else answer for answer in answers]
 
@@ -59,13 +59,13 @@ class FakeEngine:
         max_tokens: int,
         cancel: Callable[[], bool] = never,
         known: int = 0,
-        aside: str = "",
+        lookup_text: str = "",
     ) -> Iterator[int]:
         """The next answer, byte by byte."""
         answer = self._answers[len(self.prompts) % len(self._answers)]
         self.prompts.append(bytes(tokens).decode())
         self.samplings.append(sampling)
-        self.asides.append(aside)
+        self.lookup_texts.append(lookup_text)
         self.timings = timings = Timings(prompt_tokens=len(tokens))
         for token in [*answer, END][: min(max_tokens, self.context - len(tokens))]:
             if cancel():

@@ -5,46 +5,45 @@ What is done for one token does not depend on how many came before it. Knows no 
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from types import ModuleType
 
-from medmind_runtime.engine.decoder import Decoder
+from medmind_runtime.engine.assembly import Parts
 from medmind_runtime.engine.sampling import Sampling, chain
-from medmind_runtime.engine.speculation import Ahead, Exact
+from medmind_runtime.engine.speculation import Ahead
 from medmind_runtime.engine.timings import Timings
 from medmind_runtime.engine.vocabulary import Vocabulary
 from medmind_runtime.interruption import Interrupted
 
 
 def continued(
-    lib: ModuleType,
-    decoder: Decoder,
+    parts: Parts,
     vocabulary: Vocabulary,
-    exact: Exact,
     prompt: Sequence[int],
+    *,
     sampling: Sampling,
     max_tokens: int,
     timings: Timings,
     cancel: Callable[[], bool],
     known: int,
-    aside: str,
+    lookup_text: str,
 ) -> Iterator[int]:
     """See `engine.Engine.generate`.
 
     Args:
-        lib: llama.cpp.
-        decoder: the context; what lies in it already and begins the prompt is used.
+        parts: the model; what lies in its context already and begins the prompt is used.
         vocabulary: of the model.
-        exact: how many tokens may be evaluated together.
         prompt: token ids, fewer than the context holds.
         sampling: how to choose.
         max_tokens: how many at most.
         timings: filled while it goes on.
         cancel: True ends it.
-        known, aside: as of `engine.Engine.generate`.
+        known, lookup_text: as of `engine.Engine.generate`.
     """
+    lib, decoder = parts.lib, parts.decoder
     started = time.perf_counter()
     sampler = None
-    ahead = Ahead(decoder, lambda: [*vocabulary.tokenize(aside, special=False), *prompt], exact, timings, cancel)
+    ahead = Ahead(
+        decoder, lambda: [*vocabulary.tokenize(lookup_text, special=False), *prompt], parts.exact, timings, cancel
+    )
     sequence = list(prompt)
     try:
         timings.reused = decoder.keep_prefix(prompt)
