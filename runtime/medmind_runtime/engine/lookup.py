@@ -9,6 +9,8 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from medmind_runtime.prompt import common
+
 SIZES = (1, 2, 4, 8, 16)
 """Tokens of the endings that are looked up: the longer one is, the surer is what follows it."""
 ROWS = (2, 4, 8)
@@ -84,7 +86,7 @@ class Lookup:
             if found := self._after.get(tuple(self._tokens[-size:])):
                 place, before = found
                 tokens = self._tokens[place : place + most]
-                same = _common(tokens, self._tokens[before : before + most]) if before is not None else -1
+                same = common(tokens, self._tokens[before : before + most]) if before is not None else -1
                 said = place >= self._given
                 return tokens, [Kind(size, said, None if at > same else at < same) for at in range(len(tokens))]
         return [], []
@@ -96,11 +98,6 @@ class Lookup:
                 ending = tuple(self._tokens[-size:])
                 self._after[ending] = place, self._after.get(ending, (None,))[0]
         self._tokens.append(token)
-
-
-def _common(some: Sequence[int], others: Sequence[int]) -> int:
-    """How many tokens both begin with."""
-    return next((n for n, (one, other) in enumerate(zip(some, others, strict=False)) if one != other), len(some))
 
 
 class Pace:
