@@ -13,8 +13,11 @@ _NO_AGE, _STRENGTH = 120, 1000
 
 
 def is_date(around: Surroundings, first: int) -> bool:
-    """Whether a number is a year in which, or since which: `in 2019 metformin was …`."""
-    return around.text(first - 1) in around.known.unitless.dating and is_year(around.row[first].value)
+    """Whether a number is a year: `in 2019 metformin was …`, `the 2022 metformin guideline`."""
+    if not is_year(around.row[first].value):
+        return False
+    printed = around.text(around.past(first + 1, frozenset(), 2)) in around.known.unitless.printed
+    return around.text(first - 1) in around.known.unitless.dating or (printed and not around.asked_to_take(first))
 
 
 def of_drug_before(around: Surroundings, drug: int, first: int, end: int) -> bool:
@@ -51,10 +54,11 @@ def of_drug_before(around: Surroundings, drug: int, first: int, end: int) -> boo
 
 
 def _of_tests(around: Surroundings, drug: int) -> bool:
-    """`Glucose 90, sodium 128`: what is measured in blood, beside another measure."""
+    """`Glucose 90, sodium 128`, `the normal range for potassium`: what is measured in blood, beside another measure."""
     measuring, beside = around.known.measuring, around.known.beside
     near = around.texts[max(0, drug - 2 * NEAR) : drug]
-    tested = around.texts[drug] in measuring.in_blood and not measuring.measures.isdisjoint(near)
+    ranged = "range" in near and not measuring.normal.isdisjoint(near)
+    tested = around.texts[drug] in measuring.in_blood and (ranged or not measuring.measures.isdisjoint(near))
     return tested and beside.taking.isdisjoint(near)
 
 

@@ -6,14 +6,14 @@ Knows the words before them. Knows no doses.
 from medmind_runtime.safety.doses.amounts import LARGE, is_number, read
 from medmind_runtime.safety.doses.surroundings import Surroundings
 
-_LONGEST_SERIES = 12
-"""Tokens of `days 1, 8, 15 and 22`."""
+_LONGEST_SERIES, _LONGEST_SENTENCE = 12, 40
+"""Tokens of `days 1, 8, 15 and 22`; before a number, back to where its sentence begins."""
 
 
 def is_label(around: Surroundings, at: int, end: int) -> bool:
     """Whether a number names what stands before it, or a line of a list; or is a part of an hour or of people."""
     before = around.text(at - 1)
-    if _of_hour(around, end) or _of_people(around, at, end):
+    if any(way(around, at, end) for way in (_of_hour, _of_people, _some_of, _counts_others)):
         return True
     if before in around.known.beside.numbered and around.row[at].value is not None:
         return not _measures(around, end)
@@ -30,7 +30,7 @@ def is_label(around: Surroundings, at: int, end: int) -> bool:
     return _of_days(around, at, end)
 
 
-def _of_hour(around: Surroundings, end: int) -> bool:
+def _of_hour(around: Surroundings, _: int, end: int) -> bool:
     """`take omeprazole half an hour before breakfast`: it is no dose over an hour."""
     part = around.text(end - 1) in around.known.parts
     return part and around.text(end) == "an" and around.text(end + 1) in around.known.often.hours
@@ -43,6 +43,32 @@ def _of_people(around: Surroundings, at: int, end: int) -> bool:
     some, all_of_them = around.row[at].value, read(around.row, end + 1)
     fewer = some is not None and bool(all_of_them.values) and some < min(all_of_them.values)
     return fewer and around.text(all_of_them.end) in around.known.grown.people
+
+
+def _some_of(around: Surroundings, at: int, end: int) -> bool:
+    """`Of 200 adults on metformin, 12 stopped`, `they gave it to 200`: people, fewer than were counted before."""
+    known = around.known
+    if around.text(at - 1) == "to":
+        return around.is_drug(at - 2) and around.text(at - 3) in known.grown.giving and around.ends(end)
+    if around.text(at - 1) != "," or around.text(end) not in known.grown.faring:
+        return False
+    first, least = at - 1, max(0, at - _LONGEST_SENTENCE)
+    while first > least and around.texts[first - 1] not in {".", "\n"}:
+        first -= 1
+    first += around.texts[first : first + 2] == ["out", "of"]
+    if around.text(first) not in known.grown.among:
+        return False
+    first += 1 + (around.text(first + 1) in known.beside.articles | {"the"})
+    if not is_number(around.row, first):
+        return False
+    everybody, some = read(around.row, first), read(around.row, at)
+    people = not known.grown.people.union(known.groups).isdisjoint(around.texts[everybody.end : everybody.end + 3])
+    return people and bool(some.values and everybody.values) and max(some.values) < min(everybody.values)
+
+
+def _counts_others(around: Surroundings, _: int, end: int) -> bool:
+    """`more than 200 other medicines`."""
+    return around.text(end) == "other" and around.text(end + 1) in around.known.beside.counted
 
 
 def _of_days(around: Surroundings, at: int, end: int) -> bool:

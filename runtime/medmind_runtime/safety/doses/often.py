@@ -14,6 +14,8 @@ from medmind_runtime.safety.doses.surroundings import Surroundings
 from medmind_runtime.safety.doses.terms import terms
 
 UNIT, IN_ALL = "a day", "times"
+_NOBODYS = 10_000
+"""Times that nobody takes anything in all: `it was prescribed 92 million times`."""
 DAILY = (Fraction(1),)
 _BACK, _DRUG_BEFORE, _UNIT_BEFORE, _CHECKUP_AFTER = 12, 3, 4, 2
 """Tokens to look back for a verb of taking, for a drug, for a unit of dose; to look ahead for what is checked."""
@@ -175,7 +177,7 @@ class _Reader(Surroundings):
     def _in_all(self, at: int) -> Mention | None:
         """`take nitroglycerin five times`."""
         read = self._count(at)
-        if read is None or min(read[0]) <= 1:
+        if read is None or not 1 < min(read[0]) < _NOBODYS:
             return None
         values, end = read
         often, following = self.known.often, self.text(end)

@@ -52,7 +52,8 @@ class Units(Meaning):
                 return unit, at + size
             text = self.texts[at]
             if text in beside.counted:
-                if strange and self.texts[at - 1] in self.known.rates.per:  # `three sumatriptan a week`
+                per = self.texts[at - 1] in self.known.rates.per  # `three sumatriptan a week`
+                if strange and (per or self._before_others(first, at)):
                     break
                 return None
             picked = text in unit_words.picked and at + 1 < len(self.row) and self.unit_at(at + 1)
@@ -69,6 +70,11 @@ class Units(Meaning):
             passed += 1
             at += 1
         return self.counted(first, at - passed)
+
+    def _before_others(self, first: int, at: int) -> bool:
+        """Whether a number is of a drug before the `and` of `20 warfarin and other medicines`."""
+        joint = next((place for place in range(first, at) if self.texts[place] in {"and", "or"}), first)
+        return any(map(self.is_drug, range(first, joint)))
 
     def counted(self, first: int, at: int) -> tuple[Unit, int] | None:
         """A count without a unit: `two ibuprofen`, `take 2 now`, `ten a day of methotrexate`."""

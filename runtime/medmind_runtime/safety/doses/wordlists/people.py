@@ -22,6 +22,8 @@ class Grown:
     joined: frozenset[str]
     weighing: frozenset[str]
     kilograms: frozenset[str]
+    among: frozenset[str]
+    faring: frozenset[str]
     exempt: frozenset[str]
     exempt_between: frozenset[str]
 

@@ -64,6 +64,7 @@ class Measuring:
 
     measures: frozenset[str]
     measured_as: frozenset[str]
+    normal: frozenset[str]
     measured_on: frozenset[str]
     in_blood: frozenset[str]
     measured: frozenset[str]

@@ -13,6 +13,7 @@ class Unitless:
     equals: frozenset[str]
     goes_on: frozenset[str]
     dating: frozenset[str]
+    printed: frozenset[str]
     going: frozenset[str]
     next: frozenset[str]
     then_between: frozenset[str]
