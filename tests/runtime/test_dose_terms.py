@@ -20,7 +20,7 @@ RATES = DATA["rates"]["of"]
 UNITS = " ".join(f"{row['words']} {row.get('abroad', '')}" for row in DATA["units"].values()).replace("µ", "μ")
 BY_VALUE = {
     name: " ".join(DATA[name].values())
-    for name in ("numbers_abroad", "periods", "parts_of_day", "groups", "group_adjectives")
+    for name in ("numbers_abroad", "periods", "weekdays", "parts_of_day", "groups", "group_adjectives")
 }
 LISTS = {
     f"{section}.{name}": text

@@ -76,8 +76,9 @@ def read(row: Sequence[Token], at: int) -> Amount:
             continue
         if is_number(row, end):
             if not groups[-1].add(row, end):
-                if row[end + 1 : end + 2] and row[end + 1].text in known.often.times - _SIGNS:
-                    break  # `500 three times a day`
+                after = row[end + 1].text if end + 1 < len(row) else ""
+                if after in (known.often.days if token.text == "one" else known.often.times - _SIGNS):
+                    break  # `500 three times a day`, `8 one day and 9 the next`
                 product = True
                 groups.append(_Group())
                 groups[-1].add(row, end)

@@ -13,7 +13,9 @@ _LONGEST_SERIES, _LONGEST_SENTENCE = 12, 40
 def is_label(around: Surroundings, at: int, end: int) -> bool:
     """Whether a number names what stands before it, or a line of a list; or is a part of an hour or of people."""
     before = around.text(at - 1)
-    if any(way(around, at, end) for way in (_of_hour, _of_people, _some_of, _counts_others)):
+    if around.text(end) == "other" and around.text(end + 1) in around.known.beside.counted:
+        return True  # `more than 200 other medicines`
+    if _of_hour(around, end) or _of_people(around, at, end) or _some_of(around, at, end):
         return True
     if before in around.known.beside.numbered and around.row[at].value is not None:
         return not _measures(around, end)
@@ -30,7 +32,7 @@ def is_label(around: Surroundings, at: int, end: int) -> bool:
     return _of_days(around, at, end)
 
 
-def _of_hour(around: Surroundings, _: int, end: int) -> bool:
+def _of_hour(around: Surroundings, end: int) -> bool:
     """`take omeprazole half an hour before breakfast`: it is no dose over an hour."""
     part = around.text(end - 1) in around.known.parts
     return part and around.text(end) == "an" and around.text(end + 1) in around.known.often.hours
@@ -47,10 +49,10 @@ def _of_people(around: Surroundings, at: int, end: int) -> bool:
 
 def _some_of(around: Surroundings, at: int, end: int) -> bool:
     """`Of 200 adults on metformin, 12 stopped`, `they gave it to 200`: people, fewer than were counted before."""
-    known = around.known
-    if around.text(at - 1) == "to":
+    known, before = around.known, around.text(at - 1)
+    if before == "to":
         return around.is_drug(at - 2) and around.text(at - 3) in known.grown.giving and around.ends(end)
-    if around.text(at - 1) != "," or around.text(end) not in known.grown.faring:
+    if before != "," or around.text(end) not in known.grown.faring:
         return False
     first, least = at - 1, max(0, at - _LONGEST_SENTENCE)
     while first > least and around.texts[first - 1] not in {".", "\n"}:
@@ -66,11 +68,6 @@ def _some_of(around: Surroundings, at: int, end: int) -> bool:
     return people and bool(some.values and everybody.values) and max(some.values) < min(everybody.values)
 
 
-def _counts_others(around: Surroundings, _: int, end: int) -> bool:
-    """`more than 200 other medicines`."""
-    return around.text(end) == "other" and around.text(end + 1) in around.known.beside.counted
-
-
 def _of_days(around: Surroundings, at: int, end: int) -> bool:
     """`on day 1, 8 and 15`: each is a day, if they rise and the last one is joined to them."""
     beside, row = around.known.beside, around.row
@@ -80,8 +77,8 @@ def _of_days(around: Surroundings, at: int, end: int) -> bool:
         around.texts[first - 1] in joins or row[first - 1].value is not None
     ):
         first -= 1
-    if first == at or around.text(first - 1) not in beside.days:
-        return False
+    if first == at or around.text(first - 1) not in beside.days or around.texts[first] in {"and", ","}:
+        return False  # `8 one day and 9 the next`
     if end < len(row) and (around.unit_at(end) or around.text(end) in {":", "="}):
         return False
     while end < len(row) and end < at + _LONGEST_SERIES and (around.texts[end] in joins or is_number(row, end)):

@@ -1,6 +1,7 @@
 """Doses among tokens: a number with a unit, before or after it; a count of a drug; a multiple of the usual dose.
 
-Knows how doses are said. Knows no passages, and not which drug is meant.
+Knows how doses are said. For how many days a drug is taken is none, whatever the passages have: surgery, side effects
+and prescriptions are told of in days, too. Knows no passages, and not which drug is meant.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from medmind_runtime.safety.doses import (
     devices,
     foods,
     labels,
+    limitless,
     multiples,
     other_numbers,
     schedules,
@@ -29,6 +31,8 @@ from medmind_runtime.safety.doses.units import Units
 
 _USUAL = "usual"
 """Of a multiple: what it is compared by."""
+_ENDLESS = "endless"
+"""Of `as many as you like`."""
 _RATIO = "ratio"
 """Of `1:1000`; the value is the second number."""
 _PERCENT = "percent"
@@ -108,6 +112,8 @@ class _Reader(Units):
             return None
         if amounts.is_number(self.row, at):
             return self._numbered(at)
+        if text in self.known.limitless_begins and (end := limitless.end(self, at)):
+            return Mention(at, end, (amounts.BY_WORD,), _ENDLESS, word=text)
         if text in self.known.unnumbered:
             return self._unnumbered(at)
         end = multiples.end(self, at) if text in self.known.multiplying.words else 0
@@ -166,7 +172,7 @@ class _Reader(Units):
     def _told(self, first: int, end: int) -> bool:
         """Whether the words around make a number without a unit a dose."""
         course = not self.known.beside.products.isdisjoint(self.texts[first:end])  # `40 x 5 days`
-        if self.text(end) in self.known.beside.counted and not course:
+        if self.text(end) in self.known.beside.counted and not course and not schedules.no_hour(self, first, end):
             return False
         return any(module.told(self, first, end) for module in (bare, schedules, answers, strengths))
 

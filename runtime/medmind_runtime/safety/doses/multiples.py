@@ -53,7 +53,10 @@ def _doubled(around: Meaning, at: int) -> int:
     ):
         size = 2
     elif (doubling and text in multiplying.then and (asked or _or_so(around, at))) or (
-        _repeated(around, at) or _made_so(around, at) or ((asked or drug) and _once_more(around, at))
+        _repeated(around, at)
+        or _made_so(around, at)
+        or ((asked or drug) and _once_more(around, at))
+        or _swallowed_again(around, at)
     ):
         size = 1
     return at + size if size and not around.denied(at) else 0
@@ -195,6 +198,22 @@ def _once_more(around: Meaning, at: int) -> bool:
         around.texts[at] in around.known.summing.again_at_once
         and around.text(at - 1) in around.known.multiplying.as_much
     )
+
+
+def _swallowed_again(around: Meaning, at: int) -> bool:
+    """`swallow it again`, and no more; not `before you take it again`, nor `take it again tomorrow`."""
+    multiplying, beside, moving = around.known.multiplying, around.known.beside, around.known.moving
+    if around.texts[at] not in around.known.summing.again_at_once or (
+        around.text(at + 1) not in multiplying.then_ends | {"", "\n"}
+    ):
+        return False
+    verb = at - 1
+    while verb > at - NEAR // 2 and (
+        around.text(verb) in beside.pointing | beside.own | beside.dose_names | {"the"} or around.is_drug(verb)
+    ):
+        verb -= 1
+    told = verb < at - 1 and around.text(verb) in multiplying.swallowing
+    return told and around.text(verb - 1) in moving.clause_begins | {"", "\n"} and around.drug_lately(at)
 
 
 def _repeated(around: Meaning, at: int) -> bool:

@@ -7,7 +7,7 @@ Knows no amounts. What is measured, done or suffered every hour is none of a dru
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from medmind_runtime.safety.doses import amounts, clocks, devices, occasions, spacing
+from medmind_runtime.safety.doses import amounts, clocks, devices, occasions, spacing, weekdays
 from medmind_runtime.safety.doses.mentions import Mention
 from medmind_runtime.safety.doses.reading import Token
 from medmind_runtime.safety.doses.surroundings import Surroundings
@@ -60,7 +60,7 @@ class _Reader(Surroundings):
     def at(self, at: int) -> Mention | None:
         if found := self._by_time(at):
             return found
-        read = self._interval(at) or self._times(at) or self._of_week(at) or self._clocks(at)
+        read = self._interval(at) or self._times(at) or self._of_week(at) or self._clocks(at) or weekdays.days(self, at)
         if not read:
             return self._in_all(at)
         if not self._of_taking(at, read[1]) or (min(read[0]) <= 1 and self._of_checkups(at, read[1])):
@@ -150,7 +150,11 @@ class _Reader(Surroundings):
         per = self.text(end) in often.per
         if (per or self.text(end) in self.known.rates.within) and (hours := self.day_of_hours(end + 1)):
             return values, hours
-        end += 1 + (self.text(end) == "in" and self.text(end + 1) == "a") if per else self.text(end) == "-"
+        end += (
+            1 + (self.text(end) == "in" and self.text(end + 1) in {"a", "the", "one", "any"})
+            if per
+            else self.text(end) == "-"
+        )
         unit = self.text(end)
         days = self.known.periods.get(unit, Fraction(1)) if per or unit in often.alone else Fraction(1)
         if days > 1 or unit in often.hours:

@@ -96,7 +96,10 @@ def _counts(row: Sequence[Token], at: int) -> bool:
         return True
     if row[at].text in known.foreign.ambiguous:
         return False
-    if found and found[0].kind in {"", "form", "household"} and ahead[0] not in known.foreign.no_roman_units:
+    counted = found is not None and (
+        found[0].kind in {"", "form", "household"} or found[0].spelt in known.unit_lists.dosed_alone
+    )
+    if counted and ahead[0] not in known.foreign.no_roman_units:
         return len(ahead[0]) > 1 or row[at + 1].written.islower()
     before = known.unit([row[at - 1].text], 0) if at else None
     return before is not None and before[0].kind == "form" and row[at].written.islower()

@@ -27,8 +27,9 @@ _LETTER = r"[^\W\d_²³¹⁰⁴-₎¼-¾⅐-⅞↉]"
 _TOKEN = re.compile(
     r"(?P<number>\d+(?:[.,'’]\d+)*|\.\d+)"
     rf"|(?P<short>(?:{_LETTER}\.){{2,6}}(?!{_LETTER})|(?:{_LETTER}\.){{1,12}}{_LETTER}(?!{_LETTER}))"
-    rf"|(?P<word>{_LETTER}{{1,60}}(?:['’]{_LETTER}{{1,10}}){{0,2}})|(?P<sign>[^\s\x00])",
+    rf"|(?P<word>{_LETTER}{{1,60}}(?:['’]{_LETTER}{{1,10}}){{0,2}})|(?P<sign>[=-]>|[^\s\x00])",
 )
+_ARROWS = frozenset({"->", "=>"})
 _DIGITS = re.compile(r"(?<![^\W_])(?:[Il](?=[0-9O])|[0-9])(?:[0-9OoI]|l(?=[0-9OoIl]))*")
 """`8OO`, `l00`: letters that look like digits, in a number; the `l` of `5l` is a unit."""
 _LIKE_DIGITS = str.maketrans("OoIl", "0011")
@@ -166,7 +167,7 @@ def tokens(text: str, offset: int = 0) -> Iterator[Token]:
             tail = text[places[end - 1] : places[end]]
             if tail.startswith(("&", "\\")):  # the last sign of it is written with many
                 where = (where[0], offset + places[end])
-        written = found.group()
+        written = found.group() if found.group() not in _ARROWS else "→"
         if found.lastgroup == "number":
             yield Token(written, *where, number(written), written, glued)
         elif found.lastgroup == "sign":

@@ -9,6 +9,8 @@ from medmind_runtime.safety.doses.spans import span
 from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
 
 _HOURS = 12
+_WITH_MINUTES = 100
+"""From here on a number may be an hour and its minutes: `930`."""
 _WEIGHED = frozenset({"kg", "lb"})
 _MOST_AT_ONCE = 20
 """Tablets that are taken at once."""
@@ -18,7 +20,8 @@ _LONGEST_SERIES = 160
 
 def told(around: Surroundings, first: int, end: int) -> bool:
     """Whether a time on one side makes a number a drug's dose."""
-    return any(way(around, first, end) for way in (_of_course, _opens, _when, _listed, _runs, _scaled, _for_each))
+    ways = (_of_course, _opens, _when, _listed, _runs, _scaled, _for_each, _halved)
+    return any(way(around, first, end) for way in ways)
 
 
 def _of_course(around: Surroundings, first: int, end: int) -> bool:
@@ -57,6 +60,8 @@ def _when(around: Surroundings, first: int, end: int) -> bool:
     place = _timed(around, end)
     if not place or is_clock(around, first, end):
         return False
+    if around.in_clause(first, around.known.measuring.measures) and around.phrase(around.known.turns, end):
+        return False  # `an INR of 2 one day, 3 the next`
     told = around.drug_lately(first) or around.in_clause(first, beside.taking) or around.drug_near(first)
     if (told or _begins_now(around, first)) and _others_timed(around, first, end):
         return True
@@ -68,7 +73,7 @@ def _when(around: Surroundings, first: int, end: int) -> bool:
 def _timed(around: Surroundings, end: int) -> int:
     """The place of a day, a time of the day, whom it is for or an age, if it follows; 0 for none."""
     timing, beside = around.known.timing, around.known.beside
-    if moment := _moment(around, end + (around.text(end) == "more")):
+    if moment := _moment(around, end + (around.text(end) == "more")) or around.phrase(around.known.turns, end):
         return moment - 1
     place = around.past(end, timing.when_led, 4)
     if place > end and around.text(place) in timing.when:
@@ -120,16 +125,17 @@ def _listed(around: Surroundings, first: int, end: int) -> bool:
 
 
 def _heads_line(around: Surroundings, first: int) -> bool:
-    """Whether a time of the day with its colon is all that stands before a number in its line."""
+    """Whether a time of the day with its colon, or a list's sign, is all that stands before a number in its line."""
     timing = around.known.timing
+    marks = {"", "\n", "-", "•", "+", "|", ",", "."}
+    if around.text(first - 1) in around.known.often.days and around.text(first - 2) in timing.odd:  # `odd days 7`
+        return around.drug_in_clause(first)
+    if around.text(first - 1) in timing.daytime and around.text(first - 2) in marks - {"", "\n", ",", "."}:
+        return around.drug_named(first)
     colon = around.text(first - 1) == ":" or (around.text(first - 1) == "|" and around.drug_named(first))
     if around.text(first - 1) in timing.when and around.drug_in_clause(first):
         return True
-    return (
-        colon
-        and around.text(first - 2) in timing.daytime
-        and around.text(first - 3) in {"", "\n", "-", "•", "+", "|", ",", "."}
-    )
+    return colon and around.text(first - 2) in timing.daytime and around.text(first - 3) in marks
 
 
 def _runs(around: Surroundings, first: int, end: int) -> bool:
@@ -169,6 +175,25 @@ def _of_scale(around: Surroundings, at: int) -> bool:
             end = around.past(read(around.row, place + 1).end, around.known.beside.modifiers, 3)
             return end < at and around.unit_at(end) is not None
     return False
+
+
+def _halved(around: Surroundings, first: int, end: int) -> bool:
+    """`lisinopril eighty am, forty pm`: so much in each half of the day."""
+    if not no_hour(around, first, end):
+        return False
+    between = around.known.unitless.equals | around.known.timing.halves
+    taken = around.asked_to_take(first) and around.drug_lately(first)
+    return taken or around.led_by_drug(first, between) >= 0
+
+
+def no_hour(around: Surroundings, first: int, end: int) -> bool:
+    """Whether a number before `am` is too large to be an hour; `at 930 am` is none."""
+    halves = around.known.timing.halves
+    if around.text(end) not in halves and (around.text(end) != "in" or around.text(end + 2) not in halves):
+        return False
+    values = read(around.row, first).values
+    largest = max(values, default=0)
+    return largest > 2 * _HOURS and not (around.text(first - 1) == "at" and largest >= _WITH_MINUTES)
 
 
 def is_clock(around: Surroundings, first: int, end: int) -> bool:

@@ -17,7 +17,7 @@ in its sentence or the one before."""
 _NO_AGE, _NO_COUNT = 120, 10_000
 """Between them is a lone number that may be a dose, where the words around do not say so."""
 _OF_MANY = frozenset({"in", "per", "of", "/", "-", "(", "[", "#"})
-_SOME = frozenset({"region", "excess", "upwards", "short"})
+_SOME = frozenset({"region", "excess", "upwards", "short", "north", "south"})
 """Before an `of` behind which no share follows."""
 _FAR_LESS = 10
 """How many times less than a dose a number of days is that is not taken for one."""
@@ -72,7 +72,7 @@ def _stepped(around: Meaning, first: int, end: int) -> bool:
         return True
     if any(map(around.is_taken, range(max(0, verb - _SUBJECT), first))):
         return True
-    return led != "from" and _dose_spoken_of(around, first)
+    return led != "from" and (_dose_spoken_of(around, first) or _of_drug_ahead(around, first))
 
 
 def _verb_before(around: Meaning, at: int) -> int:
@@ -184,7 +184,7 @@ def _called(around: Meaning, first: int, _: int) -> bool:
 
 
 def _of_drug_ahead(around: Meaning, first: int) -> bool:
-    """`a maximum of 80 on oxycodone`, where nothing else was named before."""
+    """`a maximum of 80 on oxycodone`, `work your way to 80 on it`, where nothing else was named before."""
     ahead = around.texts[first : first + _BETWEEN]
     ahead = ahead[: ahead.index(".")] if "." in ahead else ahead
     sure = any(around.known.is_surely_drug(text) and not around.measured(at) for at, text in enumerate(ahead, first))
@@ -192,10 +192,11 @@ def _of_drug_ahead(around: Meaning, first: int) -> bool:
 
 
 def _next(around: Meaning, first: int, end: int) -> bool:
-    """`200 mg, then 400, then 800`, `200 mg or even 800`, `after a week, 25`: after a dose, at the end of a clause."""
+    """`200 mg, then 400, then 800`, `after a week, 25`, `or 10 if it is low`: after a dose, at the end of a clause."""
     moving, place = around.known.moving, first
     if around.text(end) not in moving.clause_signs | {"", "\n"}:
-        return False
+        other = around.text(place - 1) in moving.other_dose and around.text(end) in moving.in_case
+        return other and _last_named(around, place) == "dose"
     if around.text(place - 1) in {",", ":"} and not moving.after.isdisjoint(around.clause_before(place)[:_LED]):
         return _dose_spoken_of(around, place)
     while around.text(place - 1) in moving.sequel:

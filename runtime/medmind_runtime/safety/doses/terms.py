@@ -86,12 +86,15 @@ class Terms(Words):
         before_answer: words before the number that answers a question after a dose.
         periods: days of what something may be done so often in: `week`, `monthly`.
         parts_of_day: the part that a word means: `breakfast` is in the morning.
+        weekdays: the days that a word means, by their numbers from Monday on.
         often_begins, often_words: the first words of how often, but for numbers; the same with those after a number.
         often_led: words between a drug and how often it is taken.
         harm, most: phrases that make a dose too much, or the upper end; by their first word, the longest first.
         no_most: phrases that do not although they begin so.
         opening: phrases after one of a drug's doses without a unit, by their first word.
         at_once, moments, immediately: phrases after a number of what is taken: so many together; when; without a pause.
+        emptied, turns: phrases after what holds a drug; after a number that is taken on some days.
+        limitless_begins: words that a dose without an end may begin with.
         instead: phrases before how often something is not to be taken.
         negations: words before what is not to be done.
         capitals: names of units that are written in these capitals alone.
@@ -117,10 +120,14 @@ class Terms(Words):
         self.units_abroad: set[str] = set()
         often = self.often
         self.parts_of_day = {word: part for part, words in data["parts_of_day"].items() for word in words.split()}
+        self.weekdays = {
+            word: set(map(int, days)) for days, words in data["weekdays"].items() for word in words.split()
+        }
         self.often_begins = often.every | often.q | often.hourly | often.twice | often.thrice | self.pausing.meals
         self.often_begins |= (
             (often.bid | often.tid | often.qid | often.once | often.alternate | often.alone | often.daily)
             | self.parts_of_day.keys()
+            | self.weekdays.keys()
             | often.whenever
             | {"hour"}
         )
@@ -128,6 +135,9 @@ class Terms(Words):
         self.periods |= dict.fromkeys(often.hours | often.hourly, Fraction(1, 24)) | dict.fromkeys(
             often.minutes, Fraction(1, 1440)
         )
+        self.limitless_begins = (
+            self.limitless.much | self.limitless.until | self.limitless.whatever | self.limitless.lasting
+        ) | self.preparations.finishing
         self.after_number = self.beside.plain | self.unitless.routes | often.q | often.per
         self.before_answer = self.beside.plain - self.answering.no_amount | self.beside.about | self.answering.before
         self.often_words = (
@@ -171,6 +181,7 @@ class Terms(Words):
         self.opening, self.immediately = _phrases(kinds["opening"]), _phrases(kinds["immediately"])
         self.moments = _phrases(" ".join([kinds["moments"], kinds["immediately"]]))
         self.at_once, self.instead = _phrases(kinds["at_once"]), _phrases(kinds["instead"])
+        self.emptied, self.turns = _phrases(kinds["emptied"]), _phrases(kinds["turns"])
 
     def _add_pieces(self, known: list[str]) -> None:
         alone = {words[0] for rows in self._units.values() for words, _ in rows if len(words) == 1}
@@ -197,9 +208,8 @@ class Terms(Words):
         self.sizes = sized["things"] | sized["sizes"] | {"-"}
         for words in product(sized["things"], sized["sizes"], sized["those"]):
             self._units.setdefault(words[0], []).append((words, self.by_name["sized"]))
-        self.heaps = {
-            words[0] for rows in self._units.values() for words, unit in rows if unit.spelt in self.unit_lists.heaped
-        }
+        measured = self.unit_lists.heaped | self.unit_lists.by_the
+        self.heaps = {words[0] for rows in self._units.values() for words, unit in rows if unit.spelt in measured}
         self.unnumbered = self.beside.articles | self.beside.all | self.beside.vague | self.heaps
         for rows in self._units.values():
             rows.sort(key=lambda row: -len(row[0]))

@@ -108,6 +108,8 @@ class Units(Meaning):
         often = bool(rest) and (
             rest[0] in self.known.often.every | self.known.often.abbreviated | self.known.rates.alone
         )
+        each_time = rest[:2] in (["each", "time"], ["at", "each"], ["every", "time"])  # `with all meals, two each time`
+        often, drug = often or each_time, drug or (each_time and self.drug_lately(first))
         if (a_day or often) and (asked or drug or self.drug_ahead(at)):
             return COUNT, at
         ends = not rest or not self.row[at].is_word or (rest[0] in beside.plain and rest[0] not in unit_words.periods)

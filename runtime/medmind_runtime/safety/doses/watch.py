@@ -166,6 +166,7 @@ def _window(word: str) -> int:
             or text in known.beside.vague
             or text in known.multiplying.words
             or text in known.heaps
+            or text in known.limitless_begins
             or amounts.is_number(row, at)
         ):
             window = _SETTLED

@@ -6,7 +6,15 @@ from medmind_runtime.safety.doses.wordlists.around import Beside, Foreign, Rates
 from medmind_runtime.safety.doses.wordlists.frequency import Often, Pausing
 from medmind_runtime.safety.doses.wordlists.people import Answering, Asking, Grown, Keys
 from medmind_runtime.safety.doses.wordlists.things import Eating, Measuring, Naming, Preparations
-from medmind_runtime.safety.doses.wordlists.unitless import Handling, Moving, Multiplying, Summing, Timing, Unitless
+from medmind_runtime.safety.doses.wordlists.unitless import (
+    Handling,
+    Limitless,
+    Moving,
+    Multiplying,
+    Summing,
+    Timing,
+    Unitless,
+)
 
 _OVER_LINES = frozenset({"soft", "equals", "clause_ends"})
 """Lists to which the end of a line belongs: one may stand between a number and its unit."""
@@ -43,6 +51,7 @@ class Words:
         self.moving = Moving(**lists(data["moving"]))
         self.handling = Handling(**lists(data["handling"]))
         self.multiplying = Multiplying(**lists(data["multiplying"]))
+        self.limitless = Limitless(**lists(data["limitless"]))
         self.summing = Summing(**lists(data["summing"]))
         self.often = Often(**lists(data["often"]))
         self.pausing = Pausing(**lists(data["pausing"]))

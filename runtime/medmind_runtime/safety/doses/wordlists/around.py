@@ -76,6 +76,7 @@ class UnitLists:
     no_keys: frozenset[str]
     dosed_alone: frozenset[str]
     heaped: frozenset[str]
+    by_the: frozenset[str]
     poured: frozenset[str]
     liquids: frozenset[str]
 

@@ -34,6 +34,10 @@ class Timing:
     when: frozenset[str]
     clock: frozenset[str]
     running: frozenset[str]
+    halves: frozenset[str]
+    days_to: frozenset[str]
+    days_and: frozenset[str]
+    odd: frozenset[str]
     courses: frozenset[str]
     bearers: frozenset[str]
     aged_at: frozenset[str]
@@ -61,6 +65,8 @@ class Moving:
     after: frozenset[str]
     sequel: frozenset[str]
     joined: frozenset[str]
+    other_dose: frozenset[str]
+    in_case: frozenset[str]
     clause_signs: frozenset[str]
     no_ends: frozenset[str]
     goes_on: frozenset[str]
@@ -99,6 +105,8 @@ class Multiplying:
     made_so: frozenset[str]
     doubling: frozenset[str]
     as_much: frozenset[str]
+    swallowing: frozenset[str]
+    then_ends: frozenset[str]
     then: frozenset[str]
     what: frozenset[str]
     doing: frozenset[str]
@@ -115,6 +123,21 @@ class Multiplying:
     made_by: frozenset[str]
     multiplied: frozenset[str]
     much: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Limitless:
+    """Doses without an end."""
+
+    much: frozenset[str]
+    liking: frozenset[str]
+    until: frozenset[str]
+    holders: frozenset[str]
+    whatever: frozenset[str]
+    that: frozenset[str]
+    left: frozenset[str]
+    lasting: frozenset[str]
+    stopping: frozenset[str]
 
 
 @dataclass(frozen=True)
