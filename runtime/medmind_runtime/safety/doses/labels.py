@@ -15,7 +15,7 @@ def is_label(around: Surroundings, at: int, end: int) -> bool:
     before = around.text(at - 1)
     if around.text(end) == "other" and around.text(end + 1) in around.known.beside.counted:
         return True  # `more than 200 other medicines`
-    if _of_hour(around, end) or _of_people(around, at, end) or _some_of(around, at, end):
+    if _of_hour(around, end) or _of_people(around, at, end) or (before in {"to", ","} and _some_of(around, at, end)):
         return True
     if before in around.known.beside.numbered and around.row[at].value is not None:
         return not _measures(around, end)
@@ -49,10 +49,10 @@ def _of_people(around: Surroundings, at: int, end: int) -> bool:
 
 def _some_of(around: Surroundings, at: int, end: int) -> bool:
     """`Of 200 adults on metformin, 12 stopped`, `they gave it to 200`: people, fewer than were counted before."""
-    known, before = around.known, around.text(at - 1)
-    if before == "to":
+    known = around.known
+    if around.text(at - 1) == "to":
         return around.is_drug(at - 2) and around.text(at - 3) in known.grown.giving and around.ends(end)
-    if before != "," or around.text(end) not in known.grown.faring:
+    if around.text(end) not in known.grown.faring:
         return False
     first, least = at - 1, max(0, at - _LONGEST_SENTENCE)
     while first > least and around.texts[first - 1] not in {".", "\n"}:

@@ -28,9 +28,11 @@ def end(around: Units, at: int) -> int:
 def _as_much_as(around: Units, at: int) -> int:
     """`as many tablets as you like`; not `as much water as you like`."""
     limitless, known = around.known.limitless, around.known
+    if around.text(at - 1) != "as":
+        return 0
     again = next((place for place in range(at + 1, min(len(around.row), at + NEAR)) if around.texts[place] == "as"), 0)
     liked = again and around.text(again + 1) in known.moving.doers and around.text(again + 2) in limitless.liking
-    if around.text(at - 1) != "as" or not liked:
+    if not liked:
         return 0
     between = around.texts[at + 1 : again]
     drug = any(map(around.is_drug, range(at + 1, again)))

@@ -9,6 +9,7 @@ from medmind_runtime.safety.doses.spans import span
 from medmind_runtime.safety.doses.surroundings import NEAR, Surroundings
 
 _HOURS = 12
+_IN_THE = frozenset({"in", "the"})
 _WITH_MINUTES = 100
 """From here on a number may be an hour and its minutes: `930`."""
 _WEIGHED = frozenset({"kg", "lb"})
@@ -189,7 +190,7 @@ def _halved(around: Surroundings, first: int, end: int) -> bool:
 def no_hour(around: Surroundings, first: int, end: int) -> bool:
     """Whether a number before `am` is too large to be an hour; `at 930 am` is none."""
     halves = around.known.timing.halves
-    if around.text(end) not in halves and (around.text(end) != "in" or around.text(end + 2) not in halves):
+    if halves.isdisjoint(around.texts[end : end + 3]) or around.text(around.past(end, _IN_THE, 2)) not in halves:
         return False
     values = read(around.row, first).values
     largest = max(values, default=0)

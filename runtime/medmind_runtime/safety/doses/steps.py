@@ -185,10 +185,7 @@ def _called(around: Meaning, first: int, _: int) -> bool:
 
 def _of_drug_ahead(around: Meaning, first: int) -> bool:
     """`a maximum of 80 on oxycodone`, `work your way to 80 on it`, where nothing else was named before."""
-    ahead = around.texts[first : first + _BETWEEN]
-    ahead = ahead[: ahead.index(".")] if "." in ahead else ahead
-    sure = any(around.known.is_surely_drug(text) and not around.measured(at) for at, text in enumerate(ahead, first))
-    return sure and not _last_named(around, first)
+    return around.follows(first) and not _last_named(around, first)
 
 
 def _next(around: Meaning, first: int, end: int) -> bool:

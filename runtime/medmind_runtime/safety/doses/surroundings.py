@@ -161,8 +161,17 @@ class Surroundings:
         return self.asked or any(map(is_drug, self.row[max(0, at - _FAR) : at]))
 
     def drug_lately(self, at: int) -> bool:
-        """Whether a drug is asked about, or was named in this sentence or the one before it."""
-        return self.asked or any(map(is_drug, self.row[max(0, at - 2 * NEAR) : at]))
+        """Whether a drug is asked about, was named in this sentence or the one before, or surely is in its rest."""
+        return self.asked or any(map(is_drug, self.row[max(0, at - 2 * NEAR) : at])) or self.follows(at)
+
+    def follows(self, at: int) -> bool:
+        """Whether what is surely a drug's name follows in the sentence, be it far behind."""
+        for place in range(at + 1, min(len(self.row), at + 2 * NEAR)):
+            if self.texts[place] in {".", "\n"}:
+                return False
+            if self.known.is_surely_drug(self.texts[place]) and not self.measured(place):
+                return True
+        return False
 
     def phrase(self, phrases: dict[str, list[tuple[str, ...]]], at: int) -> int:
         """The end of one of these phrases, if it begins here; 0 for none."""

@@ -7,20 +7,16 @@ cut.
 import re
 from collections import deque
 from collections.abc import Sequence
-from functools import lru_cache
 
-from medmind_runtime.safety.doses import amounts, mentions, often, other_numbers, spelt, subjects
+from medmind_runtime.safety.doses import holding, mentions, often, spelt, subjects
 from medmind_runtime.safety.doses.cutting import without
 from medmind_runtime.safety.doses.drugs import is_drug, stem
 from medmind_runtime.safety.doses.reading import Token, of_word
 from medmind_runtime.safety.doses.support import Passages
 from medmind_runtime.safety.doses.table import Table
-from medmind_runtime.safety.doses.terms import terms
 
 _SPACE = re.compile(r"\s")
 _WORD = re.compile(r"\s*\S+\s")
-_SETTLED, _SETTLED_ARTICLE = 7, 5
-"""Words without a number after which a dose is complete; after `a` and the like."""
 _CONTEXT = 90
 """Tokens kept of what was shown."""
 _MOST_HELD, _KEPT_BACK = 160, 50
@@ -40,12 +36,12 @@ class DoseWatch:
         self._passages = passages.when_asked(asked) if isinstance(passages, Passages) else Passages(passages, asked)
         self._pending: list[str] = []
         self._pending_size = 0
-        self._words: deque[tuple[str, list[Token]]] = deque()
+        self._words: deque[tuple[str, list[Token], int]] = deque()
         self._left = 0
         self._shown: list[Token] = []
         self._named: frozenset[str] = frozenset()
         self._table = Table()
-        self._line_ended = False
+        self._line_ended = self._numbered = self._drugless = self._after_as = False
 
     def feed(self, text: str) -> str:
         """Take the next words; return what may be shown."""
@@ -88,9 +84,16 @@ class DoseWatch:
         if self._line_ended:
             row.append(Token("\n", len(word) - 1, len(word)))
             self._table.take(row[-1:])
-        self._words.append((word, row))
-        self._left = max(self._left - 1, _SETTLED if self._left and _adds(word) else _window(word))
-        if not self._left:
+        window = holding.SETTLED if self._after_as and holding.likes(word) else holding.window(word)
+        self._after_as = bool(row) and row[-1].text == "as"
+        self._words.append((word, row, window))
+        self._left = max(self._left - 1, holding.SETTLED if self._left and holding.adds(word) else window)
+        number, closed = holding.bare(word)
+        bare = closed or (self._numbered and holding.counts_nothing(word))
+        self._numbered = number
+        ended = self._line_ended or self._passages.drug_asked or holding.names_or_ends(word)
+        self._drugless = (bare or self._drugless) and not ended
+        if not self._left and not (self._drugless and len(self._words) < holding.FAR):
             return made + self._release()
         if len(self._words) > _MOST_HELD:
             return made + self._release(_KEPT_BACK)
@@ -100,15 +103,15 @@ class DoseWatch:
         """What is held, checked, but for the last words."""
         if not self._words:
             return ""
-        text = "".join(word for word, _ in self._words)
+        text = "".join(word for word, *_ in self._words)
         held: list[Token] = []
         ends: list[tuple[int, int]] = []
         at = 0
-        for word, own in self._words:
+        for word, own, _ in self._words:
             held += [Token(t.text, t.start + at, t.end + at, t.value, t.written, t.glued) for t in own] if at else own
             at += len(word)
             ends.append((at, len(held)))
-        if not self._left and not any(_window(word) for word, _ in self._words):
+        if not self._left and not any(window for *_, window in self._words):
             self._words.clear()
             self._keep(self._shown + held)
             return text
@@ -143,31 +146,3 @@ class DoseWatch:
                 self._named = frozenset({stem(token.text)})
                 break
         self._shown = row[-_CONTEXT:]
-
-
-@lru_cache(1 << 13)
-def _adds(word: str) -> bool:
-    """Whether another dose may follow that is taken with the one before."""
-    return any(token.text in terms().summing.holding for token in of_word(word))
-
-
-@lru_cache(1 << 13)
-def _window(word: str) -> int:
-    """For how many words a dose may go on after this one."""
-    known, row = terms(), of_word(word)
-    window = 0
-    for at, token in enumerate(row):
-        text = token.text
-        if often.begins(token) or other_numbers.may_be(token) or text in known.first_pieces:
-            window = max(window, _SETTLED_ARTICLE)
-        if (
-            token.value is not None
-            or text in known.beside.all - {"every"}
-            or text in known.beside.vague
-            or text in known.multiplying.words
-            or text in known.heaps
-            or text in known.limitless_begins
-            or amounts.is_number(row, at)
-        ):
-            window = _SETTLED
-    return window
