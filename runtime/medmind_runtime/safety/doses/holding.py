@@ -35,7 +35,7 @@ def bare(word: str) -> tuple[bool, bool]:
     row = of_word(word)
     comma = len(row) > 1 and row[-1].text == ","
     last = row[-1 - comma] if row else _NOTHING
-    number = last.value is not None or (last.text in terms().numbers and last.text != "one")
+    number = last.value is not None or (last.text != "one" and terms().is_number(last.text))
     number = number and not amounts.is_year(last.value)
     return number and not comma, number and comma
 

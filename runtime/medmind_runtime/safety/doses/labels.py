@@ -13,8 +13,10 @@ _LONGEST_SERIES, _LONGEST_SENTENCE = 12, 40
 def is_label(around: Surroundings, at: int, end: int) -> bool:
     """Whether a number names what stands before it, or a line of a list; or is a part of an hour or of people."""
     before = around.text(at - 1)
-    if around.text(end) == "other" and around.text(end + 1) in around.known.beside.counted:
+    if around.texts[end : end + 1] == ["other"] and around.text(end + 1) in around.known.beside.counted:
         return True  # `more than 200 other medicines`
+    if before in around.known.beside.passive and around.texts[at : at + 2] == ["one", "of"] and end > at + 1:
+        return not (end < len(around.row) and around.unit_at(end))  # `it is one of 3 steroids`
     if _of_hour(around, end) or _of_people(around, at, end) or (before in {"to", ","} and _some_of(around, at, end)):
         return True
     if before in around.known.beside.numbered and around.row[at].value is not None:

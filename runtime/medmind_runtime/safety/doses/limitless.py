@@ -34,6 +34,8 @@ def _as_much_as(around: Units, at: int) -> int:
     liked = again and around.text(again + 1) in known.moving.doers and around.text(again + 2) in limitless.liking
     if not liked:
         return 0
+    if around.asked and around.text(at - 2) in {"", ".", "\n"} and again == at + 1:
+        return again + 3
     between = around.texts[at + 1 : again]
     drug = any(map(around.is_drug, range(at + 1, again)))
     verbs = known.handling.pressing | (known.beside.taking - (frozenset() if drug else known.eating.drinking))
@@ -52,8 +54,11 @@ def _until_empty(around: Units, at: int) -> int:
 
 
 def _what_is_left(around: Units, at: int) -> int:
-    """`swallow what remains in the box`, `take all that is left in the packet`."""
+    """`swallow what remains in the box`, `take all that is left in the packet`, `swallow the lot`."""
     limitless, place = around.known.limitless, at + 1
+    swallowed = around.in_clause(at, around.known.multiplying.swallowing - around.known.eating.giving)
+    if around.texts[max(0, at - 1) : at + 1] == ["the", "lot"]:
+        return place if swallowed else 0
     while around.text(place) in limitless.that:
         place += 1
     if around.text(place) not in limitless.left or around.text(place + 1) not in {"in", "of"}:
@@ -61,20 +66,23 @@ def _what_is_left(around: Units, at: int) -> int:
     place = around.past(place + 2, around.known.before_unit | around.known.beside.of_drug, 4)
     found = around.unit_at(place) if place < len(around.row) else None
     packet = found is not None and found[0].spelt == "packet" and "back" not in around.texts[place : place + NEAR]
-    swallowed = around.in_clause(at, around.known.multiplying.swallowing - around.known.eating.giving)
     return place + 1 if packet and swallowed else 0
 
 
 def _without_stopping(around: Units, at: int) -> int:
-    """`press the inhaler without stopping`."""
+    """`press the inhaler without stopping`, `puffs without limit`."""
     stopping = around.text(at + 1) in around.known.limitless.stopping
-    return at + 2 if stopping and around.in_clause(at, around.known.handling.pressing) else 0
+    unit = around.unit_at(at - 1) if at else None
+    return at + 2 if stopping and (unit or around.in_clause(at, around.known.handling.pressing)) else 0
 
 
 def _in_one_go(around: Units, at: int) -> int:
-    """`finish the bottle in one go`."""
+    """`finish the bottle in one go`, `empty the whole canister`."""
     place = around.past(at + 1, around.known.before_unit | around.known.beside.own, 3)
     found = around.unit_at(place) if at + 1 < place < len(around.row) else None
+    whole = not around.known.beside.all.isdisjoint(around.texts[at + 1 : place])
+    if whole and around.text(place) in around.known.limitless.holders:
+        return place + 1
     if found is None or found[0].spelt != "packet":
         return 0
     ends = (around.phrase(around.known.at_once, far) for far in range(place + 1, min(len(around.row), place + NEAR)))

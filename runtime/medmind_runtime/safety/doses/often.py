@@ -242,7 +242,9 @@ class _Reader(Surroundings):
             text = self.texts[place]
             if text in often.else_done:
                 return True
-            if text in {".", "\n", ",", ":"} or text in beside.taking or self.is_drug(place) or self.unit_at(place):
+            of_device = self.is_drug(place) and self.text(place + 1) in self.known.handling.things
+            drug = self.is_drug(place) and not of_device  # `wash the salbutamol mouthpiece every week`
+            if text in {".", "\n", ",", ":"} or text in beside.taking or drug or self.unit_at(place):
                 return False
         return False
 

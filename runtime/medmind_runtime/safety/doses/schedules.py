@@ -129,7 +129,7 @@ def _heads_line(around: Surroundings, first: int) -> bool:
     """Whether a time of the day with its colon, or a list's sign, is all that stands before a number in its line."""
     timing = around.known.timing
     marks = {"", "\n", "-", "•", "+", "|", ",", "."}
-    if around.text(first - 1) in around.known.often.days and around.text(first - 2) in timing.odd:  # `odd days 7`
+    if around.text(first - 1) in timing.odd_days and around.text(first - 2) in timing.odd:  # `odd days 7`
         return around.drug_in_clause(first)
     if around.text(first - 1) in timing.daytime and around.text(first - 2) in marks - {"", "\n", ",", "."}:
         return around.drug_named(first)

@@ -72,7 +72,7 @@ def _stepped(around: Meaning, first: int, end: int) -> bool:
         return True
     if any(map(around.is_taken, range(max(0, verb - _SUBJECT), first))):
         return True
-    return led != "from" and (_dose_spoken_of(around, first) or _of_drug_ahead(around, first))
+    return led != "from" and _dose_spoken_of(around, first)
 
 
 def _verb_before(around: Meaning, at: int) -> int:
@@ -146,7 +146,7 @@ def _judged(around: Meaning, first: int, end: int) -> bool:
     ):
         return False
     place = end
-    while around.text(place) in beside.being | unitless.usual | moving.judging_between:
+    while around.text(place) in (beside.being | unitless.usual | moving.judging_between) - moving.judging:
         place += 1
     if _is_its_dose(around, end):
         return True
@@ -184,7 +184,7 @@ def _called(around: Meaning, first: int, _: int) -> bool:
 
 
 def _of_drug_ahead(around: Meaning, first: int) -> bool:
-    """`a maximum of 80 on oxycodone`, `work your way to 80 on it`, where nothing else was named before."""
+    """`a maximum of 80 on oxycodone`, where nothing else was named before."""
     return around.follows(first) and not _last_named(around, first)
 
 
@@ -225,7 +225,7 @@ def _lone(around: Meaning, first: int, _: int) -> bool:
 def _dose_spoken_of(around: Meaning, first: int) -> bool:
     """Whether a dose was named last, or is asked about, or a drug is spoken of; not where a measure was named."""
     named = _last_named(around, first)
-    return named == "dose" or (not named and (around.asked or _of_sure_drug(around, first)))
+    return named == "dose" or (not named and (around.asked or _of_sure_drug(around, first) or around.follows(first)))
 
 
 def _of_sure_drug(around: Meaning, first: int) -> bool:

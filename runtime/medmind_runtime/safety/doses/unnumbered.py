@@ -94,7 +94,8 @@ def _one(around: Units, at: int, place: int, end: int, unit: Unit) -> bool:
     of = of and not (end + 1 < len(around.row) and is_number(around.row, end + 1))
     alone = of and around.asked_to_take(at) and around.drug_ahead(end, 3)
     alone = alone or (bool(around.rates(end)[1]) and around.drug_lately(at))  # `timolol, a drop an hour`
-    if (alone and spelt in unit_lists.dosed_alone) or (
+    strip = spelt == "packet" and around.texts[place] != "pack"  # not `a pack a day` of cigarettes
+    if (alone and (strip or spelt in unit_lists.dosed_alone)) or (
         of and spelt in unit_lists.poured and _of_liquid(around, at, end)
     ):
         return True

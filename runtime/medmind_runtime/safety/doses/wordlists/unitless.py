@@ -38,6 +38,7 @@ class Timing:
     days_to: frozenset[str]
     days_and: frozenset[str]
     odd: frozenset[str]
+    odd_days: frozenset[str]
     courses: frozenset[str]
     bearers: frozenset[str]
     aged_at: frozenset[str]
