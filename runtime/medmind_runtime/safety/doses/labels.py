@@ -15,8 +15,8 @@ def is_label(around: Surroundings, at: int, end: int) -> bool:
     before = around.text(at - 1)
     if around.texts[end : end + 1] == ["other"] and around.text(end + 1) in around.known.beside.counted:
         return True  # `more than 200 other medicines`
-    if before in around.known.beside.passive and around.texts[at : at + 2] == ["one", "of"] and end > at + 1:
-        return not (end < len(around.row) and around.unit_at(end))  # `it is one of 3 steroids`
+    if before in around.known.beside.passive and around.texts[at : at + 2] == ["one", "of"] and _one_of(around, end):
+        return True
     if _of_hour(around, end) or _of_people(around, at, end) or (before in {"to", ","} and _some_of(around, at, end)):
         return True
     if before in around.known.beside.numbered and around.row[at].value is not None:
@@ -53,7 +53,7 @@ def _some_of(around: Surroundings, at: int, end: int) -> bool:
     """`Of 200 adults on metformin, 12 stopped`, `they gave it to 200`: people, fewer than were counted before."""
     known = around.known
     if around.text(at - 1) == "to":
-        return around.is_drug(at - 2) and around.text(at - 3) in known.grown.giving and around.ends(end)
+        return around.is_drug(at - 2) and around.text(at - 3) == "gave" and around.text(end) in {"", ".", ",", "\n"}
     if around.text(end) not in known.grown.faring:
         return False
     first, least = at - 1, max(0, at - _LONGEST_SENTENCE)
@@ -68,6 +68,13 @@ def _some_of(around: Surroundings, at: int, end: int) -> bool:
     everybody, some = read(around.row, first), read(around.row, at)
     people = not known.grown.people.union(known.groups).isdisjoint(around.texts[everybody.end : everybody.end + 3])
     return people and bool(some.values and everybody.values) and max(some.values) < min(everybody.values)
+
+
+def _one_of(around: Surroundings, end: int) -> bool:
+    """`it is one of 3 steroids`, `one of 5 blood thinners`; not `one of 800 mg`, nor `one of 800 a day`."""
+    known, text = around.known, around.text(end)
+    counted = text and around.row[end].is_word and not around.unit_at(end) and not known.is_surely_drug(text)
+    return bool(counted) and (text not in known.beside.plain or text in known.eating.no_medicine)
 
 
 def _of_days(around: Surroundings, at: int, end: int) -> bool:
