@@ -41,7 +41,9 @@ class DoseWatch:
         self._shown: list[Token] = []
         self._named: frozenset[str] = frozenset()
         self._table = Table()
-        self._line_ended = self._numbered = self._drugless = self._after_as = False
+        self._line_ended = self._after_as = False
+        self._numbered = False  # the last word was a number
+        self._drugless = False  # one was said in this sentence, without its drug so far
 
     def feed(self, text: str) -> str:
         """Take the next words; return what may be shown."""
