@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import shutil
-import signal
 import sys
 import textwrap
 import warnings
@@ -15,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from medmind import disk_errors
+from medmind import disk_errors, signals
 from medmind.errors import MedmindError, one_line
 
 if TYPE_CHECKING:
@@ -52,10 +51,7 @@ def run(app: Callable[[], Any]) -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller, as in `medmind-chat >&-`
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for good
-    if os.name != "nt":  # what is half-written is removed on `kill` as it is on Ctrl-C
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
-                signal.signal(number, lambda caught, _: sys.exit(128 + caught))
+    signals.become_exceptions()  # what is half-written is removed on `kill` as it is on Ctrl-C
     try:
         app()
     except MedmindError as error:

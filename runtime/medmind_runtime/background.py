@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from medmind_runtime.engine.held_signals import held
 from medmind_runtime.interruption import Interrupted, never
 
 T = TypeVar("T")
@@ -25,8 +26,10 @@ class Background(Generic[T]):
     ) -> None:
         self._make = make
         self._listen = listen
-        self._done = threading.Event()
-        self._unwanted = threading.Event()
+        self._done = False
+        self._ends = threading.Lock()
+        self._ends.acquire()
+        self._unwanted = False
         self._error: BaseException | None = None
         self._made: list[T] = []
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -35,15 +38,17 @@ class Background(Generic[T]):
     def start(self) -> None:
         """Begin; from any thread, and harmless when begun already. What was given up does not begin any more."""
         with self._beginning:
-            if not (self._thread.ident or self._unwanted.is_set()):
-                self._thread.start()
+            if not (self._thread.ident or self._unwanted):
+                with held():  # a thread that is broken off while it begins never runs and never ends
+                    self._thread.start()
 
     def _run(self) -> None:
         try:
-            self._made.append(self._make(self._unwanted.is_set))
+            self._made.append(self._make(lambda: self._unwanted))
         except BaseException as error:
             self._error = error
-        self._done.set()
+        self._done = True
+        self._ends.release()
         self._listen()
 
     @property
@@ -64,17 +69,23 @@ class Background(Generic[T]):
             BaseException: whatever `make` raised.
         """
         self.start()
-        while not self._done.wait(_GLANCE):
-            if cancel() or (self._unwanted.is_set() and not self._thread.ident):
+        while not self._done:
+            if cancel() or (self._unwanted and not self._thread.ident):
                 raise Interrupted
+            self._glance()
         if self._error is not None:
             raise self._error
         return self._made[0]
 
+    def _glance(self) -> None:
+        """Wait a moment for the end, by a bare lock: that of an Event may stay locked for ever behind Ctrl-C."""
+        if self._ends.acquire(timeout=_GLANCE):
+            self._ends.release()
+
     def give_up(self) -> None:
         """Nobody waits any more: tell the work so, and leave it to end by itself."""
         with self._beginning:
-            self._unwanted.set()
+            self._unwanted = True
 
     def close(self) -> T | None:
         """Give the work up, wait for its end, and return what it made nevertheless."""

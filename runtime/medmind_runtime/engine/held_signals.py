@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+from medmind import signals
 
 
 @contextmanager
@@ -22,14 +22,16 @@ def held() -> Iterator[list[tuple[int, FrameType | None]]]:
     """
     noted: list[tuple[int, FrameType | None]] = []
     main = threading.current_thread() is threading.main_thread()
-    numbers = [getattr(signal, name) for name in _NAMES if main and hasattr(signal, name)]
-    before = {int(number): handler for number in numbers if callable(handler := signal.getsignal(number))}
+    numbers = signals.numbers() if main else []
+    before = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
     for number in before:
         signal.signal(number, lambda number, frame: noted.append((number, frame)))
     try:
         yield noted
     finally:
-        for number, handler in before.items():
+        for number, handler in reversed(before.items()):  # Ctrl-C last: the program may outlive it
             signal.signal(number, handler)
-        for number, frame in dict(noted).items():
-            before[number](number, frame)
+        frames = dict(noted)
+        for number, handler in reversed(before.items()):
+            if number in frames:
+                handler(number, frames[number])

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from medmind import console
 from medmind.errors import MedmindError
 from medmind_runtime import private_file
+from medmind_runtime.engine.held_signals import held
 from medmind_runtime.interruption import Interrupted
 
 if TYPE_CHECKING:
@@ -127,7 +128,8 @@ class Editor:
         self._model = model
         self._pastes: dict[str, str] = {}
         self._unkept: list[MedmindError] = []
-        self._loop = None if os.name == "nt" else _SocketlessLoop()  # a console there is nothing a selector can watch
+        with held():  # half made it could not even be thrown away in silence
+            self._loop = None if os.name == "nt" else _SocketlessLoop()  # no selector can watch a console there
         self._session: PromptSession[str] = PromptSession(
             multiline=True,
             key_bindings=self._keys(),

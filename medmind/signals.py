@@ -1,0 +1,83 @@
+"""What ends a program from outside: SIGINT, SIGTERM and SIGHUP become exceptions, but never in the middle of an import.
+
+Knows signals and how Python imports. Knows not what is to be put in order on the way out.
+"""
+
+import signal
+import sys
+import time
+from types import FrameType
+
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+_IMPORTS = "<frozen importlib._bootstrap>"
+"""Where Python's import has its code, and its locks, one for each module."""
+_SOON = 0.005
+"""Seconds until it is looked again whether an import has ended."""
+_PATIENCE = 1.0
+"""Seconds from which on the lines of a module that is imported (torch's take many) are broken off all the same."""
+_told: dict[int, float] = {}
+"""What came in the middle of an import, and when."""
+
+
+def numbers() -> list[int]:
+    """Those of them that this system has."""
+    return [int(getattr(signal, name)) for name in _NAMES if hasattr(signal, name)]
+
+
+def become_exceptions() -> None:
+    """From now on KeyboardInterrupt, or SystemExit with the shell's exit code; what is ignored (nohup) stays so.
+
+    Within the code of an import an exception may be lost, or leave a lock behind for which another thread that imports
+    waits for ever, and whoever waits for that thread too. So what comes then is raised after the import.
+    """
+    for number in numbers():
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            hear(number)
+
+
+def hear(number: int) -> None:
+    """Make an exception of one of them from now on, also where it was ignored."""
+    signal.signal(number, _end)
+
+
+def kill() -> None:
+    """From now on they end the process at once: nothing is left to be put in order."""
+    for number in numbers():
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    """`_` may be of another moment, where somebody has held the signal back."""
+    frame = sys._getframe(1)
+    if frame.f_code is _again.__code__:
+        frame = frame.f_back or frame
+    now = time.monotonic()
+    waited = now - _told.setdefault(number, now)
+    if hasattr(signal, "setitimer") and _importing(frame, outermost=waited < _PATIENCE):
+        signal.signal(signal.SIGALRM, _again)
+        signal.setitimer(signal.ITIMER_REAL, _SOON)
+        return
+    _told.clear()
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)
+
+
+def _again(_number: int, _frame: FrameType | None) -> None:
+    """Send it once more: by now somebody else may hear it, or hold it back."""
+    if not _told:
+        return
+    number = max(_told)  # of several one that is no Ctrl-C, which a program may outlive
+    if signal.getsignal(number) is not _end:
+        del _told[number]
+    signal.raise_signal(number)
+
+
+def _importing(frame: FrameType | None, *, outermost: bool) -> bool:
+    """Whether an import goes on around a frame; without `outermost` only whether the frame is of its own code."""
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORTS:
+            return True
+        frame = frame.f_back if outermost else None
+    return False
