@@ -18,7 +18,7 @@ from medmind_runtime.engine.loading import DEFAULT_CONTEXT
 from medmind_runtime.engine.sampling import Sampling
 from medmind_runtime.guard import Guard
 from medmind_runtime.interruption import never
-from medmind_runtime.terminal import commands, line_input
+from medmind_runtime.terminal import commands, ctrl_backslash, line_input
 from medmind_runtime.terminal.interactive import Opened, Terminal
 
 if TYPE_CHECKING:
@@ -144,12 +144,13 @@ def interactive(path: Path, config: ChatConfig) -> None:
     terminal.markdown = config.markdown
     terminal.read_ahead = config.read_ahead
     woken.append(terminal.wake)
-    try:
-        if not line_input.is_interactive():
-            terminal.opened()
-        terminal.run()
-    finally:
-        terminal.close()
+    with ctrl_backslash.restores_the_terminal():
+        try:
+            if not line_input.is_interactive():
+                terminal.opened()
+            terminal.run()
+        finally:
+            terminal.close()
 
 
 def _exchange(

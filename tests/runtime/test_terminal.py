@@ -58,6 +58,14 @@ def test_ctrl_c_that_stops_an_answer_and_once_more_leaves_with_130(tmp_path: Pat
         assert session.wait_for_end() == 130
 
 
+def test_two_ctrl_c_in_one_write_at_the_prompt_are_two(tmp_path: Path) -> None:
+    with fake(tmp_path, ["x"]) as session:
+        session.wait_for_prompt()
+        session.press("\x03\x03")
+        session.wait_for("Ctrl-C once more leaves")
+        assert session.wait_for_end() == 130
+
+
 def test_ctrl_c_twice_at_the_prompt_leaves_with_130(tmp_path: Path) -> None:
     with fake(tmp_path, ["x"]) as session:
         session.wait_for_prompt()

@@ -1,7 +1,9 @@
 """The real chat in a terminal: what it keeps, what it reaches, and that it stops."""
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -11,7 +13,10 @@ import pytest
 
 pytest.importorskip("pty", reason="pseudo-terminals are a Unix thing")
 
+import termios
+
 from .terminal_chats import real
+from .terminal_session import TerminalSession
 
 pytestmark = pytest.mark.usefixtures("_warm")
 
@@ -65,6 +70,36 @@ def test_the_real_chat_stops_within_a_prompt_and_within_an_answer(
         session.wait_for_prompt()
         session.press("/exit\r")
         assert session.wait_for_end() == 0
+
+
+def modes(session: TerminalSession) -> int:
+    return int(termios.tcgetattr(session._master)[3])
+
+
+def test_ctrl_backslash_in_a_prompt_that_is_read_leaves_the_terminal_as_it_was(
+    make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    slow = make_model(width=384, layers=10, context=4096)
+    with real(slow, tmp_path, tokens=3000) as session:
+        before = modes(session) | termios.ECHO | termios.ICANON | termios.ISIG
+        session.wait_for_prompt()
+        session.press("\x1b[200~" + "word of it. " * 200 + "\x1b[201~\r")
+        session.wait_for("\x1b[?2004l")
+        while modes(session) & (termios.ECHO | termios.ISIG) != termios.ISIG:
+            assert session.process.poll() is None
+        session.press("\x1c")
+        assert session.wait_for_end() == -signal.SIGQUIT
+        assert modes(session) == before
+
+
+def test_sigquit_at_the_prompt_leaves_the_terminal_as_it_was(model: Path, tmp_path: Path) -> None:
+    with real(model, tmp_path) as session:
+        session.wait_for_prompt()
+        os.kill(session.process.pid, signal.SIGQUIT)
+        assert session.wait_for_end() == -signal.SIGQUIT
+        wanted = termios.ECHO | termios.ICANON | termios.ISIG
+        assert modes(session) & wanted == wanted
+        assert session.output.endswith(b"\x1b[?2004l")
 
 
 def needed(program: str) -> str:
