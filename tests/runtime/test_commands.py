@@ -60,6 +60,17 @@ def test_what_the_system_says_of_a_name_does_not_end_the_conversation(terminal: 
             Commands(load)(terminal, line)
 
 
+@pytest.mark.parametrize("leads", ["circle", "nowhere"])
+def test_a_symbolic_link_to_no_file_is_not_replaced_unasked(terminal: Terminal, tmp_path: Path, leads: str) -> None:
+    link = tmp_path / "circle"
+    link.symlink_to(leads)
+    with pytest.raises(MedmindError, match="circle exists already — give another name, or replace it: /save! circle"):
+        Commands(load)(terminal, "/save circle")
+    assert link.is_symlink()
+    Commands(load)(terminal, "/save! circle")
+    assert not link.is_symlink()
+
+
 def test_a_conversation_is_loaded_whose_name_leaves_no_room_for_that_of_a_state(terminal: Terminal) -> None:
     name = "x" * 250
     Commands(load)(terminal, f"/save {name}")

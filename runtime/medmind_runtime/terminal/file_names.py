@@ -29,16 +29,19 @@ def named(name: str) -> Path:
 
 
 def is_there(file: Path) -> bool:
-    """Whether there is a file of that name.
+    """Whether there is a file of that name, be it a symbolic link that leads nowhere or in a circle.
 
     Raises:
         MedmindError: what is there is no regular file, or the system does not tell.
     """
     private_file.demand_regular(file)
     try:
-        return file.exists()
+        file.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except OSError as error:  # a name too long, a folder that is closed: no reason to end the conversation
         raise MedmindError(f"{file}: {error.strerror}", "give another file") from error
+    return True
 
 
 def state_beside(path: Path) -> Path:
