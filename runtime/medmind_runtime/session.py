@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medmind import console
+from medmind import console, signals
 from medmind.errors import MedmindError
 from medmind_runtime import models
 from medmind_runtime.background import Background
@@ -164,15 +164,10 @@ def _exchange(
     before.close()
     trouble = ""
     try:
-        opened = open_model(path, config, guard, cancel)
+        opened = _going_on(said, before.system, open_model(path, config, guard, cancel))
     except MedmindError as error:
         trouble = str(error)
-        opened = open_model(Path(before.name), config, guard, cancel)
-    now = opened.conversation
-    now.sampling, now.max_tokens = said.sampling, said.max_tokens
-    now.turns = said.turns
-    if said.system != before.system:
-        now.system = said.system
+        opened = _going_on(said, before.system, open_model(Path(before.name), config, guard, cancel))
     opened.notes = (
         [f"error: {trouble}", f"The model is {opened.name} as before."]
         if trouble
@@ -181,12 +176,30 @@ def _exchange(
     return opened
 
 
+def _going_on(said: Conversation, own: str, opened: Opened) -> Opened:
+    """A model with the conversation had with another; a system prompt that is not that one's `own` comes with it.
+
+    Raises:
+        DoesNotFit: the system prompt leaves no room in this one's context; it is closed then.
+    """
+    now = opened.conversation
+    now.sampling, now.max_tokens = said.sampling, said.max_tokens
+    if said.system != own:
+        try:
+            now.begin_anew(said.system)
+        except BaseException:
+            opened.close()
+            raise
+    now.turns = said.turns
+    return opened
+
+
 def serve(path: Path, config: ChatConfig, server: "Server") -> None:
     """Load the model and answer requests until somebody stops it."""
     from medmind_runtime.serve.server import Served
 
     # A shell that starts it with `&` has turned SIGINT off; whoever sends it means it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signals.hear(signal.SIGINT)
     opened = open_model(path, config, guard_for(config))
     talk = opened.conversation
     for note in opened.notes:

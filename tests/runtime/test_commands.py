@@ -1,6 +1,7 @@
 """The commands of the chat, given names that no file can have and an output that has ended."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,15 @@ def test_a_conversation_is_loaded_whose_name_leaves_no_room_for_that_of_a_state(
     name = "x" * 250
     Commands(load)(terminal, f"/save {name}")
     Commands(load)(terminal, f"/load {name}")
+
+
+def test_what_became_of_another_model_is_told_at_once(terminal: Terminal, capsys: pytest.CaptureFixture[str]) -> None:
+    def another(name: str, before: Opened) -> Background[Opened]:
+        return Background("load", lambda _cancel: replace(before, name=name, notes=["a note on it"]))
+
+    Commands(another)(terminal, "/model b")
+    assert terminal.opening.ready
+    assert "a note on it" in "".join(capsys.readouterr())
 
 
 def test_a_system_prompt_that_leaves_no_room_is_refused_at_once_and_nothing_is_changed(terminal: Terminal) -> None:

@@ -249,7 +249,7 @@ class Commands:
             terminal.opening = self._load(rest, opened)
         except OSError as error:
             raise MedmindError(f"{rest}: {error.strerror}", "give another model") from error
-        terminal.opening.start()
+        terminal.opened()  # or why it cannot be had, while it is still before the eyes what was asked for
 
 
 def _flag(words: str, flag: str) -> tuple[str, bool]:
