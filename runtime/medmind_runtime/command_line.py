@@ -163,7 +163,11 @@ def serve(
     body_limit: Annotated[int, typer.Option(min=1, help="largest request, in KiB")] = 1024,
     time_limit: Annotated[
         float,
-        typer.Option(min=1, help="longest time for one answer, in seconds; to send a request, clients have 15 s"),
+        typer.Option(
+            min=1,
+            help="longest time for one answer, in seconds from its turn on: waiting for other answers, or for a model "
+            "that is still loading, does not count; to send a request, clients have 15 s",
+        ),
     ] = 300.0,
     waiting: Annotated[int, typer.Option(min=0, help="requests that may wait while one is answered")] = 4,
     system: Annotated[

@@ -76,11 +76,18 @@ class Conversation:
         self.last = None
         return turn
 
-    def consider(self, question: str) -> Before:
+    def consider(self, question: str, cancel: Callable[[], bool] = never) -> Before:
         """What the guard has to say before the model is asked; needs no engine."""
-        return self.guard.before(question, self.turns)
+        return self.guard.before(question, self.turns, cancel)
 
-    def fit(self, question: str, before: Before | None = None, *, drop: bool = True) -> Prompt:
+    def fit(
+        self,
+        question: str,
+        before: Before | None = None,
+        *,
+        drop: bool = True,
+        cancel: Callable[[], bool] = never,
+    ) -> Prompt:
         """Make the prompt for a question; the oldest turns leave the context if it would not fit otherwise.
 
         A quarter of the context, or `max_tokens` if that is less, is kept free for the answer. Turns leave first; the
@@ -93,11 +100,13 @@ class Conversation:
             question: as typed.
             before: of `consider`, when it was asked already.
             drop: whether turns may leave; otherwise what does not fit is refused.
+            cancel: of `fitted`, and of the guard.
 
         Raises:
             DoesNotFit: the question does not fit even alone with the system prompt; nothing has changed then.
+            Interrupted: cancelled.
         """
-        prompt = self.fitted(question, before or self.consider(question), drop=drop)
+        prompt = self.fitted(question, before or self.consider(question, cancel), drop=drop, cancel=cancel)
         self.take(prompt)
         return prompt
 

@@ -5,15 +5,18 @@ import json
 import queue
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 
 from medmind_runtime.engine.fake_engine import FakeEngine
+from medmind_runtime.guard import Before, Unguarded
+from medmind_runtime.interruption import Interrupted, never
 from medmind_runtime.serve.connection import Connection
 from medmind_runtime.serve.openai_request import Refused
+from medmind_runtime.turn import Turn
 
 from .serving import GET, HELLO, KNOWN, PATIENCE, POST, Client, serving
 
@@ -56,6 +59,19 @@ def test_an_answer_that_takes_too_long_is_an_error_and_not_a_short_answer() -> N
         status, answer = client.ask()
         assert (status, answer["error"]["code"]) == (504, "timeout")
         assert client.events()[-1]["error"]["code"] == "timeout"
+
+
+def test_the_time_for_an_answer_holds_for_what_the_guard_looks_at_too() -> None:
+    class Asks(Unguarded):
+        def before(self, question: str, earlier: Sequence[Turn], cancel: Callable[[], bool] = never) -> Before:
+            over.append(cancel())
+            raise Interrupted
+
+    over: list[bool] = []
+    with serving(FakeEngine(["x"]), Asks(), answer_seconds=-1.5) as client:
+        status, answer = client.ask()
+    assert (status, over) == (504, [True])
+    assert answer["error"]["message"] == "the answer took longer than -1.5 s"
 
 
 @pytest.mark.parametrize("stream", [True, False])

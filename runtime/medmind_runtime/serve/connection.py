@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from medmind.errors import MedmindError
 from medmind_runtime.conversation import Conversation
 from medmind_runtime.exchange import DoesNotFit, Prompt
+from medmind_runtime.interruption import Interrupted
 from medmind_runtime.serve import openai_answer, openai_request, request_body
 from medmind_runtime.serve.openai_answer import StopText, Writer
 from medmind_runtime.serve.openai_request import Refused, Request
@@ -186,12 +187,21 @@ class Connection(BaseHTTPRequestHandler):
             guard=served.guard,
         )
         conversation.turns.extend(request.turns)
-        prompt = conversation.fit(request.question, drop=False)
+        deadline = time.monotonic() + self.server.limits.answer_seconds
+
+        def cancel() -> bool:
+            return time.monotonic() > deadline or self._gone()
+
+        try:
+            prompt = conversation.fit(request.question, drop=False, cancel=cancel)
+        except Interrupted:
+            self._demand_in_time(deadline)
+            self._demand_running()
+            raise ConnectionAbortedError from None
         refusal = prompt.before.opening if request.sampling.grammar and prompt.before.alone else ""
         writer = Writer.begin(secrets.token_hex(12), served.name)
         stop = StopText(request.stop)
-        deadline = time.monotonic() + self.server.limits.answer_seconds
-        pieces = self._pieces(conversation, prompt, stop, deadline)
+        pieces = self._pieces(conversation, prompt, stop, cancel)
         more = prompt.beside()
         if request.stream:
             self._begin_stream(writer, more)
@@ -201,8 +211,8 @@ class Connection(BaseHTTPRequestHandler):
             text = "".join(pieces)
         self._demand_in_time(deadline)
         assert conversation.last is not None
-        if conversation.last.finish == "cancelled" and self.server.stopping and not stop.found:
-            raise Refused(503, "the server ended before the answer did", kind="server_error", code="overloaded")
+        if conversation.last.finish == "cancelled" and not stop.found:
+            self._demand_running()
         refusal = refusal or conversation.last.refusal
         finish = openai_answer.finish_reason(conversation.last.finish, stop.found)
         usage = openai_answer.usage(conversation.last.timings)
@@ -216,13 +226,11 @@ class Connection(BaseHTTPRequestHandler):
             self._event(writer.usage_chunk(usage))
         self.wfile.write(b"data: [DONE]\n\n")
 
-    def _pieces(self, conversation: Conversation, prompt: Prompt, stop: StopText, deadline: float) -> Iterator[str]:
-        """The answer before its stop text; ends when the client leaves or the time is over."""
-
-        def cancel() -> bool:
-            return stop.found or time.monotonic() > deadline or self._gone()
-
-        with closing(conversation.answer(prompt, cancel=cancel)) as answer:
+    def _pieces(
+        self, conversation: Conversation, prompt: Prompt, stop: StopText, cancel: Callable[[], bool]
+    ) -> Iterator[str]:
+        """The answer before its stop text; ends when that is found, or with `cancel`."""
+        with closing(conversation.answer(prompt, cancel=lambda: stop.found or cancel())) as answer:
             if prompt.before.opening:
                 yield next(answer)  # whole, whatever the client's stop texts are
             for text in answer:
@@ -236,7 +244,11 @@ class Connection(BaseHTTPRequestHandler):
     def _demand_in_time(self, deadline: float) -> None:
         if time.monotonic() > deadline:
             seconds = self.server.limits.answer_seconds
-            raise Refused(504, f"the answer took longer than {seconds:.0f} s", kind="server_error", code="timeout")
+            raise Refused(504, f"the answer took longer than {seconds:g} s", kind="server_error", code="timeout")
+
+    def _demand_running(self) -> None:
+        if self.server.stopping:
+            raise Refused(503, "the server ended before the answer did", kind="server_error", code="overloaded")
 
     def _begin_stream(self, writer: Writer, more: Mapping[str, Any]) -> None:
         self.send_response(200)

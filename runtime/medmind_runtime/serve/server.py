@@ -32,7 +32,8 @@ class Limits:
         header_seconds: until the whole header of a client that has shown no token yet.
         read_seconds: for a whole request, header and body, from its first byte on; to wait for the next one on a
             connection; and of a reader that does not read.
-        answer_seconds: of one answer, its waiting not counted.
+        answer_seconds: from a request's turn to the end of its answer: what is looked at before, reading and writing.
+            Not counted is the waiting before: for other answers, and for a model that is still loading.
         waiting: requests that may wait for their turn; more are refused.
         strangers: connections that have shown no token yet; for one more the oldest of them is closed.
         connections: that have shown it; more are refused.
