@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from medmind import console
 from medmind.errors import MedmindError
-from medmind_runtime import core_dumps, models
+from medmind_runtime import address_space, core_dumps, models
 from medmind_runtime.config import ChatConfig
 from medmind_runtime.offline import take_network_away
 
@@ -50,6 +50,7 @@ def run(
         raise MedmindError("standard output is closed, so that no answer could be seen", "leave >&- out")
     with _speaking():
         core_dumps.forbid()
+        address_space.demand()
         for note in take_network_away(allow_unproved=allow_unproved).notes:
             console.note(note)
         path, why = models.find(model)

@@ -196,12 +196,13 @@ def serve(
     An emergency is heard in every message of the user, until an answer in the
     request holds what to do; examples belong in the system message.
     """
-    from medmind_runtime import core_dumps, models, private_file, session
+    from medmind_runtime import address_space, core_dumps, models, private_file, session
     from medmind_runtime.config import token_file
     from medmind_runtime.offline import take_network_away
     from medmind_runtime.serve.server import Limits, Server
 
     config = ChatConfig.of(call.params)
+    address_space.demand()
     path, why = models.find(model)
     limits = Limits(body_bytes=body_limit << 10, answer_seconds=time_limit, waiting=waiting)
     file = token or token_file()

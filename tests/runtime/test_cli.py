@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -294,12 +293,44 @@ def test_ctrl_c_ends_a_one_shot_with_130(make_model: Callable[..., Path]) -> Non
     )
     assert process.stdout is not None
     assert process.stdout.read(3)
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    os.set_blocking(process.stdout.fileno(), False)
+    process.stdout.read()  # what was said before
+    os.set_blocking(process.stdout.fileno(), True)
     process.send_signal(signal.SIGINT)
-    begun = time.monotonic()
-    _, errors = process.communicate(timeout=30)
-    assert time.monotonic() - begun < 2
+    process.send_signal(signal.SIGCONT)
+    after, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert len(errors.splitlines()) == 1
+    assert len(after) < 100  # of the token at hand, and of thousands that were to come
+
+
+def test_the_end_waits_for_no_thread() -> None:
+    """One that imports or computes would be stopped by Python's own end with its locks held, and then waited for."""
+    code = """
+import sys, threading
+from medmind_runtime import cli
+def start():
+    threading.Thread(target=threading.Event().wait).start()
+    print("all of it", end="")
+    sys.exit(3)
+cli._start = start
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"all of it", b"")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where ulimit -v is heeded")
+@pytest.mark.parametrize("arguments", [("-p", "q"), ("serve",)])
+def test_an_address_space_too_small_for_any_model_is_told_before_it_is_used(
+    run_chat: Run, model: Path, arguments: tuple[str, ...]
+) -> None:
+    command = (*arguments, model) if arguments == ("serve",) else (model, *arguments)
+    done = run_chat(*command, prefix=("sh", "-c", 'ulimit -v 270000; exec "$@"', "sh"))
+    assert done.returncode == 1
+    assert "may have 270000 KiB of address space (ulimit -v), and 286720 KiB are needed" in one_line(done.stderr)
 
 
 def test_a_terminal_without_utf_8_gets_question_marks(run_chat: Run, model: Path) -> None:
