@@ -68,7 +68,7 @@ def _again(_number: int, _frame: FrameType | None) -> None:
     """Send it once more: by now somebody else may hear it, or hold it back."""
     if not _told:
         return
-    number = max(_told)  # of several one that is no Ctrl-C, which a program may outlive
+    number = max(_told, key=lambda told: told != signal.SIGINT)  # Ctrl-C last: a program may outlive it
     if signal.getsignal(number) is not _end:
         del _told[number]
     signal.raise_signal(number)

@@ -1,23 +1,22 @@
-"""A conversation: its turns, what of them fits the context, and answers as a stream of whole characters.
+"""A conversation: its turns, what of them fits the context, and what is kept of an answer.
 
 Knows an engine and a guard by their protocols. Knows no terminal, and keeps nothing outside memory.
 """
 
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from medmind.errors import MedmindError
-from medmind_runtime.characters import Characters
+from medmind_runtime import model_answer
 from medmind_runtime.chat_engine import ChatEngine
 from medmind_runtime.engine.sampling import Sampling
 from medmind_runtime.engine.timings import Timings
-from medmind_runtime.exchange import DoesNotFit, Finish, Prompt, Reply, Use
+from medmind_runtime.exchange import DoesNotFit, Prompt, Reply, Use
 from medmind_runtime.guard import Before, Guard, Unguarded
 from medmind_runtime.interruption import never, unless
 from medmind_runtime.prompt import common
 from medmind_runtime.read_ahead import known_tokens
-from medmind_runtime.repetition import Circle
 from medmind_runtime.turn import Passage, Turn, messages
 
 __all__ = ["Conversation", "Turn"]
@@ -231,7 +230,16 @@ class Conversation:
         if prompt.before.alone:
             yield from self._guards_answer(prompt, opened)
         else:
-            yield from self._models_answer(prompt, cancel, sampling or self.sampling, opened)
+            yield from model_answer.streamed(
+                self.engine,
+                prompt,
+                self.guard.watch(prompt.question, prompt.passages, document=prompt.document),
+                partial(self._keep, prompt),
+                sampling=sampling or self.sampling,
+                max_tokens=self.max_tokens,
+                cancel=cancel,
+                opened=opened,
+            )
 
     def _guards_answer(self, prompt: Prompt, opened: bool) -> Iterator[str]:
         opening = prompt.before.opening
@@ -241,64 +249,10 @@ class Conversation:
         if opening and not opened:
             yield opening
 
-    def _models_answer(
-        self, prompt: Prompt, cancel: Callable[[], bool], sampling: Sampling, opened: bool
-    ) -> Iterator[str]:
-        said = [f"{prompt.before.opening}\n\n"] if prompt.before.opening else []
-        watch = self.guard.watch(prompt.question, prompt.passages, document=prompt.document)
-        characters, circle = Characters(), Circle()
-        started = time.perf_counter()
-        first_seconds: float | None = None
-        finish: Finish | None = None
-        cancelled = False
-
-        def asked_to_stop() -> bool:
-            nonlocal cancelled
-            cancelled = cancelled or cancel()
-            return cancelled
-
-        tokens = self.engine.generate(
-            prompt.tokens,
-            sampling=sampling,
-            max_tokens=self.max_tokens,
-            cancel=asked_to_stop,
-            known=prompt.known,
-            lookup_text=prompt.lookup_text(),
-        )
-        try:
-            if not opened:
-                yield from tuple(said)
-            for token in tokens:
-                if self.engine.is_end(token):
-                    finish = "stop"
-                    break
-                if circle.add(token):
-                    finish = "loop"
-                    break
-                if text := watch.feed(characters.take(self.engine.detokenize(token))):
-                    first_seconds = first_seconds or time.perf_counter() - started
-                    said.append(text)
-                    yield text
-            if text := watch.feed(characters.finish()) + watch.finish():
-                said.append(text)
-                yield text
-        finally:
-            spent = replace(self.engine.timings)
-            why = finish or self._unfinished(spent, cancelled)
-            self._keep(prompt, Reply("".join(said), why, spent, first_seconds, watch.refusal))
-
     def _keep(self, prompt: Prompt, reply: Reply) -> None:
         self.last = reply
         if reply.text or reply.finish != "cancelled":
             self.turns.append(Turn(prompt.question, reply.text, tuple(prompt.passages), judged=True))
-
-    def _unfinished(self, timings: Timings, cancelled: bool) -> Finish:
-        """Why an answer without an end token ended; a consumer that stops reading counts as cancelling."""
-        if not cancelled and timings.generated_tokens >= self.max_tokens:
-            return "length"
-        if not cancelled and timings.prompt_tokens + timings.generated_tokens >= self.engine.context:
-            return "context"
-        return "cancelled"
 
     def _system(self) -> str:
         return "\n\n".join(filter(None, (self.system, self.guard.instructions)))
