@@ -159,26 +159,31 @@ def read(path: Path) -> Header:
 
 
 def strings(header: Header, key: str) -> list[bytes]:
-    """The texts of an array, byte for byte; none where there is no such array."""
+    """The texts of an array, byte for byte; none where there is no such key.
+
+    Raises:
+        MedmindError: it is no array of texts.
+    """
     place = header.places.get(key)
     if place is None:
         return []
     with header.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         reader = _Reader(data)
-        reader.at = place
-        kind, count = reader.u32(), reader.u64()
-        return [reader.string() for _ in range(count)] if kind == _STRING else []
+        reader.at = place - 4
+        if reader.u32() != _ARRAY or reader.u32() != _STRING:
+            raise MedmindError(f"{header.path} is damaged: its {key} is no list of texts", _COPY_AGAIN)
+        return [reader.string() for _ in range(reader.u64())]
 
 
 def number(header: Header, key: str) -> float | None:
-    """A 32-bit float; None where there is none."""
+    """A 32-bit float; None where there is none, or a value of another kind."""
     place = header.places.get(key)
     if place is None:
         return None
     with header.path.open("rb") as file:
         file.seek(place - 4)
-        kind, value = struct.unpack("<If", file.read(8))
-    return float(value) if kind == _FLOAT32 else None
+        (kind,) = struct.unpack("<I", file.read(4))
+        return float(*struct.unpack("<f", file.read(4))) if kind == _FLOAT32 else None
 
 
 def _header(reader: _Reader, path: Path) -> Header:

@@ -1,11 +1,15 @@
-"""What ends a program from outside: SIGINT, SIGTERM and SIGHUP become exceptions, but never in the middle of an import.
+"""What ends a program from outside: SIGINT, SIGTERM and SIGHUP become exceptions, but never in the middle of an import,
+and are held back where an exception would be lost.
 
 Knows signals and how Python imports. Knows not what is to be put in order on the way out.
 """
 
 import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -81,3 +85,31 @@ def _importing(frame: FrameType | None, *, outermost: bool) -> bool:
             return True
         frame = frame.f_back if outermost else None
     return False
+
+
+@contextmanager
+def held() -> Iterator[list[tuple[int, FrameType | None]]]:
+    """Note what would end the program, and hand it to the program's own handlers afterwards.
+
+    For what must not be broken off by half, and for C that calls Python back: what a handler raises at the entry of a
+    callback is printed and lost by ctypes. An answer went on behind Ctrl-C, and a process that was told to end ended
+    well. Only the main thread's signals are held, as only there handlers run; and none that the program leaves to the
+    system.
+
+    Yields:
+        The numbers and frames of what has come: callbacks should end the computation where there are any.
+    """
+    noted: list[tuple[int, FrameType | None]] = []
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: handler for number in numbers() if main and callable(handler := signal.getsignal(number))}
+    for number in before:
+        signal.signal(number, lambda number, frame: noted.append((number, frame)))
+    try:
+        yield noted
+    finally:
+        for number, handler in reversed(before.items()):  # Ctrl-C last: the program may outlive it
+            signal.signal(number, handler)
+        frames = dict(noted)
+        for number, handler in reversed(before.items()):
+            if number in frames:
+                handler(number, frames[number])

@@ -60,9 +60,8 @@ def fitted(folder: Path, rows: Sequence[dict[str, str]], seed: int, device: str)
     torch.manual_seed(seed)
     chance = random.Random(seed)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    net = Net.from_pretrained(folder, num_labels=len(KINDS), dtype=torch.float16).float()
-    net = net.to(device)
-    mean = copy.deepcopy(net)
+    net = Net.from_pretrained(folder, num_labels=len(KINDS), dtype=torch.float16).to(device, torch.float32)
+    mean: Net = copy.deepcopy(net)
     head = list(net.classifier.parameters())
     optimizer = torch.optim.AdamW(
         [{"params": list(net.bert.parameters()), "lr": RATE}, {"params": head, "lr": HEAD_RATE}],
@@ -88,7 +87,8 @@ def fitted(folder: Path, rows: Sequence[dict[str, str]], seed: int, device: str)
             if taken > steps // 2:
                 with torch.no_grad():
                     torch._foreach_lerp_(list(mean.parameters()), list(net.parameters()), 1 / (taken - steps // 2))
-    return mean.eval()
+    mean.eval()
+    return mean
 
 
 def tensors(net: Net) -> dict[str, str]:

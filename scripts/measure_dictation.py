@@ -1,5 +1,5 @@
-"""What guessing ahead saves where a model says the answers of another: of a small one that was taught, as a large one
-would.
+"""What guessing ahead saves of generation where a model says the answers of another: of a small one that was taught, as
+a large one would.
 
     python scripts/measure_lookup.py answers SMALL.gguf --library FILE --questions heldout.jsonl --keep said.jsonl
     python scripts/measure_dictation.py LARGE.gguf said.jsonl --threads 2

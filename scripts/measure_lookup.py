@@ -34,6 +34,8 @@ from medmind_runtime.safety.careful import Careful
 
 ROWS = range(2, 17)
 PROMPT, STEP = 256, 128
+MOST_TOKENS = 300
+"""Of an answer."""
 RESULTS = Path(__file__).parents[1] / "benchmarks/results/mistral-7b-shape-lookup-cpu.json"
 
 
@@ -110,25 +112,27 @@ def answers(
     random.Random(1).shuffle(rows)
     guard = Careful(Library(library))
     seconds: dict[bool, float] = {True: 0.0, False: 0.0}
-    kept, drafted, accepted = [], 0, 0
+    kept: list[Said] = []
+    drafted = accepted = 0
     engines = {ahead: Engine.load(path, threads=1, kv_type=None, lookup=ahead) for ahead in (True, False)}
     for messages in rows:
-        spoken = {}
-        for ahead, engine in engines.items():
-            talk = Conversation(engine, system="", sampling=Sampling(), max_tokens=400, guard=guard)
-            prompt = talk.fit(messages[0]["content"])
-            if not prompt.passages:
-                break
-            spoken[ahead], taken, ended = _say(engine, prompt)
+        talk = Conversation(engines[True], system="", sampling=Sampling(), max_tokens=MOST_TOKENS, guard=guard)
+        prompt = talk.fit(messages[0]["content"])
+        if not prompt.passages:
+            continue
+        told = {}
+        for ahead in sorted(engines, reverse=bool(len(kept) % 2)):
+            told[ahead], taken = _said(engines[ahead], prompt)
             seconds[ahead] += taken
-            drafted, accepted = drafted + engine.timings.drafted, accepted + engine.timings.accepted
-        if spoken:
-            if spoken[True] != spoken[False]:
-                raise SystemExit("the answers differ")
-            lookup_text = engine.tokenize(prompt.lookup_text(), special=False)
-            kept.append(Said(lookup_text, list(prompt.tokens), spoken[True], ended))
+        if told[True] != told[False]:
+            raise SystemExit("the answers differ")
+        timings = engines[True].timings
+        drafted, accepted = drafted + timings.drafted, accepted + timings.accepted
+        kept.append(told[True])
         if len(kept) == count:
             break
+    for engine in engines.values():
+        engine.close()
     if keep:
         keep.write_text("".join(json.dumps(asdict(one)) + "\n" for one in kept), encoding="utf-8")
     measured = seconds[False] / seconds[True]
@@ -146,18 +150,18 @@ def answers(
     }  # fmt: skip
 
 
-def _say(engine: Engine, prompt: Prompt) -> tuple[list[int], float, bool]:
-    """An answer as the chat gives it; CPU seconds from the second token; whether it went round in a circle, and ended
-    there.
-    """
-    circle, said = Circle(), []
+def _said(engine: Engine, prompt: Prompt) -> tuple[Said, float]:
+    """An answer as the chat gives it, and CPU seconds from the second token on."""
+    circle, said, ended = Circle(), [], False
+    text = prompt.lookup_text()
     begun = 0.0
-    for token in engine.generate(prompt.tokens, sampling=Sampling(), max_tokens=300, lookup_text=prompt.lookup_text()):
+    for token in engine.generate(prompt.tokens, sampling=Sampling(), max_tokens=MOST_TOKENS, lookup_text=text):
         begun = begun or time.thread_time()
         said.append(token)
-        if circle.add(token):
-            return said, time.thread_time() - begun, True
-    return said, time.thread_time() - begun, False
+        if ended := circle.add(token):
+            break
+    seconds = time.thread_time() - begun
+    return Said(engine.tokenize(text, special=False), list(prompt.tokens), said, ended), seconds
 
 
 def known_costs(results: Path) -> dict[str, dict[int, float]]:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from medmind import llama
 from medmind.errors import MedmindError
+from medmind.signals import held
 from medmind_convert import graph
-from medmind_convert.held_signals import HeldSignals
 
 Watch = Callable[[str, "Product"], None]
 """Is told of a matrix product: the weight's name as in the file, and the product."""
@@ -54,11 +54,11 @@ class ModelRun:
         self._lib = llama.load()
         self._watch = watch
         self._failure: BaseException | None = None
-        self._signals = HeldSignals()
+        self._ended: Sequence[object] = ()
         llama.log.mark()
         params = self._lib.llama_model_default_params()
         self._context = None
-        with self._signals:  # the log is a callback too
+        with held():  # the log is a callback too
             self._model = self._lib.llama_model_load_from_file(str(path).encode(), params)
         if not self._model:
             raise MedmindError(f"llama.cpp cannot load {path}: {llama.log.first_error() or 'no reason given'}")
@@ -71,7 +71,7 @@ class ModelRun:
         if watch is not None:
             self._callback = self._lib.ggml_backend_sched_eval_callback(self._look)
             context.cb_eval = self._callback
-        with self._signals:
+        with held():
             self._context = self._lib.llama_init_from_model(self._model, context)
         if not self._context:
             self._lib.llama_model_free(self._model)
@@ -124,7 +124,7 @@ class ModelRun:
             batch.n_seq_id[place], batch.seq_id[place][0] = 1, 0
             batch.logits[place] = True
         self._failure = None
-        with self._signals:
+        with held() as self._ended:
             code = self._lib.llama_decode(self._context, batch)
             self._lib.llama_synchronize(self._context)
         if self._failure is not None:
@@ -138,7 +138,7 @@ class ModelRun:
         Nothing may leave it: ctypes prints what a callback raises and goes on. Signals are held meanwhile, as one that
         lands before the `try` would get away.
         """
-        if self._signals or self._failure is not None:
+        if self._ended or self._failure is not None:
             return ask  # the next node there is, to say false of it
         try:
             node = ctypes.cast(address, ctypes.POINTER(graph.TensorHead)).contents

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from medmind_runtime.engine.held_signals import held
+from medmind.signals import held
 from medmind_runtime.interruption import Interrupted, never
 
 T = TypeVar("T")

@@ -8,8 +8,6 @@ import os
 import sys
 from typing import NoReturn
 
-from medmind import console, signals
-
 _NEW_OBJECTS = 50_000
 """Before Python looks for garbage among them: with its own 700 the prompt takes 7 % longer (30 runs each, in turn)."""
 
@@ -17,12 +15,21 @@ _NEW_OBJECTS = 50_000
 def main() -> None:
     """Entry point of `medmind-chat`."""
     gc.set_threshold(_NEW_OBJECTS)
-    code: object = 0
+    code = 0
     try:
+        from medmind import console
+
         console.run(_start)
     except SystemExit as end:
-        code = end.code or 0
-    _leave(code if isinstance(code, int) else 1)
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if code and not isinstance(end.code, int):
+            sys.stderr.write(f"{end.code}\n")
+    except KeyboardInterrupt:  # before anybody hears it
+        code = 130
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    _leave(code)
 
 
 def _leave(code: int) -> NoReturn:
@@ -31,6 +38,8 @@ def _leave(code: int) -> NoReturn:
     Python's own end would stop such a thread with its locks held and then wait for one of them, or free what llama.cpp
     computes with in it.
     """
+    from medmind import signals
+
     signals.kill()
     for stream in (sys.stdout, sys.stderr):
         try:

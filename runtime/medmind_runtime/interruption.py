@@ -1,6 +1,6 @@
 """Ending a computation because somebody wishes it: the question that is asked and the exception that answers it.
 
-Knows neither who wishes it nor what is computed; signals are `engine.held_signals`' and `terminal.ctrl_c`'s.
+Knows neither who wishes it nor what is computed; signals are `medmind.signals`' and `terminal.ctrl_c`'s.
 """
 
 from collections.abc import Callable

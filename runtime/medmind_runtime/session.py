@@ -18,7 +18,7 @@ from medmind_runtime.engine.loading import DEFAULT_CONTEXT
 from medmind_runtime.engine.sampling import Sampling
 from medmind_runtime.guard import Guard
 from medmind_runtime.interruption import never
-from medmind_runtime.terminal import commands, ctrl_backslash, line_input
+from medmind_runtime.terminal import commands, line_input, tty_settings
 from medmind_runtime.terminal.interactive import Opened, Terminal
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def interactive(path: Path, config: ChatConfig) -> None:
 
     def load(name: str, before: Opened) -> Background[Opened]:
         new, _ = models.find(name)
-        return Background("load", lambda cancel: _exchange(before, new, config, guard, cancel), wake)
+        return Background("load", lambda cancel: _replaced(before, new, config, guard, cancel), wake)
 
     opening = Background("load", lambda cancel: open_model(path, config, guard, cancel), wake)
     read: line_input.Read = line_input.read_plainly
@@ -144,7 +144,7 @@ def interactive(path: Path, config: ChatConfig) -> None:
     terminal.markdown = config.markdown
     terminal.read_ahead = config.read_ahead
     woken.append(terminal.wake)
-    with ctrl_backslash.restores_the_terminal():
+    with tty_settings.put_back():
         try:
             if not line_input.is_interactive():
                 terminal.opened()
@@ -153,7 +153,7 @@ def interactive(path: Path, config: ChatConfig) -> None:
             terminal.close()
 
 
-def _exchange(
+def _replaced(
     before: Opened, path: Path, config: ChatConfig, guard: Background[Guard], cancel: Callable[[], bool]
 ) -> Opened:
     """Another model in the place of one, with the same conversation; when it cannot be loaded, the old one again.

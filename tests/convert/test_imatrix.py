@@ -21,7 +21,6 @@ from medmind_convert import activations, calibration, quants
 from medmind_convert.activations import Text, collect, state_of
 from medmind_convert.cli import app
 from medmind_convert.convert import convert
-from medmind_convert.held_signals import HeldSignals
 from medmind_convert.imatrix import Entry, Imatrix, read_imatrix, write_imatrix
 from medmind_convert.model_run import ModelRun, Product
 from medmind_convert.source import find
@@ -203,27 +202,6 @@ def test_a_signal_at_the_entry_of_the_callback_ends_the_chunk(
     assert "2 chunks are kept in" in said
     assert "Exception ignored" not in said
     assert read_imatrix(state_of(tmp_path / "cut.gguf")).chunks == 2
-
-
-def test_held_signals_reach_their_handler_at_the_end_and_what_is_ignored_stays_ignored():
-    seen: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
-    try:
-        with HeldSignals() as held:
-            assert not held
-            signal.raise_signal(signal.SIGINT)
-            signal.raise_signal(signal.SIGINT)
-            assert held
-            assert seen == []
-        assert seen == [signal.SIGINT]  # once, however often it came
-        signal.raise_signal(signal.SIGINT)
-        assert len(seen) == 2
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        with held:
-            signal.raise_signal(signal.SIGINT)
-            assert not held
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.skipif(not forked.available, reason="no fork here")

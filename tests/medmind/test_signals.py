@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from medmind import signals
-from medmind_runtime.engine.held_signals import held
+from medmind.signals import held
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are sent differently there")
 
@@ -107,3 +107,27 @@ def test_what_waited_for_an_import_is_held_back_as_any_other(tmp_path: Path, mon
                 time.sleep(0.001)
             whole = True
     assert whole
+
+
+def test_what_is_held_reaches_its_handler_once_and_what_is_ignored_stays_so() -> None:
+    seen: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
+    with held() as noted:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert noted
+        assert seen == []
+    assert seen == [signal.SIGINT]
+    signal.raise_signal(signal.SIGINT)
+    assert len(seen) == 2
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with held() as noted:
+        signal.raise_signal(signal.SIGINT)
+        assert not noted
+
+
+def test_of_what_was_held_back_that_which_ends_the_program_comes_before_ctrl_c() -> None:
+    signals.become_exceptions()
+    with pytest.raises(SystemExit), held():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)

@@ -1,5 +1,6 @@
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pytest
 
@@ -295,6 +296,29 @@ def test_an_opening_stays_said_when_its_answer_is_cancelled_at_once() -> None:
     assert next(stream) == "Call now.\n\n"
     stream.close()  # type: ignore[attr-defined]
     assert conversation.turns[0].answer == "Call now.\n\n"
+
+
+def test_what_the_answer_before_cost_is_not_told_of_one_that_ended_behind_its_opening() -> None:
+    conversation = guarded(FakeEngine(["a long answer"]))
+    conversation.max_tokens = 4
+    ask(conversation, "one")
+    assert conversation.last is not None
+    assert conversation.last.finish == "length"
+    stream = conversation.answer(conversation.fit("pain"))
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert (conversation.last.finish, conversation.last.timings.generated_tokens) == ("cancelled", 0)
+
+
+def test_a_prompt_that_the_engine_refuses_leaves_no_turn() -> None:
+    class Refusing(FakeEngine):
+        def generate(self, *_: Any, **__: Any) -> Iterator[int]:
+            raise MedmindError("no")
+
+    conversation = Conversation(Refusing([]), system="", sampling=Sampling(), max_tokens=9)
+    with pytest.raises(MedmindError):
+        ask(conversation, "one")
+    assert (conversation.turns, conversation.last) == ([], None)
 
 
 def test_passages_leave_before_a_question_is_refused_and_after_the_turns() -> None:

@@ -18,7 +18,6 @@ from medmind_runtime.background import Background
 from medmind_runtime.config import ChatConfig
 from medmind_runtime.conversation import Conversation
 from medmind_runtime.engine.fake_engine import FakeEngine
-from medmind_runtime.engine.held_signals import held
 from medmind_runtime.engine.sampling import Sampling
 from medmind_runtime.guard import Before, Unguarded
 from medmind_runtime.interruption import Interrupted, never
@@ -245,49 +244,6 @@ def test_the_guard_is_warm_when_it_is_there(monkeypatch: pytest.MonkeyPatch) -> 
     assert guard_for(ChatConfig()).wait() is warmed[0]
 
 
-def test_a_thread_that_is_begun_is_not_broken_off_by_what_ends_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(thread: threading.Thread) -> None:
-        signal.raise_signal(signal.SIGTERM)
-        begin(thread)
-
-    def end(_number: int, _frame: object) -> None:
-        raise SystemExit
-
-    begin = threading.Thread.start
-    monkeypatch.setattr(threading.Thread, "start", start)
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        work = Background("work", lambda cancel: "done")
-        with pytest.raises(SystemExit):
-            work.start()
-        assert work.wait() == "done"
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def test_nobody_waits_by_a_lock_that_ctrl_c_may_leave_locked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An Event's, and a Condition's, is taken and let go by Python's own lines, between which an exception may fall."""
-
-    def locked(*_: object) -> bool:
-        raise AssertionError("waits by an Event")
-
-    more = threading.Lock()
-    more.acquire()
-    work = Background("work", lambda cancel: more.acquire(timeout=60))
-    work.start()
-    monkeypatch.setattr(threading.Event, "wait", locked)
-    looks: list[bool] = []
-
-    def look() -> bool:
-        looks.append(True)
-        if len(looks) == 2:
-            more.release()
-        return False
-
-    assert work.wait(look)
-    assert len(looks) > 1
-
-
 def test_the_loop_of_the_prompt_is_made_whole(monkeypatch: pytest.MonkeyPatch, keys: PipeInput) -> None:
     def make() -> None:
         signal.raise_signal(signal.SIGINT)
@@ -298,26 +254,3 @@ def test_the_loop_of_the_prompt_is_made_whole(monkeypatch: pytest.MonkeyPatch, k
     with pytest.raises(KeyboardInterrupt):
         Editor(commands.ARGUMENTS, commands.COMMANDS, lambda: opened(Unguarded()))
     assert whole
-
-
-def test_of_what_was_held_back_that_which_ends_the_program_comes_before_ctrl_c() -> None:
-    def end(_number: int, _frame: object) -> None:
-        raise SystemExit
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        with pytest.raises(SystemExit), held():
-            signal.raise_signal(signal.SIGINT)
-            signal.raise_signal(signal.SIGTERM)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def test_what_is_closed_before_it_began_never_begins() -> None:
-    begun: list[bool] = []
-    work = Background("work", lambda cancel: begun.append(True))
-    work.close()
-    work.start()
-    with pytest.raises(Interrupted):
-        work.wait()
-    assert begun == []

@@ -92,11 +92,16 @@ def test_ctrl_backslash_in_a_prompt_that_is_read_leaves_the_terminal_as_it_was(
         assert modes(session) == before
 
 
-def test_sigquit_at_the_prompt_leaves_the_terminal_as_it_was(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGQUIT, -signal.SIGQUIT), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_what_ends_the_chat_at_the_prompt_leaves_the_terminal_as_it_was(
+    model: Path, tmp_path: Path, number: int, code: int
+) -> None:
     with real(model, tmp_path) as session:
         session.wait_for_prompt()
-        os.kill(session.process.pid, signal.SIGQUIT)
-        assert session.wait_for_end() == -signal.SIGQUIT
+        os.kill(session.process.pid, number)
+        assert session.wait_for_end() == code
         wanted = termios.ECHO | termios.ICANON | termios.ISIG
         assert modes(session) & wanted == wanted
         assert session.output.endswith(b"\x1b[?2004l")

@@ -12,7 +12,7 @@ from typing import Any
 
 from medmind import llama
 from medmind.errors import MedmindError
-from medmind_runtime.engine.held_signals import held
+from medmind.signals import held
 from medmind_runtime.engine.loading import KV_TYPES, KvType
 from medmind_runtime.engine.weights import Weights
 from medmind_runtime.interruption import Interrupted, never

@@ -185,7 +185,7 @@ class Engine:
         """
         self._check(tokens, room=1)
         self.timings = Timings(prompt_tokens=len(tokens))
-        yield from generation.continued(
+        return generation.continued(
             self._parts,
             self.vocabulary,
             tokens,

@@ -66,8 +66,11 @@ class FakeEngine:
         self.prompts.append(bytes(tokens).decode())
         self.samplings.append(sampling)
         self.lookup_texts.append(lookup_text)
-        self.timings = timings = Timings(prompt_tokens=len(tokens))
-        for token in [*answer, END][: min(max_tokens, self.context - len(tokens))]:
+        self.timings = Timings(prompt_tokens=len(tokens))
+        return self._said([*answer, END][: min(max_tokens, self.context - len(tokens))], cancel, self.timings)
+
+    def _said(self, answer: Sequence[int], cancel: Callable[[], bool], timings: Timings) -> Iterator[int]:
+        for token in answer:
             if cancel():
                 return
             time.sleep(self._delay)

@@ -15,7 +15,8 @@ from typing import Any
 from medmind import gguf_header, llama
 from medmind.errors import MedmindError
 from medmind.gguf_header import Header
-from medmind_runtime.engine.held_signals import held
+from medmind.signals import held
+from medmind_runtime.engine import hyperparameters
 from medmind_runtime.engine.loading import GpuLayers, LoadMode
 
 _MODES: Mapping[str, str] = {
@@ -163,9 +164,10 @@ def _demand_loadable(header: Header, load_mode: LoadMode) -> None:
         raise MedmindError(
             f"{path} is a later file of a model in {int(part['count'])} files", f"give the first: {first}"
         )
-    for key, value in header.scalars.items():
-        if key.endswith(".block_count") and value not in range(1, _MOST_LAYERS + 1):
-            raise MedmindError(f"{path} is damaged: it has {value} layers ({key})", "copy or convert it again")
+    name = hyperparameters.key(header.scalars, "block_count")
+    layers = header.scalars.get(name, 1)
+    if layers not in range(1, _MOST_LAYERS + 1):
+        raise MedmindError(f"{path} is damaged: it has {layers} layers ({name})", "copy or convert it again")
 
 
 class _Release:
@@ -207,7 +209,7 @@ def _fitting_layers(header: Header, free: int | None) -> int:
 
     A quarter of it, at most 1.5 GiB, is left for the KV cache and scratch.
     """
-    layers = next((int(value) for key, value in header.scalars.items() if key.endswith(".block_count")), 0)
+    layers = hyperparameters.size(header.scalars, "block_count")
     if free is None or not layers:
         return -1
     room = free - min(free // 4, 3 << 29)

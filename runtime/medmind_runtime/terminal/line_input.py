@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from medmind import console
 from medmind.errors import MedmindError
+from medmind.signals import held
 from medmind_runtime import private_file
-from medmind_runtime.engine.held_signals import held
 from medmind_runtime.interruption import Interrupted
 
 if TYPE_CHECKING:

@@ -56,7 +56,7 @@ def _together(around: Surroundings, first: int, end: int) -> bool:
     at = _back(around, first, beside.about - beside.set_apart)
     if around.text(at) in beside.pointing and around.text(at - 1) in beside.taking:  # `take it six at a time`
         at = _back(around, at - 1, beside.allowing)
-    if around.text(at) not in beside.set_apart | {"", ".", "\n"} or not around.drug_lately(first):
+    if around.text(at) not in beside.set_apart | {"", ".", "\n"} or not around.drug_in_reach(first):
         return False
     after = around.phrase(around.known.at_once, end + (around.text(end) == ","))
     daily = around.text(end) in rates.per and around.text(end + 1) in around.known.often.days

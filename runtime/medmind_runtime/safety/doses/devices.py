@@ -26,7 +26,7 @@ def told(around: Surroundings, first: int, end: int) -> bool:
     near &= handling.things
     if not (near or marked or any(map(around.is_drug, between))):  # `dial insulin to 12`
         return False
-    return not near.isdisjoint(handling.of_drugs) or around.drug_lately(first) or around.drug_near(first)
+    return not near.isdisjoint(handling.of_drugs) or around.drug_in_reach(first) or around.drug_near(first)
 
 
 def _verb_before(around: Surroundings, first: int) -> int:

@@ -64,7 +64,7 @@ def of_vessel(around: Surroundings, first: int, end: int) -> bool:
     """
     beside, eating, place = around.known.beside, around.known.eating, first - 1
     told = [*around.clause_before(first), *_clause_behind(around, end)]
-    if around.drug_lately(first) or around.drug_ahead(end) or not beside.taking.isdisjoint(told):
+    if around.drug_in_reach(first) or around.drug_ahead(end) or not beside.taking.isdisjoint(told):
         return False
     while place >= 0 and around.texts[place] in beside.about | eating.holding | eating.no_medicine | {"of"}:
         place -= 1

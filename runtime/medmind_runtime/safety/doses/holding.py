@@ -4,6 +4,7 @@ Knows single words, remembered: a stream has most of them many times. Knows not 
 """
 
 from functools import lru_cache
+from typing import NamedTuple
 
 from medmind_runtime.safety.doses import amounts, often, other_numbers
 from medmind_runtime.safety.doses.drugs import is_drug
@@ -17,6 +18,13 @@ FAR = 24
 _NOTHING = Token("", 0, 0)
 
 
+class Bare(NamedTuple):
+    """Whether a word ends with a number that is no year, or with one and a comma."""
+
+    ending: bool
+    with_comma: bool
+
+
 @lru_cache(1 << 13)
 def adds(word: str) -> bool:
     """Whether another dose may follow that is taken with the one before."""
@@ -24,20 +32,20 @@ def adds(word: str) -> bool:
 
 
 @lru_cache(1 << 13)
-def likes(word: str) -> bool:
+def is_much(word: str) -> bool:
     """Whether it is the `many` of `as many as you like`."""
     return not terms().limitless.much.isdisjoint(token.text for token in of_word(word))
 
 
 @lru_cache(1 << 13)
-def bare(word: str) -> tuple[bool, bool]:
-    """Whether it ends with a number that is no year; whether with one and a comma."""
+def bare(word: str) -> Bare:
+    """Which number it ends with, if any."""
     row = of_word(word)
     comma = len(row) > 1 and row[-1].text == ","
     last = row[-1 - comma] if row else _NOTHING
     number = last.value is not None or (last.text != "one" and terms().is_number(last.text))
     number = number and not amounts.is_year(last.value)
-    return number and not comma, number and comma
+    return Bare(number and not comma, number and comma)
 
 
 @lru_cache(1 << 13)
@@ -54,15 +62,15 @@ def names_or_ends(word: str) -> bool:
 
 
 @lru_cache(1 << 13)
-def window(word: str) -> int:
+def words_after(word: str) -> int:
     """For how many words a dose may go on after this one."""
     known, row = terms(), of_word(word)
-    window = 0
+    most = 0
     for at, token in enumerate(row):
         text = token.text
         begins = often.begins(token) or other_numbers.may_be(token)
         if begins or text in known.first_pieces:
-            window = max(window, _ARTICLE)
+            most = max(most, _ARTICLE)
         if (
             token.value is not None
             or text in known.beside.all - {"every"}
@@ -72,5 +80,5 @@ def window(word: str) -> int:
             or (text in known.limitless_begins and text not in known.limitless.much)
             or amounts.is_number(row, at)
         ):
-            window = SETTLED
-    return window
+            most = SETTLED
+    return most

@@ -21,7 +21,7 @@ def end(around: Units, at: int) -> int:
         found = _without_stopping(around, at)
     else:
         found = _in_one_go(around, at)
-    of_drug = found and (around.drug_lately(at) or around.drug_near(at))
+    of_drug = found and (around.drug_in_reach(at) or around.drug_near(at))
     return found if of_drug and not around.denied(at) else 0
 
 

@@ -63,7 +63,7 @@ class Meaning(Surroundings):
         ):
             return True
         if self.text(first - 1 - (self.text(first - 1) in beside.set_apart)) in preparations.spread:
-            return self.ends(end) and self.drug_lately(first)
+            return self.ends(end) and self.drug_in_reach(first)
         end += 2 * (self.texts[end : end + 2] == ["-", "long"])
         if not preparations.squeezed.isdisjoint(self.texts[end : end + 1]) and self.text(end + 1) == "of":
             place = self.past(end + 2, beside.of_drug, 4)

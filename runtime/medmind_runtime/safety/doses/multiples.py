@@ -49,7 +49,7 @@ def _doubled(around: Meaning, at: int) -> int:
         or (fold and (asked or drug) and text in multiplying.over)
         or (twice and (asked or drug) and text in multiplying.over and _ends_so(around, at + 2))
         or (fold and asked and following == ["more", "than"])
-        or (doubling and text in multiplying.doubled and (drug or around.drug_lately(at)))
+        or (doubling and text in multiplying.doubled and (drug or around.drug_in_reach(at)))
     ):
         size = 2
     elif (doubling and text in multiplying.then and (asked or _or_so(around, at))) or (
@@ -213,7 +213,7 @@ def _swallowed_again(around: Meaning, at: int) -> bool:
     ):
         verb -= 1
     told = verb < at - 1 and around.text(verb) in multiplying.swallowing
-    return told and around.text(verb - 1) in moving.clause_begins | {"", "\n"} and around.drug_lately(at)
+    return told and around.text(verb - 1) in moving.clause_begins | {"", "\n"} and around.drug_in_reach(at)
 
 
 def _repeated(around: Meaning, at: int) -> bool:

@@ -193,7 +193,7 @@ class _Reader(Surroundings):
         told = drug >= 0 and self.is_drug(drug) and self.text(drug - 1) in {"", ".", "\n", ":"}
         taken = self._object_before(at) or self._amount_before(at) or devices.pressed(self, at)
         taken = taken or self.in_clause(at, self.known.handling.filling)
-        told = told or (taken and self.drug_lately(at))
+        told = told or (taken and self.drug_in_reach(at))
         return Mention(at, end, tuple(sorted(values)), IN_ALL) if told else None
 
     def _amount_before(self, at: int) -> bool:

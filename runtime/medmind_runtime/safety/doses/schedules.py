@@ -63,7 +63,7 @@ def _when(around: Surroundings, first: int, end: int) -> bool:
         return False
     if around.in_clause(first, around.known.measuring.measures) and around.phrase(around.known.turns, end):
         return False  # `an INR of 2 one day, 3 the next`
-    told = around.drug_lately(first) or around.in_clause(first, beside.taking) or around.drug_near(first)
+    told = around.drug_in_reach(first) or around.in_clause(first, beside.taking) or around.drug_near(first)
     if (told or _begins_now(around, first)) and _others_timed(around, first, end):
         return True
     return around.text(place) in timing.when and (
@@ -183,7 +183,7 @@ def _halved(around: Surroundings, first: int, end: int) -> bool:
     if not no_hour(around, first, end):
         return False
     between = around.known.unitless.equals | around.known.timing.halves
-    taken = around.asked_to_take(first) and around.drug_lately(first)
+    taken = around.asked_to_take(first) and around.drug_in_reach(first)
     return taken or around.led_by_drug(first, between) >= 0
 
 

@@ -30,7 +30,7 @@ def between_doses(around: Surroundings, at: int) -> Times | None:
         return (values, gap) if piece == "form" or _of_drug(around, at, end) else None
     pieces = any(_piece(around, place) for place in range(max(0, at - NEAR), at))
     apart = 1 if around.text(end) == "apart" else 2 * (around.texts[end : end + 2] == ["in", "between"])
-    if apart and around.drug_lately(at) and (pieces or _alone_taken(around, at, end)):
+    if apart and around.drug_in_reach(at) and (pieces or _alone_taken(around, at, end)):
         return values, end + apart
     if not _of_drug(around, at, end):
         return None
@@ -67,7 +67,7 @@ def _of_drug(around: Surroundings, at: int, end: int) -> bool:
     near = {*around.clause_before(at), *_behind(around, end)}
     if not near.isdisjoint(often.checkups | measuring.measures | around.known.pausing.not_taken):
         return False
-    return around.drug_near(at) or around.drug_lately(at) or around.drug_far(at)
+    return around.drug_near(at) or around.drug_in_reach(at) or around.drug_far(at)
 
 
 def _again(around: Surroundings, at: int, end: int, lead: int) -> bool:

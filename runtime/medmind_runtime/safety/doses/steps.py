@@ -68,7 +68,7 @@ def _stepped(around: Meaning, first: int, end: int) -> bool:
     verb = _verb_before(around, at + (led not in moving.led))
     if verb < 0 or not _doer(around, verb) or (around.texts[verb] in moving.aiming and _of_measure(around, verb)):
         return False
-    if around.texts[verb] in beside.starting | moving.dosing and around.drug_lately(first):
+    if around.texts[verb] in beside.starting | moving.dosing and around.drug_in_reach(first):
         return True
     if any(map(around.is_taken, range(max(0, verb - _SUBJECT), first))):
         return True
@@ -166,7 +166,7 @@ def _is_its_dose(around: Meaning, end: int) -> bool:
     between = beside.modifiers | beside.fitting | around.known.multiplying.multiplied - beside.dose_names
     named = around.text(around.past(at, between, 4)) in beside.dose_names
     named = named or (around.text(at) == "what" and not beside.taking.isdisjoint(around.texts[at : at + NEAR // 2]))
-    return named and (around.drug_ahead(at, NEAR) or around.drug_lately(at))
+    return named and (around.drug_ahead(at, NEAR) or around.drug_in_reach(at))
 
 
 def _called(around: Meaning, first: int, _: int) -> bool:
@@ -254,7 +254,7 @@ def _last_named(around: Meaning, first: int) -> str:
                 return "dose"
             counted = counted or (not found and _counts(around, place, at) and _near(around, place, first))
         changed = changed or text in beside.starting | moving.dosing
-    if changed and around.drug_lately(first):
+    if changed and around.drug_in_reach(first):
         return "dose"
     return "count" if counted else ""
 

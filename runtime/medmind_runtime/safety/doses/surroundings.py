@@ -160,7 +160,7 @@ class Surroundings:
         """Whether a drug is asked about, or was named not long before."""
         return self.asked or any(map(is_drug, self.row[max(0, at - _FAR) : at]))
 
-    def drug_lately(self, at: int) -> bool:
+    def drug_in_reach(self, at: int) -> bool:
         """Whether a drug is asked about, was named in this sentence or the one before, or surely is in its rest."""
         return self.asked or any(map(is_drug, self.row[max(0, at - 2 * NEAR) : at])) or self.follows(at)
 
@@ -188,7 +188,7 @@ class Surroundings:
         return (
             not answering.quantities.isdisjoint(words)
             and answering.asking_else.isdisjoint(words)
-            and (any(map(self.known.is_drug, words)) or self.drug_lately(at))
+            and (any(map(self.known.is_drug, words)) or self.drug_in_reach(at))
         )
 
     def past(self, at: int, words: frozenset[str], most: int) -> int:

@@ -103,13 +103,13 @@ class Units(Meaning):
             return (COUNT, at + 1) if value >= _SOLD_AS and not is_year(value) else None
         if rest[:1] == ["of"] and self.text(at + 1) in unit_words.of_it:  # `with meals, three of them a day`
             at += 2
-            rest, drug = self.texts[at : at + 3], drug or self.drug_lately(first)
+            rest, drug = self.texts[at : at + 3], drug or self.drug_in_reach(first)
         a_day = len(rest) > 1 and rest[0] in self.known.rates.per and rest[1] in self.known.rates.of["day"]
         often = bool(rest) and (
             rest[0] in self.known.often.every | self.known.often.abbreviated | self.known.rates.alone
         )
         each_time = rest[:2] in (["each", "time"], ["at", "each"], ["every", "time"])  # `with all meals, two each time`
-        often, drug = often or each_time, drug or (each_time and self.drug_lately(first))
+        often, drug = often or each_time, drug or (each_time and self.drug_in_reach(first))
         if (a_day or often) and (asked or drug or self.drug_ahead(at)):
             return COUNT, at
         ends = not rest or not self.row[at].is_word or (rest[0] in beside.plain and rest[0] not in unit_words.periods)
@@ -128,7 +128,7 @@ class Units(Meaning):
         if found is None:
             return False
         if found[0].spelt in self.known.unit_lists.dosed_alone:
-            return self.drug_lately(at) or self.in_clause(at, self.known.beside.percent)
+            return self.drug_in_reach(at) or self.in_clause(at, self.known.beside.percent)
         return found[0].kind == "form" or (found[0].kind == "" and self.numbered_unit(at))
 
     def _several(self, name: str) -> bool:

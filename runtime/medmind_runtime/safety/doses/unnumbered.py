@@ -60,7 +60,7 @@ def _heap(around: Units, at: int) -> Unnumbered | None:
     end = at + found[1]
     several = around.texts[at].endswith("s") and around.text(end) == "of" and around.drug_ahead(end, 4)
     told = several and around.asked_to_take(at)
-    by_the = around.texts[at - 2 : at] == ["by", "the"] and around.drug_lately(at)
+    by_the = around.texts[at - 2 : at] == ["by", "the"] and around.drug_in_reach(at)
     taken = around.in_clause(at, around.known.beside.taking) or around.is_drug(max(0, at - 3))
     told = told or (by_the and taken)
     return Unnumbered(found[0], end, "some", True) if told else None
@@ -70,14 +70,14 @@ def _of_liquid(around: Units, at: int, end: int) -> bool:
     """`a shot of syrup`, of a drug or to be taken."""
     place = around.past(end, around.known.before_unit | around.known.beside.of_drug, 4)
     liquid = not around.known.unit_lists.liquids.isdisjoint(around.texts[place : place + 2])
-    return liquid and (around.asked_to_take(at) or around.drug_lately(at) or around.drug_ahead(end))
+    return liquid and (around.asked_to_take(at) or around.drug_in_reach(at) or around.drug_ahead(end))
 
 
 def _finished(around: Units, at: int, unit: Unit) -> bool:
     """`finish the whole box`, of a drug."""
     verb = at - 1 - (around.text(at - 1) in around.known.beside.own)
     told = around.text(verb) in around.known.preparations.finishing and not around.denied(at)
-    return unit.spelt == "packet" and told and (around.drug_lately(at) or around.drug_ahead(at))
+    return unit.spelt == "packet" and told and (around.drug_in_reach(at) or around.drug_ahead(at))
 
 
 def _one(around: Units, at: int, place: int, end: int, unit: Unit) -> bool:
@@ -93,7 +93,7 @@ def _one(around: Units, at: int, place: int, end: int, unit: Unit) -> bool:
     of = around.text(end) == "of" or (around.text(end) == "with" and around.drug_ahead(end, 4))
     of = of and not (end + 1 < len(around.row) and is_number(around.row, end + 1))
     alone = of and around.asked_to_take(at) and around.drug_ahead(end, 3)
-    alone = alone or (bool(around.rates(end)[1]) and around.drug_lately(at))  # `timolol, a drop an hour`
+    alone = alone or (bool(around.rates(end)[1]) and around.drug_in_reach(at))  # `timolol, a drop an hour`
     strip = spelt == "packet" and around.texts[place] != "pack"  # not `a pack a day` of cigarettes
     if (alone and (strip or spelt in unit_lists.dosed_alone)) or (
         of and spelt in unit_lists.poured and _of_liquid(around, at, end)

@@ -86,7 +86,7 @@ class DoseWatch:
         if self._line_ended:
             row.append(Token("\n", len(word) - 1, len(word)))
             self._table.take(row[-1:])
-        window = holding.SETTLED if self._after_as and holding.likes(word) else holding.window(word)
+        window = holding.SETTLED if self._after_as and holding.is_much(word) else holding.words_after(word)
         self._after_as = bool(row) and row[-1].text == "as"
         self._words.append((word, row, window))
         self._left = max(self._left - 1, holding.SETTLED if self._left and holding.adds(word) else window)

@@ -29,7 +29,7 @@ def days(around: Surroundings, at: int) -> tuple[tuple[Fraction, ...], int] | No
         elif text not in known.timing.days_and:
             break
         place += 1
-    often = around.text(at).endswith("s") or around.text(at - 1) in known.often.every
+    often = around.text(at) in known.timing.days_each or around.text(at - 1) in known.often.every
     return ((Fraction(len(named), _WEEK),), end) if often or len(named) > 1 else None
 
 

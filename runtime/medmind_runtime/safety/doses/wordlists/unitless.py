@@ -37,6 +37,7 @@ class Timing:
     halves: frozenset[str]
     days_to: frozenset[str]
     days_and: frozenset[str]
+    days_each: frozenset[str]
     odd: frozenset[str]
     odd_days: frozenset[str]
     courses: frozenset[str]

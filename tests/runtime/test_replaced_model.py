@@ -9,7 +9,7 @@ from medmind_runtime.background import Background
 from medmind_runtime.config import ChatConfig
 from medmind_runtime.guard import Guard, Unguarded
 from medmind_runtime.interruption import never
-from medmind_runtime.session import _exchange, open_model
+from medmind_runtime.session import _replaced, open_model
 from medmind_runtime.turn import Turn
 
 CONFIG = ChatConfig(threads=1)
@@ -27,7 +27,7 @@ def test_a_model_whose_context_cannot_hold_the_system_prompt_is_refused_and_the_
     system = "the tin " * 90
     before.conversation.begin_anew(system)
     before.conversation.turns.append(Turn("q", "a"))
-    now = _exchange(before, make_model(context=256), CONFIG, guard, never)
+    now = _replaced(before, make_model(context=256), CONFIG, guard, never)
     try:
         assert now.name == str(model)
         assert now.notes[0].startswith("error: the system prompt does not fit: it takes ")
@@ -46,7 +46,7 @@ def test_a_model_that_can_hold_it_goes_on_with_it(
     before.conversation.begin_anew("be brief")
     before.conversation.turns.append(Turn("q", "a"))
     other = make_model(context=256)
-    now = _exchange(before, other, CONFIG, guard, never)
+    now = _replaced(before, other, CONFIG, guard, never)
     try:
         assert now.name == str(other)
         assert (now.conversation.system, now.conversation.turns) == ("be brief", [Turn("q", "a")])

@@ -1,6 +1,7 @@
-"""Ctrl-\\ and `kill -QUIT` end the chat at once, and leave the terminal as it was before the chat.
+"""A terminal's settings, put back to what they were before the chat, whatever ends it.
 
-Knows the signal and the terminal's settings. Knows not what is computed or shown.
+Knows SIGQUIT (Ctrl-\\ while something is computed or said, `kill -QUIT`), behind which no `finally` runs. Knows not
+what is computed or shown.
 """
 
 import os
@@ -15,8 +16,11 @@ _AS_BEFORE = b"\x1b[0m\x1b[?7h\x1b[?25h\x1b[?2004l"
 
 
 @contextmanager
-def restores_the_terminal() -> Iterator[None]:
-    """While inside, SIGQUIT restores the terminal and then ends the process as it always does."""
+def put_back() -> Iterator[None]:
+    """While inside, an exception and SIGQUIT put the settings back; then SIGQUIT ends the process as it always does.
+
+    An exception that a signal becomes may leave the editor's prompt where nothing of the editor's own cleans up.
+    """
     if sys.platform == "win32":
         yield
         return
@@ -29,15 +33,23 @@ def restores_the_terminal() -> Iterator[None]:
         yield
         return
 
-    def quit(number: int, _frame: FrameType | None) -> None:
+    def put() -> None:
         with suppress(OSError, termios.error):
             termios.tcsetattr(terminal, termios.TCSANOW, settings)
             os.write(terminal, _AS_BEFORE)
+
+    def quit(number: int, _frame: FrameType | None) -> None:
+        put()
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
-    before = signal.signal(signal.SIGQUIT, quit)
+    before = signal.getsignal(signal.SIGQUIT)
+    if before == signal.SIG_DFL:  # not where it is ignored
+        signal.signal(signal.SIGQUIT, quit)
     try:
         yield
+    except BaseException:
+        put()
+        raise
     finally:
         signal.signal(signal.SIGQUIT, before)
