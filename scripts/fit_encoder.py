@@ -19,6 +19,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -60,7 +61,8 @@ def fitted(folder: Path, rows: Sequence[dict[str, str]], seed: int, device: str)
     torch.manual_seed(seed)
     chance = random.Random(seed)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    net = Net.from_pretrained(folder, num_labels=len(KINDS), dtype=torch.float16).to(device, torch.float32)
+    net: Any = Net.from_pretrained(folder, num_labels=len(KINDS), dtype=torch.float16)  # its methods have no types
+    net = net.float().to(device)
     mean: Net = copy.deepcopy(net)
     head = list(net.classifier.parameters())
     optimizer = torch.optim.AdamW(
@@ -87,7 +89,7 @@ def fitted(folder: Path, rows: Sequence[dict[str, str]], seed: int, device: str)
             if taken > steps // 2:
                 with torch.no_grad():
                     torch._foreach_lerp_(list(mean.parameters()), list(net.parameters()), 1 / (taken - steps // 2))
-    mean.eval()
+    mean.train(False)
     return mean
 
 
