@@ -18,6 +18,8 @@ class ChatEngine(Protocol):
 
     def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]: ...  # noqa: D102
 
+    def least_tokens(self, text: str) -> int: ...  # noqa: D102
+
     def detokenize(self, token: int) -> bytes: ...  # noqa: D102
 
     def is_end(self, token: int) -> bool: ...  # noqa: D102

@@ -3,7 +3,7 @@
 Knows an engine and a guard by their protocols. Knows no terminal, and keeps nothing outside memory.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -20,6 +20,9 @@ from medmind_runtime.read_ahead import known_tokens
 from medmind_runtime.turn import Passage, Turn, messages
 
 __all__ = ["Conversation", "Turn"]
+
+_LONG = 16
+"""Characters for each token of the context from which on it is asked whether a text could fit, and not tokenized."""
 
 
 class Conversation:
@@ -137,25 +140,48 @@ class Conversation:
             if not before.rule and not (drop and remembered):  # what to do now is told whatever the question's length
                 self._demand_room(question)
             return Prompt(question, (), dropped, replace(before, alone=True), remembered=remembered)
-        context, reserve = self.engine.context, self._reserve()
-        taken = 0
+        what = "question" if drop or not self.turns else "conversation"
+        trouble: DoesNotFit | None = None
         for passages, first in self._ways_to_fit(before, drop):
             unless(cancel)
-            tokens = self.engine.encode(self._messages(first, self.guard.place(question, passages)))
-            if len(tokens) + reserve <= context:
+            try:
+                tokens = self._encoded(
+                    self._messages(first, self.guard.place(question, passages)), what, before.opening
+                )
+            except DoesNotFit as error:
+                trouble = error
+            else:
                 return Prompt(question, tokens, first - self.first, before, passages, document)
-            taken = len(tokens)
-        raise self._too_long("question" if drop or not self.turns else "conversation", taken, before.opening)
+        assert trouble is not None
+        raise trouble
 
     def _demand_room(self, question: str, what: str = "question") -> None:
         """Refuse a question that is too long even alone; `what` of it is too long."""
-        taken = len(self.engine.encode(self._messages(len(self.turns), question)))
-        if taken + self._reserve() > self.engine.context:
-            raise self._too_long(what, taken)
+        self._encoded(self._messages(len(self.turns), question), what)
 
-    def _too_long(self, what: str, taken: int, opening: str = "") -> DoesNotFit:
+    def _encoded(self, rows: Sequence[Mapping[str, str]], what: str, opening: str = "") -> list[int]:
+        """The tokens of a prompt that fits.
+
+        Raises:
+            DoesNotFit: there are too many, for which a long text need not be tokenized; `what` is too long.
+        """
         context, reserve = self.engine.context, self._reserve()
-        return DoesNotFit(what, taken, system=bool(self._system()), context=context, reserve=reserve, opening=opening)
+        texts = [row["content"] for row in rows]
+        long = sum(map(len, texts)) > _LONG * context
+        surely = sum(map(self.engine.least_tokens, texts)) if long else 0
+        tokens = [] if surely + reserve > context else self.engine.encode(rows)
+        taken = len(tokens) or surely
+        if taken + reserve <= context:
+            return tokens
+        raise DoesNotFit(
+            what,
+            taken,
+            counted=bool(tokens),
+            system=bool(self._system()),
+            context=context,
+            reserve=reserve,
+            opening=opening,
+        )
 
     def use(self) -> Use:
         """How full the context is now."""
@@ -190,11 +216,14 @@ class Conversation:
         Returns:
             That; and whether it fits, be it alone.
         """
-        turn, room = Turn(question, answer), self.engine.context - self._reserve()
+        turn = Turn(question, answer)
 
         def fits(first: int) -> bool:
             unless(cancel)
-            return len(self.engine.encode(self._messages(first, "", [turn]))) <= room
+            try:
+                return bool(self._encoded(self._messages(first, "", [turn]), "question"))
+            except DoesNotFit:
+                return False
 
         before, last = self.first, len(self.turns)
         fitting = next((first for first in range(before, last + 1) if fits(first)), None)

@@ -59,14 +59,25 @@ class DoesNotFit(MedmindError):
     """A question that is too long even alone, a conversation of which nothing may be dropped, or a system prompt.
 
     Attributes:
-        tokens: of the prompt; context: what the engine holds; reserve: kept free for the answer.
+        tokens: of the prompt, or at least so many; context: what the engine holds; reserve: kept free for the answer.
         opening: what the guard says first all the same: what to do now does not depend on the length.
     """
 
-    def __init__(self, what: str, tokens: int, *, system: bool, context: int, reserve: int, opening: str = "") -> None:
+    def __init__(
+        self,
+        what: str,
+        tokens: int,
+        *,
+        counted: bool = True,
+        system: bool,
+        context: int,
+        reserve: int,
+        opening: str = "",
+    ) -> None:
+        takes = "takes" if counted else "takes at least"
         with_system = " with the system prompt" if system and what != "system prompt" else ""
         super().__init__(
-            f"the {what} does not fit: it takes {tokens} tokens{with_system}, the context holds {context} "
+            f"the {what} does not fit: it {takes} {tokens} tokens{with_system}, the context holds {context} "
             f"and {reserve} of them are kept for the answer",
             "shorten it, or start with a larger --context",
         )

@@ -321,6 +321,20 @@ def test_a_prompt_that_the_engine_refuses_leaves_no_turn() -> None:
     assert (conversation.turns, conversation.last) == ([], None)
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_text_that_surely_does_not_fit_is_refused_without_being_tokenized(
+    alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation = guarded(FakeEngine(["never"], context=100), alone=alone)
+    monkeypatch.setattr(conversation.engine, "encode", lambda *_: pytest.fail("tokenized"))
+    if alone:
+        assert not conversation.fit("pain" * 500).remembered
+        return
+    with pytest.raises(DoesNotFit, match="the question does not fit: it takes at least 5") as refused:
+        conversation.fit("q" * 2000)
+    assert 500 <= refused.value.tokens < 520
+
+
 def test_passages_leave_before_a_question_is_refused_and_after_the_turns() -> None:
     engine = FakeEngine(["ok"], context=100)
     conversation = guarded(engine)

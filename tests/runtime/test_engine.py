@@ -144,6 +144,13 @@ def test_pieces_are_the_exact_bytes_of_the_text(engine: Engine) -> None:
     assert not engine.is_end(1)
 
 
+@pytest.mark.parametrize("text", ["", "the patient " * 40, "  \n\n   ", "中文😀é" * 30, "x" * 200])
+def test_a_text_has_no_fewer_tokens_than_are_told_without_tokenizing_it(engine: Engine, text: str) -> None:
+    least = engine.least_tokens(text)
+    assert least <= len(engine.tokenize(text, special=False))
+    assert bool(least) == bool(text)
+
+
 def test_tokenize_adds_no_bos_and_reads_special_text_only_when_asked(engine: Engine) -> None:
     assert engine.tokenize("[INST]", special=True) == [3]
     typed = engine.tokenize("[INST]", special=False)

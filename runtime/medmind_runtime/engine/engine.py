@@ -129,6 +129,10 @@ class Engine:
         """Token ids of `text`, no BOS added; with `special`, text of control tokens becomes those tokens."""
         return self.vocabulary.tokenize(text, special=special)
 
+    def least_tokens(self, text: str) -> int:
+        """No fewer tokens than these are in a text, without tokenizing it; see `Vocabulary.least_tokens`."""
+        return self.vocabulary.least_tokens(text)
+
     def detokenize(self, token: int) -> bytes:
         """The bytes that a token stands for, maybe a part of a character; none for control tokens."""
         return self.vocabulary.piece(token)

@@ -39,6 +39,10 @@ class FakeEngine:
         """`<role>content` of every message, as bytes."""
         return list("".join(f"<{message['role']}>{message['content']}" for message in messages).encode())
 
+    def least_tokens(self, text: str) -> int:
+        """As if a token could be four bytes."""
+        return len(text.encode()) // 4
+
     def detokenize(self, token: int) -> bytes:
         """The byte itself; nothing for the end token."""
         return b"" if token == END else bytes([token])

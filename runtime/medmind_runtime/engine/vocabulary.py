@@ -78,6 +78,22 @@ class Vocabulary:
             capacity = -count
         raise MedmindError(f"a text of {len(data)} bytes is too long to tokenize", "shorten it")
 
+    def least_tokens(self, text: str) -> int:
+        """No fewer tokens than these are in a text; known without tokenizing it, which may take minutes of a long one.
+
+        As many as there would be were every token the longest; 0 for a vocabulary that may leave something out of a
+        text, as WordPiece leaves out white space.
+        """
+        return -(-len(text.encode("utf-8", "replace")) // self._longest) if self._longest else 0
+
+    @cached_property
+    def _longest(self) -> int:
+        """Bytes of the longest token; 0 where they are not all that a text has."""
+        lib = self._lib
+        if lib.llama_vocab_type(self.handle) not in {lib.LLAMA_VOCAB_TYPE_SPM, lib.LLAMA_VOCAB_TYPE_BPE}:
+            return 0
+        return max(len(self.piece(token)) for token in range(self._size))
+
     def piece(self, token: int) -> bytes:
         """The token's exact bytes; none for control tokens."""
         size = 64
