@@ -104,7 +104,7 @@ def test_what_ends_the_chat_at_the_prompt_leaves_the_terminal_as_it_was(
         assert session.wait_for_end() == code
         wanted = termios.ECHO | termios.ICANON | termios.ISIG
         assert modes(session) & wanted == wanted
-        assert session.output.endswith(b"\x1b[?2004l")
+        assert session.output.endswith(b"\r\n\x1b[0m\x1b[?7h\x1b[?25h\x1b[?2004l")
 
 
 def needed(program: str) -> str:

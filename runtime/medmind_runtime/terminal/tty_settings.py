@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+_NEW_LINE = b"\x1b[J\r\n"
+"""Nothing left of a prompt behind the cursor, and the shell's in a line of its own."""
 _AS_BEFORE = b"\x1b[0m\x1b[?7h\x1b[?25h\x1b[?2004l"
 """No colour, lines wrapped, the cursor shown, a paste no longer marked: what prompts and answers change."""
 
@@ -33,13 +35,13 @@ def put_back() -> Iterator[None]:
         yield
         return
 
-    def put() -> None:
+    def put(before: bytes = b"") -> None:
         with suppress(OSError, termios.error):
             termios.tcsetattr(terminal, termios.TCSANOW, settings)
-            os.write(terminal, _AS_BEFORE)
+            os.write(terminal, before + _AS_BEFORE)
 
     def quit(number: int, _frame: FrameType | None) -> None:
-        put()
+        put(_NEW_LINE)
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
@@ -48,6 +50,9 @@ def put_back() -> Iterator[None]:
         signal.signal(signal.SIGQUIT, quit)
     try:
         yield
+    except SystemExit:
+        put(_NEW_LINE)
+        raise
     except BaseException:
         put()
         raise
