@@ -46,6 +46,8 @@ def is_number(row: Sequence[Token], at: int) -> bool:
         before = row[at - 1]
         if before.is_word and before.text not in known.beside.taking and before.text != "x":
             unit = known.unit([row[at + 1].text], 0) if at + 1 < len(row) else None  # `amlodipine10mg`
+            if unit and before.glued and at > 1 and row[at - 2].value is not None:  # `200mg200mg`
+                return known.unit([before.text], 0) is not None
             return (token.value >= LARGE or unit is not None) and known.is_drug(before.text)
         if before.text == "-" and before.glued and at > 1 and token.value < 100:
             name = row[at - 2]

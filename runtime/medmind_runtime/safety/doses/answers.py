@@ -58,7 +58,8 @@ def _together(around: Surroundings, first: int, end: int) -> bool:
         at = _back(around, at - 1, beside.allowing)
     if around.text(at) not in beside.set_apart | {"", ".", "\n"} or not around.drug_in_reach(first):
         return False
-    after = around.phrase(around.known.at_once, end + (around.text(end) == ","))
+    kind = around.past(end, beside.modifiers | {",", "-"}, 4)  # `8 extra-strength at a time`
+    after = around.phrase(around.known.at_once, kind)
     daily = around.text(end) in rates.per and around.text(end + 1) in around.known.often.days
     after = after or (end + 2 if daily and around.text(at) not in beside.set_apart else 0)
     return after > 0 and (around.text(after) in beside.being | answering.after_amount or _alone(around, after))

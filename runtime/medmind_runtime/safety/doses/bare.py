@@ -26,9 +26,11 @@ def of_drug_before(around: Surroundings, drug: int, first: int, end: int) -> boo
     lead = first - 1 - (around.texts[first - 1] == "a" and around.row[first].value is None)  # `a hundred`
     listed = around.texts[lead] == "," and drug == lead - 1
     listed = listed and (around.text(end) in {"", ".", "\n", ","} or around.text(end) in unitless.routes)
-    if (
-        around.texts[lead] in beside.about - around.known.moving.nearly - {":", "-", "("} and not listed
-    ) or around.text(end) in unitless.goes_on:
+    if around.texts[lead] in beside.about - around.known.moving.nearly - {":", "-", "("} and not listed:
+        return False
+    fits = around.text(end) in beside.being and not beside.fitting.isdisjoint(around.texts[end + 1 : end + 3])
+    fits = fits and around.texts[first - 1] != "-"  # `iodine-131 is a common treatment`
+    if around.text(end) in unitless.goes_on and not fits:
         return False
     if around.text(end) == "-" and all(token.glued for token in around.row[end : end + 2]):  # `5-FU`
         return False

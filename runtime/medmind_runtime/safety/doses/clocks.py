@@ -4,6 +4,7 @@ Knows times of the clock. Knows not what is done at one.
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
 from itertools import pairwise
 
 from medmind_runtime.safety.doses.reading import Token
@@ -21,11 +22,15 @@ def any_minutes(row: Sequence[Token], texts: Sequence[str]) -> bool:
 
 
 def times(around: Surroundings, at: int) -> tuple[int, int]:
-    """How many times of the clock follow one another here, and where they end; zeros for none."""
+    """How many times of the clock follow one another here, and where they end; zeros for none. Hour after hour is
+    hourly, for how many hours be it.
+    """
     between = around.known.often.clock_between
     count, place, last, told, last_sure, sure = 0, at, 0, 0, False, False
+    hours: list[Fraction] = []
     while count < _MOST and (step := _clock(around, place)):
         last, last_sure = step
+        hours += filter(None, [_hour(around, place)])
         sure = sure or last_sure
         told += last_sure or around.text(place - 1) == "at"
         count, place = count + 1, last
@@ -35,7 +40,8 @@ def times(around: Surroundings, at: int) -> tuple[int, int]:
             break
     listed = sure and around.text(at - 1) == "at" and (last >= len(around.row) or not around.unit_at(last))
     known = count > 1 and (last_sure or ((told == count or listed) and around.ends(last)))
-    return (count, last) if known else (0, 0)
+    hourly = count > 2 and len(hours) == count and all(after - before == 1 for before, after in pairwise(hours))
+    return (_HOURS if hourly else count, last) if known else (0, 0)
 
 
 def end(around: Surroundings, at: int) -> int:
@@ -59,6 +65,12 @@ def _clock(around: Surroundings, at: int) -> tuple[int, bool] | None:
     if around.text(last) in often.clock:
         return last + 1, True
     return last, last > at + 1
+
+
+def _hour(around: Surroundings, at: int) -> Fraction | None:
+    """Of a time in figures or as a number's word."""
+    value = around.row[at].value
+    return around.known.numbers.get(around.texts[at]) if value is None else value
 
 
 def _minutes(around: Surroundings, at: int) -> bool:

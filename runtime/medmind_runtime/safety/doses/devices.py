@@ -55,6 +55,16 @@ def pressed(around: Surroundings, at: int) -> bool:
     return False
 
 
+def own_pressed(around: Surroundings, at: int) -> bool:
+    """`puff your inhaler ten times`: a device that is for drugs alone, of somebody."""
+    handling = around.known.handling
+    places = range(at - len(around.clause_before(at)), at)
+    return any(
+        around.texts[place] in handling.of_drugs and around.texts[place - 1] in around.known.beside.own
+        for place in places
+    )
+
+
 def placed(around: Surroundings, at: int) -> bool:
     """Whether it goes on as `in each nostril`, `under the tongue`."""
     handling = around.known.handling

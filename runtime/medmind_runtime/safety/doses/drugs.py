@@ -25,7 +25,9 @@ def stem(word: str) -> str:
 
 
 def _single(word: str) -> str:
-    return word.removesuffix("'s").removesuffix("s") if len(word) > 4 else word
+    if len(word) <= 4:
+        return word
+    return word.removesuffix("es") if word.endswith("xes") else word.removesuffix("'s").removesuffix("s")
 
 
 def against(names: frozenset[str]) -> frozenset[str]:

@@ -15,6 +15,8 @@ from medmind_runtime.safety.doses import (
     clocks,
     devices,
     foods,
+    formulas,
+    further,
     labels,
     limitless,
     multiples,
@@ -25,7 +27,7 @@ from medmind_runtime.safety.doses import (
     sums,
     unnumbered,
 )
-from medmind_runtime.safety.doses.reading import Token
+from medmind_runtime.safety.doses.reading import UNREADABLE, Token
 from medmind_runtime.safety.doses.terms import ANY_UNIT, COUNT, Unit, terms
 from medmind_runtime.safety.doses.units import Units
 
@@ -174,11 +176,13 @@ class _Reader(Units):
         course = not self.known.beside.products.isdisjoint(self.texts[first:end])  # `40 x 5 days`
         if self.text(end) in self.known.beside.counted and not course and not schedules.no_hour(self, first, end):
             return False
-        return any(module.told(self, first, end) for module in (bare, schedules, answers, strengths))
+        return any(module.told(self, first, end) for module in (bare, schedules, answers, strengths, further, formulas))
 
     def _range(self, mention: Mention, unit: Unit) -> Mention:
-        """With the other end of `200 mg to 400 mg`."""
+        """With the other end of `200 mg to 400 mg`; of `200mg200mg` nothing can be read."""
         at = mention.last
+        if (glued := further.glued_end(self, at)) > at:
+            return replace(mention, last=glued, values=(UNREADABLE,), product=False)
         if (
             self.texts[at : at + 1]
             and self.texts[at] in self.known.beside.range_to
@@ -239,7 +243,8 @@ class _Reader(Units):
 
     def _unnumbered(self, at: int) -> Mention | None:
         if not (found := unnumbered.amount(self, at)):
-            return None
+            another = further.another_end(self, at) if self.texts[at] == "another" else 0
+            return Mention(at, another, (amounts.BY_WORD,), COUNT.name, word="another") if another else None
         unit, word = found.unit, found.word
         end, rates = (found.end, frozenset[str]()) if found.heap else self.rates(found.end)
         return Mention(

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
+from itertools import takewhile
 
+from medmind_runtime.safety.doses.drugs import is_drug
 from medmind_runtime.safety.doses.reading import Token
 from medmind_runtime.safety.doses.terms import terms
 
@@ -16,6 +18,8 @@ _ROMAN = re.compile(r"(?=.)M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?
 _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
 _DIGITS = frozenset("IVXLCDMivx")
 _TWENTY, _HUNDRED, _THOUSAND = 20, 100, 1000
+_SHORTEST, _AHEAD, _FEW, _IN_A_VEIN = 2, 5, frozenset("IVX"), "IV"
+"""Letters of the number of a drug; tokens from it to what it counts; letters of small ones; what is none of them."""
 _LETTERS_THAT_ARE_NAMES = frozenset("CDLMvx")
 """Of vitamins and the like; `x` is a sign."""
 
@@ -101,5 +105,22 @@ def _counts(row: Sequence[Token], at: int) -> bool:
     )
     if counted and ahead[0] not in known.foreign.no_roman_units:
         return len(ahead[0]) > 1 or row[at + 1].written.islower()
+    if _of_drug_ahead(row, at):
+        return True
     before = known.unit([row[at - 1].text], 0) if at else None
     return before is not None and before[0].kind == "form" and row[at].written.islower()
+
+
+def _of_drug_ahead(row: Sequence[Token], at: int) -> bool:
+    """`VI ibuprofen tablets`, `take XII aspirins`; `IV morphine` and `take vitamin D` are none."""
+    known, written = terms(), row[at].written
+    if len(written) < _SHORTEST or not _FEW.issuperset(written.upper()):
+        return False
+    ahead = row[at + 1 : at + _AHEAD]
+    between = list(takewhile(lambda token: token.text in known.before_unit or is_drug(token), ahead))
+    drug, following = any(map(is_drug, between)), row[at + 1 + len(between) : at + 2 + len(between)]
+    found = known.unit([following[0].text], 0) if following else None
+    if drug and found and found[0].spelt in known.unit_lists.pieces:
+        return True
+    told = at == 0 or row[at - 1].text in known.beside.taking | known.beside.having
+    return drug and told and written.isupper() and written != _IN_A_VEIN

@@ -228,17 +228,20 @@ class Terms(Words):
         word = word.removesuffix("'s")
         if word in self._no_drugs or word in self.beside.plain or word.removesuffix("s") in self._no_drugs:
             return False
-        if word in self._named or _respelt(word) in self._surely_named:
+        if word in self._named or self.is_brand(word):
             return True
         looks_so = len(word) < 40 and bool(self._ending.fullmatch(word) or self._sure.fullmatch(_respelt(word)))
         return looks_so and not self.is_number(word)
 
+    @cache  # noqa: B019 - as above
     def is_surely_drug(self, word: str) -> bool:
         """Whether it is a drug's name, and that of nothing else in the body."""
         word = word.removesuffix("'s")
-        return self.is_drug(word) and (
-            _respelt(word) in self._surely_named or bool(self._sure.fullmatch(_respelt(word)))
-        )
+        return self.is_drug(word) and (self.is_brand(word) or bool(self._sure.fullmatch(_respelt(word))))
+
+    def is_brand(self, word: str) -> bool:
+        """Whether it is one of the names that are nothing else's, be it in the plural: `Advils`, `Xanaxes`."""
+        return not self._surely_named.isdisjoint(map(_respelt, (word, word.removesuffix("s"), word.removesuffix("es"))))
 
     @cache  # noqa: B019 - as above
     def is_number(self, word: str) -> bool:

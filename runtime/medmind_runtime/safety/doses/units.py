@@ -132,8 +132,9 @@ class Units(Meaning):
         return found[0].kind == "form" or (found[0].kind == "" and self.numbered_unit(at))
 
     def _several(self, name: str) -> bool:
-        """Whether a drug's name is in the plural, or what is named after it belongs to it: `two statins`."""
-        return name.endswith("'s") or (name.endswith("s") and self.known.is_drug(name[:-1]))
+        """Whether a class of drugs is named, or what belongs to a drug: `two statins`; not `two Advils`."""
+        plural = name.endswith("s") and not self.known.is_brand(name) and self.known.is_drug(name[:-1])
+        return name.endswith("'s") or plural
 
     def unit_before(self, first: int, end: int) -> Unit | None:
         """What a number is of: `Dose (mg): 800`, `mg | 800`, the word `dose` alone; or a drug, `Ibuprofen 800`."""
@@ -148,8 +149,8 @@ class Units(Meaning):
             or (self.row[end].is_word and following[0] not in self.known.after_number and not self.is_drug(end))
         ):
             return None
-        if self._in_table(first):
-            return self.unit_above
+        if above := self.unit_above if self._in_table(first) else self._drops(first):
+            return above
         bars = False
         for at in range(first - 1, max(-1, first - NEAR), -1):
             bars = bars or self.texts[at] == "|"
@@ -165,6 +166,15 @@ class Units(Meaning):
                 return found[0]
             if self.is_drug(at) or self.texts[at] not in unitless.equals:
                 return COUNT if self.is_drug(at) and bare.of_drug_before(self, at, first, end) else None
+        return None
+
+    def _drops(self, first: int) -> Unit | None:
+        """`Morphine drops: 20`, `drops of opium tincture: 15`: of a drug, before a colon."""
+        for at in range(first - 2, max(-1, first - NEAR // 2), -1) if self.text(first - 1) == ":" else ():
+            found = self.unit_at(at)
+            if found and found[0].spelt in self.known.unit_lists.dosed_alone and not self.numbered_unit(at):
+                of = self.text(at + 1) == "of" and any(map(self.is_drug, range(at + 2, first - 1)))
+                return found[0] if of or (at > 0 and self.is_drug(at - 1)) else None
         return None
 
     def _heads(self, at: int) -> bool:

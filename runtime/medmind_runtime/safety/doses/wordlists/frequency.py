@@ -43,6 +43,8 @@ class Often:
     clock: frozenset[str]
     clock_words: frozenset[str]
     clock_between: frozenset[str]
+    in_case: frozenset[str]
+    happening: frozenset[str]
     else_done: frozenset[str]
     by: frozenset[str]
     due: frozenset[str]

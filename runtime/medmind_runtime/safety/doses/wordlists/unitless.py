@@ -122,6 +122,8 @@ class Multiplying:
     repeating: frozenset[str]
     repeated: frozenset[str]
     multiplied_by: frozenset[str]
+    multiplied_with: frozenset[str]
+    of_person: frozenset[str]
     made_by: frozenset[str]
     multiplied: frozenset[str]
     much: frozenset[str]
