@@ -167,3 +167,14 @@ def test_first_aid_fits_a_small_terminal_and_begins_with_whom_to_call() -> None:
         lines = [line for given in says.splitlines() for line in textwrap.wrap(given, 58) or [""]]
         assert len(lines) <= 23, topic
         assert [number for number in ("112", "911", "999", "000") if number not in " ".join(lines[:8])] == [], topic
+
+
+def test_who_is_to_be_left_to_sleep_is_no_self_harm_unless_they_took_something() -> None:
+    for topic, text in (
+        ("stroke", "grandma is having a stroke and my cousin says just let her sleep it off"),
+        ("chest", "he has crushing chest pain and his mates said just let him sleep it off"),
+        ("seizure", "my brother had a seizure just now and his wife says let him sleep it off"),
+    ):
+        assert [alarm.topic for alarm in triage().alarms(text)] == [topic]
+    took = "my dad took all his tablets and mum says let him sleep it off"
+    assert [alarm.topic for alarm in triage().alarms(took)] == ["overdose", "self_harm"]

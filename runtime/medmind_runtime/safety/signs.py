@@ -76,9 +76,9 @@ class Reader:
 
     def __init__(self, lexicon: Mapping[str, Any], compiler: Compiler) -> None:
         self._figurative = compiler.bank("figurative")
-        self._read_as, self._plainly = (
+        self._read_as, self._plainly, self._advised = (
             Bank([Rewrite(compiler.part(it), said) for said, all_ in lexicon[table].items() for it in all_])
-            for table in ("read_as", "plainly")
+            for table in ("read_as", "plainly", "advised")
         )
         self._characters = compiler.characters
         if unread := lexicon["read_as"].keys() - self._characters.keys():
@@ -114,9 +114,17 @@ class Reader:
 
     def plainly(self, text: Text) -> str:
         """A part of a text, in which what the classifier mishears is said plainly."""
+        return self._rewritten(text, self._plainly)
+
+    def unadvised(self, text: Text) -> str:
+        """A part of a text, in which nobody advises to leave somebody alone."""
+        return self._rewritten(text, self._advised)
+
+    @staticmethod
+    def _rewritten(text: Text, rewrites: Bank[Rewrite]) -> str:
         found = [
             (span, rewrite.said)
-            for rewrite in self._plainly.candidates(set(text.signs))
+            for rewrite in rewrites.candidates(set(text.signs))
             for span in rewrite.part.places(text.signs)
         ]
         words = text.words

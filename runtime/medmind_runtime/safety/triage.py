@@ -146,6 +146,9 @@ class Triage:
         if alone:
             sure -= {topic for topic, rule in found.raised.items() if rule.kind == "asked"}
         topics = leaning.heard(said, found.raised.keys(), sure, more, self._bounds)
+        if found.raised and leaning.SELF_HARM in topics - found.raised.keys():  # advice alone may have told it
+            unadvised = self._classify(self.reader.unadvised(text))
+            topics &= leaning.heard(unadvised, found.raised.keys(), sure, more, self._bounds) | found.raised.keys()
         if leaning.URGENT in topics and found.about:  # only the whole told it: say which it may be
             topics = topics - {leaning.URGENT} | found.about.keys()
         because = {topic: rule.pattern.source for topic, rule in {**found.about, **found.raised}.items()}
