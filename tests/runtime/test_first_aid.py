@@ -178,3 +178,11 @@ def test_who_is_to_be_left_to_sleep_is_no_self_harm_unless_they_took_something()
         assert [alarm.topic for alarm in triage().alarms(text)] == [topic]
     took = "my dad took all his tablets and mum says let him sleep it off"
     assert [alarm.topic for alarm in triage().alarms(took)] == ["overdose", "self_harm"]
+
+
+def test_half_a_mouth_that_moves_is_a_stroke_beside_who_slumped() -> None:
+    for text in (
+        "my gran keeled over to one side in her chair and just half of her mouth is working",
+        "half of my lips won't move since breakfast",
+    ):
+        assert "stroke" in [alarm.topic for alarm in triage().alarms(text)]
