@@ -73,12 +73,12 @@ def test_all_self_harm_that_nothing_was_made_from_is_heard(judged: dict[str, tup
         ("judgement.jsonl", {"emergency": 119, "self_harm": 40, "none": 144}),
         ("judgement2.jsonl", {"emergency": 50, "self_harm": 42, "none": 53}),
         ("judgement3.jsonl", {"emergency": 80, "self_harm": 60, "none": 115}),
-        ("judgement4.jsonl", {"emergency": 90, "self_harm": 90, "none": 160}),
+        ("judgement4.jsonl", {"emergency": 90, "self_harm": 90, "none": 159}),
         ("judgement5.jsonl", {"emergency": 99, "self_harm": 100, "none": 180}),
         ("unseen_everyday.jsonl", {"none": 361}),
         ("unseen_long.jsonl", {"emergency": 50, "self_harm": 60, "none": 47}),
-        ("unseen_odd.jsonl", {"emergency": 30, "self_harm": 27, "none": 124}),
-        ("unseen_border.jsonl", {"self_harm": 219, "none": 187}),
+        ("unseen_odd.jsonl", {"emergency": 30, "self_harm": 27, "none": 123}),
+        ("unseen_border.jsonl", {"self_harm": 219, "none": 189}),
     ],
 )
 def test_unseen_vignettes_are_judged_no_worse_than_before(file: str, reached: dict[str, int]) -> None:
