@@ -212,7 +212,7 @@ def test_a_long_text_is_judged_no_further_once_nobody_waits(judged: int) -> None
 
     def classify(text: str) -> tuple[float, ...]:
         texts.append(text)
-        return 0.0, 0.0, 0.0, 0.0
+        return 0.0, 0.0, -9.0, -9.0  # harmless: of self-harm it would be asked twice
 
     text = " ".join(f"My chest hurts and I have felt ill for {days} days." for days in range(400))
     with pytest.raises(Interrupted):
