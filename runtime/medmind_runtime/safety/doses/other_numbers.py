@@ -20,6 +20,8 @@ _DIGITS = frozenset("IVXLCDMivx")
 _TWENTY, _HUNDRED, _THOUSAND = 20, 100, 1000
 _SHORTEST, _AHEAD, _FEW, _IN_A_VEIN = 2, 5, frozenset("IVX"), "IV"
 """Letters of the number of a drug; tokens from it to what it counts; letters of small ones; what is none of them."""
+_MASSES = frozenset(["mg", "mcg"])
+"""Units before which `cent` and `mille` are numbers."""
 _LETTERS_THAT_ARE_NAMES = frozenset("CDLMvx")
 """Of vitamins and the like; `x` is a sign."""
 
@@ -99,7 +101,7 @@ def _counts(row: Sequence[Token], at: int) -> bool:
     if found and ahead[0] in known.units_abroad:
         return True
     if row[at].text in known.foreign.ambiguous:
-        return False
+        return found is not None and (found[0].spelt in _MASSES or _first_of_run(row, at) < at)
     counted = found is not None and (
         found[0].kind in {"", "form", "household"} or found[0].spelt in known.unit_lists.dosed_alone
     )
