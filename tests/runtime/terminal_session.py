@@ -123,6 +123,8 @@ class TerminalSession:
 
 
 def _become_foreground() -> None:
+    for number in (signal.SIGHUP, signal.SIGQUIT):  # ignored where the tests run under nohup, or in the background
+        signal.signal(number, signal.SIG_DFL)
     os.setsid()
     ioctl(0, termios.TIOCSCTTY, 0)
 
