@@ -4,11 +4,12 @@ Knows the signal and the terminal's echo. Knows not what is computed.
 """
 
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from medmind_runtime.terminal import tty_settings
 
 _PATIENCE = 0.5
 """Seconds that an answer has for stopping before another Ctrl-C leaves; two quick ones are one wish."""
@@ -56,18 +57,14 @@ class CtrlC:
 @contextmanager
 def _unechoed() -> Iterator[None]:
     """While inside, keys typed ahead wait for the next prompt: not shown within the answer, not lost at Ctrl-C."""
-    if sys.platform == "win32":
+    found = tty_settings.of_input()
+    if found is None:
         yield
         return
     import termios
 
-    try:
-        terminal = sys.stdin.fileno()
-        before = termios.tcgetattr(terminal)
-    except (OSError, ValueError, termios.error):  # standard input is no terminal
-        yield
-        return
-    quiet = termios.tcgetattr(terminal)
+    terminal, before = found
+    quiet = before.copy()
     quiet[3] = (quiet[3] & ~termios.ECHO) | termios.NOFLSH
     termios.tcsetattr(terminal, termios.TCSANOW, quiet)
     try:

@@ -10,11 +10,25 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 _NEW_LINE = b"\x1b[J\r\n"
 """Nothing left of a prompt behind the cursor, and the shell's in a line of its own."""
 _AS_BEFORE = b"\x1b[0m\x1b[?7h\x1b[?25h\x1b[?2004l"
 """No colour, lines wrapped, the cursor shown, a paste no longer marked: what prompts and answers change."""
+
+
+def of_input() -> tuple[int, list[Any]] | None:
+    """The descriptor of standard input and its settings, as `termios` has them; None where it is no terminal."""
+    if sys.platform == "win32":
+        return None
+    import termios
+
+    try:
+        terminal = sys.stdin.fileno()
+        return terminal, termios.tcgetattr(terminal)
+    except (OSError, ValueError, termios.error):
+        return None
 
 
 @contextmanager
@@ -23,17 +37,13 @@ def put_back() -> Iterator[None]:
 
     An exception that a signal becomes may leave the editor's prompt where nothing of the editor's own cleans up.
     """
-    if sys.platform == "win32":
+    found = of_input()
+    if found is None:
         yield
         return
     import termios
 
-    try:
-        terminal = sys.stdin.fileno()
-        settings = termios.tcgetattr(terminal)
-    except (OSError, ValueError, termios.error):  # standard input is no terminal
-        yield
-        return
+    terminal, settings = found
 
     def put(before: bytes = b"") -> None:
         with suppress(OSError, termios.error):

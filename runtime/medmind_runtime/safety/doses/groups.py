@@ -11,7 +11,7 @@ from typing import NamedTuple
 from medmind_runtime.safety.doses import senses
 from medmind_runtime.safety.doses.amounts import Amount, is_number, read
 from medmind_runtime.safety.doses.mentions import Mention
-from medmind_runtime.safety.doses.reading import Token
+from medmind_runtime.safety.doses.reading import Token, text_at
 from medmind_runtime.safety.doses.terms import terms
 
 _BABY, _GROWN, _OLD, _OLDEST, _LIGHT = 2, 18, 65, 120, 50
@@ -126,7 +126,7 @@ def _of_word(row: Sequence[Token], at: int) -> str:
     """The group that a word names; empty for none, or one that is left out."""
     known, text = terms(), row[at].text
     group = known.groups.get(text, "")
-    if not group and _text(row, at + 1) in known.grown.people:
+    if not group and text_at(row, at + 1) in known.grown.people:
         group = known.group_adjectives.get(text, "")
     product = bool(group) and at + 1 < len(row) and known.is_drug(row[at + 1].text)  # `baby aspirin`
     product = product and known.grown.giving.isdisjoint(token.text for token in row[max(0, at - _NEAR) : at])
@@ -139,7 +139,7 @@ def _after_age(row: Sequence[Token], end: int) -> int:
     while place < len(row) and place < end + _BESIDE and row[place].text in grown.lived | grown.old | {"-"}:
         place += 1
     old = place > end and row[place - 1].text in grown.old
-    return place + (old and terms().groups.get(_text(row, place)) in _OF_AGE)
+    return place + (old and terms().groups.get(text_at(row, place)) in _OF_AGE)
 
 
 def _of_sentence_before(row: Sequence[Token], first: int) -> Groups:
@@ -151,17 +151,13 @@ def _of_sentence_before(row: Sequence[Token], first: int) -> Groups:
     return named(row, begin, first) if words.isdisjoint(terms().negations | terms().harm.keys()) else frozenset()
 
 
-def _text(row: Sequence[Token], at: int) -> str:
-    return row[at].text if 0 <= at < len(row) else ""
-
-
 def _exempt(row: Sequence[Token], at: int) -> bool:
     """`not for children`, `unless you are pregnant`."""
     grown = terms().grown
     at -= 1
     while at >= 0 and row[at].text in grown.exempt_between:
         at -= 1
-    return _text(row, at) in grown.exempt
+    return text_at(row, at) in grown.exempt
 
 
 def _of_age(row: Sequence[Token], at: int, amount: Amount, group: str) -> Ages | None:
@@ -175,15 +171,17 @@ def _of_age(row: Sequence[Token], at: int, amount: Amount, group: str) -> Ages |
     """
     grown, end = terms().grown, amount.end
     values = [value for value in (amount.values[-1:] if amount.product else amount.values) if value >= 0]
-    end += _text(row, end) == "-"
-    unit = _text(row, end)
+    end += text_at(row, end) == "-"
+    unit = text_at(row, end)
     lived = unit in grown.lived
     if not values or max(values) > _OLDEST or not (lived or _counts_nothing(unit)):
         return None
-    behind = [text for text in (_text(row, place) for place in range(end + lived, end + 3)) if text not in grown.joined]
-    sided = lived or _text(row, end) in {"and", "or"}
+    behind = [
+        text for text in (text_at(row, place) for place in range(end + lived, end + 3)) if text not in grown.joined
+    ]
+    sided = lived or text_at(row, end) in {"and", "or"}
     after = behind[0] if behind and sided else ""
-    before = [text for text in (_text(row, place) for place in range(at - 1, at - 4, -1)) if text not in grown.joined]
+    before = [text for text in (text_at(row, place) for place in range(at - 1, at - 4, -1)) if text not in grown.joined]
     bounds = {after, *before[:1]} & (grown.over | grown.under)
     people = grown.people | grown.aged | {word for word, named in terms().groups.items() if named in _OF_AGE}
     aged = before[:1] and (before[0] in grown.aged or (bool(bounds) and not people.isdisjoint(before[:2])))
@@ -215,8 +213,8 @@ def _of_weight(row: Sequence[Token], at: int, amount: Amount) -> frozenset[str]:
     """`if you weigh under 50 kg`, `adults under 50 kg`."""
     grown, end = terms().grown, amount.end
     value = next((value for value in amount.values if value >= 0), None)
-    before = [_text(row, place) for place in range(at - 1, at - 2 - _NEAR, -1)]
-    if value is None or _text(row, end) not in grown.kilograms:
+    before = [text_at(row, place) for place in range(at - 1, at - 2 - _NEAR, -1)]
+    if value is None or text_at(row, end) not in grown.kilograms:
         return frozenset()
     if grown.weighing.isdisjoint(before) and before[0] not in grown.under:
         return frozenset()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from medmind_runtime.safety.doses import groups
 from medmind_runtime.safety.doses.amounts import is_number, read
 from medmind_runtime.safety.doses.groups import Ages, Group, Groups
-from medmind_runtime.safety.doses.reading import Token
+from medmind_runtime.safety.doses.reading import Token, text_at
 from medmind_runtime.safety.doses.terms import terms
 
 _YOUNG = frozenset({"baby", "child", "teen"})
@@ -39,25 +39,21 @@ def named(row: Sequence[Token]) -> Groups:
     return frozenset(made) | groups.named(row, begin, len(row))
 
 
-def _text(row: Sequence[Token], at: int) -> str:
-    return row[at].text if 0 <= at < len(row) else ""
-
-
 def _age(row: Sequence[Token], at: int, end: int) -> set[Group]:
     """Of `I am 82`, `my little one is 3`, `my nephew, he is 5`."""
     asking = terms().asking
-    if _text(row, at - 1) in asking.being:
+    if text_at(row, at - 1) in asking.being:
         people = asking.people | terms().groups.keys()
-        who = next((text for text in (_text(row, at - 2), _text(row, at - 3)) if text not in asking.still), "")
+        who = next((text for text in (text_at(row, at - 2), text_at(row, at - 3)) if text not in asking.still), "")
         if who not in people:
             return set()
-    elif _text(row, at - 1) not in asking.person_is:
+    elif text_at(row, at - 1) not in asking.person_is:
         return set()
-    values, unit = read(row, at).values, _text(row, end)
+    values, unit = read(row, at).values, text_at(row, end)
     ends = not unit or unit in asking.after_age
     years = ends or unit in {"year", "years", "yr", "yrs", "yo"}
     if not years or len(values) != 1 or not 0 < values[0] <= _OLDEST:
-        months = unit in terms().grown.lived and not years and _text(row, end + 1) in asking.after_age | {"", "old"}
+        months = unit in terms().grown.lived and not years and text_at(row, end + 1) in asking.after_age | {"", "old"}
         return {"baby"} if months and len(values) == 1 and values[0] < _MONTHS else set()
     return {Ages(values[0], values[0] + 1)}
 
@@ -67,17 +63,17 @@ def _expects(row: Sequence[Token], at: int) -> bool:
     asking = terms().asking
     if row[at].text not in asking.expecting:
         return False
-    lead = at - 1 - (_text(row, at - 1) in asking.still)
-    if _text(row, lead) not in asking.being | asking.person_is | {"while", "when"}:
+    lead = at - 1 - (text_at(row, at - 1) in asking.still)
+    if text_at(row, lead) not in asking.being | asking.person_is | {"while", "when"}:
         return False
-    following = _text(row, at + 1)
-    of_baby = following in {"a", "my", "our", "her"} and terms().groups.get(_text(row, at + 2)) in {"baby", "child"}
+    following = text_at(row, at + 1)
+    of_baby = following in {"a", "my", "our", "her"} and terms().groups.get(text_at(row, at + 2)) in {"baby", "child"}
     return of_baby or not following or following in asking.after_age
 
 
 def _along(row: Sequence[Token], at: int) -> bool:
     """`30 weeks along`."""
-    return row[at].text in {"along", "gone"} and _text(row, at - 1) in {"weeks", "months", "week", "month"}
+    return row[at].text in {"along", "gone"} and text_at(row, at - 1) in {"weeks", "months", "week", "month"}
 
 
 def _left_out(row: Sequence[Token], at: int) -> bool:
@@ -85,10 +81,10 @@ def _left_out(row: Sequence[Token], at: int) -> bool:
     asking, known = terms().asking, terms()
     if known.groups.get(row[at].text) not in _YOUNG:
         return False
-    if _text(row, at + 1) in {"was", "were"} and _text(row, at + 2) == "born":
+    if text_at(row, at + 1) in {"was", "were"} and text_at(row, at + 2) == "born":
         return True
     place = at - 1
-    while place > at - _BACK and place >= 0 and (_text(row, place) in asking.between or is_number(row, place)):
+    while place > at - _BACK and place >= 0 and (text_at(row, place) in asking.between or is_number(row, place)):
         place -= 1
-    has = _text(row, place) in asking.having and _text(row, at + 1) in asking.after_child
-    return has or (_text(row, place) == "of" and _text(row, place - 1) in _PARENTS)
+    has = text_at(row, place) in asking.having and text_at(row, at + 1) in asking.after_child
+    return has or (text_at(row, place) == "of" and text_at(row, place - 1) in _PARENTS)

@@ -6,7 +6,7 @@ Knows Unicode, Markdown's signs, HTML's entities and LaTeX's spaces. Knows no do
 import html
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, lru_cache
@@ -141,6 +141,11 @@ def number(written: str) -> Fraction:
     if text.count(mark) > 1:
         return UNREADABLE
     return Fraction(f"{''.join(parts[:-1]) or '0'}.{parts[-1]}")
+
+
+def text_at(row: Sequence[Token], at: int) -> str:
+    """The token there; empty outside of the row."""
+    return row[at].text if 0 <= at < len(row) else ""
 
 
 @lru_cache(1 << 13)
